@@ -1,0 +1,8 @@
+//! d2k: the Docker Engine API over one Kubernetes namespace.
+//!
+//! Data flows in one direction: `docker` (HTTP front) asks `daemon` (what dockerd would do),
+//! which asks `policy` (decisions), `translate` (pure mapping) and `cluster` (the only holder
+//! of a Kubernetes client). `registry` reads images; `config`, `cli` and `telemetry` are tables.
+
+pub mod fault;
+pub mod translate;

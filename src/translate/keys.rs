@@ -1,0 +1,51 @@
+//! The labels and annotations under `d2k.io/`: where Docker's knowledge lives in Kubernetes.
+//! Labels carry only short legal values, for selection; everything else is an annotation.
+
+/// Label on every object that d2k made; its value is the role (`container`, `volume`, `network`, …).
+pub const ROLE: &str = "d2k.io/role";
+/// Label on a container's workload, Pods and Services: the first 32 hex digits of the container ID.
+pub const CONTAINER: &str = "d2k.io/container";
+/// Annotation: the container's full ID, 64 hex digits.
+pub const ID: &str = "d2k.io/id";
+/// Annotation: the Docker name, without a slash.
+pub const NAME: &str = "d2k.io/name";
+/// Annotation: when Docker's object was created, RFC 3339 with nanoseconds.
+pub const CREATED: &str = "d2k.io/created";
+/// Annotation: the create request as it came, JSON.
+pub const REQUEST: &str = "d2k.io/request";
+/// Annotation: what the registry said about the image ([`crate::translate::image::ImageFacts`]), JSON.
+pub const IMAGE: &str = "d2k.io/image";
+/// Annotation: allocated ports, JSON.
+pub const PORTS: &str = "d2k.io/ports";
+/// Annotation: network memberships, JSON.
+pub const NETWORKS: &str = "d2k.io/networks";
+/// Annotation: what is known of the last run and survives its Pod, JSON.
+pub const STATE: &str = "d2k.io/state";
+/// Annotation: warnings of the create call, JSON array.
+pub const WARNINGS: &str = "d2k.io/warnings";
+/// Annotation: Docker labels of a volume or network, JSON object.
+pub const LABELS: &str = "d2k.io/labels";
+/// Annotation: driver options of a volume or network, JSON object.
+pub const OPTIONS: &str = "d2k.io/options";
+/// Annotation on an anonymous volume: present and `true`.
+pub const ANONYMOUS: &str = "d2k.io/anonymous";
+
+/// Values of the [`ROLE`] label.
+pub mod role {
+    /// A container's Deployment or Job, and its Pods.
+    pub const CONTAINER: &str = "container";
+    /// A volume's PersistentVolumeClaim.
+    pub const VOLUME: &str = "volume";
+    /// A network's ConfigMap, headless Service and EndpointSlice.
+    pub const NETWORK: &str = "network";
+    /// The Service that publishes a container's ports.
+    pub const PORTS: &str = "ports";
+    /// A ConfigMap that remembers a pulled image.
+    pub const IMAGE: &str = "image";
+    /// A ConfigMap with the log of a container's earlier Pods.
+    pub const LOG: &str = "log";
+    /// A Secret with files copied into a container before its start.
+    pub const FILES: &str = "files";
+    /// A Secret with registry credentials.
+    pub const REGISTRY: &str = "registry";
+}
