@@ -4,5 +4,7 @@
 //! which asks `policy` (decisions), `translate` (pure mapping) and `cluster` (the only holder
 //! of a Kubernetes client). `registry` reads images; `config`, `cli` and `telemetry` are tables.
 
+pub mod cluster;
 pub mod fault;
+pub mod policy;
 pub mod translate;

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use bollard_stubs::models::{ContainerCreateBody, HostConfig};
+use bollard_stubs::models::{ContainerCreateBody, HostConfig, RestartPolicyNameEnum};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::image::ImageFacts;
+use super::keys;
 
 /// Everything d2k keeps about a container it made.
 #[derive(Debug, Clone)]
@@ -77,18 +79,120 @@ pub struct RunState {
     /// Why it could not run, in the cluster's words.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub error: String,
-    /// Restarts by policy, over all Pods.
+    /// Restarts by policy in the last run.
     pub restart_count: i32,
     /// UID of the Pod whose end is recorded here: a Pod is recorded once.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub pod: String,
-    /// Stopped by the user: `unless-stopped` and `on-failure` must not start it again.
-    pub stopped_by_user: bool,
 }
 
 impl Record {
+    /// Reads a record from the annotations of a workload; `None` if d2k did not make it.
+    pub fn read(meta: &ObjectMeta) -> Option<Self> {
+        let notes = meta.annotations.as_ref()?;
+        let raw: Value = parse(notes, keys::REQUEST)?;
+        Some(Self {
+            id: notes.get(keys::ID)?.clone(),
+            name: notes.get(keys::NAME)?.clone(),
+            object: meta.name.clone()?,
+            created: notes.get(keys::CREATED)?.parse().ok()?,
+            body: serde_json::from_value(raw.clone()).ok()?,
+            raw,
+            image: parse(notes, keys::IMAGE).unwrap_or_default(),
+            ports: parse(notes, keys::PORTS).unwrap_or_default(),
+            networks: parse(notes, keys::NETWORKS).unwrap_or_default(),
+            state: parse(notes, keys::STATE).unwrap_or_default(),
+            warnings: parse(notes, keys::WARNINGS).unwrap_or_default(),
+        })
+    }
+
+    /// The annotations from which [`Record::read`] makes the same record.
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            (keys::ID.into(), self.id.clone()),
+            (keys::NAME.into(), self.name.clone()),
+            (keys::CREATED.into(), self.created.to_string()),
+            (keys::REQUEST.into(), self.raw.to_string()),
+            (keys::IMAGE.into(), json(&self.image.for_container())),
+            (keys::PORTS.into(), json(&self.ports)),
+            (keys::NETWORKS.into(), json(&self.networks)),
+            (keys::STATE.into(), json(&self.state)),
+            (keys::WARNINGS.into(), json(&self.warnings)),
+        ])
+    }
+
+    /// Labels by which the container's objects are selected.
+    pub fn labels(&self, role: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            (keys::ROLE.into(), role.into()),
+            (keys::CONTAINER.into(), self.short().into()),
+            ("app.kubernetes.io/name".into(), self.object.clone()),
+            ("app.kubernetes.io/managed-by".into(), "d2k".into()),
+        ])
+    }
+
+    /// The first 32 hex digits of the ID: the value of the [`keys::CONTAINER`] label.
+    pub fn short(&self) -> &str {
+        self.id.get(..32).unwrap_or(&self.id)
+    }
+
     /// The host configuration, empty if none was sent.
     pub fn host(&self) -> HostConfig {
         self.body.host_config.clone().unwrap_or_default()
     }
+
+    /// Docker labels: the image's, overridden by the request's.
+    pub fn docker_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.image.labels.clone();
+        labels.extend(self.body.labels.clone().into_iter().flatten());
+        labels
+    }
+
+    /// `--rm` was given.
+    pub fn auto_remove(&self) -> bool {
+        self.body.host_config.as_ref().and_then(|h| h.auto_remove).unwrap_or(false)
+    }
+
+    /// A terminal is allocated.
+    pub fn tty(&self) -> bool {
+        self.body.tty.unwrap_or(false)
+    }
+
+    /// Standard input is kept open.
+    pub fn open_stdin(&self) -> bool {
+        self.body.open_stdin.unwrap_or(false)
+    }
+
+    /// Seconds between the stop signal and the kill: `--stop-timeout`, Docker's default is 10.
+    pub fn stop_timeout(&self) -> i64 {
+        self.body.stop_timeout.unwrap_or(10)
+    }
+
+    /// Whether a run that ended with `code` after `restarts` restarts is started again by policy.
+    pub fn restarts(&self, code: i32, restarts: i32) -> bool {
+        let policy = self.body.host_config.as_ref().and_then(|h| h.restart_policy.as_ref());
+        let Some(policy) = policy else { return false };
+        match policy.name {
+            Some(RestartPolicyNameEnum::ALWAYS | RestartPolicyNameEnum::UNLESS_STOPPED) => true,
+            Some(RestartPolicyNameEnum::ON_FAILURE) => {
+                let limit = policy.maximum_retry_count.unwrap_or(0);
+                code != 0 && (limit == 0 || i64::from(restarts) < limit)
+            }
+            _ => false,
+        }
+    }
+
+    /// The networks on which names resolve: all but Docker's predefined ones.
+    pub fn user_networks(&self) -> impl Iterator<Item = (&String, &Membership)> {
+        self.networks.iter().filter(|(name, _)| !super::network::is_predefined(name))
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(notes: &BTreeMap<String, String>, key: &str) -> Option<T> {
+    serde_json::from_str(notes.get(key)?).ok()
+}
+
+/// JSON text of a value that always has one.
+pub fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }

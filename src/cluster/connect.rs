@@ -1,0 +1,59 @@
+//! Finding and reaching the cluster: kubeconfig or the Pod's own ServiceAccount, and clear words
+//! when neither leads to an API server.
+
+use std::path::Path;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::sync::mpsc;
+
+use super::{Change, Cluster};
+
+/// How long the API server may take to answer the first request.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+/// How long the first list of all kinds may take.
+const FIRST_LIST: Duration = Duration::from_secs(60);
+
+/// A connected cluster with filled caches, and the changes from then on.
+pub struct Connection {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// Every change of the caches, the initial objects first. Has one reader.
+    pub changes: mpsc::UnboundedReceiver<Change>,
+}
+
+/// Connects to the cluster of `kubeconfig` (empty: the ServiceAccount of the Pod that d2k runs in)
+/// and fills the caches of `namespace`.
+///
+/// # Errors
+/// One sentence that names what was tried.
+pub async fn connect(kubeconfig: &str, namespace: &str) -> Result<Connection, String> {
+    let (mut config, source) = configuration(kubeconfig).await?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    let server = config.cluster_url.to_string();
+    let client = Client::try_from(config).map_err(|e| format!("{source}: {e}"))?;
+    let version = tokio::time::timeout(FIRST_ANSWER, client.apiserver_version())
+        .await
+        .map_err(|_| format!("the API server {server} ({source}) did not answer within {FIRST_ANSWER:?}"))?
+        .map_err(|e| format!("the API server {server} ({source}) cannot be used: {}", super::errors::words(&e)))?;
+    let (cluster, feed, changes) =
+        Cluster::new(client, namespace.to_owned(), server.clone(), version.git_version);
+    feed.start_and_sync(FIRST_LIST).await.map_err(|e| format!("{server} ({source}): {e}"))?;
+    Ok(Connection { cluster, changes })
+}
+
+async fn configuration(kubeconfig: &str) -> Result<(Config, String), String> {
+    if kubeconfig.is_empty() {
+        let config = Config::incluster().map_err(|e| {
+            format!("no kubeconfig is set (D2K_KUBECONFIG is empty), and d2k does not run in a Pod: {e}")
+        })?;
+        return Ok((config, "the Pod's ServiceAccount".to_owned()));
+    }
+    let source = format!("kubeconfig {kubeconfig}");
+    let file = Kubeconfig::read_from(Path::new(kubeconfig)).map_err(|e| format!("{source}: {e}"))?;
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+        .await
+        .map_err(|e| format!("{source}: {e}"))?;
+    Ok((config, source))
+}

@@ -1,0 +1,52 @@
+//! CPU and memory of Pods from `metrics.k8s.io`, where the cluster has it and the Role grants it.
+
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::Api;
+
+use super::{Cluster, fault};
+use crate::fault::Result;
+
+/// What a Pod's containers use, as the metrics server saw it last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Usage {
+    /// Quantity of CPU cores, e.g. `12345678n`, one a container.
+    pub cpu: Vec<String>,
+    /// Quantity of working-set memory, e.g. `1024Ki`, one a container.
+    pub memory: Vec<String>,
+}
+
+impl Cluster {
+    fn metrics_api(&self) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("metrics.k8s.io", "v1beta1", "PodMetrics");
+        let resource = ApiResource::from_gvk_with_plural(&kind, "pods");
+        Api::namespaced_with(self.inner.client.clone(), &self.inner.namespace, &resource)
+    }
+
+    /// Whether the metrics API answers here.
+    pub async fn has_metrics(&self) -> bool {
+        self.metrics_api().list(&kube::api::ListParams::default().limit(1)).await.is_ok()
+    }
+
+    /// The usage of one Pod; `None` while the metrics server has not seen it.
+    ///
+    /// # Errors
+    /// The cluster's words where the API is missing or forbidden.
+    pub async fn usage(&self, pod: &str) -> Result<Option<Usage>> {
+        let found = self
+            .metrics_api()
+            .get_opt(pod)
+            .await
+            .map_err(|e| fault(&format!("read the metrics of Pod {pod}"), &e))?;
+        Ok(found.map(|metrics| {
+            let containers = metrics.data.get("containers").and_then(|c| c.as_array()).cloned();
+            let read = |key: &str| -> Vec<String> {
+                containers
+                    .iter()
+                    .flatten()
+                    .filter_map(|c| c.pointer(&format!("/usage/{key}"))?.as_str().map(str::to_owned))
+                    .collect()
+            };
+            Usage { cpu: read("cpu"), memory: read("memory") }
+        }))
+    }
+}

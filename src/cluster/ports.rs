@@ -1,0 +1,92 @@
+//! Connections to ports of Pods: straight to the Pod's address where the network reaches it,
+//! through the API server's port-forward where it does not (a laptop, for instance).
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::{Cluster, fault};
+use crate::fault::{Fault, Result};
+
+/// A Pod network that is reachable answers, or refuses, far within this time.
+const DIRECT: Duration = Duration::from_millis(500);
+
+/// A two-way byte stream.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Cluster {
+    /// Connects to a TCP port of a Pod.
+    ///
+    /// # Errors
+    /// The container's refusal, or the cluster's words.
+    pub async fn connect_port(&self, pod: &str, ip: Option<IpAddr>, port: u16) -> Result<Box<dyn Stream>> {
+        if let Some(ip) = ip {
+            match tokio::time::timeout(DIRECT, TcpStream::connect(SocketAddr::new(ip, port))).await {
+                Ok(Ok(stream)) => {
+                    let _ = stream.set_nodelay(true);
+                    return Ok(Box::new(stream));
+                }
+                Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                    return Err(Fault::unavailable(format!("{ip}:{port}: {error}")));
+                }
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+        self.forward(pod, port).await
+    }
+
+    async fn forward(&self, pod: &str, port: u16) -> Result<Box<dyn Stream>> {
+        let api: Api<Pod> = self.api();
+        let mut forwarder = api
+            .portforward(pod, &[port])
+            .await
+            .map_err(|e| fault(&format!("forward port {port} of Pod {pod}"), &e))?;
+        let stream = forwarder
+            .take_stream(port)
+            .ok_or_else(|| Fault::internal(format!("port {port} of Pod {pod} was not forwarded")))?;
+        Ok(Box::new(Forwarded { stream, _forwarder: forwarder }))
+    }
+}
+
+/// A forwarded stream together with the connection that carries it.
+struct Forwarded<S> {
+    stream: S,
+    _forwarder: kube::api::Portforwarder,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Forwarded<S> {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Forwarded<S> {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        buffer: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::pin::Pin::new(&mut self.stream).poll_write(context, buffer)
+    }
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_flush(context)
+    }
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

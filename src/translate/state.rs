@@ -1,0 +1,216 @@
+//! What Docker calls a container's state, from the record of its workload and its Pod. The same
+//! function decides what `ps` shows, when `wait` ends and when an exit is recorded.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+
+use super::record::{Record, RunState};
+
+/// The states that d2k can tell (Docker also knows `paused` and `dead`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Phase {
+    Created,
+    Running,
+    Restarting,
+    Exited,
+}
+
+impl Phase {
+    /// Docker's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Restarting => "restarting",
+            Self::Exited => "exited",
+        }
+    }
+}
+
+/// A container's state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// Docker's word for it.
+    pub phase: Phase,
+    /// The run that it is about.
+    pub run: RunState,
+    /// Why the container cannot start at the moment; empty if nothing is known to be wrong.
+    pub trouble: Option<Trouble>,
+}
+
+/// Why a Pod's container does not start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// The kubelet's reason, `ImagePullBackOff`.
+    pub reason: String,
+    /// The cluster's words.
+    pub message: String,
+    /// It will not go away by waiting.
+    pub fatal: bool,
+}
+
+impl State {
+    /// Docker's `Running` flag, which is also set while restarting.
+    pub fn running(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Restarting)
+    }
+}
+
+/// The Pod that a container's state is about: the newest that is not being deleted,
+/// else the newest.
+pub fn current<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Option<&'a Pod> {
+    pods.into_iter().max_by_key(|pod| {
+        (pod.metadata.deletion_timestamp.is_none(), pod.metadata.creation_timestamp.as_ref().map(|t| t.0))
+    })
+}
+
+/// The status of the Pod's main container.
+pub fn status_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
+    let all = pod.status.as_ref()?.container_statuses.as_ref()?;
+    all.iter().find(|s| s.name == container).or_else(|| all.first())
+}
+
+/// The state of a container, given its current Pod ([`current`]) and the number of Pods that
+/// failed before it in the same run (a Job makes a new Pod for each retry).
+pub fn state(record: &Record, pod: Option<&Pod>, earlier: i32) -> State {
+    let Some(pod) = pod else { return recorded(record, None) };
+    if let Some(ended) = ended(record, pod, earlier) {
+        return State { phase: Phase::Exited, run: ended, trouble: None };
+    }
+    let Some(status) = status_of(pod, &record.object) else {
+        return recorded(record, trouble_of_pod(pod));
+    };
+    let run = RunState { restart_count: earlier + status.restart_count, ..record.state.clone() };
+    let now = status.state.as_ref();
+    let last = status.last_state.as_ref().and_then(|s| s.terminated.as_ref());
+    if let Some(running) = now.and_then(|s| s.running.as_ref()) {
+        let started = running.started_at.as_ref().map(|t| t.0);
+        let finished = last.and_then(|t| t.finished_at.as_ref()).map(|t| t.0).or(record.state.finished);
+        let run = RunState { started, finished, exit_code: 0, oom_killed: false, error: String::new(), ..run };
+        return State { phase: Phase::Running, run, trouble: None };
+    }
+    if let Some(done) = now.and_then(|s| s.terminated.as_ref()).or(last) {
+        let run = RunState { restart_count: earlier + status.restart_count, ..run_of(done, pod) };
+        return State { phase: Phase::Restarting, run, trouble: None };
+    }
+    recorded(record, trouble_of(status).or_else(|| trouble_of_pod(pod)))
+}
+
+/// The run that has ended in this Pod and is not started again by policy: what must be recorded.
+pub fn ended(record: &Record, pod: &Pod, earlier: i32) -> Option<RunState> {
+    if record.state.finished.is_some() && Some(&record.state.pod) == pod.metadata.uid.as_ref() {
+        return Some(record.state.clone());
+    }
+    let status = status_of(pod, &record.object);
+    let deleting = pod.metadata.deletion_timestamp.is_some();
+    if let Some((done, restarts)) = status.and_then(|s| first_end(record, s, earlier, deleting)) {
+        return Some(RunState { restart_count: restarts, ..run_of(done, pod) });
+    }
+    let failed = pod.status.as_ref().filter(|s| s.phase.as_deref() == Some("Failed"))?;
+    Some(evicted(failed, pod))
+}
+
+/// A Pod that the cluster failed as a whole (evicted, node lost) has no container status of its own.
+fn evicted(status: &k8s_openapi::api::core::v1::PodStatus, pod: &Pod) -> RunState {
+    let reason = status.reason.clone().unwrap_or_default();
+    let message = status.message.clone().unwrap_or_default();
+    RunState {
+        started: status.start_time.as_ref().map(|t| t.0),
+        finished: last_transition(pod).or_else(|| pod.metadata.creation_timestamp.as_ref().map(|t| t.0)),
+        exit_code: 137,
+        error: format!("{reason}: {message}"),
+        pod: pod.metadata.uid.clone().unwrap_or_default(),
+        ..RunState::default()
+    }
+}
+
+fn last_transition(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().filter_map(|c| c.last_transition_time.as_ref().map(|t| t.0)).max()
+}
+
+/// The termination that counts. A kubelet restarts the container of a Deployment at once, also
+/// where Docker would not: then the earlier termination is the end, not what came after it.
+fn first_end<'a>(
+    record: &Record,
+    status: &'a ContainerStatus,
+    earlier: i32,
+    deleting: bool,
+) -> Option<(&'a ContainerStateTerminated, i32)> {
+    let terminated = |s: &'a Option<ContainerState>| s.as_ref().and_then(|s| s.terminated.as_ref());
+    let count = earlier + status.restart_count;
+    if let Some(last) = terminated(&status.last_state)
+        && status.restart_count > 0
+        && !record.restarts(last.exit_code, count - 1)
+    {
+        return Some((last, count - 1));
+    }
+    let now = terminated(&status.state)?;
+    (deleting || !record.restarts(now.exit_code, count)).then_some((now, count))
+}
+
+fn run_of(done: &ContainerStateTerminated, pod: &Pod) -> RunState {
+    let reason = done.reason.as_deref().unwrap_or_default();
+    let failed_start = is_failed_start(reason);
+    let message = done.message.clone().unwrap_or_default();
+    RunState {
+        started: done.started_at.as_ref().map(|t| t.0).filter(|t| *t > Timestamp::UNIX_EPOCH),
+        finished: done
+            .finished_at
+            .as_ref()
+            .map(|t| t.0)
+            .filter(|t| *t > Timestamp::UNIX_EPOCH)
+            .or_else(|| last_transition(pod)),
+        exit_code: if failed_start { start_failure_code(&message) } else { done.exit_code },
+        oom_killed: reason == "OOMKilled",
+        error: if failed_start { message } else { String::new() },
+        restart_count: 0,
+        pod: pod.metadata.uid.clone().unwrap_or_default(),
+    }
+}
+
+/// Whether a kubelet's reason says that the process never ran.
+pub fn is_failed_start(reason: &str) -> bool {
+    matches!(reason, "StartError" | "ContainerCannotRun" | "RunContainerError")
+}
+
+/// Docker's exit code for a process that could not be started: 126 or 127, as a shell's.
+pub fn start_failure_code(message: &str) -> i32 {
+    if message.contains("permission denied") || message.contains("is a directory") { 126 } else { 127 }
+}
+
+fn recorded(record: &Record, trouble: Option<Trouble>) -> State {
+    let ran = record.state.finished.is_some() || record.state.started.is_some();
+    let phase = if ran { Phase::Exited } else { Phase::Created };
+    State { phase, run: record.state.clone(), trouble }
+}
+
+fn trouble_of(status: &ContainerStatus) -> Option<Trouble> {
+    let waiting = status.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.clone().unwrap_or_default();
+    let fatal = matches!(
+        reason.as_str(),
+        "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "CreateContainerConfigError"
+            | "CreateContainerError"
+            | "RunContainerError"
+    );
+    let message = waiting.message.clone().unwrap_or_default();
+    fatal.then_some(Trouble { reason, message, fatal })
+}
+
+fn trouble_of_pod(pod: &Pod) -> Option<Trouble> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let unscheduled = conditions.iter().find(|c| {
+        c.type_ == "PodScheduled" && c.status == "False" && c.reason.as_deref() == Some("Unschedulable")
+    })?;
+    Some(Trouble {
+        reason: "Unschedulable".into(),
+        message: unscheduled.message.clone().unwrap_or_default(),
+        fatal: false,
+    })
+}
