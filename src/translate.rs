@@ -7,6 +7,7 @@ pub mod keys;
 pub mod network;
 pub mod record;
 pub mod service;
+pub mod signal;
 pub mod state;
 pub mod time;
 pub mod workload;

@@ -11,14 +11,14 @@ use super::Cached;
 /// One cached object.
 pub struct Entry<K> {
     /// The object as the API server sent it, without managed fields.
-    pub object: K,
+    pub object: Arc<K>,
     memo: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl<K> Entry<K> {
     /// Wraps an object.
     pub fn new(object: K) -> Self {
-        Self { object, memo: OnceLock::new() }
+        Self { object: Arc::new(object), memo: OnceLock::new() }
     }
 
     /// What `derive` makes of the object, computed on the first call and kept with the entry.

@@ -1,0 +1,89 @@
+//! What dockerd does, over a cluster: finds containers, runs them, keeps their history, serves
+//! their streams. Called by the HTTP front with plain values; free of HTTP itself.
+
+pub mod bus;
+pub mod create;
+pub mod keeper;
+pub mod lifecycle;
+pub mod locks;
+pub mod logs;
+pub mod lookup;
+pub mod networks;
+pub mod pipe;
+pub mod publish;
+pub mod remove;
+pub mod spool;
+pub mod start;
+pub mod wait;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Cluster;
+use crate::policy::Policies;
+use crate::registry::Registry;
+
+/// What the daemon was told at its start.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long `start` waits for the container to run.
+    pub start_timeout: Duration,
+    /// Make Services for published ports.
+    pub publish_service: bool,
+    /// Listen on published ports and forward to the Pod.
+    pub publish_proxy: bool,
+    /// Address to listen on for published ports.
+    pub listen: std::net::IpAddr,
+    /// The cluster's DNS domain, `cluster.local`.
+    pub cluster_domain: String,
+    /// What a container gets as `DOCKER_HOST` in place of a bind of the Docker socket.
+    pub docker_host: String,
+}
+
+/// The daemon. One a process, shared by all requests.
+pub struct Daemon {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The decisions.
+    pub policies: Policies,
+    /// Image registries.
+    pub registry: Registry,
+    /// What it was told at its start.
+    pub options: Options,
+    /// Docker events.
+    pub events: bus::Bus,
+    /// Cancelled when d2k ends: streams end cleanly.
+    pub stopping: CancellationToken,
+    pub(crate) locks: locks::Locks,
+    pub(crate) attached: pipe::Attached,
+    pub(crate) spool: spool::Captures,
+    pub(crate) publisher: publish::Publisher,
+    pub(crate) network_lock: tokio::sync::Mutex<()>,
+}
+
+impl Daemon {
+    /// A daemon over a connected cluster.
+    pub fn new(
+        cluster: Cluster,
+        policies: Policies,
+        registry: Registry,
+        options: Options,
+        stopping: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            cluster,
+            policies,
+            registry,
+            options,
+            events: bus::Bus::default(),
+            stopping,
+            locks: locks::Locks::default(),
+            attached: pipe::Attached::default(),
+            spool: spool::Captures::default(),
+            publisher: publish::Publisher::default(),
+            network_lock: tokio::sync::Mutex::default(),
+        })
+    }
+}

@@ -1,0 +1,353 @@
+//! `docker create`: checks the request, resolves what it names (image, volumes, networks, ports),
+//! asks the policies, and makes the objects. Either all of them are made or none is left.
+
+use std::collections::BTreeMap;
+
+use bollard_stubs::models::ContainerCreateBody;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{PodTemplateSpec, Service};
+use serde_json::Value;
+
+use super::Daemon;
+use super::networks::{membership, random_id};
+use super::publish::Reserved;
+use crate::fault::{Fault, Kind as FaultKind, Result};
+use crate::policy::{naming, ports, workload as workload_policy};
+use crate::registry::Credentials;
+use crate::translate::mounts::MountPlan;
+use crate::translate::pod::{PodContext, pod_template};
+use crate::translate::record::{Membership, PublishedPort, Record, RunState};
+use crate::translate::{bindings, fields, mounts, names, service, validate, workload};
+
+/// A create call.
+pub struct Request {
+    /// `?name=`, empty for a generated one.
+    pub name: String,
+    /// `?platform=`, empty for any.
+    pub platform: String,
+    /// The body, typed.
+    pub body: ContainerCreateBody,
+    /// The body as it came.
+    pub raw: Value,
+    /// Credentials for the registry, if the client sent any.
+    pub credentials: Option<Credentials>,
+}
+
+/// The answer.
+pub struct Created {
+    /// 64 hex digits.
+    pub id: String,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+impl Daemon {
+    /// Creates a container.
+    ///
+    /// # Errors
+    /// 400 for a wrong request, 404 if the image is unknown, 409 if the name is in use.
+    pub async fn create(&self, request: Request) -> Result<Created> {
+        let mut warnings = fields::check(&request.raw)?;
+        let asked = request.body.image.clone().unwrap_or_default();
+        if asked.is_empty() {
+            return Err(Fault::invalid("no image specified: \"Image\" is empty or missing"));
+        }
+        let image = self.image_for_create(&asked, request.credentials.as_ref(), &request.platform).await?;
+        validate::request(&request.body, &image)?;
+        let name = self.choose_name(&request.name)?;
+        let _name = self.locks.name(&name).ok_or_else(|| self.name_conflict(&name, None))?;
+        if let Some(owner) = self.name_owner(&name) {
+            return Err(self.name_conflict(&name, Some(&owner)));
+        }
+        let (ports, _reserved) = self.choose_ports(&request.body, &mut warnings).await?;
+        let mut record = Record {
+            id: random_id(),
+            object: String::new(),
+            name,
+            created: Timestamp::now(),
+            networks: self.memberships(&request.body),
+            body: request.body,
+            raw: request.raw,
+            image,
+            ports,
+            state: RunState::default(),
+            warnings: Vec::new(),
+        };
+        self.make(&mut record, &mut warnings).await?;
+        for warning in &warnings {
+            tracing::warn!(container = %record.name, "{warning}");
+        }
+        Ok(Created { id: record.id, warnings })
+    }
+
+    fn choose_name(&self, asked: &str) -> Result<String> {
+        let asked = asked.strip_prefix('/').unwrap_or(asked);
+        if asked.is_empty() {
+            let free = |name: &String| self.name_owner(name).is_none();
+            return Ok(std::iter::repeat_with(names::random).find(free).unwrap_or_else(random_id));
+        }
+        validate::name(asked)?;
+        Ok(asked.to_owned())
+    }
+
+    /// Networks of a new container: the network mode, and those of `NetworkingConfig`. One that does
+    /// not exist is an error of start, as with Docker: the CLI takes a 404 here for a missing image.
+    fn memberships(&self, body: &ContainerCreateBody) -> BTreeMap<String, Membership> {
+        let mode = body.host_config.as_ref().and_then(|h| h.network_mode.clone()).unwrap_or_default();
+        let mode = if matches!(mode.as_str(), "" | "default") { "bridge".to_owned() } else { mode };
+        let endpoints = body.networking_config.as_ref().and_then(|n| n.endpoints_config.clone()).unwrap_or_default();
+        let mut wanted: BTreeMap<String, _> = endpoints.into_iter().map(|(k, v)| (k, Some(v))).collect();
+        if !mode.starts_with("container:") {
+            wanted.entry(mode).or_insert(None);
+        }
+        let mut memberships = BTreeMap::new();
+        for (key, settings) in wanted {
+            let key = if key == "default" { "bridge".to_owned() } else { key };
+            match self.network(&key) {
+                Ok(found) => memberships.insert(found.name.clone(), membership(&found, settings.as_ref())),
+                Err(_) => memberships.insert(key, Membership::default()),
+            };
+        }
+        memberships
+    }
+
+    async fn choose_ports(
+        &self,
+        body: &ContainerCreateBody,
+        warnings: &mut Vec<String>,
+    ) -> Result<(Vec<PublishedPort>, Vec<Reserved<'_>>)> {
+        let (mut ports, mut reserved) = (Vec::new(), Vec::new());
+        for binding in bindings::read(body, warnings)? {
+            let host_port = match binding.host {
+                bindings::Host::Port(port) => port,
+                bindings::Host::Any => self.reserve(&binding.protocol, None, &mut reserved).await?,
+                bindings::Host::Range(first, last) => {
+                    self.reserve(&binding.protocol, Some((first, last)), &mut reserved).await?
+                }
+            };
+            let port =
+                PublishedPort { container_port: binding.container_port, protocol: binding.protocol, host_port };
+            if !ports.contains(&port) {
+                ports.push(port);
+            }
+        }
+        Ok((ports, reserved))
+    }
+
+    async fn reserve<'a>(
+        &'a self,
+        protocol: &str,
+        range: Option<(u16, u16)>,
+        reserved: &mut Vec<Reserved<'a>>,
+    ) -> Result<u16> {
+        let picked = self.pick_port(protocol, range).await?;
+        let port = picked.port;
+        reserved.push(picked);
+        Ok(port)
+    }
+
+    async fn make(&self, record: &mut Record, warnings: &mut Vec<String>) -> Result<()> {
+        let kind = self.policies.workload(&workload_question(record))?;
+        record.object = self.object_name(record)?;
+        let made_volumes = self.make_volumes(record).await?;
+        let result = self.make_workload(record, kind, warnings).await;
+        if result.is_err() {
+            self.unmake(record, &made_volumes).await;
+        }
+        result
+    }
+
+    /// A free object name: no container of another name has it, nor any Service.
+    fn object_name(&self, record: &Record) -> Result<String> {
+        let ask = |taken_by_other| {
+            self.policies.name(&naming::Input {
+                what: naming::What::Container,
+                docker_name: &record.name,
+                taken_by_other,
+            })
+        };
+        let name = ask(None)?;
+        let taken = self.containers().iter().any(|c| c.record.object == name && c.own)
+            || self.cluster.cache::<k8s_openapi::api::apps::v1::Deployment>().get(&name).is_some()
+            || self.cluster.cache::<k8s_openapi::api::batch::v1::Job>().get(&name).is_some();
+        if taken { ask(Some(&record.id)) } else { Ok(name) }
+    }
+
+    async fn make_workload(
+        &self,
+        record: &mut Record,
+        kind: workload_policy::Plan,
+        warnings: &mut Vec<String>,
+    ) -> Result<()> {
+        self.make_service(record).await?;
+        let (template, told) = self.template_and_warnings(record, kind == workload_policy::Plan::Job).await?;
+        warnings.extend(told);
+        record.warnings.clone_from(warnings);
+        match self.create_object(record, &template, kind).await {
+            Err(fault) if fault.kind == FaultKind::Conflict => {
+                // Somebody else's object has the name; ours gets another.
+                self.drop_service(record).await;
+                record.object = self.policies.name(&naming::Input {
+                    what: naming::What::Container,
+                    docker_name: &record.name,
+                    taken_by_other: Some(&record.id),
+                })?;
+                self.make_service(record).await?;
+                let (template, _) = self.template_and_warnings(record, kind == workload_policy::Plan::Job).await?;
+                self.create_object(record, &template, kind).await
+            }
+            result => result,
+        }
+    }
+
+    async fn create_object(
+        &self,
+        record: &Record,
+        template: &PodTemplateSpec,
+        kind: workload_policy::Plan,
+    ) -> Result<()> {
+        match kind {
+            workload_policy::Plan::Deployment => {
+                self.cluster.create(&workload::deployment(record, template.clone(), 0)).await.map(|_| ())
+            }
+            workload_policy::Plan::Job => {
+                self.cluster.create(&workload::job(record, template.clone(), true)).await.map(|_| ())
+            }
+        }
+    }
+
+    async fn unmake(&self, record: &Record, volumes: &[String]) {
+        self.drop_service(record).await;
+        for claim in volumes {
+            let deleted = self
+                .cluster
+                .begin_delete::<k8s_openapi::api::core::v1::PersistentVolumeClaim>(claim, None)
+                .await;
+            if let Err(error) = deleted {
+                tracing::warn!(%claim, %error, "a volume of a failed create was left behind");
+            }
+        }
+    }
+
+    /// Makes the Service that the `ports` policy wants; NodePorts are read back from it.
+    async fn make_service(&self, record: &mut Record) -> Result<()> {
+        let exposed = bindings::exposed(record);
+        let publish_all = record.host().publish_all_ports.unwrap_or(false);
+        let input = ports::Input {
+            name: record.name.clone(),
+            labels: record.docker_labels(),
+            published: record.ports.iter().map(|p| (p.container_port, p.protocol.clone(), p.host_port)).collect(),
+            publish_all,
+            exposed: exposed.clone(),
+        };
+        let Some(plan) = self.policies.ports(&input)? else { return Ok(()) };
+        if !self.options.publish_service && plan.kind != "NodePort" {
+            return Ok(());
+        }
+        let mut wanted = record.ports.clone();
+        if publish_all {
+            let missing = exposed.into_iter().filter(|(port, protocol)| {
+                !record.ports.iter().any(|p| p.container_port == *port && p.protocol == *protocol)
+            });
+            wanted.extend(missing.map(|(container_port, protocol)| PublishedPort {
+                container_port,
+                protocol,
+                host_port: 0,
+            }));
+        }
+        let name = self.service_name(record);
+        let object = service::service(record, &name, &plan.kind, &wanted, plan.annotations);
+        let made: std::sync::Arc<crate::cluster::Entry<Service>> = self.cluster.create(&object).await?;
+        let allocated = service::node_ports(&made.object);
+        for port in wanted.iter().filter(|p| p.host_port == 0) {
+            let same = |a: &&PublishedPort| {
+                a.container_port == port.container_port && a.protocol == port.protocol
+            };
+            record.ports.extend(allocated.iter().find(same).cloned());
+        }
+        Ok(())
+    }
+
+    /// The Service is called like the workload, unless that would hide a name of a network: a
+    /// Service's bare name resolves before the names of a container's networks do.
+    fn service_name(&self, record: &Record) -> String {
+        let own = record.user_networks().next().is_some();
+        let others = || {
+            self.containers().iter().any(|c| {
+                c.record.user_networks().any(|(_, m)| m.aliases.iter().any(|a| a.eq_ignore_ascii_case(&record.object)))
+            })
+        };
+        if own || others() { format!("{}-ports", record.object) } else { record.object.clone() }
+    }
+
+    async fn drop_service(&self, record: &Record) {
+        for service in self.cluster.cache::<Service>().group(record.short()) {
+            let name = service.object.metadata.name.clone().unwrap_or_default();
+            if let Err(error) = self.cluster.delete::<Service>(&name, None).await {
+                tracing::warn!(service = %name, %error, "a Service of a failed create was left behind");
+            }
+        }
+    }
+
+    /// The Pod template as the record and the cluster are now.
+    pub(crate) async fn template(&self, record: &Record) -> Result<PodTemplateSpec> {
+        let once = self.policies.workload(&workload_question(record))? == workload_policy::Plan::Job;
+        let is_job = self
+            .own_container(&record.object, &record.id)
+            .map_or(once, |c| c.kind == crate::translate::container::Kind::Job);
+        Ok(self.template_and_warnings(record, is_job).await?.0)
+    }
+
+    async fn template_and_warnings(&self, record: &Record, job: bool) -> Result<(PodTemplateSpec, Vec<String>)> {
+        let context = PodContext {
+            claims: self.claims(record),
+            inherited: self.inherited_mounts(&record.body)?,
+            restart_policy: if job { "Never" } else { "Always" }.to_owned(),
+            network_searches: self.search_domains(record),
+            docker_host: self.options.docker_host.clone(),
+            pull_secrets: self.pull_secrets(record).await,
+            staged_files: self.staged_files(record).await?,
+            labels: record.labels(crate::translate::keys::role::CONTAINER),
+            annotations: BTreeMap::from([
+                (crate::translate::keys::ID.to_owned(), record.id.clone()),
+                (crate::translate::keys::NAME.to_owned(), record.name.clone()),
+            ]),
+        };
+        let plan = pod_template(record, &context)?;
+        Ok((plan.template, plan.warnings))
+    }
+
+    /// Mounts of the containers named in `VolumesFrom`.
+    pub(crate) fn inherited_mounts(&self, body: &ContainerCreateBody) -> Result<Vec<MountPlan>> {
+        let from = body.host_config.as_ref().and_then(|h| h.volumes_from.clone()).unwrap_or_default();
+        let mut inherited = Vec::new();
+        for spec in from {
+            let (key, mode) = spec.split_once(':').unwrap_or((&spec, ""));
+            // Not 404: the CLI takes that for a missing image.
+            let other = self.container(key).map_err(|fault| Fault::invalid(fault.message))?;
+            let deeper = self.inherited_mounts(&other.record.body)?;
+            let plans = mounts::plan(&other.record.body, &other.record.image, &deeper)?.plans;
+            let claims = self.claims(&other.record);
+            for mut plan in plans.into_iter().filter(|p| p.claim_key().is_some()) {
+                if let Some(claim) = plan.claim_key().and_then(|key| claims.get(key)) {
+                    plan.kind = mounts::MountKind::Named(self.volume_of_claim(claim));
+                }
+                plan.read_only |= mode == "ro";
+                inherited.push(plan);
+            }
+        }
+        Ok(inherited)
+    }
+}
+
+fn workload_question(record: &Record) -> workload_policy::Input {
+    let host = record.host();
+    let policy = host.restart_policy.and_then(|p| p.name).map(|name| name.to_string()).unwrap_or_default();
+    workload_policy::Input {
+        name: record.name.clone(),
+        labels: record.docker_labels(),
+        restart_policy: if policy.is_empty() { "no".into() } else { policy },
+        auto_remove: host.auto_remove.unwrap_or(false),
+        foreground: record.body.attach_stdout.unwrap_or(false),
+    }
+}

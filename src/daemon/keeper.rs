@@ -1,0 +1,331 @@
+//! The daemon's own work, driven by the watches and by nothing else: it sees starts and ends, tells
+//! Docker's clients, writes each end down before its Pod goes, stops what Docker would not restart,
+//! removes what was run with `--rm`, and keeps networks, ports and health checks up to date.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::mpsc;
+
+use super::Daemon;
+use crate::cluster::{Change, Object};
+use crate::translate::container::{Container, Kind};
+use crate::translate::keys;
+use crate::translate::record::RunState;
+use crate::translate::state::{self, Phase};
+
+/// How long `--rm` waits for clients that still read the output.
+const READERS: Duration = Duration::from_secs(10);
+
+/// What the keeper knows of a Pod: which starts and ends have been told.
+#[derive(Default)]
+struct Seen {
+    /// Restarts of the run whose start was told; -1 before the first.
+    started: Option<i32>,
+    died: Option<i32>,
+    over: bool,
+}
+
+/// Containers whose Job is being replaced: its end and beginning are not Docker's.
+#[derive(Default)]
+pub struct Replacing(Mutex<HashSet<String>>);
+
+impl Replacing {
+    pub(crate) fn begin(&self, id: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
+    }
+    fn contains(&self, id: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
+    fn end(&self, id: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id)
+    }
+}
+
+/// Does the work until the changes end.
+pub async fn run(daemon: Arc<Daemon>, mut changes: mpsc::UnboundedReceiver<Change>) {
+    let mut keeper = Keeper { daemon, pods: HashMap::new() };
+    while let Some(change) = changes.recv().await {
+        keeper.take(&change).await;
+    }
+}
+
+struct Keeper {
+    daemon: Arc<Daemon>,
+    pods: HashMap<String, Seen>,
+}
+
+impl Keeper {
+    async fn take(&mut self, change: &Change) {
+        match &change.object {
+            Object::Pod(entry) => self.pod(&entry.object, change),
+            Object::Deployment(_) | Object::Job(_) | Object::StatefulSet(_) | Object::DaemonSet(_) => {
+                self.workload(change);
+            }
+            Object::Claim(entry) => self.volume(&entry.object, change),
+            Object::ConfigMap(_) | Object::Service(_) => {}
+        }
+    }
+
+    fn workload(&mut self, change: &Change) {
+        let daemon = &self.daemon;
+        let Some(container) = daemon.container_of(&change.object) else { return };
+        let id = container.record.id.as_str();
+        if change.deleted {
+            if daemon.replacing.contains(id) {
+                return;
+            }
+            daemon.publisher.close(id);
+            daemon.attached.forget(id);
+            daemon.health.forget(id);
+            daemon.tell(&container.record, "destroy", []);
+        } else if change.previous.is_none() && !daemon.replacing.end(id) && !change.initial {
+            daemon.tell(&container.record, "create", []);
+        }
+        if change.initial {
+            self.recover(&container);
+        }
+    }
+
+    /// What was left undone when d2k last ended.
+    fn recover(&mut self, container: &Container) {
+        if container.own && container.record.state.finished.is_some() && container.record.auto_remove() {
+            self.remove_later(container);
+        }
+    }
+
+    /// The container that a Pod belongs to, with this Pod as it is in the change.
+    fn container_of_pod(&self, pod: &Arc<Pod>) -> Option<Container> {
+        let label = pod.metadata.labels.as_ref().and_then(|l| l.get(keys::CONTAINER));
+        let uid = pod.metadata.uid.as_ref();
+        let all = self.daemon.containers_of(label.map(String::as_str), pod);
+        let mut container = all.into_iter().find(|c| c.own == label.is_some())?;
+        for other in &mut container.pods {
+            if other.metadata.uid.as_ref() == uid {
+                *other = pod.clone();
+            }
+        }
+        if container.pods.iter().all(|p| p.metadata.uid.as_ref() != uid) {
+            container.pods.push(pod.clone());
+        }
+        Some(container)
+    }
+
+    fn pod(&mut self, pod: &Arc<Pod>, change: &Change) {
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        if let Some(container) = self.container_of_pod(pod) {
+            self.told(&container, pod, &uid, change.initial);
+            if container.own {
+                self.ended(&container, pod, &uid, change.deleted, change.initial);
+                self.networks(&container, change);
+            }
+        }
+        if change.deleted {
+            self.pods.remove(&uid);
+        }
+    }
+
+    /// Tells of starts, restarts and ends.
+    fn told(&mut self, container: &Container, pod: &Pod, uid: &str, initial: bool) {
+        let Some(status) = state::status_of(pod, &container.record.object) else { return };
+        let seen = self.pods.entry(uid.to_owned()).or_default();
+        let record = &container.record;
+        let over = record.state.pod == uid && record.state.finished.is_some();
+        if seen.over || over {
+            seen.over = true;
+            return;
+        }
+        let now = status.state.as_ref();
+        let runs = now.is_some_and(|s| s.running.is_some());
+        let done = now.and_then(|s| s.terminated.as_ref());
+        let restarts = status.restart_count;
+        let daemon = &self.daemon;
+        let last = status.last_state.as_ref().and_then(|s| s.terminated.as_ref());
+        if let Some(last) = last.filter(|_| seen.died < Some(restarts - 1) && !initial) {
+            if seen.started < Some(restarts - 1) {
+                daemon.started(record);
+            }
+            daemon.died(container, last.exit_code, last.reason.as_deref());
+        }
+        if last.is_some() {
+            seen.died = seen.died.max(Some(restarts - 1));
+            seen.started = seen.started.max(Some(restarts - 1));
+        }
+        let first_end_is_final = state::ended(record, pod, 0).is_some() && restarts > 0;
+        if first_end_is_final {
+            seen.over = true;
+            return;
+        }
+        let ran = done.is_some_and(|d| !state::is_failed_start(d.reason.as_deref().unwrap_or_default()));
+        if (runs || ran) && seen.started < Some(restarts) {
+            seen.started = Some(restarts);
+            if !initial {
+                daemon.started(record);
+            }
+            daemon.clone().watch_health(container, pod);
+        }
+        if let Some(done) = done.filter(|_| seen.died < Some(restarts)) {
+            seen.died = Some(restarts);
+            if !initial && ran {
+                let code = daemon.exit_code(uid, done.exit_code);
+                daemon.died(container, code, done.reason.as_deref());
+            }
+        }
+    }
+
+    /// Records the end of a run that Docker does not start again.
+    fn ended(&mut self, container: &Container, pod: &Pod, uid: &str, deleted: bool, initial: bool) {
+        if container.record.state.pod == uid && container.record.state.finished.is_some() {
+            return;
+        }
+        let earlier = i32::try_from(container.pods.len().saturating_sub(1)).unwrap_or(0);
+        let earlier = if container.kind == Kind::Job { earlier } else { 0 };
+        let end = match state::ended(&container.record, pod, earlier) {
+            Some(end) => end,
+            None if deleted && container.wanted == 0 => unseen_end(container, pod),
+            None => return,
+        };
+        let seen = self.pods.entry(uid.to_owned()).or_default();
+        if deleted && seen.died.is_none() && !initial && seen.started.is_some() {
+            seen.died = seen.started;
+            self.daemon.died(container, end.exit_code, None);
+        }
+        if self.daemon.publisher.begin_record(uid) {
+            let exit_code = self.daemon.exit_code(uid, end.exit_code);
+            let end = RunState { exit_code, ..end };
+            tokio::spawn(self.daemon.clone().record(container.clone(), pod.clone(), end));
+        }
+    }
+
+    fn remove_later(&self, container: &Container) {
+        let (daemon, id) = (self.daemon.clone(), container.record.id.clone());
+        tokio::spawn(async move { daemon.auto_remove(&id).await });
+    }
+
+    fn networks(&self, container: &Container, change: &Change) {
+        let Object::Pod(now) = &change.object else { return };
+        let before = match &change.previous {
+            Some(Object::Pod(before)) => address(&before.object),
+            _ => None,
+        };
+        let after = address(&now.object).filter(|_| !change.deleted);
+        if before != after && container.record.user_networks().next().is_some() {
+            let daemon = self.daemon.clone();
+            tokio::spawn(async move { daemon.sync_networks().await });
+        }
+    }
+
+    fn volume(&self, claim: &k8s_openapi::api::core::v1::PersistentVolumeClaim, change: &Change) {
+        if change.initial || (!change.deleted && change.previous.is_some()) {
+            return;
+        }
+        let name = crate::translate::volume::docker_name(claim);
+        let action = if change.deleted { "destroy" } else { "create" };
+        self.daemon.tell_of("volume", action, &name, [("driver".to_owned(), "local".to_owned())].into());
+    }
+}
+
+fn address(pod: &Pod) -> Option<String> {
+    pod.metadata.deletion_timestamp.is_none().then(|| pod.status.as_ref()?.pod_ip.clone()).flatten()
+}
+
+/// The end of a Pod that was deleted before its container's end could be seen.
+fn unseen_end(container: &Container, pod: &Pod) -> RunState {
+    let state = container.state().run;
+    RunState {
+        started: state.started,
+        finished: Some(jiff::Timestamp::now()),
+        exit_code: 137,
+        pod: pod.metadata.uid.clone().unwrap_or_default(),
+        ..RunState::default()
+    }
+}
+
+impl Daemon {
+    fn started(&self, record: &crate::translate::record::Record) {
+        for (name, membership) in &record.networks {
+            let attributes = [
+                ("container".to_owned(), record.id.clone()),
+                ("name".to_owned(), name.clone()),
+                ("type".to_owned(), "bridge".to_owned()),
+            ];
+            self.tell_of("network", "connect", &self.network_id(name, membership), attributes.into());
+        }
+        self.tell(record, "start", []);
+    }
+
+    fn died(&self, container: &Container, code: i32, reason: Option<&str>) {
+        let record = &container.record;
+        if reason == Some("OOMKilled") {
+            self.tell(record, "oom", []);
+        }
+        let run = container.state().run;
+        let seconds = match (run.started, run.finished) {
+            (Some(started), Some(finished)) => finished.as_second() - started.as_second(),
+            _ => 0,
+        };
+        let extra = [("exitCode", code.to_string()), ("execDuration", seconds.max(0).to_string())];
+        self.tell(record, "die", extra);
+        for (name, membership) in &record.networks {
+            let attributes = [
+                ("container".to_owned(), record.id.clone()),
+                ("name".to_owned(), name.clone()),
+                ("type".to_owned(), "bridge".to_owned()),
+            ];
+            self.tell_of("network", "disconnect", &self.network_id(name, membership), attributes.into());
+        }
+    }
+
+    /// The exit code of a Pod: 137 where `docker kill` ended it, whatever the process made of the
+    /// TERM that Kubernetes sends a moment before.
+    fn exit_code(&self, uid: &str, code: i32) -> i32 {
+        if self.publisher.was_killed(uid) { 137 } else { code }
+    }
+
+    /// Keeps the log of an ended run and writes its end down; then `--rm` does its part.
+    async fn record(self: Arc<Self>, container: Container, pod: Pod, end: RunState) {
+        let record = &container.record;
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        // A finished Job keeps its Pod, and the Pod its log, unless it was stopped.
+        if container.kind != Kind::Job || pod.metadata.deletion_timestamp.is_some() {
+            let uid = pod.metadata.uid.clone().unwrap_or_default();
+            self.keep_log(record, &uid, &name, &container.container_name(), end.finished).await;
+        }
+        self.publisher.close(&record.id);
+        self.health.forget(&record.id);
+        if let Err(error) = self.record_end(&container, &end).await {
+            tracing::warn!(container = %record.name, %error, "the end of a run could not be written down");
+            self.publisher.end_record(&end.pod);
+        }
+        if record.auto_remove() {
+            self.auto_remove(&record.id).await;
+        }
+    }
+
+    /// Removes a container that was run with `--rm`, when nobody reads its output any more.
+    async fn auto_remove(&self, id: &str) {
+        let quiet = tokio::time::timeout(READERS, self.attached.none(id));
+        let _ = quiet.await;
+        let _lock = self.locks.container(id).await;
+        let Some(container) = self.container_by_id(id).filter(|c| c.state().phase != Phase::Running) else {
+            return;
+        };
+        if let Err(error) = self.remove_locked(&container, true).await {
+            tracing::warn!(container = %container.record.name, %error, "--rm could not remove the container");
+        }
+    }
+
+    /// The containers that a Pod may belong to.
+    fn containers_of(&self, label: Option<&str>, pod: &Pod) -> Vec<Container> {
+        if label.is_some() {
+            let object = pod.spec.as_ref().and_then(|s| s.containers.first()).map(|c| c.name.clone());
+            return object.into_iter().flat_map(|object| self.workload_containers(&object)).collect();
+        }
+        let uid = pod.metadata.uid.as_ref();
+        let holds = |c: &Container| c.pods.iter().any(|p| p.metadata.uid.as_ref() == uid);
+        self.containers().into_iter().filter(holds).collect()
+    }
+}
+

@@ -1,0 +1,260 @@
+//! `docker stop`, `kill`, `restart` and `rename`. A stop scales the workload down and answers when
+//! the end of the Pod is on record; signals that Kubernetes does not know are sent by exec.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+
+use super::Daemon;
+use crate::fault::{Fault, Result};
+use crate::translate::container::{Container, Kind};
+use crate::translate::record::{self, RunState};
+use crate::translate::signal::Signal;
+use crate::translate::keys;
+
+/// What the kubelet takes on top of the grace period.
+const KUBELET: Duration = Duration::from_secs(60);
+/// The longest grace period: `docker stop -t -1` waits without end.
+const ENDLESS: i64 = 365 * 86_400;
+
+impl Daemon {
+    /// Stops a container: signal, grace period (seconds, negative = endless), kill.
+    ///
+    /// # Errors
+    /// 304 if it does not run.
+    pub async fn stop(&self, key: &str, timeout: Option<i64>, signal: Option<Signal>) -> Result<()> {
+        let id = self.container(key)?.record.id.clone();
+        let _lock = self.locks.container(&id).await;
+        let container = self.container(&id)?;
+        if !container.state().running() {
+            return Err(Fault::not_modified());
+        }
+        self.stop_locked(&container, timeout, signal).await?;
+        self.tell(&container.record, "stop", []);
+        Ok(())
+    }
+
+    pub(crate) async fn stop_locked(
+        &self,
+        container: &Container,
+        timeout: Option<i64>,
+        signal: Option<Signal>,
+    ) -> Result<()> {
+        let grace = match timeout.unwrap_or_else(|| container.record.stop_timeout()) {
+            negative @ ..0 => { let _ = negative; ENDLESS }
+            seconds => seconds.min(ENDLESS),
+        };
+        let sent = signal.clone().unwrap_or_else(|| self.stop_signal(container));
+        self.tell(&container.record, "kill", [("signal", sent.number().to_string())]);
+        if let Some(signal) = signal.filter(|s| *s != self.stop_signal(container)) {
+            // The kubelet sends the image's own signal after this one, at the end of the Pod.
+            self.signal_by_exec(container, &signal).await?;
+            let over = Duration::from_secs(grace.unsigned_abs());
+            let id = container.record.id.clone();
+            let ended = || self.container_by_id(&id).is_none_or(|c| !c.state().running()).then_some(());
+            self.cluster.wait(over, ended).await;
+        }
+        self.take_down(container, grace).await
+    }
+
+    /// Ends the container's Pod with a grace period in seconds, and waits until its end is on record.
+    pub(crate) async fn take_down(&self, container: &Container, grace: i64) -> Result<()> {
+        if !container.own {
+            return self.stop_foreign(container, grace).await;
+        }
+        // Kubernetes takes a grace period of 0 as leave not to wait for the end.
+        let grace = u32::try_from(grace.max(1)).unwrap_or(u32::MAX);
+        let pod = container.pod().and_then(|p| Some((p.metadata.name.clone()?, p.metadata.uid.clone()?)));
+        if let Some((name, uid)) = &pod {
+            self.begin_capture(uid, name, &container.container_name()).await;
+        }
+        let shorter = i64::from(grace) <= container.record.stop_timeout();
+        if !shorter && let Some((name, _)) = &pod {
+            self.cluster.begin_delete::<Pod>(name, Some(grace)).await?;
+        }
+        self.scale_down(container).await?;
+        if shorter && let Some((name, _)) = &pod {
+            self.cluster.begin_delete::<Pod>(name, Some(grace)).await?;
+        }
+        let Some((_, uid)) = pod else { return Ok(()) };
+        let limit = Duration::from_secs(u64::from(grace)) + KUBELET;
+        let id = &container.record.id;
+        let down = || self.container_by_id(id).is_none_or(|c| is_down(&c, &uid)).then_some(());
+        match self.cluster.wait(limit, down).await {
+            Some(()) => Ok(()),
+            None => Err(Fault::internal(format!(
+                "the Pod of container {} did not end within {} s; Kubernetes goes on trying",
+                container.record.name,
+                limit.as_secs()
+            ))),
+        }
+    }
+
+    async fn scale_down(&self, container: &Container) -> Result<()> {
+        let object = &container.record.object;
+        match container.kind {
+            Kind::Job => self.cluster.patch::<Job>(object, &json!({"spec": {"suspend": true}})).await.map(|_| ()),
+            _ => self.cluster.patch::<Deployment>(object, &json!({"spec": {"replicas": 0}})).await.map(|_| ()),
+        }
+    }
+
+    /// Sends a signal. `KILL` ends the container; what it does to others is theirs to decide.
+    ///
+    /// # Errors
+    /// 409 if it does not run.
+    pub async fn kill(&self, key: &str, signal: &Signal) -> Result<()> {
+        let container = self.container(key)?;
+        let id = container.record.id.clone();
+        if !container.state().running() {
+            let message = format!("cannot kill container: {key}: container {id} is not running");
+            return Err(Fault::conflict(message));
+        }
+        self.tell(&container.record, "kill", [("signal", signal.number().to_string())]);
+        if signal.name() != "KILL" {
+            return self.signal_by_exec(&container, signal).await;
+        }
+        let _lock = self.locks.container(&id).await;
+        let Some(container) = self.container_by_id(&id).filter(|c| c.state().running()) else { return Ok(()) };
+        if let Some(uid) = container.pod().and_then(|p| p.metadata.uid.clone()) {
+            self.publisher.killed(&uid);
+        }
+        self.take_down(&container, 1).await
+    }
+
+    /// Sends a signal to the container's first process with the image's own `kill`; without one,
+    /// the signals that end a process end the Pod instead.
+    async fn signal_by_exec(&self, container: &Container, signal: &Signal) -> Result<()> {
+        let pod = container.running_pod().ok_or_else(|| not_running(container))?;
+        let name = signal.name();
+        let commands = [
+            vec!["kill".to_owned(), format!("-{name}"), "1".to_owned()],
+            vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("kill -{name} 1")],
+        ];
+        let mut words = String::new();
+        for command in commands {
+            match self.run_quietly(&pod, &container.container_name(), &command).await {
+                Ok((0, _)) => return Ok(()),
+                Ok((_, output)) => words = output,
+                Err(fault) => words = fault.message,
+            }
+            if self.container_by_id(&container.record.id).is_none_or(|c| !c.state().running()) {
+                return Ok(());
+            }
+        }
+        if matches!(name, "TERM" | "INT" | "QUIT" | "HUP") {
+            let _lock = self.locks.container(&container.record.id).await;
+            return self.take_down(container, container.record.stop_timeout()).await;
+        }
+        Err(Fault::not_implemented(format!(
+            "signal SIG{name} cannot be sent to container {}: its image has no kill command ({})",
+            container.record.name,
+            words.trim()
+        )))
+    }
+
+    /// The signal that stops the container: the request's, the image's, or TERM.
+    fn stop_signal(&self, container: &Container) -> Signal {
+        let asked = container.record.body.stop_signal.clone().filter(|s| !s.is_empty());
+        let image = Some(container.record.image.stop_signal.clone()).filter(|s| !s.is_empty());
+        asked.or(image).and_then(|s| Signal::parse(&s).ok()).unwrap_or_default()
+    }
+
+    /// Stops a container if it runs, and starts it.
+    ///
+    /// # Errors
+    /// Those of `stop` and `start`.
+    pub async fn restart(&self, key: &str, timeout: Option<i64>, signal: Option<Signal>) -> Result<()> {
+        let id = self.container(key)?.record.id.clone();
+        let _lock = self.locks.container(&id).await;
+        let container = self.container(&id)?;
+        if container.state().running() {
+            self.stop_locked(&container, timeout, signal).await?;
+            self.tell(&container.record, "stop", []);
+        }
+        let container = self.container(&id)?;
+        self.start_locked(&container).await?;
+        self.tell(&container.record, "restart", []);
+        Ok(())
+    }
+
+    /// Gives a container another Docker name. The Kubernetes object keeps its own.
+    ///
+    /// # Errors
+    /// 400 for an illegal name, 409 for one in use.
+    pub async fn rename(&self, key: &str, name: &str) -> Result<()> {
+        let name = name.strip_prefix('/').unwrap_or(name);
+        crate::translate::validate::container_name(name)?;
+        let container = self.container(key)?;
+        self.require_own(&container, "renamed")?;
+        let record = &container.record;
+        if record.name == name {
+            let message = "Renaming a container with the same name as its current name";
+            return Err(Fault::invalid(message));
+        }
+        let _name = self.locks.name(name).ok_or_else(|| self.name_conflict(name, None))?;
+        if let Some(owner) = self.name_owner(name) {
+            return Err(self.name_conflict(name, Some(&owner)));
+        }
+        self.annotate(&container, &json!({keys::NAME: name})).await?;
+        let renamed = self.container(&record.id)?;
+        self.tell(&renamed.record, "rename", [("oldName", format!("/{}", record.name))]);
+        self.sync_networks().await;
+        Ok(())
+    }
+
+    /// Changes annotations of a container's workload.
+    pub(crate) async fn annotate(&self, container: &Container, notes: &serde_json::Value) -> Result<()> {
+        let patch = json!({"metadata": {"annotations": notes}});
+        let object = &container.record.object;
+        match container.kind {
+            Kind::Deployment => self.cluster.patch::<Deployment>(object, &patch).await.map(|_| ()),
+            Kind::Job => self.cluster.patch::<Job>(object, &patch).await.map(|_| ()),
+            Kind::StatefulSet => self.cluster.patch::<StatefulSet>(object, &patch).await.map(|_| ()),
+            Kind::DaemonSet | Kind::Pod => Err(Fault::not_implemented("this workload cannot be changed")),
+        }
+    }
+
+    /// Puts the end of a run on record.
+    pub(crate) async fn record_end(&self, container: &Container, run: &RunState) -> Result<()> {
+        let notes = json!({keys::STATE: record::json(run)});
+        let object = &container.record.object;
+        if container.kind == Kind::Deployment && container.wanted > 0 {
+            let patch = json!({"metadata": {"annotations": notes}, "spec": {"replicas": 0}});
+            return self.cluster.patch::<Deployment>(object, &patch).await.map(|_| ());
+        }
+        self.annotate(container, &notes).await
+    }
+
+    /// Refuses what d2k cannot do to a workload that it did not make.
+    pub(crate) fn require_own(&self, container: &Container, verb: &str) -> Result<()> {
+        if container.own {
+            return Ok(());
+        }
+        let (kind, name) = (container.kind.as_str(), &container.record.object);
+        Err(Fault::conflict(format!(
+            "container {} is the {kind} {name}, which d2k did not make: it cannot be {verb} here; use kubectl",
+            container.record.name
+        )))
+    }
+
+    pub(crate) fn name_conflict(&self, name: &str, owner: Option<&str>) -> Fault {
+        let owner = owner.unwrap_or("that is being created");
+        Fault::conflict(format!(
+            "Conflict. The container name \"/{name}\" is already in use by container \"{owner}\". You have to remove \
+             (or rename) that container to be able to reuse that name."
+        ))
+    }
+}
+
+/// The Pod is gone or over, and what Docker remembers of it is written down.
+fn is_down(container: &Container, uid: &str) -> bool {
+    container.record.state.pod == uid
+        && container.pods.iter().all(|p| p.metadata.uid.as_deref() != Some(uid) || container.kind == Kind::Job)
+}
+
+pub(crate) fn not_running(container: &Container) -> Fault {
+    Fault::conflict(format!("container {} is not running", container.record.id))
+}

@@ -1,0 +1,95 @@
+//! The two ends of a container's streams as the front hands them down: bytes in until the client
+//! half-closes, chunks out; and who is reading the output of which container.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use crate::cluster::TerminalSize;
+
+/// Which of a process's streams a chunk belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Channel {
+    Stdout,
+    Stderr,
+    /// Words of the daemon, which make the client fail.
+    SystemError,
+}
+
+/// Some bytes of output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Where they were written.
+    pub channel: Channel,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// The client's end of a stream.
+pub struct Pipe {
+    /// Standard input; closed when the client half-closes.
+    pub input: mpsc::Receiver<Bytes>,
+    /// Output; closed when the client has gone.
+    pub output: mpsc::Sender<Chunk>,
+}
+
+/// Who reads the output of which container, and how large their terminals are.
+#[derive(Default)]
+pub struct Attached {
+    readers: Arc<Mutex<HashMap<String, usize>>>,
+    sizes: Mutex<HashMap<String, watch::Sender<Option<TerminalSize>>>>,
+}
+
+impl Attached {
+    /// Notes a reader of a container until the guard is dropped.
+    pub fn enter(&self, id: &str) -> Reader {
+        *self.readers.lock().unwrap_or_else(PoisonError::into_inner).entry(id.to_owned()).or_default() += 1;
+        Reader { readers: self.readers.clone(), id: id.to_owned() }
+    }
+
+    /// Whether anybody reads.
+    pub fn any(&self, id: &str) -> bool {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+    }
+
+    /// Tells the terminal size of a container or exec. Kept for a stream that opens later.
+    pub fn resize(&self, id: &str, size: TerminalSize) {
+        self.size(id).send_replace(Some(size));
+    }
+
+    /// The terminal sizes told for a container or exec.
+    pub fn sizes(&self, id: &str) -> watch::Receiver<Option<TerminalSize>> {
+        self.size(id).subscribe()
+    }
+
+    fn size(&self, id: &str) -> watch::Sender<Option<TerminalSize>> {
+        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        sizes.entry(id.to_owned()).or_insert_with(|| watch::Sender::new(None)).clone()
+    }
+
+    /// Forgets the terminal size of a container or exec that is gone.
+    pub fn forget(&self, id: &str) {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+}
+
+/// A reader of a container's output.
+pub struct Reader {
+    readers: Arc<Mutex<HashMap<String, usize>>>,
+    id: String,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = readers.get_mut(&self.id) {
+            *count -= 1;
+            if *count == 0 {
+                readers.remove(&self.id);
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `docker rm` and `container prune`: a container goes with everything that was made for it.
+
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
+
+use super::Daemon;
+use crate::fault::{Fault, Result};
+use crate::translate::container::{Container, Kind};
+use crate::translate::keys;
+
+impl Daemon {
+    /// Removes a container, with its anonymous volumes if `volumes`.
+    ///
+    /// # Errors
+    /// 409 if it runs and `force` is not given.
+    pub async fn remove(&self, key: &str, force: bool, volumes: bool) -> Result<()> {
+        let id = self.container(key)?.record.id.clone();
+        let _lock = self.locks.container(&id).await;
+        let container = self.container(&id)?;
+        if container.state().running() {
+            if !force {
+                return Err(Fault::conflict(format!(
+                    "cannot remove container \"{key}\": container is running: stop the container before removing \
+                     or force remove"
+                )));
+            }
+            self.end_for_removal(&container).await?;
+        }
+        self.remove_locked(&container, volumes).await
+    }
+
+    async fn end_for_removal(&self, container: &Container) -> Result<()> {
+        if !container.own {
+            return Ok(());
+        }
+        self.tell(&container.record, "kill", [("signal", "9".to_owned())]);
+        if let Some(uid) = container.pod().and_then(|p| p.metadata.uid.clone()) {
+            self.publisher.killed(&uid);
+        }
+        self.take_down(container, 1).await
+    }
+
+    pub(crate) async fn remove_locked(&self, container: &Container, volumes: bool) -> Result<()> {
+        let record = &container.record;
+        let object = record.object.as_str();
+        self.publisher.close(&record.id);
+        match container.kind {
+            Kind::Deployment => self.cluster.delete::<Deployment>(object, None).await?,
+            Kind::Job => self.cluster.delete::<Job>(object, None).await?,
+            Kind::StatefulSet => self.cluster.delete::<StatefulSet>(object, None).await?,
+            Kind::DaemonSet => self.cluster.delete::<DaemonSet>(object, None).await?,
+            Kind::Pod => self.cluster.delete::<Pod>(object, Some(10)).await?,
+        }
+        if !container.own {
+            return Ok(());
+        }
+        self.remove_belongings(container, volumes).await?;
+        self.sync_networks().await;
+        Ok(())
+    }
+
+    async fn remove_belongings(&self, container: &Container, volumes: bool) -> Result<()> {
+        let record = &container.record;
+        for service in self.cluster.cache::<Service>().group(record.short()) {
+            let name = service.object.metadata.name.clone().unwrap_or_default();
+            self.cluster.delete::<Service>(&name, None).await?;
+        }
+        if record.state.finished.is_some() || record.state.started.is_some() {
+            self.drop_log(record).await;
+        }
+        if self.has_staged_files(record) {
+            self.cluster.delete_uncached::<Secret>(&super::staging::secret_name(record)).await?;
+        }
+        for claim in self.cluster.cache::<PersistentVolumeClaim>().group(record.short()) {
+            let meta = &claim.object.metadata;
+            let anonymous = meta.annotations.as_ref().is_some_and(|a| a.contains_key(keys::ANONYMOUS));
+            if volumes && anonymous {
+                let name = meta.name.clone().unwrap_or_default();
+                self.cluster.begin_delete::<PersistentVolumeClaim>(&name, None).await?;
+            }
+        }
+        // A Pod that still ends holds its volumes and its address.
+        let pods = || self.cluster.cache::<Pod>().group(record.short()).is_empty().then_some(());
+        self.cluster.wait(std::time::Duration::from_secs(30), pods).await;
+        Ok(())
+    }
+
+    /// Removes all containers that do not run and fit; returns their IDs.
+    ///
+    /// # Errors
+    /// The first removal's that fails.
+    pub async fn prune(&self, fits: impl Fn(&Container) -> bool) -> Result<Vec<String>> {
+        let mut removed = Vec::new();
+        for container in self.containers() {
+            if !container.own || container.state().running() || container.wanted > 0 || !fits(&container) {
+                continue;
+            }
+            let id = container.record.id.clone();
+            let _lock = self.locks.container(&id).await;
+            if self.container_by_id(&id).is_some_and(|c| !c.state().running()) {
+                self.remove_locked(&container, false).await?;
+                removed.push(id);
+            }
+        }
+        Ok(removed)
+    }
+}

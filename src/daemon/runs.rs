@@ -1,0 +1,78 @@
+//! What is under way in this process and forgotten with it: starts, kills, ends being written down.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+/// Sets of container IDs and Pod UIDs.
+#[derive(Default)]
+pub struct Runs {
+    starting: Mutex<HashSet<String>>,
+    killed: Mutex<HashSet<String>>,
+    recording: Mutex<HashSet<String>>,
+    replacing: Mutex<HashSet<String>>,
+}
+
+fn with<T>(set: &Mutex<HashSet<String>>, act: impl FnOnce(&mut HashSet<String>) -> T) -> T {
+    act(&mut set.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Runs {
+    /// Notes that a container is being started, until the guard is dropped.
+    pub fn starting(&self, id: &str) -> Starting<'_> {
+        with(&self.starting, |set| set.insert(id.to_owned()));
+        Starting { runs: self, id: id.to_owned() }
+    }
+
+    /// Whether a container is being started.
+    pub fn is_starting(&self, id: &str) -> bool {
+        with(&self.starting, |set| set.contains(id))
+    }
+
+    /// Notes that a Pod is being killed: its exit code is 137, whatever it made of TERM.
+    pub fn kill(&self, pod: &str) {
+        with(&self.killed, |set| set.insert(pod.to_owned()));
+    }
+
+    /// Whether a Pod was killed.
+    pub fn was_killed(&self, pod: &str) -> bool {
+        with(&self.killed, |set| set.contains(pod))
+    }
+
+    /// Claims the writing down of a Pod's end; false if somebody has claimed it.
+    pub fn begin_record(&self, pod: &str) -> bool {
+        with(&self.recording, |set| set.insert(pod.to_owned()))
+    }
+
+    /// Forgets a Pod that is gone.
+    pub fn forget(&self, pod: &str) {
+        with(&self.killed, |set| set.remove(pod));
+        with(&self.recording, |set| set.remove(pod));
+    }
+
+    /// Notes that a container's Job is being replaced: neither its end nor its beginning is news.
+    pub fn begin_replace(&self, id: &str) {
+        with(&self.replacing, |set| set.insert(id.to_owned()));
+    }
+
+    /// Whether a container's Job is being replaced.
+    pub fn is_replacing(&self, id: &str) -> bool {
+        with(&self.replacing, |set| set.contains(id))
+    }
+
+    /// The new Job is there (true if it was a replacement).
+    pub fn end_replace(&self, id: &str) -> bool {
+        with(&self.replacing, |set| set.remove(id))
+    }
+}
+
+/// A start that is under way.
+pub struct Starting<'a> {
+    runs: &'a Runs,
+    id: String,
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        with(&self.runs.starting, |set| set.remove(&self.id));
+    }
+}

@@ -1,0 +1,197 @@
+//! Logs that outlive their Pods. The tail of a log is kept, compressed, in a ConfigMap of the
+//! container, so that `docker logs` after `docker stop` still answers, also after d2k was restarted.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Read, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use futures::AsyncReadExt;
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::task::JoinHandle;
+
+use super::Daemon;
+use crate::cluster::{Cluster, LogQuery};
+use crate::translate::keys::role;
+use crate::translate::record::Record;
+
+/// How much of a log is kept, in bytes before compression.
+const KEPT: usize = 4 * 1024 * 1024;
+/// What fits into a ConfigMap (1 MiB with all its metadata), in bytes after compression.
+const FITS: usize = 900 * 1024;
+/// How many lines are read of a log that is to be kept.
+const LINES: i64 = 50_000;
+/// How long a captured log may take to end after its container has.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The key within the ConfigMap.
+const KEY: &str = "log.gz";
+
+/// Logs that are being captured, by Pod UID.
+#[derive(Default)]
+pub struct Captures(Mutex<HashMap<String, JoinHandle<Vec<u8>>>>);
+
+impl Captures {
+    fn take(&self, pod: &str) -> Option<JoinHandle<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(pod)
+    }
+}
+
+fn name(record: &Record) -> String {
+    format!("d2k-log-{}", record.short())
+}
+
+/// Reads what one container has logged, its last lines, until it ends if `follow`.
+async fn read(cluster: Cluster, pod: String, query: LogQuery) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let Ok(stream) = cluster.logs(&pod, &query).await else { return kept };
+    let mut stream = std::pin::pin!(stream);
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+        kept.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        if kept.len() > 2 * KEPT {
+            kept = tail(kept, KEPT);
+        }
+    }
+    kept
+}
+
+/// The last whole lines of at most `size` bytes.
+fn tail(log: Vec<u8>, size: usize) -> Vec<u8> {
+    if log.len() <= size {
+        return log;
+    }
+    let cut = log.get(log.len() - size..).unwrap_or_default();
+    let start = cut.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
+    cut.get(start..).unwrap_or_default().to_vec()
+}
+
+/// The lines whose timestamp is not after `end`: what a later restart wrote is not of this run.
+fn until(log: &[u8], end: Option<Timestamp>) -> Vec<u8> {
+    let Some(end) = end else { return log.to_vec() };
+    // Finish times have whole seconds.
+    let end = end + jiff::SignedDuration::from_secs(1);
+    let in_time = |line: &&[u8]| super::logs::split(line).0.is_none_or(|time| time < end);
+    log.split_inclusive(|b| *b == b'\n').filter(in_time).flatten().copied().collect()
+}
+
+impl Daemon {
+    /// Begins to capture the log of a Pod that is about to go: returns when the log is open, so
+    /// that nothing it writes from now on is lost.
+    pub(crate) async fn begin_capture(&self, uid: &str, pod: &str, container: &str) {
+        let query = LogQuery { container: container.to_owned(), follow: true, tail: Some(LINES), ..LogQuery::default() };
+        let (opened, wait) = tokio::sync::oneshot::channel();
+        let (cluster, pod) = (self.cluster.clone(), pod.to_owned());
+        let capture = tokio::spawn(async move {
+            let reading = read(cluster, pod, query);
+            // The request is on its way; the kubelet reads the file as long as the Pod is there.
+            let _ = opened.send(());
+            reading.await
+        });
+        let _ = wait.await;
+        self.spool.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), capture);
+    }
+
+    /// Keeps the log of a Pod whose container has ended.
+    pub(crate) async fn keep_log(&self, record: &Record, uid: &str, pod: &str, container: &str, end: Option<Timestamp>) {
+        let query = LogQuery { container: container.to_owned(), tail: Some(LINES), ..LogQuery::default() };
+        let previous = LogQuery { previous: true, ..query.clone() };
+        let now = read(self.cluster.clone(), pod.to_owned(), query);
+        let before = read(self.cluster.clone(), pod.to_owned(), previous);
+        let (mut now, mut log) = tokio::join!(now, before);
+        if let Some(mut capture) = self.spool.take(uid)
+            && now.is_empty()
+        {
+            now = tokio::time::timeout(PATIENCE, &mut capture).await.ok().and_then(Result::ok).unwrap_or_default();
+            capture.abort();
+        }
+        log.append(&mut now);
+        let log = until(&log, end);
+        if !log.is_empty() {
+            self.append(record, log).await;
+        }
+    }
+
+    async fn append(&self, record: &Record, log: Vec<u8>) {
+        let mut all = self.kept_log(record).await;
+        all.extend(log);
+        let mut size = KEPT;
+        let mut packed = pack(&tail(all.clone(), size));
+        while packed.len() > FITS && size > 1024 {
+            size /= 2;
+            packed = pack(&tail(all.clone(), size));
+        }
+        let map = ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(name(record)),
+                labels: Some(record.labels(role::LOG)),
+                ..ObjectMeta::default()
+            },
+            binary_data: Some(BTreeMap::from([(KEY.to_owned(), ByteString(packed))])),
+            ..ConfigMap::default()
+        };
+        if let Err(error) = self.cluster.apply(&map).await {
+            tracing::warn!(container = %record.name, %error, "the log of the ended run could not be kept");
+        }
+    }
+
+    /// What was kept of the logs of earlier Pods, lines with timestamps.
+    pub(crate) async fn kept_log(&self, record: &Record) -> Vec<u8> {
+        let map = match self.cluster.read::<ConfigMap>(&name(record)).await {
+            Ok(map) => map,
+            Err(error) => {
+                tracing::warn!(container = %record.name, %error, "the kept log could not be read");
+                None
+            }
+        };
+        let packed = map.and_then(|m| m.binary_data?.remove(KEY));
+        packed.map(|bytes| unpack(&bytes.0)).unwrap_or_default()
+    }
+
+    /// Forgets the kept log of a removed container.
+    pub(crate) async fn drop_log(&self, record: &Record) {
+        if let Err(error) = self.cluster.delete_uncached::<ConfigMap>(&name(record)).await {
+            tracing::warn!(container = %record.name, %error, "the kept log could not be deleted");
+        }
+    }
+}
+
+fn pack(log: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let written = encoder.write_all(log);
+    written.and_then(|()| encoder.finish()).unwrap_or_default()
+}
+
+fn unpack(packed: &[u8]) -> Vec<u8> {
+    let mut log = Vec::new();
+    // A log that somebody damaged is shown as far as it can be read.
+    let _ = GzDecoder::new(packed).take(4 * KEPT as u64).read_to_end(&mut log);
+    log
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_of_a_log_begins_with_a_whole_line() {
+        assert_eq!(tail(b"first\nsecond\nthird\n".to_vec(), 9), b"third\n");
+    }
+
+    #[test]
+    fn a_log_survives_packing() {
+        assert_eq!(unpack(&pack(b"2026-01-01T00:00:00Z a\n")), b"2026-01-01T00:00:00Z a\n");
+    }
+
+    #[test]
+    fn lines_of_a_later_run_are_left_out() {
+        let log = b"2026-01-01T00:00:00.5Z first\n2026-01-01T00:00:03Z second\n";
+        let end = "2026-01-01T00:00:00Z".parse().ok();
+        assert_eq!(until(log, end), b"2026-01-01T00:00:00.5Z first\n");
+    }
+}

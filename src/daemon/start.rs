@@ -1,0 +1,243 @@
+//! `docker start`: makes the workload run and waits for the truth. 204 means that the container
+//! runs or has already ended; whatever keeps it from running is told in the cluster's words.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use serde_json::json;
+
+use super::Daemon;
+use crate::fault::{Fault, Kind as FaultKind, Result};
+use crate::translate::container::{Container, Kind};
+use crate::translate::record::{self, RunState};
+use crate::translate::state::{Phase, Trouble, is_failed_start};
+use crate::translate::{keys, workload};
+
+/// How often a write is tried again when somebody else wrote the object meanwhile.
+const TRIES: usize = 5;
+
+impl Daemon {
+    /// Starts a container and waits until it runs.
+    ///
+    /// # Errors
+    /// 304 if it runs, 400/404/500 with the reason if it cannot run.
+    pub async fn start(&self, key: &str) -> Result<()> {
+        let id = self.container(key)?.record.id.clone();
+        let _lock = self.locks.container(&id).await;
+        let container = self.container(&id)?;
+        if container.removing {
+            return Err(Fault::conflict(format!("container {id} is marked for removal and cannot be started")));
+        }
+        if container.state().running() {
+            return Err(Fault::not_modified());
+        }
+        self.start_locked(&container).await
+    }
+
+    pub(crate) async fn start_locked(&self, container: &Container) -> Result<()> {
+        if !container.own {
+            return self.start_foreign(container).await;
+        }
+        self.publisher.open(self, &container.record).await?;
+        let _starting = self.publisher.starting(&container.record.id);
+        let before = pods(container);
+        let started = match self.run_workload(container).await {
+            Ok(()) => self.await_start(container, &before).await,
+            Err(fault) => Err(fault),
+        };
+        if let Err(fault) = &started {
+            self.undo_start(container, &fault.message).await;
+        }
+        started
+    }
+
+    async fn run_workload(&self, container: &Container) -> Result<()> {
+        self.require_networks(container)?;
+        match container.kind {
+            Kind::Job => self.run_job(container).await,
+            _ => self.run_deployment(container).await,
+        }
+    }
+
+    /// The Pod template is made anew for each start: what changed since the last one (networks,
+    /// limits, files) takes effect now.
+    async fn run_deployment(&self, container: &Container) -> Result<()> {
+        let object = &container.record.object;
+        let template = self.template(&container.record).await?;
+        for attempt in 0.. {
+            let cached = self.cluster.cache::<Deployment>().get(object);
+            let cached = cached.ok_or_else(|| gone(container))?;
+            let mut deployment = Deployment::clone(&cached.object);
+            let spec = deployment.spec.get_or_insert_default();
+            spec.replicas = Some(1);
+            spec.template = template.clone();
+            match self.cluster.replace(object, &deployment).await {
+                Err(fault) if fault.kind == FaultKind::Conflict && attempt < TRIES => {
+                    self.await_newer(&cached.object.metadata, object).await;
+                }
+                result => return result.map(|_| ()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn await_newer(&self, old: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta, name: &str) {
+        let newer = || {
+            let now = self.cluster.cache::<Deployment>().get(name)?;
+            (now.object.metadata.resource_version != old.resource_version).then_some(())
+        };
+        self.cluster.wait(std::time::Duration::from_secs(1), newer).await;
+    }
+
+    /// A Job that was never started is released; one that has run is made anew.
+    async fn run_job(&self, container: &Container) -> Result<()> {
+        let object = &container.record.object;
+        let cached = self.cluster.cache::<Job>().get(object).ok_or_else(|| gone(container))?;
+        if !workload::job_has_started(&cached.object) {
+            let release = json!({"spec": {"suspend": false}});
+            return self.cluster.patch::<Job>(object, &release).await.map(|_| ());
+        }
+        if let (Some(pod), Some(run)) = (container.pod(), Some(&container.record.state)) {
+            let (uid, name) = (pod.metadata.uid.clone(), pod.metadata.name.clone());
+            let container_name = container.container_name();
+            self.keep_log(
+                &container.record,
+                &uid.unwrap_or_default(),
+                &name.unwrap_or_default(),
+                &container_name,
+                run.finished,
+            )
+            .await;
+        }
+        let template = self.template(&container.record).await?;
+        self.remake_job(container, template, false).await
+    }
+
+    /// Replaces the Job of a container by a new one of the same name: a Job's template is immutable.
+    pub(crate) async fn remake_job(
+        &self,
+        container: &Container,
+        template: PodTemplateSpec,
+        suspended: bool,
+    ) -> Result<()> {
+        let object = &container.record.object;
+        let _quiet = self.events_quiet(&container.record.id);
+        self.cluster.delete::<Job>(object, None).await?;
+        self.cluster.create(&workload::job(&container.record, template, suspended)).await.map(|_| ())
+    }
+
+    async fn await_start(&self, container: &Container, before: &BTreeSet<String>) -> Result<()> {
+        let id = &container.record.id;
+        let mut trouble = None;
+        let look = || {
+            let Some(now) = self.own_container(&container.record.object, id) else {
+                return self.container_by_id(id).is_none().then(|| Err(gone(container)));
+            };
+            if let Some(words) = now.refused.clone() {
+                return Some(Err(Fault::internal(format!("Kubernetes refuses to run the container: {words}"))));
+            }
+            let fresh = now.pod().filter(|p| !before.contains(&p.metadata.uid.clone().unwrap_or_default()));
+            fresh?;
+            let state = now.state();
+            trouble = state.trouble.clone().or(trouble.take());
+            match (state.phase, state.trouble) {
+                (Phase::Running | Phase::Restarting, _) => Some(Ok(())),
+                (Phase::Exited, _) if state.run.pod != container.record.state.pod => Some(ended(&state.run)),
+                (_, Some(trouble)) if trouble.fatal => Some(Err(cannot_start(&now, &trouble))),
+                _ => None,
+            }
+        };
+        let limit = self.options.start_timeout;
+        match self.cluster.wait(limit, look).await {
+            Some(result) => result,
+            None => Err(self.too_late(container, trouble).await),
+        }
+    }
+
+    async fn too_late(&self, container: &Container, trouble: Option<Trouble>) -> Fault {
+        let seconds = self.options.start_timeout.as_secs();
+        let words = match trouble {
+            Some(trouble) => format!("{}: {}", trouble.reason, trouble.message),
+            None => self.last_warning(&container.record.object).await.unwrap_or_else(|| "no reason is known".into()),
+        };
+        Fault::internal(format!(
+            "the container did not start within {seconds} s (D2K_START_TIMEOUT); Kubernetes says: {words}"
+        ))
+    }
+
+    /// The newest warning Event about the workload or its Pods.
+    async fn last_warning(&self, object: &str) -> Option<String> {
+        let events = self.cluster.events().await.ok()?;
+        let about = |name: Option<&str>| {
+            name.is_some_and(|n| n == object || n.strip_prefix(object).is_some_and(|rest| rest.starts_with('-')))
+        };
+        let warnings = events.into_iter().filter(|e| {
+            e.type_.as_deref() == Some("Warning") && about(e.involved_object.name.as_deref())
+        });
+        warnings.max_by_key(|e| e.last_timestamp.as_ref().map(|t| t.0)).and_then(|e| e.message)
+    }
+
+    /// A container that could not start is stopped again and remembers why.
+    async fn undo_start(&self, container: &Container, why: &str) {
+        let record = &container.record;
+        self.publisher.close(&record.id);
+        let Some(now) = self.own_container(&record.object, &record.id) else { return };
+        let state = RunState { error: why.to_owned(), ..now.record.state.clone() };
+        let state = if now.record.state.finished.is_some() || state.exit_code != 0 {
+            state
+        } else {
+            RunState { exit_code: 128, ..state }
+        };
+        let note = json!({keys::STATE: record::json(&state)});
+        let result = match now.kind {
+            Kind::Job => {
+                let patch = json!({"metadata": {"annotations": note}, "spec": {"suspend": true}});
+                self.cluster.patch::<Job>(&record.object, &patch).await.map(|_| ())
+            }
+            _ => {
+                let patch = json!({"metadata": {"annotations": note}, "spec": {"replicas": 0}});
+                self.cluster.patch::<Deployment>(&record.object, &patch).await.map(|_| ())
+            }
+        };
+        if let Err(error) = result {
+            tracing::warn!(container = %record.name, %error, "a container that could not start was not stopped");
+        }
+    }
+
+    /// Whether a start of this container is under way.
+    pub(crate) fn is_starting(&self, id: &str) -> bool {
+        self.publisher.is_starting(id)
+    }
+}
+
+fn pods(container: &Container) -> BTreeSet<String> {
+    container.pods.iter().filter_map(|p| p.metadata.uid.clone()).collect()
+}
+
+fn gone(container: &Container) -> Fault {
+    Fault::not_found(format!("No such container: {}", container.record.id))
+}
+
+/// A run that has already ended was a start, unless its process never ran.
+fn ended(run: &RunState) -> Result<()> {
+    if run.error.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::invalid(format!("failed to create task for container: {}", run.error)))
+}
+
+fn cannot_start(container: &Container, trouble: &Trouble) -> Fault {
+    let image = container.record.body.image.clone().unwrap_or_default();
+    let words = format!("{}: {}", trouble.reason, trouble.message);
+    if is_failed_start(&trouble.reason) {
+        return Fault::invalid(format!("failed to create task for container: {}", trouble.message));
+    }
+    match trouble.reason.as_str() {
+        "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => Fault::internal(
+            format!("Kubernetes cannot pull the image {image}: {words}"),
+        ),
+        _ => Fault::internal(format!("Kubernetes cannot start the container: {words}")),
+    }
+}

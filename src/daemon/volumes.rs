@@ -1,0 +1,199 @@
+//! Docker volumes: PersistentVolumeClaims, found by their Docker names, made on first use.
+
+use std::collections::BTreeMap;
+
+use bollard_stubs::models::VolumeCreateRequest;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use std::sync::Arc;
+
+use super::Daemon;
+use super::networks::random_id;
+use crate::cluster::Entry;
+use crate::fault::{Fault, Kind, Result};
+use crate::policy::{naming, volumes as policy};
+use crate::translate::container::Container;
+use crate::translate::mounts::{self, MountKind, MountPlan};
+use crate::translate::record::Record;
+use crate::translate::volume::{self, NewVolume};
+use crate::translate::keys;
+
+type Claim = Arc<Entry<PersistentVolumeClaim>>;
+
+impl Daemon {
+    /// All volumes of the namespace.
+    pub fn volumes(&self) -> Vec<Claim> {
+        let all = self.cluster.cache::<PersistentVolumeClaim>().all();
+        all.into_iter().filter(|c| c.object.metadata.deletion_timestamp.is_none()).collect()
+    }
+
+    /// The volume of a Docker name.
+    ///
+    /// # Errors
+    /// 404 in Docker's words.
+    pub fn volume(&self, name: &str) -> Result<Claim> {
+        let found = self.volumes().into_iter().find(|c| volume::name(&c.object) == name);
+        found.ok_or_else(|| Fault::not_found(format!("get {name}: no such volume")))
+    }
+
+    /// Creates a volume, or returns the one that has the name.
+    ///
+    /// # Errors
+    /// 400 for names, drivers and options that cannot be.
+    pub async fn create_volume(&self, request: VolumeCreateRequest) -> Result<Claim> {
+        let asked = request.name.clone().unwrap_or_default();
+        let anonymous = asked.is_empty();
+        let name = if anonymous { random_id() } else { asked };
+        self.ensure_volume(request, &name, anonymous, None).await.map(|(claim, _)| claim)
+    }
+
+    /// The volume of a name, and whether it was made now.
+    async fn ensure_volume(
+        &self,
+        request: VolumeCreateRequest,
+        name: &str,
+        anonymous: bool,
+        owner: Option<&Record>,
+    ) -> Result<(Claim, bool)> {
+        let object = self.policies.name(&naming::Input {
+            what: naming::What::Volume,
+            docker_name: name,
+            taken_by_other: None,
+        })?;
+        let new = NewVolume { name: name.to_owned(), object, created: Timestamp::now(), anonymous };
+        let mut claim = volume::claim(&request, &new)?;
+        if let Ok(found) = self.volume(name) {
+            return Ok((found, false));
+        }
+        self.decide_volume(&request, &new, &mut claim)?;
+        if let Some(owner) = owner.filter(|_| anonymous) {
+            let labels = claim.metadata.labels.get_or_insert_default();
+            labels.insert(keys::CONTAINER.into(), owner.short().into());
+        }
+        // A volume of this name that is still being deleted ends first.
+        let object = new.object.clone();
+        let cache = || self.cluster.cache::<PersistentVolumeClaim>();
+        self.cluster.wait(std::time::Duration::from_secs(20), || cache().get(&object).is_none().then_some(())).await;
+        match self.cluster.create(&claim).await {
+            Ok(made) => Ok((made, true)),
+            // Somebody else made it at the same moment: Docker's create answers with that one.
+            Err(fault) if fault.kind == Kind::Conflict => {
+                let found = self.volume(name).map_err(|_| fault)?;
+                Ok((found, false))
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn decide_volume(
+        &self,
+        request: &VolumeCreateRequest,
+        new: &NewVolume,
+        claim: &mut PersistentVolumeClaim,
+    ) -> Result<()> {
+        let asked = volume::asked(request)?;
+        let plan = self.policies.volume(&policy::Input {
+            name: new.name.clone(),
+            labels: request.labels.clone().unwrap_or_default().into_iter().collect(),
+            size: asked.size,
+            storage_class: asked.storage_class,
+            access_mode: asked.access_mode,
+        })?;
+        volume::apply(claim, &plan.size, plan.storage_class.as_deref(), &plan.access_mode);
+        Ok(())
+    }
+
+    /// Makes the volumes of a new container that do not exist; returns the claims made.
+    pub(crate) async fn make_volumes(&self, record: &Record) -> Result<Vec<String>> {
+        let inherited = self.inherited_mounts(&record.body)?;
+        let plans = mounts::plan(&record.body, &record.image, &inherited)?.plans;
+        let mut made = Vec::new();
+        for plan in plans {
+            let (name, anonymous) = match &plan.kind {
+                MountKind::Named(name) => (name.clone(), false),
+                MountKind::Anonymous => (anonymous_name(record, &plan.target), true),
+                MountKind::Tmpfs(_) | MountKind::Shm(_) => continue,
+            };
+            let (claim, new) = self.ensure_volume(request_of(&plan), &name, anonymous, Some(record)).await?;
+            if new {
+                made.push(claim.object.metadata.name.clone().unwrap_or_default());
+            }
+        }
+        Ok(made)
+    }
+
+    /// Docker volume name, or target of an anonymous volume → claim name.
+    pub(crate) fn claims(&self, record: &Record) -> BTreeMap<String, String> {
+        let inherited = self.inherited_mounts(&record.body).unwrap_or_default();
+        let plans = mounts::plan(&record.body, &record.image, &inherited).map(|m| m.plans).unwrap_or_default();
+        let mut claims = BTreeMap::new();
+        for plan in plans {
+            let Some(key) = plan.claim_key() else { continue };
+            let name = match &plan.kind {
+                MountKind::Named(name) => name.clone(),
+                _ => anonymous_name(record, &plan.target),
+            };
+            if let Ok(claim) = self.volume(&name) {
+                claims.insert(key.to_owned(), claim.object.metadata.name.clone().unwrap_or_default());
+            }
+        }
+        claims
+    }
+
+    /// The Docker name of a claim's volume.
+    pub(crate) fn volume_of_claim(&self, claim: &str) -> String {
+        let found = self.cluster.cache::<PersistentVolumeClaim>().get(claim);
+        found.map_or_else(|| claim.to_owned(), |c| volume::name(&c.object))
+    }
+
+    /// The containers that mount a volume.
+    pub fn volume_users(&self, claim: &PersistentVolumeClaim) -> Vec<Container> {
+        let object = claim.metadata.name.clone().unwrap_or_default();
+        let uses = |c: &Container| {
+            let declared = c.own && self.claims(&c.record).values().any(|name| *name == object);
+            declared || c.pods.iter().any(|pod| pod_mounts(pod, &object))
+        };
+        self.containers().into_iter().filter(uses).collect()
+    }
+
+    /// Removes a volume.
+    ///
+    /// # Errors
+    /// 404 if there is none (unless `force`), 409 if a container uses it.
+    pub async fn remove_volume(&self, name: &str, force: bool) -> Result<()> {
+        let claim = match self.volume(name) {
+            Err(_) if force => return Ok(()),
+            other => other?,
+        };
+        let users: Vec<String> = self.volume_users(&claim.object).iter().map(|c| c.record.id.clone()).collect();
+        if !users.is_empty() {
+            let message = format!("remove {name}: volume is in use - [{}]", users.join(", "));
+            return Err(Fault::conflict(message));
+        }
+        let object = claim.object.metadata.name.clone().unwrap_or_default();
+        self.cluster.delete::<PersistentVolumeClaim>(&object, None).await
+    }
+}
+
+/// The name of a container's anonymous volume: derived, so that it is found again.
+fn anonymous_name(record: &Record, target: &str) -> String {
+    use sha2::{Digest, Sha256};
+    hex::encode(Sha256::digest(format!("volume {}:{target}", record.id)))
+}
+
+fn request_of(plan: &MountPlan) -> VolumeCreateRequest {
+    VolumeCreateRequest {
+        driver: Some(plan.driver.clone()),
+        driver_opts: Some(plan.options.clone().into_iter().collect()),
+        labels: Some(plan.labels.clone().into_iter().collect()),
+        ..VolumeCreateRequest::default()
+    }
+}
+
+fn pod_mounts(pod: &k8s_openapi::api::core::v1::Pod, claim: &str) -> bool {
+    let volumes = pod.spec.as_ref().and_then(|s| s.volumes.as_ref());
+    volumes
+        .into_iter()
+        .flatten()
+        .any(|v| v.persistent_volume_claim.as_ref().is_some_and(|source| source.claim_name == claim))
+}

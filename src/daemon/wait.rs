@@ -1,0 +1,70 @@
+//! `docker wait` in its three conditions, woken by the watch.
+
+use std::time::Duration;
+
+use super::Daemon;
+use crate::translate::container::Container;
+use crate::translate::state::Phase;
+
+/// What `wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// The container does not run (true at once for one that never ran).
+    NotRunning,
+    /// The next end of a run.
+    NextExit,
+    /// The container is gone.
+    Removed,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Exit code, 0 to 255.
+    pub code: i32,
+    /// Why it could not run, or empty.
+    pub error: String,
+}
+
+/// Longer than any client waits; the wait ends with the client.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+impl Daemon {
+    /// Waits for a container; `None` when d2k ends first.
+    pub async fn wait(&self, container: &Container, condition: Condition) -> Option<Outcome> {
+        let id = container.record.id.clone();
+        let before = ends(container);
+        let mut last = outcome(container);
+        let look = || {
+            let Some(now) = self.container_by_id(&id) else { return Some(last.clone()) };
+            last = outcome(&now);
+            let over = match condition {
+                Condition::NotRunning => !now.state().running() && !self.is_starting(&id),
+                Condition::NextExit => ends(&now) != before && !now.state().running(),
+                Condition::Removed => false,
+            };
+            // Docker answers when the exit is final: what inspect shows next must agree.
+            (over && (!now.own || is_recorded(&now))).then(|| last.clone())
+        };
+        tokio::select! {
+            outcome = self.cluster.wait(FOREVER, look) => outcome,
+            () = self.stopping.cancelled() => None,
+        }
+    }
+}
+
+/// What changes with each end of a run.
+fn ends(container: &Container) -> (Option<jiff::Timestamp>, String, i32, String) {
+    let run = container.state().run;
+    (run.finished, run.pod, run.restart_count, run.error)
+}
+
+fn is_recorded(container: &Container) -> bool {
+    let state = container.state();
+    state.phase == Phase::Created || container.record.state.finished == state.run.finished
+}
+
+fn outcome(container: &Container) -> Outcome {
+    let run = container.state().run;
+    Outcome { code: run.exit_code, error: run.error }
+}
