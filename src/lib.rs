@@ -5,4 +5,5 @@
 //! of a Kubernetes client). `registry` reads images; `config`, `cli` and `telemetry` are tables.
 
 pub mod fault;
+pub mod registry;
 pub mod translate;
