@@ -55,3 +55,22 @@ fn succeeded(identity_token: String) -> LoginAnswer {
 fn not_there(url: &str, status: StatusCode, body: &[u8]) -> RegistryError {
     RegistryError::other(format!("login attempt to {url} failed: {}", words(status, body)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{gateway, reader};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gateway_with_no_registry_behind_it_is_silence() {
+        for (status, unreachable) in [(503, true), (504, true), (500, false), (404, false)] {
+            let credentials = Credentials {
+                server: gateway(status).await,
+                ..Credentials::basic("ann", "pw")
+            };
+            let error = reader(&[]).login(&credentials).await.expect_err("no registry");
+            assert_eq!(error.is_unreachable(), unreachable, "{error}");
+            assert!(error.message.contains(&status.to_string()), "{error}");
+        }
+    }
+}

@@ -195,6 +195,16 @@ pub(super) async fn silence() -> String {
     host
 }
 
+/// An address that answers everything with one status.
+pub(super) async fn gateway(status: u16) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let host = listener.local_addr().expect("address").to_string();
+    let status = StatusCode::from_u16(status).expect("status");
+    let router = Router::new().fallback(move || async move { status });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    host
+}
+
 async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     shared
