@@ -5,6 +5,8 @@
 //! of a Kubernetes client). `registry` reads images; `config`, `cli` and `telemetry` are tables.
 
 pub mod cluster;
+pub mod daemon;
 pub mod fault;
 pub mod policy;
+pub mod registry;
 pub mod translate;
