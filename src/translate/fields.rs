@@ -12,6 +12,8 @@ mod config;
 mod host;
 mod limits;
 mod network;
+#[cfg(test)]
+mod tests;
 
 /// What is done with a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

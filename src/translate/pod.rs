@@ -26,6 +26,8 @@ pub use process::{argv, literal};
 pub const DEFAULT_STOP_TIMEOUT: i64 = 10;
 /// A year: Docker's "wait for ever" (-1), which Kubernetes has no word for.
 const FOR_EVER: i64 = 31_536_000;
+/// Container ports only inform: a published range of thousands would make the object too large to store.
+const MOST_PORTS: usize = 256;
 
 /// What the template needs and the record does not say.
 #[derive(Debug, Clone, Default)]
@@ -188,6 +190,7 @@ fn ports(record: &Record, host_network: bool) -> Option<Vec<ContainerPort>> {
     );
     all.sort();
     all.dedup();
+    all.truncate(MOST_PORTS);
     let ports: Vec<_> = all
         .into_iter()
         .map(|(port, protocol)| ContainerPort {

@@ -17,10 +17,14 @@ pub const ALLOWED_SIZES: &str = "give a number of bytes, or a number followed by
 pub fn docker_bytes(text: &str) -> Option<i64> {
     let (number, suffix) = split(text)?;
     let suffix = suffix.to_ascii_lowercase();
-    let unit = suffix.trim_end_matches("ib").trim_end_matches('b');
-    if unit.len() + 2 < suffix.len() {
-        return None;
-    }
+    let unit = match suffix
+        .strip_suffix("ib")
+        .or_else(|| suffix.strip_suffix('b'))
+    {
+        Some(unit) if unit.is_empty() && suffix != "b" => return None,
+        Some(unit) => unit,
+        None => &suffix,
+    };
     whole(number * power(KI, unit)?)
 }
 

@@ -107,8 +107,8 @@ pub fn capability(name: &str) -> String {
 fn groups(host: &HostConfig, warnings: &mut Vec<String>) -> Option<Vec<i64>> {
     let mut numbers = Vec::new();
     for group in host.group_add.iter().flatten() {
-        match group.parse::<i64>() {
-            Ok(number) => numbers.push(number),
+        match group.parse::<u32>() {
+            Ok(number) => numbers.push(i64::from(number)),
             Err(_) if group == "root" => numbers.push(0),
             Err(_) => warnings.push(format!(
                 "HostConfig.GroupAdd: the group {group:?} is not added, Kubernetes takes numbers only; give its number (--group-add GID)"

@@ -296,3 +296,33 @@ fn annotation<'a>(claim: &'a PersistentVolumeClaim, key: &str) -> Option<&'a str
         .get(key)
         .map(String::as_str)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_claim_is_a_volume_under_its_own_name() {
+        let claim: PersistentVolumeClaim = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "pg-0", "labels": {"app": "pg"}, "creationTimestamp": "2026-01-02T03:04:05Z"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "fast", "resources": {"requests": {"storage": "1Gi"}}},
+            "status": {"capacity": {"storage": "2Gi"}}
+        }))
+        .unwrap();
+        let shown = volume(&claim);
+        assert_eq!(shown.name, "pg-0");
+        assert_eq!(shown.labels.get("app").map(String::as_str), Some("pg"));
+        assert_eq!(shown.options.get("size").map(String::as_str), Some("1Gi"));
+        assert_eq!(shown.created_at.as_deref(), Some("2026-01-02T03:04:05Z"));
+        assert_eq!(size(&claim), Some(2 << 30));
+        assert!(!is_anonymous(&claim));
+    }
+
+    #[test]
+    fn access_modes_have_short_and_full_names() {
+        assert_eq!(access_mode("rwop"), Ok("ReadWriteOncePod"));
+        assert_eq!(access_mode("ReadWriteMany"), Ok("ReadWriteMany"));
+        assert!(access_mode("all").is_err());
+        assert!(check_name("a").is_err() && check_name("data.1-x_y").is_ok());
+    }
+}

@@ -53,7 +53,7 @@ pub(super) const FIELDS: &[Field] = &[
     noop("HostConfig.ContainerIDFile", "the client writes it"),
     warned_or(
         "HostConfig.LogConfig.Type",
-        &["json-file", "local", "journald"],
+        &["json-file", "local"],
         "logs go where the cluster keeps them, and docker logs reads them there",
     ),
     warned(

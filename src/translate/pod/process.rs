@@ -102,7 +102,11 @@ pub(super) fn environment(
             None => warn_of_kept(entry, &record.image, warnings),
         }
     }
-    if mounts.docker_socket {
+    // A client told to use another daemon over the network goes on doing so.
+    let elsewhere = |entry: &String| {
+        entry.starts_with("DOCKER_HOST=") && !entry.starts_with("DOCKER_HOST=unix:")
+    };
+    if mounts.docker_socket && !record.body.env.iter().flatten().any(elsewhere) {
         set("DOCKER_HOST", docker_host);
     }
     let variables: Vec<EnvVar> = variables
