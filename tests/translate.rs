@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bollard_stubs::models::{ContainerCreateBody, VolumeCreateRequest};
 use d2k::fault::{Fault, Kind};
 use d2k::translate::image::ImageFacts;
 use d2k::translate::mounts::{self, MountKind};
@@ -150,19 +151,7 @@ fn pod_outputs(raw: &Value, setting: &Setting) -> Result<BTreeMap<&'static str, 
         )),
         MountKind::Tmpfs(_) | MountKind::Shm(_) => None,
     });
-    let record = Record {
-        id: ID.to_owned(),
-        name: name.to_owned(),
-        object: "web".to_owned(),
-        created: "2026-01-02T03:04:05.000000006Z".parse().unwrap(),
-        body,
-        raw: raw.clone(),
-        image,
-        ports: Vec::new(),
-        networks: BTreeMap::new(),
-        state: RunState::default(),
-        warnings: Vec::new(),
-    };
+    let record = record(name, raw, body, image);
     let staged = |file: &Staged| StagedFile {
         secret: file.secret.clone(),
         key: file.key.clone(),
@@ -195,9 +184,24 @@ fn pod_outputs(raw: &Value, setting: &Setting) -> Result<BTreeMap<&'static str, 
     Ok(outputs)
 }
 
+fn record(name: &str, raw: &Value, body: ContainerCreateBody, image: ImageFacts) -> Record {
+    Record {
+        id: ID.to_owned(),
+        name: name.to_owned(),
+        object: "web".to_owned(),
+        created: "2026-01-02T03:04:05.000000006Z".parse().unwrap(),
+        body,
+        raw: raw.clone(),
+        image,
+        ports: Vec::new(),
+        networks: BTreeMap::new(),
+        state: RunState::default(),
+        warnings: Vec::new(),
+    }
+}
+
 fn volume_outputs(raw: &Value, setting: &Setting) -> Result<BTreeMap<&'static str, String>, Fault> {
-    let request: bollard_stubs::models::VolumeCreateRequest =
-        serde_json::from_value(raw.clone()).unwrap();
+    let request: VolumeCreateRequest = serde_json::from_value(raw.clone()).unwrap();
     let name = request
         .name
         .clone()
