@@ -13,6 +13,8 @@ use super::volume;
 use crate::fault::{Fault, Result};
 
 mod bind;
+#[cfg(test)]
+mod tests;
 mod tmpfs;
 
 /// Size of `/dev/shm` that Docker and the kubelet's runtime both give to every container.

@@ -81,3 +81,38 @@ fn writes_as(user: Option<i64>, group: Option<i64>) -> Option<i64> {
     let user = user.filter(|number| *number != 0)?;
     Some(group.filter(|number| *number != 0).unwrap_or(user))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(asked: &str, own: &str) -> Result<Identity> {
+        let body = ContainerCreateBody {
+            user: Some(asked.to_owned()),
+            ..ContainerCreateBody::default()
+        };
+        identity(
+            &body,
+            &ImageFacts {
+                user: own.to_owned(),
+                ..ImageFacts::default()
+            },
+        )
+    }
+
+    #[test]
+    fn numbers_are_written_down_and_the_images_own_name_is_kept() {
+        let numbers = |who: Identity| (who.run_as_user, who.run_as_group, who.writes_as);
+        assert_eq!(
+            of("1000:2000", "").map(numbers),
+            Ok((Some(1000), Some(2000), Some(2000)))
+        );
+        assert_eq!(of("root", "nginx").map(numbers), Ok((Some(0), None, None)));
+        assert_eq!(of(":7", "").map(numbers), Ok((Some(0), Some(7), None)));
+        assert_eq!(of("", "1001").map(numbers), Ok((None, None, Some(1001))));
+        assert_eq!(of("postgres", "postgres").map(|who| who.by_name), Ok(true));
+        for wrong in ["postgres", "1000:staff", "-1", "4294967296", "2147483648"] {
+            assert!(of(wrong, "nginx").is_err(), "{wrong}");
+        }
+    }
+}
