@@ -1,13 +1,27 @@
 //! Pure functions between Docker's API types and Kubernetes objects: no I/O, no clock, no state.
 //! Everything Docker knows and Kubernetes has no field for is kept in annotations (`keys`).
 
+pub mod bindings;
 pub mod container;
+pub mod fields;
 pub mod image;
+pub mod inspect;
 pub mod keys;
+pub mod mounts;
+pub mod names;
 pub mod network;
+pub mod path;
+pub mod pod;
+pub mod process;
+pub mod quantity;
 pub mod record;
+pub mod resources;
+pub mod security;
 pub mod service;
+pub mod settings;
 pub mod signal;
 pub mod state;
 pub mod time;
+pub mod validate;
+pub mod volume;
 pub mod workload;
