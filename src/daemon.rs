@@ -1,8 +1,14 @@
 //! What dockerd does, over a cluster: finds containers, runs them, keeps their history, serves
 //! their streams. Called by the HTTP front with plain values; free of HTTP itself.
 
+pub mod archive;
+pub mod attach;
 pub mod bus;
 pub mod create;
+pub mod exec;
+pub mod foreign;
+pub mod health;
+pub mod images;
 pub mod keeper;
 pub mod lifecycle;
 pub mod locks;
@@ -12,8 +18,12 @@ pub mod networks;
 pub mod pipe;
 pub mod publish;
 pub mod remove;
+pub mod runs;
 pub mod spool;
+pub mod staging;
 pub mod start;
+pub mod tell;
+pub mod volumes;
 pub mod wait;
 
 use std::sync::Arc;
@@ -61,6 +71,10 @@ pub struct Daemon {
     pub(crate) spool: spool::Captures,
     pub(crate) publisher: publish::Publisher,
     pub(crate) network_lock: tokio::sync::Mutex<()>,
+    pub(crate) networks_written: networks::Written,
+    pub(crate) runs: runs::Runs,
+    pub(crate) health: health::Healths,
+    pub(crate) execs: exec::Execs,
 }
 
 impl Daemon {
@@ -84,6 +98,10 @@ impl Daemon {
             spool: spool::Captures::default(),
             publisher: publish::Publisher::default(),
             network_lock: tokio::sync::Mutex::default(),
+            networks_written: networks::Written::default(),
+            runs: runs::Runs::default(),
+            health: health::Healths::default(),
+            execs: exec::Execs::default(),
         })
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod bindings;
 pub mod container;
+pub mod exec;
 pub mod fields;
 pub mod image;
 pub mod inspect;
@@ -12,7 +13,6 @@ pub mod names;
 pub mod network;
 pub mod path;
 pub mod pod;
-pub mod process;
 pub mod quantity;
 pub mod record;
 pub mod resources;

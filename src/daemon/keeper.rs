@@ -2,8 +2,8 @@
 //! Docker's clients, writes each end down before its Pod goes, stops what Docker would not restart,
 //! removes what was run with `--rm`, and keeps networks, ports and health checks up to date.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -26,22 +26,6 @@ struct Seen {
     started: Option<i32>,
     died: Option<i32>,
     over: bool,
-}
-
-/// Containers whose Job is being replaced: its end and beginning are not Docker's.
-#[derive(Default)]
-pub struct Replacing(Mutex<HashSet<String>>);
-
-impl Replacing {
-    pub(crate) fn begin(&self, id: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
-    }
-    fn contains(&self, id: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
-    }
-    fn end(&self, id: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id)
-    }
 }
 
 /// Does the work until the changes end.
@@ -74,14 +58,14 @@ impl Keeper {
         let Some(container) = daemon.container_of(&change.object) else { return };
         let id = container.record.id.as_str();
         if change.deleted {
-            if daemon.replacing.contains(id) {
+            if daemon.runs.is_replacing(id) {
                 return;
             }
             daemon.publisher.close(id);
             daemon.attached.forget(id);
             daemon.health.forget(id);
             daemon.tell(&container.record, "destroy", []);
-        } else if change.previous.is_none() && !daemon.replacing.end(id) && !change.initial {
+        } else if change.previous.is_none() && !daemon.runs.end_replace(id) && !change.initial {
             daemon.tell(&container.record, "create", []);
         }
         if change.initial {
@@ -124,6 +108,7 @@ impl Keeper {
         }
         if change.deleted {
             self.pods.remove(&uid);
+            self.daemon.runs.forget(&uid);
         }
     }
 
@@ -192,7 +177,7 @@ impl Keeper {
             seen.died = seen.started;
             self.daemon.died(container, end.exit_code, None);
         }
-        if self.daemon.publisher.begin_record(uid) {
+        if self.daemon.runs.begin_record(uid) {
             let exit_code = self.daemon.exit_code(uid, end.exit_code);
             let end = RunState { exit_code, ..end };
             tokio::spawn(self.daemon.clone().record(container.clone(), pod.clone(), end));
@@ -221,7 +206,7 @@ impl Keeper {
         if change.initial || (!change.deleted && change.previous.is_some()) {
             return;
         }
-        let name = crate::translate::volume::docker_name(claim);
+        let name = crate::translate::volume::name(claim);
         let action = if change.deleted { "destroy" } else { "create" };
         self.daemon.tell_of("volume", action, &name, [("driver".to_owned(), "local".to_owned())].into());
     }
@@ -281,7 +266,7 @@ impl Daemon {
     /// The exit code of a Pod: 137 where `docker kill` ended it, whatever the process made of the
     /// TERM that Kubernetes sends a moment before.
     fn exit_code(&self, uid: &str, code: i32) -> i32 {
-        if self.publisher.was_killed(uid) { 137 } else { code }
+        if self.runs.was_killed(uid) { 137 } else { code }
     }
 
     /// Keeps the log of an ended run and writes its end down; then `--rm` does its part.
@@ -295,9 +280,12 @@ impl Daemon {
         }
         self.publisher.close(&record.id);
         self.health.forget(&record.id);
+        if record.user_networks().next().is_some() {
+            self.sync_networks().await;
+        }
         if let Err(error) = self.record_end(&container, &end).await {
             tracing::warn!(container = %record.name, %error, "the end of a run could not be written down");
-            self.publisher.end_record(&end.pod);
+            self.runs.forget(&end.pod);
         }
         if record.auto_remove() {
             self.auto_remove(&record.id).await;

@@ -12,9 +12,10 @@ use super::Daemon;
 use crate::fault::{Fault, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::{self, RunState};
-use crate::translate::signal::Signal;
-use crate::translate::keys;
+use crate::translate::{keys, signal, validate};
 
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
 /// What the kubelet takes on top of the grace period.
 const KUBELET: Duration = Duration::from_secs(60);
 /// The longest grace period: `docker stop -t -1` waits without end.
@@ -25,7 +26,7 @@ impl Daemon {
     ///
     /// # Errors
     /// 304 if it does not run.
-    pub async fn stop(&self, key: &str, timeout: Option<i64>, signal: Option<Signal>) -> Result<()> {
+    pub async fn stop(&self, key: &str, timeout: Option<i64>, signal: Option<i32>) -> Result<()> {
         let id = self.container(key)?.record.id.clone();
         let _lock = self.locks.container(&id).await;
         let container = self.container(&id)?;
@@ -41,17 +42,18 @@ impl Daemon {
         &self,
         container: &Container,
         timeout: Option<i64>,
-        signal: Option<Signal>,
+        signal: Option<i32>,
     ) -> Result<()> {
         let grace = match timeout.unwrap_or_else(|| container.record.stop_timeout()) {
-            negative @ ..0 => { let _ = negative; ENDLESS }
+            ..0 => ENDLESS,
             seconds => seconds.min(ENDLESS),
         };
-        let sent = signal.clone().unwrap_or_else(|| self.stop_signal(container));
-        self.tell(&container.record, "kill", [("signal", sent.number().to_string())]);
-        if let Some(signal) = signal.filter(|s| *s != self.stop_signal(container)) {
+        let own = stop_signal(container);
+        let sent = signal.unwrap_or(own);
+        self.tell(&container.record, "kill", [("signal", sent.to_string())]);
+        if let Some(signal) = signal.filter(|s| *s != own) {
             // The kubelet sends the image's own signal after this one, at the end of the Pod.
-            self.signal_by_exec(container, &signal).await?;
+            self.signal_by_exec(container, signal).await?;
             let over = Duration::from_secs(grace.unsigned_abs());
             let id = container.record.id.clone();
             let ended = || self.container_by_id(&id).is_none_or(|c| !c.state().running()).then_some(());
@@ -105,33 +107,32 @@ impl Daemon {
     ///
     /// # Errors
     /// 409 if it does not run.
-    pub async fn kill(&self, key: &str, signal: &Signal) -> Result<()> {
+    pub async fn kill(&self, key: &str, signal: i32) -> Result<()> {
         let container = self.container(key)?;
         let id = container.record.id.clone();
         if !container.state().running() {
             let message = format!("cannot kill container: {key}: container {id} is not running");
             return Err(Fault::conflict(message));
         }
-        self.tell(&container.record, "kill", [("signal", signal.number().to_string())]);
-        if signal.name() != "KILL" {
+        self.tell(&container.record, "kill", [("signal", signal.to_string())]);
+        if signal != SIGKILL {
             return self.signal_by_exec(&container, signal).await;
         }
         let _lock = self.locks.container(&id).await;
         let Some(container) = self.container_by_id(&id).filter(|c| c.state().running()) else { return Ok(()) };
         if let Some(uid) = container.pod().and_then(|p| p.metadata.uid.clone()) {
-            self.publisher.killed(&uid);
+            self.runs.kill(&uid);
         }
         self.take_down(&container, 1).await
     }
 
     /// Sends a signal to the container's first process with the image's own `kill`; without one,
     /// the signals that end a process end the Pod instead.
-    async fn signal_by_exec(&self, container: &Container, signal: &Signal) -> Result<()> {
+    async fn signal_by_exec(&self, container: &Container, signal: i32) -> Result<()> {
         let pod = container.running_pod().ok_or_else(|| not_running(container))?;
-        let name = signal.name();
         let commands = [
-            vec!["kill".to_owned(), format!("-{name}"), "1".to_owned()],
-            vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("kill -{name} 1")],
+            vec!["kill".to_owned(), format!("-{signal}"), "1".to_owned()],
+            vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("kill -{signal} 1")],
         ];
         let mut words = String::new();
         for command in commands {
@@ -144,29 +145,24 @@ impl Daemon {
                 return Ok(());
             }
         }
-        if matches!(name, "TERM" | "INT" | "QUIT" | "HUP") {
+        // HUP, INT, QUIT and TERM end a process that does not handle them.
+        if matches!(signal, 1 | 2 | 3 | 15) {
             let _lock = self.locks.container(&container.record.id).await;
             return self.take_down(container, container.record.stop_timeout()).await;
         }
         Err(Fault::not_implemented(format!(
-            "signal SIG{name} cannot be sent to container {}: its image has no kill command ({})",
+            "signal {} cannot be sent to container {}: its image has no kill command ({})",
+            signal::name(signal),
             container.record.name,
             words.trim()
         )))
-    }
-
-    /// The signal that stops the container: the request's, the image's, or TERM.
-    fn stop_signal(&self, container: &Container) -> Signal {
-        let asked = container.record.body.stop_signal.clone().filter(|s| !s.is_empty());
-        let image = Some(container.record.image.stop_signal.clone()).filter(|s| !s.is_empty());
-        asked.or(image).and_then(|s| Signal::parse(&s).ok()).unwrap_or_default()
     }
 
     /// Stops a container if it runs, and starts it.
     ///
     /// # Errors
     /// Those of `stop` and `start`.
-    pub async fn restart(&self, key: &str, timeout: Option<i64>, signal: Option<Signal>) -> Result<()> {
+    pub async fn restart(self: &std::sync::Arc<Self>, key: &str, timeout: Option<i64>, signal: Option<i32>) -> Result<()> {
         let id = self.container(key)?.record.id.clone();
         let _lock = self.locks.container(&id).await;
         let container = self.container(&id)?;
@@ -186,7 +182,7 @@ impl Daemon {
     /// 400 for an illegal name, 409 for one in use.
     pub async fn rename(&self, key: &str, name: &str) -> Result<()> {
         let name = name.strip_prefix('/').unwrap_or(name);
-        crate::translate::validate::container_name(name)?;
+        validate::name(name)?;
         let container = self.container(key)?;
         self.require_own(&container, "renamed")?;
         let record = &container.record;
@@ -253,6 +249,13 @@ impl Daemon {
 fn is_down(container: &Container, uid: &str) -> bool {
     container.record.state.pod == uid
         && container.pods.iter().all(|p| p.metadata.uid.as_deref() != Some(uid) || container.kind == Kind::Job)
+}
+
+/// The signal that stops the container: the request's, the image's, or TERM.
+fn stop_signal(container: &Container) -> i32 {
+    let asked = container.record.body.stop_signal.clone().filter(|s| !s.is_empty());
+    let image = Some(container.record.image.stop_signal.clone()).filter(|s| !s.is_empty());
+    asked.or(image).and_then(|s| signal::number(&s).ok()).unwrap_or(SIGTERM)
 }
 
 pub(crate) fn not_running(container: &Container) -> Fault {

@@ -36,7 +36,7 @@ impl Daemon {
         }
         self.tell(&container.record, "kill", [("signal", "9".to_owned())]);
         if let Some(uid) = container.pod().and_then(|p| p.metadata.uid.clone()) {
-            self.publisher.killed(&uid);
+            self.runs.kill(&uid);
         }
         self.take_down(container, 1).await
     }

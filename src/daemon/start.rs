@@ -2,6 +2,7 @@
 //! runs or has already ended; whatever keeps it from running is told in the cluster's words.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
@@ -23,7 +24,7 @@ impl Daemon {
     ///
     /// # Errors
     /// 304 if it runs, 400/404/500 with the reason if it cannot run.
-    pub async fn start(&self, key: &str) -> Result<()> {
+    pub async fn start(self: &Arc<Self>, key: &str) -> Result<()> {
         let id = self.container(key)?.record.id.clone();
         let _lock = self.locks.container(&id).await;
         let container = self.container(&id)?;
@@ -36,12 +37,12 @@ impl Daemon {
         self.start_locked(&container).await
     }
 
-    pub(crate) async fn start_locked(&self, container: &Container) -> Result<()> {
+    pub(crate) async fn start_locked(self: &Arc<Self>, container: &Container) -> Result<()> {
         if !container.own {
             return self.start_foreign(container).await;
         }
-        self.publisher.open(self, &container.record).await?;
-        let _starting = self.publisher.starting(&container.record.id);
+        self.open_ports(&container.record).await?;
+        let _starting = self.runs.starting(&container.record.id);
         let before = pods(container);
         let started = match self.run_workload(container).await {
             Ok(()) => self.await_start(container, &before).await,
@@ -123,7 +124,7 @@ impl Daemon {
         suspended: bool,
     ) -> Result<()> {
         let object = &container.record.object;
-        let _quiet = self.events_quiet(&container.record.id);
+        self.runs.begin_replace(&container.record.id);
         self.cluster.delete::<Job>(object, None).await?;
         self.cluster.create(&workload::job(&container.record, template, suspended)).await.map(|_| ())
     }
@@ -208,7 +209,7 @@ impl Daemon {
 
     /// Whether a start of this container is under way.
     pub(crate) fn is_starting(&self, id: &str) -> bool {
-        self.publisher.is_starting(id)
+        self.runs.is_starting(id)
     }
 }
 

@@ -61,11 +61,12 @@ impl Daemon {
             taken_by_other: None,
         })?;
         let new = NewVolume { name: name.to_owned(), object, created: Timestamp::now(), anonymous };
-        let mut claim = volume::claim(&request, &new)?;
+        volume::check(&request, name)?;
+        let plan = self.decide_volume(&request, name)?;
         if let Ok(found) = self.volume(name) {
             return Ok((found, false));
         }
-        self.decide_volume(&request, &new, &mut claim)?;
+        let mut claim = volume::claim(&request, &new, &plan)?;
         if let Some(owner) = owner.filter(|_| anonymous) {
             let labels = claim.metadata.labels.get_or_insert_default();
             labels.insert(keys::CONTAINER.into(), owner.short().into());
@@ -85,22 +86,16 @@ impl Daemon {
         }
     }
 
-    fn decide_volume(
-        &self,
-        request: &VolumeCreateRequest,
-        new: &NewVolume,
-        claim: &mut PersistentVolumeClaim,
-    ) -> Result<()> {
-        let asked = volume::asked(request)?;
-        let plan = self.policies.volume(&policy::Input {
-            name: new.name.clone(),
+    fn decide_volume(&self, request: &VolumeCreateRequest, name: &str) -> Result<policy::Plan> {
+        let options = request.driver_opts.clone().unwrap_or_default().into_iter().collect();
+        let asked = volume::asked(&options)?;
+        self.policies.volume(&policy::Input {
+            name: name.to_owned(),
             labels: request.labels.clone().unwrap_or_default().into_iter().collect(),
-            size: asked.size,
+            size: asked.size.map(|size| size.0),
             storage_class: asked.storage_class,
             access_mode: asked.access_mode,
-        })?;
-        volume::apply(claim, &plan.size, plan.storage_class.as_deref(), &plan.access_mode);
-        Ok(())
+        })
     }
 
     /// Makes the volumes of a new container that do not exist; returns the claims made.

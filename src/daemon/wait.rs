@@ -36,7 +36,9 @@ impl Daemon {
         let before = ends(container);
         let mut last = outcome(container);
         let look = || {
-            let Some(now) = self.container_by_id(&id) else { return Some(last.clone()) };
+            let Some(now) = self.container_by_id(&id) else {
+                return (!self.runs.is_replacing(&id)).then(|| last.clone());
+            };
             last = outcome(&now);
             let over = match condition {
                 Condition::NotRunning => !now.state().running() && !self.is_starting(&id),

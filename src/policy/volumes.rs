@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+pub use crate::translate::volume::Plan;
+
 /// The question.
 #[derive(Debug, Clone, Default)]
 pub struct Input {
@@ -15,17 +17,6 @@ pub struct Input {
     pub storage_class: Option<String>,
     /// Access mode asked for by `--opt accessMode=`, Kubernetes' word.
     pub access_mode: Option<String>,
-}
-
-/// What the volume gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// A Kubernetes quantity.
-    pub size: String,
-    /// Storage class; `None` = the cluster's default.
-    pub storage_class: Option<String>,
-    /// `ReadWriteOnce`, `ReadWriteMany`, `ReadOnlyMany` or `ReadWriteOncePod`.
-    pub access_mode: String,
 }
 
 /// The default: what was asked for, else the configured size and class, else 1Gi; ReadWriteOnce.

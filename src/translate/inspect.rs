@@ -11,7 +11,8 @@ use super::mounts::{MountKind, MountPlan};
 use super::record::Record;
 use super::state::{Phase, State};
 use super::time::docker as time;
-use super::{bindings, process, settings};
+use super::pod::argv;
+use super::{bindings, settings};
 
 /// What inspect needs beside the container.
 #[derive(Debug, Clone, Default)]
@@ -34,7 +35,7 @@ pub struct Context {
 pub fn inspect(container: &Container, context: &Context) -> Value {
     let record = &container.record;
     let state = container.state();
-    let command = process::full_command(record);
+    let command = full_command(record);
     let (path, args) = command.split_first().map_or((String::new(), Vec::new()), |(p, a)| (p.clone(), a.to_vec()));
     json!({
         "Id": record.id,
@@ -117,6 +118,23 @@ fn host_config(record: &Record) -> Value {
     value
 }
 
+/// Entrypoint and command as Docker would run them.
+fn full_command(record: &Record) -> Vec<String> {
+    let (mut command, cmd) = argv(&record.body, &record.image);
+    command.extend(cmd);
+    command
+}
+
+/// The image's environment, overridden and extended by the request's.
+fn merged_env(record: &Record) -> Vec<String> {
+    let asked = record.body.env.clone().unwrap_or_default();
+    let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let overridden = |entry: &&String| asked.iter().any(|a| key(a) == key(entry));
+    let mut env: Vec<String> = asked.iter().filter(|a| a.contains('=')).cloned().collect();
+    env.extend(record.image.env.iter().filter(|entry| !overridden(entry)).cloned());
+    env
+}
+
 fn default_host_config() -> Value {
     json!({
         "Binds": null, "ContainerIDFile": "", "LogConfig": {"Type": "json-file", "Config": {}},
@@ -145,7 +163,7 @@ fn config(record: &Record) -> Value {
     let text = |asked: &Option<String>, image: &str| {
         asked.clone().filter(|a| !a.is_empty()).unwrap_or_else(|| image.to_owned())
     };
-    let (entrypoint, cmd) = process::entrypoint_and_cmd(record);
+    let (entrypoint, cmd) = argv(body, &record.image);
     let exposed: Map<String, Value> =
         bindings::exposed(record).into_iter().map(|(port, protocol)| (format!("{port}/{protocol}"), json!({}))).collect();
     let volumes: Map<String, Value> = body
@@ -165,7 +183,7 @@ fn config(record: &Record) -> Value {
         "Tty": flag(body.tty),
         "OpenStdin": flag(body.open_stdin),
         "StdinOnce": flag(body.stdin_once),
-        "Env": process::merged_env(record),
+        "Env": merged_env(record),
         "Cmd": list(&cmd),
         "Image": body.image,
         "Volumes": if volumes.is_empty() { Value::Null } else { Value::Object(volumes) },
@@ -258,7 +276,7 @@ pub fn summary(container: &Container, context: &Context, now: Timestamp) -> Valu
         "Names": [format!("/{}", record.name)],
         "Image": record.body.image,
         "ImageID": record.image.id,
-        "Command": process::full_command(record).join(" "),
+        "Command": full_command(record).join(" "),
         "Created": record.created.as_second(),
         "Ports": settings::port_summary(container, running),
         "Labels": record.docker_labels(),

@@ -96,7 +96,7 @@ impl Record {
             name: notes.get(keys::NAME)?.clone(),
             object: meta.name.clone()?,
             created: notes.get(keys::CREATED)?.parse().ok()?,
-            body: serde_json::from_value(raw.clone()).ok()?,
+            body: super::validate::body(&raw).ok()?,
             raw,
             image: parse(notes, keys::IMAGE).unwrap_or_default(),
             ports: parse(notes, keys::PORTS).unwrap_or_default(),

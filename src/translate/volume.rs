@@ -15,9 +15,6 @@ use super::keys;
 use super::quantity::{bytes, volume_size};
 use crate::fault::{Fault, Result};
 
-/// Size of a volume for which none was asked.
-const DEFAULT_SIZE: &str = "1Gi";
-const DEFAULT_MODE: &str = "ReadWriteOnce";
 
 /// What d2k chose for a volume that is to be made.
 #[derive(Debug, Clone)]
@@ -52,15 +49,48 @@ pub fn check_name(name: &str) -> Result<()> {
     )))
 }
 
-/// The claim for a volume; wrong names, drivers and options are refused by name.
-pub fn claim(request: &VolumeCreateRequest, new: &NewVolume) -> Result<PersistentVolumeClaim> {
-    check_name(&new.name)?;
+/// What a request says of size, class and mode, checked.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Asked {
+    /// A Kubernetes quantity.
+    pub size: Option<Quantity>,
+    /// Name of a storage class.
+    pub storage_class: Option<String>,
+    /// Kubernetes' word.
+    pub access_mode: Option<String>,
+}
+
+/// What a policy decided about a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// A Kubernetes quantity.
+    pub size: String,
+    /// Storage class; `None` = the cluster's default.
+    pub storage_class: Option<String>,
+    /// `ReadWriteOnce`, `ReadWriteMany`, `ReadOnlyMany` or `ReadWriteOncePod`.
+    pub access_mode: String,
+}
+
+/// Refuses wrong names and drivers of a request.
+///
+/// # Errors
+/// 400, 404 for an unknown driver, 503 for a volume of a swarm.
+pub fn check(request: &VolumeCreateRequest, name: &str) -> Result<()> {
+    check_name(name)?;
     check_driver(request.driver.as_deref().unwrap_or_default())?;
     if request.cluster_volume_spec.is_some() {
         return Err(Fault::unavailable(
             "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
         ));
     }
+    Ok(())
+}
+
+/// The claim for a volume.
+///
+/// # Errors
+/// 500 if labels or options cannot be written as JSON.
+pub fn claim(request: &VolumeCreateRequest, new: &NewVolume, plan: &Plan) -> Result<PersistentVolumeClaim> {
     let options: BTreeMap<String, String> = request
         .driver_opts
         .clone()
@@ -83,7 +113,7 @@ pub fn claim(request: &VolumeCreateRequest, new: &NewVolume) -> Result<Persisten
             annotations: Some(annotations(new, &options, &labels)?),
             ..ObjectMeta::default()
         },
-        spec: Some(spec(&options)?),
+        spec: Some(spec(plan)),
         status: None,
     })
 }
@@ -121,18 +151,20 @@ pub fn check_driver(driver: &str) -> Result<()> {
 
 /// Refuses volume options that [`claim`] would refuse, before anything is made.
 pub fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
-    spec(options).map(|_| ())
+    asked(options).map(|_| ())
 }
 
-fn spec(options: &BTreeMap<String, String>) -> Result<PersistentVolumeClaimSpec> {
-    let mut size = Quantity(DEFAULT_SIZE.to_owned());
-    let mut class = None;
-    let mut mode = DEFAULT_MODE;
+/// Reads the options of a request.
+///
+/// # Errors
+/// 400 that names the option and what is allowed.
+pub fn asked(options: &BTreeMap<String, String>) -> Result<Asked> {
+    let mut asked = Asked::default();
     for (key, value) in options {
         match key.as_str() {
-            "size" => size = volume_size(value)?,
-            "storageClass" => class = Some(storage_class(value)?),
-            "accessMode" => mode = access_mode(value)?,
+            "size" => asked.size = Some(volume_size(value)?),
+            "storageClass" => asked.storage_class = Some(storage_class(value)?),
+            "accessMode" => asked.access_mode = Some(access_mode(value)?.to_owned()),
             "type" | "device" | "o" => return Err(local_option(key, value)),
             _ => {
                 return Err(Fault::invalid(format!(
@@ -141,15 +173,20 @@ fn spec(options: &BTreeMap<String, String>) -> Result<PersistentVolumeClaimSpec>
             }
         }
     }
-    Ok(PersistentVolumeClaimSpec {
-        access_modes: Some(vec![mode.to_owned()]),
+    Ok(asked)
+}
+
+fn spec(plan: &Plan) -> PersistentVolumeClaimSpec {
+    let size = Quantity(plan.size.clone());
+    PersistentVolumeClaimSpec {
+        access_modes: Some(vec![plan.access_mode.clone()]),
         resources: Some(VolumeResourceRequirements {
             requests: Some(BTreeMap::from([("storage".to_owned(), size)])),
             limits: None,
         }),
-        storage_class_name: class,
+        storage_class_name: plan.storage_class.clone(),
         ..PersistentVolumeClaimSpec::default()
-    })
+    }
 }
 
 fn storage_class(value: &str) -> Result<String> {

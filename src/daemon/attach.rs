@@ -1,0 +1,165 @@
+//! `docker attach` and the foreground of `docker run`. The client attaches before the container
+//! runs; what it types, and the end of it, waits in its pipe. Without input the log is the output:
+//! complete from the first byte on, also for a process that lives 5 ms. With input or a terminal
+//! the process itself is attached, and what it wrote before is taken from the log.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::AsyncReadExt;
+use tokio::sync::{mpsc, watch};
+
+use super::Daemon;
+use super::exec::{feed, read};
+use super::logs::{Query, Run, run_of, split};
+use super::pipe::{Channel, Chunk, Pipe};
+use crate::cluster::{LogQuery, Resizer, TerminalSize, Wanted};
+use crate::fault::Result;
+use crate::translate::container::Container;
+use crate::translate::state::Phase;
+
+/// Longer than any client waits; the wait ends with the client.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// What `attach` asks for.
+#[derive(Debug, Clone, Copy, Default)]
+#[allow(missing_docs)]
+pub struct Options {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    /// Send what was written before.
+    pub logs: bool,
+    /// Send what is written from now on.
+    pub stream: bool,
+}
+
+/// Sends the sizes that a client tells to the terminal of a process, the last one told first.
+pub(crate) async fn resize(resizer: Option<Resizer>, mut sizes: watch::Receiver<Option<TerminalSize>>) {
+    let Some(mut resizer) = resizer else { return };
+    sizes.mark_changed();
+    while sizes.changed().await.is_ok() {
+        let size = *sizes.borrow_and_update();
+        if let Some(size) = size {
+            resizer.send(size).await;
+        }
+    }
+}
+
+impl Daemon {
+    /// Connects a client with a container until the run ends or the client goes.
+    pub async fn attach(&self, container: Container, options: Options, pipe: Pipe) -> Result<()> {
+        let record = container.record.clone();
+        let _reader = self.attached.enter(&record.id);
+        self.tell(&record, "attach", []);
+        let was_running = container.state().phase == Phase::Running;
+        if !options.stream {
+            return self.logs(&container, &Query::default(), &pipe.output).await;
+        }
+        let Some((container, run)) = self.attached_run(&container, &pipe.output).await else { return Ok(()) };
+        let live = record.tty() || (options.stdin && record.open_stdin());
+        if live && container.state().phase == Phase::Running {
+            let before = options.logs || !was_running;
+            return self.attach_process(&container, &run, options, before, pipe).await;
+        }
+        if !options.stdout && !options.stderr {
+            // Only input was wanted, and nothing takes it.
+            return Ok(());
+        }
+        let now = jiff::Timestamp::now();
+        let since = (was_running && !options.logs).then_some(now);
+        let first = record.state.finished.filter(|_| !was_running);
+        let query = Query { follow: true, since: since.or(first), ..Query::default() };
+        self.run_log(&container, &run, &query, &pipe.output).await
+    }
+
+    /// Waits for the run that the client is attached to: the current one, else the next.
+    async fn attached_run(
+        &self,
+        container: &Container,
+        output: &mpsc::Sender<Chunk>,
+    ) -> Option<(Container, Run)> {
+        let id = container.record.id.clone();
+        let old = (container.state().phase != Phase::Running).then(|| pod_uid(container)).flatten();
+        let look = || match self.container_by_id(&id) {
+            None if self.runs.is_replacing(&id) => None,
+            None => Some(None),
+            Some(now) => {
+                let fresh = pod_uid(&now).filter(|uid| Some(uid) != old.as_ref());
+                fresh?;
+                let run = run_of(&now)?;
+                Some(Some((now, run)))
+            }
+        };
+        tokio::select! {
+            found = self.cluster.wait(FOREVER, look) => found.flatten(),
+            () = output.closed() => None,
+            () = self.stopping.cancelled() => None,
+        }
+    }
+
+    async fn attach_process(
+        &self,
+        container: &Container,
+        run: &Run,
+        options: Options,
+        before: bool,
+        pipe: Pipe,
+    ) -> Result<()> {
+        let record = &container.record;
+        let wanted =
+            Wanted { stdin: options.stdin && record.open_stdin(), stdout: true, stderr: true, tty: record.tty() };
+        let mut process = match self.cluster.attach(&run.pod, &container.container_name(), wanted).await {
+            Ok(process) => process,
+            // It ended before it could be attached: the log has all of its output.
+            Err(_) => {
+                let query = Query { follow: true, ..Query::default() };
+                return self.run_log(container, run, &query, &pipe.output).await;
+            }
+        };
+        let Pipe { input, output } = pipe;
+        let mut helpers = tokio::task::JoinSet::new();
+        // The log is read before input is let in: what is in it was written without input.
+        let earlier = if before { self.written_before(container, run).await } else { Vec::new() };
+        if !earlier.is_empty() && (options.stdout || options.stderr) {
+            let chunk = Chunk { channel: Channel::Stdout, bytes: Bytes::from(earlier) };
+            if output.send(chunk).await.is_err() {
+                return Ok(());
+            }
+        }
+        helpers.spawn(feed(input, process.stdin.take()));
+        helpers.spawn(resize(process.resizer(), self.attached.sizes(&record.id)));
+        let stdout = read(process.stdout.take(), Channel::Stdout, output.clone(), options.stdout);
+        let stderr = read(process.stderr.take(), Channel::Stderr, output.clone(), options.stderr);
+        let whole = async {
+            tokio::join!(stdout, stderr);
+        };
+        let id = &record.id;
+        let over = async {
+            self.cluster.wait(FOREVER, || self.run_is_over(id, run).then_some(())).await;
+            // What the process wrote last is still on its way.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        };
+        tokio::select! {
+            () = whole => {}
+            () = over => {}
+            () = output.closed() => self.tell(record, "detach", []),
+            () = self.stopping.cancelled() => {}
+        }
+        Ok(())
+    }
+
+    /// What the run has written so far, without the lines' times.
+    async fn written_before(&self, container: &Container, run: &Run) -> Vec<u8> {
+        let query = LogQuery { container: container.container_name(), ..LogQuery::default() };
+        let mut log = Vec::new();
+        if let Ok(stream) = self.cluster.logs(&run.pod, &query).await {
+            let _ = std::pin::pin!(stream).read_to_end(&mut log).await;
+        }
+        log.split_inclusive(|b| *b == b'\n').flat_map(|line| split(line).1).copied().collect()
+    }
+}
+
+fn pod_uid(container: &Container) -> Option<String> {
+    container.pod().and_then(|p| p.metadata.uid.clone())
+}

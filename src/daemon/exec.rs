@@ -1,0 +1,326 @@
+//! `docker exec`: sessions in memory, processes by the cluster's exec. Environment, directory and
+//! user have no field there: they are set by the image's own shell, in front of the command.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::Daemon;
+use super::networks::random_id;
+use super::pipe::{Channel, Chunk, Pipe};
+use crate::cluster::{Process, ProcessStatus, Wanted};
+use crate::fault::{Fault, Result};
+use crate::translate::container::Container;
+use crate::translate::exec::{Command, command_line, failure};
+
+/// How long the record of a finished exec is kept; Docker keeps it about five minutes.
+const KEPT: Duration = Duration::from_secs(600);
+/// Bytes read from a process at once.
+const BLOCK: usize = 32 * 1024;
+/// How much output of a command run by d2k itself is read.
+const QUIET: usize = 256 * 1024;
+
+/// One exec.
+#[derive(Debug, Clone)]
+pub struct Exec {
+    /// 64 hex digits.
+    pub id: String,
+    /// ID of its container.
+    pub container: String,
+    /// What it runs.
+    pub command: Command,
+    /// Which streams the client asked for.
+    pub streams: Streams,
+    /// It has been started.
+    pub started: bool,
+    /// It is running.
+    pub running: bool,
+    /// How it ended, if it has.
+    pub exit_code: Option<i32>,
+    finished: Option<Instant>,
+}
+
+/// Which streams of an exec are attached.
+#[derive(Debug, Clone, Copy, Default)]
+#[allow(missing_docs)]
+pub struct Streams {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    pub tty: bool,
+}
+
+/// All execs of this process's life, the finished ones for a while.
+#[derive(Default)]
+pub struct Execs(Mutex<HashMap<String, Exec>>);
+
+impl Execs {
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<String, Exec>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(&self, exec: Exec) {
+        self.with(|all| {
+            all.retain(|_, e| e.finished.is_none_or(|at| at.elapsed() < KEPT));
+            all.insert(exec.id.clone(), exec);
+        });
+    }
+
+    /// IDs of the running execs of a container.
+    pub fn running(&self, container: &str) -> Vec<String> {
+        self.with(|all| {
+            let runs = |e: &&Exec| e.running && e.container == container;
+            all.values().filter(runs).map(|e| e.id.clone()).collect()
+        })
+    }
+}
+
+impl Daemon {
+    /// Prepares an exec.
+    ///
+    /// # Errors
+    /// 400 without a command, 404 for an unknown container, 409 if it does not run.
+    pub fn create_exec(&self, key: &str, command: Command, streams: Streams) -> Result<String> {
+        if command.argv.is_empty() {
+            return Err(Fault::invalid("No exec command specified"));
+        }
+        let container = self.container(key)?;
+        if container.running_pod().is_none() {
+            return Err(super::lifecycle::not_running(&container));
+        }
+        let id = random_id();
+        self.tell(
+            &container.record,
+            &format!("exec_create: {}", command.argv.join(" ")),
+            [("execID", id.clone())],
+        );
+        self.execs.add(Exec {
+            id: id.clone(),
+            container: container.record.id.clone(),
+            command,
+            streams,
+            started: false,
+            running: false,
+            exit_code: None,
+            finished: None,
+        });
+        Ok(id)
+    }
+
+    /// The exec of an ID.
+    ///
+    /// # Errors
+    /// 404 in Docker's words.
+    pub fn exec(&self, id: &str) -> Result<Exec> {
+        let found = self.execs.with(|all| all.get(id).cloned());
+        found.ok_or_else(|| Fault::not_found(format!("No such exec instance: {id}")))
+    }
+
+    /// Marks an exec as started and returns it with its container.
+    ///
+    /// # Errors
+    /// 409 if it was started before or its container no longer runs.
+    pub fn begin_exec(&self, id: &str) -> Result<(Exec, Container)> {
+        let exec = self.exec(id)?;
+        let container = self
+            .container_by_id(&exec.container)
+            .ok_or_else(|| Fault::not_found(format!("No such container: {}", exec.container)))?;
+        if container.running_pod().is_none() {
+            return Err(super::lifecycle::not_running(&container));
+        }
+        let fresh = self.execs.with(|all| {
+            let Some(exec) = all.get_mut(id).filter(|e| !e.started) else { return false };
+            exec.started = true;
+            exec.running = true;
+            true
+        });
+        if !fresh {
+            return Err(Fault::conflict(format!("exec {id} has already been started")));
+        }
+        let action = format!("exec_start: {}", exec.command.argv.join(" "));
+        self.tell(&container.record, &action, [("execID", exec.id.clone())]);
+        Ok((exec, container))
+    }
+
+    /// Runs a begun exec to its end, between a client's pipe and the container.
+    pub async fn run_exec(self: Arc<Self>, exec: Exec, container: Container, pipe: Option<Pipe>) {
+        let code = match self.open_exec(&exec, &container, pipe.is_some()).await {
+            Ok(process) => {
+                let status = match pipe {
+                    Some(pipe) => self.carry(&exec, process, pipe).await,
+                    None => drain(process).await,
+                };
+                status.code.unwrap_or_else(|| failure(&status.message).0)
+            }
+            Err(fault) => {
+                let (code, words) = failure(&fault.message);
+                if let Some(pipe) = pipe {
+                    let bytes = Bytes::from(format!("{words}\r\n"));
+                    let _ = pipe.output.send(Chunk { channel: Channel::Stdout, bytes }).await;
+                    self.end_exec(&exec, &container, code);
+                    return;
+                }
+                code
+            }
+        };
+        self.end_exec(&exec, &container, code);
+    }
+
+    fn end_exec(&self, exec: &Exec, container: &Container, code: i32) {
+        self.execs.with(|all| {
+            if let Some(exec) = all.get_mut(&exec.id) {
+                exec.running = false;
+                exec.exit_code = Some(code);
+                exec.finished = Some(Instant::now());
+            }
+        });
+        self.attached.forget(&exec.id);
+        let extra = [("execID", exec.id.clone()), ("exitCode", code.to_string())];
+        self.tell(&container.record, "exec_die", extra);
+    }
+
+    async fn open_exec(&self, exec: &Exec, container: &Container, attached: bool) -> Result<Process> {
+        let pod = container.running_pod().ok_or_else(|| super::lifecycle::not_running(container))?;
+        let argv = command_line(&exec.command, &container.record)?;
+        let wanted = Wanted {
+            stdin: exec.streams.stdin && attached,
+            // At least one stream must be open for the cluster to run the command.
+            stdout: true,
+            stderr: !exec.streams.tty,
+            tty: exec.streams.tty,
+        };
+        self.cluster.exec(&pod, &container.container_name(), &argv, wanted).await
+    }
+
+    /// Carries bytes both ways until the process has ended and all of its output is sent, or the
+    /// client has gone.
+    async fn carry(&self, exec: &Exec, mut process: Process, pipe: Pipe) -> ProcessStatus {
+        let Pipe { input, output } = pipe;
+        let stdin = process.stdin.take();
+        let resizer = process.resizer();
+        let sizes = self.attached.sizes(&exec.id);
+        let mut helpers = tokio::task::JoinSet::new();
+        helpers.spawn(feed(input, stdin));
+        helpers.spawn(super::attach::resize(resizer, sizes));
+        let stdout = read(process.stdout.take(), Channel::Stdout, output.clone(), exec.streams.stdout);
+        let stderr = read(process.stderr.take(), Channel::Stderr, output.clone(), exec.streams.stderr);
+        let whole = async {
+            let ((), (), status) = tokio::join!(stdout, stderr, &mut process.status);
+            status
+        };
+        let status = tokio::select! {
+            status = whole => status,
+            // The process goes on without its client, as with Docker; its output goes nowhere.
+            () = output.closed() => ProcessStatus { code: Some(0), message: String::new() },
+            () = self.stopping.cancelled() => ProcessStatus { code: Some(137), message: String::new() },
+        };
+        if status.code.is_none() && !status.message.is_empty() {
+            let (_, words) = failure(&status.message);
+            let _ = output.send(Chunk { channel: Channel::Stdout, bytes: Bytes::from(format!("{words}\r\n")) }).await;
+        }
+        status
+    }
+
+    /// Runs a command of d2k's own and returns its exit code and output.
+    pub(crate) async fn run_quietly(&self, pod: &str, container: &str, command: &[String]) -> Result<(i32, String)> {
+        let wanted = Wanted { stdout: true, stderr: true, ..Wanted::default() };
+        let mut process = self.cluster.exec(pod, container, command, wanted).await?;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let stdout = collect(process.stdout.take(), &mut out);
+        let stderr = collect(process.stderr.take(), &mut err);
+        let ((), (), status) = tokio::join!(stdout, stderr, &mut process.status);
+        let mut text = String::from_utf8_lossy(&out).into_owned();
+        text.push_str(&String::from_utf8_lossy(&err));
+        match status.code {
+            Some(code) => Ok((code, text)),
+            None => Err(Fault::internal(failure(&status.message).1)),
+        }
+    }
+}
+
+async fn collect(stream: Option<Box<dyn AsyncRead + Send + Unpin>>, into: &mut Vec<u8>) {
+    if let Some(stream) = stream {
+        let _ = stream.take(QUIET as u64).read_to_end(into).await;
+    }
+}
+
+async fn drain(mut process: Process) -> ProcessStatus {
+    let (mut out, mut err) = (tokio::io::sink(), tokio::io::sink());
+    let stdout = async {
+        if let Some(mut stream) = process.stdout.take() {
+            let _ = tokio::io::copy(&mut stream, &mut out).await;
+        }
+    };
+    let stderr = async {
+        if let Some(mut stream) = process.stderr.take() {
+            let _ = tokio::io::copy(&mut stream, &mut err).await;
+        }
+    };
+    let ((), (), status) = tokio::join!(stdout, stderr, &mut process.status);
+    status
+}
+
+/// Writes a client's bytes to a process; its end is the process's end of file.
+pub(crate) async fn feed(
+    mut input: mpsc::Receiver<Bytes>,
+    stdin: Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>,
+) {
+    let Some(mut stdin) = stdin else { return };
+    while let Some(bytes) = input.recv().await {
+        if stdin.write_all(&bytes).await.is_err() || stdin.flush().await.is_err() {
+            return;
+        }
+    }
+    let _ = stdin.shutdown().await;
+    // Dropping the writer is a second end of file; it must outlive what is still in the pipe.
+    std::future::pending::<()>().await;
+}
+
+/// Sends what a process writes to the client; what nobody asked for is read and dropped.
+pub(crate) async fn read(
+    stream: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    channel: Channel,
+    output: mpsc::Sender<Chunk>,
+    wanted: bool,
+) {
+    let Some(mut stream) = stream else { return };
+    let mut buffer = bytes::BytesMut::with_capacity(BLOCK);
+    while let Ok(1..) = stream.read_buf(&mut buffer).await {
+        let bytes = buffer.split().freeze();
+        if wanted && output.send(Chunk { channel, bytes }).await.is_err() {
+            return;
+        }
+        buffer.reserve(BLOCK);
+    }
+}
+
+/// Docker's inspect answer of an exec.
+pub fn inspect(exec: &Exec) -> serde_json::Value {
+    let (entrypoint, arguments) = exec.command.argv.split_first().map_or(("", [].as_slice()), |(e, a)| (e.as_str(), a));
+    let mut process = BTreeMap::from([
+        ("tty", serde_json::json!(exec.streams.tty)),
+        ("entrypoint", serde_json::json!(entrypoint)),
+        ("arguments", serde_json::json!(arguments)),
+        ("privileged", serde_json::json!(exec.command.privileged)),
+    ]);
+    if !exec.command.user.is_empty() {
+        process.insert("user", serde_json::json!(exec.command.user));
+    }
+    serde_json::json!({
+        "ID": exec.id,
+        "Running": exec.running,
+        "ExitCode": exec.exit_code,
+        "ProcessConfig": process,
+        "OpenStdin": exec.streams.stdin,
+        "OpenStderr": exec.streams.stderr,
+        "OpenStdout": exec.streams.stdout,
+        "CanRemove": exec.exit_code.is_some(),
+        "ContainerID": exec.container,
+        "DetachKeys": "",
+        "Pid": i32::from(exec.started),
+    })
+}
