@@ -128,7 +128,7 @@ impl Settings {
         } else {
             Ipv4Addr::LOCALHOST
         });
-        let namespace = given.checked("D2K_NAMESPACE", "a DNS label such as team-a", |v| is_label(v))?;
+        let namespace = given.checked("D2K_NAMESPACE", "a DNS label such as team-a", is_label)?;
         let cluster_domain = given.checked(
             "D2K_CLUSTER_DOMAIN",
             "a DNS name such as cluster.local",

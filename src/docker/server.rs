@@ -312,4 +312,4 @@ pub async fn stop_signal() -> std::io::Result<()> {
 
 #[cfg(test)]
 #[path = "server_tests.rs"]
-mod tests;
+pub(super) mod tests;
