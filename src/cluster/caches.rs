@@ -121,13 +121,7 @@ impl super::Cluster {
         version: String,
     ) -> (Self, Feed, mpsc::UnboundedReceiver<Change>) {
         let caches = Caches::new();
-        let inner = Arc::new(super::Inner {
-            client: client.clone(),
-            namespace,
-            server,
-            version,
-            caches,
-        });
+        let inner = Arc::new(super::Inner { client: client.clone(), namespace, server, version, caches });
         let (changes, receiver) = mpsc::unbounded_channel();
         let feed = Feed {
             client,
@@ -155,7 +149,11 @@ impl Feed {
         wait
     }
 
-    async fn run<K: Cached>(self, labels: Option<&'static str>, ready: tokio::sync::oneshot::Sender<()>) {
+    async fn run<K: Cached>(
+        self,
+        labels: Option<&'static str>,
+        ready: tokio::sync::oneshot::Sender<()>,
+    ) {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut config = watcher::Config::default().any_semantic();
         if let Some(labels) = labels {
@@ -232,9 +230,7 @@ impl Feed {
     }
 
     fn remove<K: Cached>(&self, caches: &Caches, name: &str, last: Option<K>) {
-        let Some(previous) = K::cache(caches).remove(name) else {
-            return;
-        };
+        let Some(previous) = K::cache(caches).remove(name) else { return };
         let entry = last.map_or_else(|| previous.clone(), |object| Arc::new(Entry::new(object)));
         self.tell(K::object(entry), Some(K::object(previous)), true, false);
         caches.changed.send_modify(|n| *n += 1);
@@ -242,12 +238,7 @@ impl Feed {
 
     fn tell(&self, object: Object, previous: Option<Object>, deleted: bool, initial: bool) {
         // The receiver lives as long as the daemon; without it nobody wants the news.
-        let _ = self.changes.send(Change {
-            object,
-            previous,
-            deleted,
-            initial,
-        });
+        let _ = self.changes.send(Change { object, previous, deleted, initial });
     }
 }
 

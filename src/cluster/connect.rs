@@ -36,17 +36,10 @@ pub async fn connect(kubeconfig: &str, namespace: &str) -> Result<Connection, St
     let version = tokio::time::timeout(FIRST_ANSWER, client.apiserver_version())
         .await
         .map_err(|_| format!("the API server {server} ({source}) did not answer within {FIRST_ANSWER:?}"))?
-        .map_err(|e| {
-            format!(
-                "the API server {server} ({source}) cannot be used: {}",
-                super::errors::words(&e)
-            )
-        })?;
+        .map_err(|e| format!("the API server {server} ({source}) cannot be used: {}", super::errors::words(&e)))?;
     let (cluster, feed, changes) =
         Cluster::new(client, namespace.to_owned(), server.clone(), version.git_version);
-    feed.start_and_sync(FIRST_LIST)
-        .await
-        .map_err(|e| format!("{server} ({source}): {e}"))?;
+    feed.start_and_sync(FIRST_LIST).await.map_err(|e| format!("{server} ({source}): {e}"))?;
     Ok(Connection { cluster, changes })
 }
 

@@ -1,7 +1,7 @@
 //! CPU and memory of Pods from `metrics.k8s.io`, where the cluster has it and the Role grants it.
 
-use kube::Api;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::Api;
 
 use super::{Cluster, fault};
 use crate::fault::Result;
@@ -24,10 +24,7 @@ impl Cluster {
 
     /// Whether the metrics API answers here.
     pub async fn has_metrics(&self) -> bool {
-        self.metrics_api()
-            .list(&kube::api::ListParams::default().limit(1))
-            .await
-            .is_ok()
+        self.metrics_api().list(&kube::api::ListParams::default().limit(1)).await.is_ok()
     }
 
     /// The usage of one Pod; `None` while the metrics server has not seen it.
@@ -49,10 +46,7 @@ impl Cluster {
                     .filter_map(|c| c.pointer(&format!("/usage/{key}"))?.as_str().map(str::to_owned))
                     .collect()
             };
-            Usage {
-                cpu: read("cpu"),
-                memory: read("memory"),
-            }
+            Usage { cpu: read("cpu"), memory: read("memory") }
         }))
     }
 }

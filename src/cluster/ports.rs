@@ -49,10 +49,7 @@ impl Cluster {
         let stream = forwarder
             .take_stream(port)
             .ok_or_else(|| Fault::internal(format!("port {port} of Pod {pod} was not forwarded")))?;
-        Ok(Box::new(Forwarded {
-            stream,
-            _forwarder: forwarder,
-        }))
+        Ok(Box::new(Forwarded { stream, _forwarder: forwarder }))
     }
 }
 

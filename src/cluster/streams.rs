@@ -101,12 +101,7 @@ impl Process {
     /// Tells the process the size of its terminal; without a terminal nothing happens.
     pub async fn resize(&mut self, size: TerminalSize) {
         if let Some(resize) = &mut self.resize {
-            let _ = resize
-                .send(kube::api::TerminalSize {
-                    height: size.height,
-                    width: size.width,
-                })
-                .await;
+            let _ = resize.send(kube::api::TerminalSize { height: size.height, width: size.width }).await;
         }
     }
 
@@ -122,30 +117,18 @@ pub struct Resizer(Sender<kube::api::TerminalSize>);
 impl Resizer {
     /// Tells the process the size of its terminal.
     pub async fn send(&mut self, size: TerminalSize) {
-        let _ = self
-            .0
-            .send(kube::api::TerminalSize {
-                height: size.height,
-                width: size.width,
-            })
-            .await;
+        let _ = self.0.send(kube::api::TerminalSize { height: size.height, width: size.width }).await;
     }
 }
 
 fn lost() -> ProcessStatus {
-    ProcessStatus {
-        code: None,
-        message: "the connection to the container was lost".into(),
-    }
+    ProcessStatus { code: None, message: "the connection to the container was lost".into() }
 }
 
 /// Reads the status object of the remote command protocol: success, an exit code, or words.
 fn read_status(status: Status) -> ProcessStatus {
     if status.status.as_deref() == Some("Success") {
-        return ProcessStatus {
-            code: Some(0),
-            message: String::new(),
-        };
+        return ProcessStatus { code: Some(0), message: String::new() };
     }
     let code = status
         .details
@@ -153,10 +136,7 @@ fn read_status(status: Status) -> ProcessStatus {
         .flat_map(|d| d.causes.iter().flatten())
         .find(|c| c.reason.as_deref() == Some("ExitCode"))
         .and_then(|c| c.message.as_deref()?.parse().ok());
-    ProcessStatus {
-        code,
-        message: status.message.unwrap_or_default(),
-    }
+    ProcessStatus { code, message: status.message.unwrap_or_default() }
 }
 
 fn parameters(container: &str, wanted: Wanted) -> AttachParams {
@@ -175,9 +155,7 @@ fn parameters(container: &str, wanted: Wanted) -> AttachParams {
 async fn in_time<T>(what: String, open: impl Future<Output = kube::Result<T>>) -> Result<T> {
     match tokio::time::timeout(OPEN, open).await {
         Ok(opened) => opened.map_err(|e| fault(&what, &e)),
-        Err(_) => Err(Fault::unavailable(format!(
-            "Kubernetes did not {what} within {OPEN:?}"
-        ))),
+        Err(_) => Err(Fault::unavailable(format!("Kubernetes did not {what} within {OPEN:?}"))),
     }
 }
 
@@ -186,13 +164,7 @@ impl Cluster {
     ///
     /// # Errors
     /// The cluster's words; a command that cannot be started is told by [`Process::status`].
-    pub async fn exec(
-        &self,
-        pod: &str,
-        container: &str,
-        command: &[String],
-        wanted: Wanted,
-    ) -> Result<Process> {
+    pub async fn exec(&self, pod: &str, container: &str, command: &[String], wanted: Wanted) -> Result<Process> {
         let api: Api<Pod> = self.api();
         let what = format!("open exec in Pod {pod}");
         let process = in_time(what, api.exec(pod, command, &parameters(container, wanted))).await?;
@@ -214,11 +186,7 @@ impl Cluster {
     ///
     /// # Errors
     /// The cluster's words, among them that the container has not started or is gone.
-    pub async fn logs(
-        &self,
-        pod: &str,
-        query: &LogQuery,
-    ) -> Result<impl futures::AsyncBufRead + Send + use<>> {
+    pub async fn logs(&self, pod: &str, query: &LogQuery) -> Result<impl futures::AsyncBufRead + Send + use<>> {
         let api: Api<Pod> = self.api();
         let parameters = LogParams {
             container: Some(query.container.clone()),
