@@ -210,7 +210,8 @@ pub fn log(level: LogLevel, format: LogFormat) {
     let filter = EnvFilter::new(format!("{libraries},hyper=warn,tower=warn,d2k={level}"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let _ = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
