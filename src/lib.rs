@@ -4,9 +4,14 @@
 //! which asks `policy` (decisions), `translate` (pure mapping) and `cluster` (the only holder
 //! of a Kubernetes client). `registry` reads images; `config`, `cli` and `telemetry` are tables.
 
+pub mod cli;
 pub mod cluster;
+pub mod config;
 pub mod daemon;
+pub mod docker;
 pub mod fault;
 pub mod policy;
 pub mod registry;
+pub mod serve;
+pub mod telemetry;
 pub mod translate;

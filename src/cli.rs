@@ -1,0 +1,194 @@
+//! The command line: `serve`, `version` and `health`. Settings become flags here by the table of
+//! `config`; a value that makes no sense ends the program with code 2.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+
+use crate::config::{SETTINGS, Settings};
+use crate::docker::version::{ENGINE, NEWEST, OLDEST};
+use crate::telemetry;
+
+/// How long `health` waits.
+const HEALTH_TIME: Duration = Duration::from_secs(5);
+
+/// The Docker Engine API over one Kubernetes namespace.
+#[derive(Debug, Parser)]
+#[command(name = "d2k", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Serve the Docker Engine API over a Kubernetes namespace
+    Serve(Flags),
+    /// Tell the version of d2k and of the API it speaks
+    Version,
+    /// Ask the d2k of these settings whether it answers; the exit code tells
+    Health(Flags),
+}
+
+/// The settings as flags, before they are understood.
+#[derive(Debug)]
+struct Flags(ArgMatches);
+
+impl Args for Flags {
+    fn augment_args(command: Command) -> Command {
+        command.args(SETTINGS.iter().map(|setting| {
+            let default = match setting.default {
+                "" => String::new(),
+                default => format!(" [default: {default}]"),
+            };
+            // No default for clap: an empty variable means the default, too.
+            Arg::new(setting.name)
+                .long(setting.flag)
+                .env(setting.name)
+                .value_name(setting.value)
+                .allow_hyphen_values(true)
+                .help(format!("{}{default}", setting.help))
+        }))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(matches.clone()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0 = matches.clone();
+        Ok(())
+    }
+}
+
+impl Flags {
+    fn settings(&self) -> Result<Settings, String> {
+        Settings::read(&|name| {
+            let known = SETTINGS.iter().any(|setting| setting.name == name);
+            if known {
+                self.0.get_one::<String>(name).cloned()
+            } else {
+                std::env::var(name).ok()
+            }
+        })
+    }
+}
+
+/// The whole program.
+pub fn run() -> ExitCode {
+    let (flags, serves) = match Cli::parse().command {
+        What::Version => {
+            println!(
+                "d2k {}, Docker API {OLDEST} to {NEWEST} (Engine {ENGINE})",
+                env!("CARGO_PKG_VERSION")
+            );
+            return ExitCode::SUCCESS;
+        }
+        What::Serve(flags) => (flags, true),
+        What::Health(flags) => (flags, false),
+    };
+    let settings = match flags.settings() {
+        Ok(settings) => settings,
+        Err(line) => return fail(&line, 2),
+    };
+    let done = if serves {
+        serve(settings)
+    } else {
+        health(&settings)
+    };
+    done.map_or_else(|line| fail(&line, 1), |()| ExitCode::SUCCESS)
+}
+
+fn fail(line: &str, code: u8) -> ExitCode {
+    eprintln!("d2k: {line}");
+    ExitCode::from(code)
+}
+
+fn serve(settings: Settings) -> Result<(), String> {
+    telemetry::log(settings.log_level, settings.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| format!("cannot start: {e}"))?;
+    let done = runtime.block_on(crate::serve::serve(settings));
+    // A blocked thread must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done
+}
+
+/// Asks `/_ping`. Behind TLS it asks the admin port, because it has no client certificate.
+fn health(settings: &Settings) -> Result<(), String> {
+    let host = match settings.listen {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        other => other,
+    };
+    let (port, path) = match (&settings.tls, settings.admin_port) {
+        (None, _) => (settings.port, "/_ping"),
+        (Some(_), Some(admin)) => (admin, "/healthz"),
+        (Some(_), None) => return socket_health(settings),
+    };
+    let address = SocketAddr::new(host, port);
+    let wrong = |e: std::io::Error| format!("no answer from {address}: {e}");
+    let stream = TcpStream::connect_timeout(&address, HEALTH_TIME).map_err(wrong)?;
+    stream.set_read_timeout(Some(HEALTH_TIME)).map_err(wrong)?;
+    ask(stream, path).map_err(wrong)
+}
+
+fn socket_health(settings: &Settings) -> Result<(), String> {
+    let Some(path) = &settings.socket else {
+        return Err("health needs D2K_ADMIN_PORT or D2K_SOCKET where TLS is served".into());
+    };
+    let wrong = |e: std::io::Error| format!("no answer from {}: {e}", path.display());
+    let stream = UnixStream::connect(path).map_err(wrong)?;
+    stream.set_read_timeout(Some(HEALTH_TIME)).map_err(wrong)?;
+    ask(stream, "/_ping").map_err(wrong)
+}
+
+fn ask(mut stream: impl Read + Write, path: &str) -> std::io::Result<()> {
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: d2k\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status)?;
+    match status.strip_prefix(b"HTTP/1.1 ") {
+        Some(b"200") => Ok(()),
+        _ => Err(std::io::Error::other(format!(
+            "it says {}",
+            String::from_utf8_lossy(&status)
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let cli = Cli::try_parse_from(["d2k", "serve", "--namespace", "team-a", "--log-level=warn"]).unwrap();
+        let What::Serve(flags) = cli.command else {
+            panic!("not serve")
+        };
+        assert_eq!(flags.settings().unwrap().namespace, "team-a");
+        let cli = Cli::try_parse_from(["d2k", "serve", "--port", "-1"]).unwrap();
+        let What::Serve(flags) = cli.command else {
+            panic!("not serve")
+        };
+        assert_eq!(
+            flags.settings().unwrap_err(),
+            "D2K_PORT (--port) is \"-1\": it must be a port, 0 to 65535"
+        );
+    }
+}

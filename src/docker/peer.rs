@@ -1,0 +1,189 @@
+//! The connection of a request: whether its client is still there, and whether d2k is about to
+//! end. Handlers get it as an extractor; the server puts it into every request.
+
+use std::convert::Infallible;
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How often a connection is looked at whose state the system does not tell by itself.
+const LOOK: Duration = Duration::from_secs(1);
+/// Most bytes taken from a socket at once; the buffer is cleared to this size before.
+const READ_MAX: usize = 64 * 1024;
+
+/// The client's end of a request's connection. As an extractor it never fails; without a server
+/// (a router called directly) its client never goes.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    socket: Option<Weak<Socket>>,
+    /// Cancelled when d2k ends: streams end cleanly.
+    pub stopping: CancellationToken,
+    /// Tasks that outlive their request and that the server waits for when it ends.
+    pub tasks: TaskTracker,
+}
+
+impl Peer {
+    pub(super) fn new(socket: &Arc<Socket>, stopping: CancellationToken, tasks: TaskTracker) -> Self {
+        Self {
+            socket: Some(Arc::downgrade(socket)),
+            stopping,
+            tasks,
+        }
+    }
+
+    /// Resolves when the client can receive nothing any more. A mere end of its sending is not that.
+    pub async fn gone(&self) {
+        self.until(Interest::WRITABLE, Ready::is_write_closed).await;
+    }
+
+    /// Resolves when the client has ended its sending, which of a plain request means it has gone.
+    pub async fn left(&self) {
+        self.until(Interest::READABLE, Ready::is_read_closed).await;
+    }
+
+    async fn until(&self, interest: Interest, closed: fn(Ready) -> bool) {
+        let Some(socket) = &self.socket else {
+            return std::future::pending().await;
+        };
+        loop {
+            let Some(strong) = socket.upgrade() else { return };
+            match tokio::time::timeout(LOOK, strong.ready(interest)).await {
+                Ok(Ok(ready)) if closed(ready) => return,
+                Ok(Err(_)) => return,
+                Err(_) => continue,
+                Ok(Ok(_)) => {}
+            }
+            drop(strong);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Peer {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().cloned().unwrap_or_default())
+    }
+}
+
+/// An accepted connection. Shared, so that its state can be asked while HTTP reads and writes it.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Self::Tcp(socket) => socket.ready(interest).await,
+            Self::Unix(socket) => socket.ready(interest).await,
+        }
+    }
+
+    fn poll_write(
+        &self,
+        context: &mut Context<'_>,
+        mut write: impl FnMut(&Self) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(match self {
+                Self::Tcp(socket) => socket.poll_write_ready(context),
+                Self::Unix(socket) => socket.poll_write_ready(context),
+            })?;
+            match write(self) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(match self {
+                Self::Tcp(socket) => socket.poll_read_ready(context),
+                Self::Unix(socket) => socket.poll_read_ready(context),
+            })?;
+            let read = match self {
+                Self::Tcp(socket) => socket.try_read(buffer),
+                Self::Unix(socket) => socket.try_read(buffer),
+            };
+            match read {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+}
+
+/// A [`Socket`] as HTTP and TLS use it.
+#[derive(Debug)]
+pub(super) struct Io(pub Arc<Socket>);
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let size = buffer.remaining().min(READ_MAX);
+        let read = ready!(self.0.poll_read(context, buffer.initialize_unfilled_to(size)))?;
+        buffer.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_write(context, |socket| match socket {
+            Socket::Tcp(socket) => socket.try_write(bytes),
+            Socket::Unix(socket) => socket.try_write(bytes),
+        })
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_write(context, |socket| match socket {
+            Socket::Tcp(socket) => socket.try_write_vectored(slices),
+            Socket::Unix(socket) => socket.try_write_vectored(slices),
+        })
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = match &*self.0 {
+            Socket::Tcp(socket) => SockRef::from(socket).shutdown(Shutdown::Write),
+            Socket::Unix(socket) => SockRef::from(socket).shutdown(Shutdown::Write),
+        };
+        // A client that closed first leaves nothing to shut down.
+        Poll::Ready(done.or_else(|e| {
+            if e.kind() == io::ErrorKind::NotConnected {
+                Ok(())
+            } else {
+                Err(e)
+            }
+        }))
+    }
+}

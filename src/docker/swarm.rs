@@ -1,0 +1,162 @@
+//! What d2k does not have, answered so that clients go on: swarm, plugins, builds, image archives.
+//! The words say what to use instead.
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::Method;
+use axum::routing::{any, get, post};
+use serde_json::{Value, json};
+
+use super::body::Json;
+use super::error::{Error, page_not_found};
+use crate::fault::Fault;
+
+const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
+                        to connect this node to swarm and try again.";
+const USE_REGISTRY: &str =
+    "push the image to a registry that the cluster can pull from, and pull it from there";
+
+/// Routes of what is not there. The image routes are handlers beside it, because they share
+/// their path with others.
+pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let mut router = Router::new();
+    for kind in ["/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs"] {
+        router = router
+            .route(kind, any(no_swarm))
+            .route(&format!("{kind}/{{*rest}}"), any(no_swarm));
+    }
+    router
+        .route("/plugins", get(async || Json(json!([]))))
+        .route("/plugins/{*rest}", any(plugin))
+        .route("/session", post(async || no_build("A build session")))
+        .route("/grpc", post(async || no_build("A build session")))
+        .route("/build", post(async || no_build("A build")))
+        .route("/build/cancel", post(async || no_build("Cancelling a build")))
+        .route("/build/prune", post(build_prune))
+        .route("/commit", post(commit))
+}
+
+async fn no_swarm() -> Error {
+    Fault::unavailable(NO_SWARM).into()
+}
+
+async fn plugin(method: Method, Path(rest): Path<String>) -> Error {
+    let manages = matches!(rest.as_str(), "pull" | "create" | "privileges");
+    if manages {
+        return Fault::not_implemented(
+            "d2k has no plugins: volumes come from the cluster's storage classes, networks from the cluster",
+        )
+        .into();
+    }
+    let verb = match method {
+        Method::GET => "/json",
+        Method::POST => rest.rfind('/').and_then(|at| rest.get(at..)).unwrap_or_default(),
+        Method::DELETE => "",
+        _ => return page_not_found(),
+    };
+    let name = rest.strip_suffix(verb).unwrap_or(&rest);
+    Fault::not_found(format!("plugin {name:?} not found")).into()
+}
+
+fn no_build(what: &str) -> Error {
+    Fault::not_implemented(format!(
+        "{what} is not possible: d2k has no build engine. Build with `docker buildx build --push` on a \
+         machine with an engine, or in the cluster; then {USE_REGISTRY}"
+    ))
+    .into()
+}
+
+async fn build_prune() -> Json<Value> {
+    Json(json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))
+}
+
+async fn commit() -> Error {
+    Fault::not_implemented(format!(
+        "commit is not possible: Kubernetes keeps no layer of a container. Write a Dockerfile, build it elsewhere, \
+         {USE_REGISTRY}"
+    ))
+    .into()
+}
+
+/// POST `/images/load`.
+pub async fn image_load() -> Error {
+    Fault::not_implemented(format!(
+        "load is not possible: the images are the cluster's nodes'. {USE_REGISTRY}"
+    ))
+    .into()
+}
+
+/// GET `/images/get` and GET `/images/{name}/get`.
+pub async fn image_save() -> Error {
+    Fault::not_implemented(
+        "save is not possible: the images are the cluster's nodes'. Save from the registry, for example with \
+         `skopeo copy docker://IMAGE docker-archive:FILE` or `crane pull`",
+    )
+    .into()
+}
+
+/// POST `/images/{name}/push`.
+pub async fn image_push() -> Error {
+    Fault::not_implemented(
+        "push is not possible: d2k holds no images. Push from where the image was built, or copy between registries \
+         with `skopeo copy` or `crane copy`",
+    )
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::super::version::front;
+    use super::*;
+
+    async fn ask(method: &str, path: &str) -> (u16, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Body::empty())
+            .unwrap();
+        let answer = front(router()).oneshot(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn there_is_no_swarm() {
+        for (method, path) in [
+            ("GET", "/v1.41/swarm"),
+            ("POST", "/swarm/init"),
+            ("GET", "/nodes/x"),
+            ("GET", "/tasks"),
+        ] {
+            assert_eq!(
+                ask(method, path).await,
+                (503, json!({ "message": NO_SWARM })),
+                "{path}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn there_are_no_plugins() {
+        assert_eq!(ask("GET", "/plugins").await, (200, json!([])));
+        let missing = (404, json!({ "message": "plugin \"vieux/sshfs\" not found" }));
+        assert_eq!(ask("GET", "/plugins/vieux/sshfs/json").await, missing);
+        assert_eq!(ask("POST", "/plugins/vieux/sshfs/enable").await, missing);
+        assert_eq!(ask("DELETE", "/plugins/vieux/sshfs").await, missing);
+        assert_eq!(ask("POST", "/plugins/pull").await.0, 501);
+    }
+
+    #[tokio::test]
+    async fn builds_are_refused_but_their_cache_can_be_pruned() {
+        for path in ["/build", "/session", "/grpc", "/commit", "/build/cancel"] {
+            assert_eq!(ask("POST", path).await.0, 501, "{path}");
+        }
+        assert_eq!(ask("POST", "/build/prune").await.0, 200);
+    }
+}

@@ -1,0 +1,258 @@
+//! What d2k tells about itself: the log, and metrics in one table. Values are kept in the process
+//! and rendered as Prometheus text on the admin port.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::routing::get;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogFormat, LogLevel};
+
+/// How the values of a metric behave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// A row of the table of metrics.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it tells.
+    pub help: &'static str,
+    /// How its values behave.
+    pub kind: Kind,
+    /// Names of its labels.
+    pub labels: &'static [&'static str],
+}
+
+/// Requests by method and status.
+pub static REQUESTS: Metric = Metric {
+    name: "d2k_requests_total",
+    help: "Requests of Docker clients that were answered.",
+    kind: Kind::Counter,
+    labels: &["method", "status"],
+};
+/// Seconds until a request was answered, by method.
+pub static REQUEST_SECONDS: Metric = Metric {
+    name: "d2k_request_seconds",
+    help: "Seconds until the head of an answer was ready.",
+    kind: Kind::Histogram,
+    labels: &["method"],
+};
+/// Open attach and exec streams.
+pub static STREAMS: Metric = Metric {
+    name: "d2k_streams_open",
+    help: "Attach and exec streams that are open.",
+    kind: Kind::Gauge,
+    labels: &["transport"],
+};
+
+/// All metrics, in the order in which they are shown.
+pub static TABLE: [&Metric; 3] = [&REQUESTS, &REQUEST_SECONDS, &STREAMS];
+
+/// Upper bounds of the histograms' buckets, in seconds.
+const BUCKETS: [f64; 10] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 30.0, 120.0];
+
+type Key = (&'static str, Vec<String>);
+
+#[derive(Debug, Clone, Default)]
+struct Series {
+    value: f64,
+    count: u64,
+    buckets: [u64; BUCKETS.len()],
+}
+
+static VALUES: Mutex<BTreeMap<Key, Series>> = Mutex::new(BTreeMap::new());
+
+fn change(metric: &Metric, labels: &[&str], change: impl FnOnce(&mut Series)) {
+    let key = (
+        metric.name,
+        labels.iter().map(|&label| label.to_owned()).collect(),
+    );
+    change(
+        VALUES
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(key)
+            .or_default(),
+    );
+}
+
+/// Counts one.
+pub fn count(metric: &Metric, labels: &[&str]) {
+    add(metric, labels, 1.0);
+}
+
+/// Adds to a counter or a gauge.
+pub fn add(metric: &Metric, labels: &[&str], amount: f64) {
+    change(metric, labels, |series| series.value += amount);
+}
+
+/// Notes a value of a histogram.
+pub fn observe(metric: &Metric, labels: &[&str], value: f64) {
+    change(metric, labels, |series| {
+        series.value += value;
+        series.count += 1;
+        for (bucket, bound) in series.buckets.iter_mut().zip(BUCKETS) {
+            *bucket += u64::from(value <= bound);
+        }
+    });
+}
+
+/// One more on a gauge, until it is dropped.
+#[derive(Debug)]
+pub struct Open {
+    metric: &'static Metric,
+    labels: &'static [&'static str],
+}
+
+impl Open {
+    /// Adds one to a gauge.
+    pub fn new(metric: &'static Metric, labels: &'static [&'static str]) -> Self {
+        add(metric, labels, 1.0);
+        Self { metric, labels }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        add(self.metric, self.labels, -1.0);
+    }
+}
+
+/// All metrics as Prometheus text.
+pub fn render() -> String {
+    let values = VALUES.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut text = String::new();
+    for metric in TABLE {
+        let kind = format!("{:?}", metric.kind).to_lowercase();
+        let _ = writeln!(
+            text,
+            "# HELP {} {}\n# TYPE {} {kind}",
+            metric.name, metric.help, metric.name
+        );
+        for ((_, labels), series) in values.iter().filter(|((name, _), _)| *name == metric.name) {
+            line(&mut text, metric, labels, series);
+        }
+    }
+    text
+}
+
+fn line(text: &mut String, metric: &Metric, labels: &[String], series: &Series) {
+    let name = metric.name;
+    let pairs: Vec<_> = metric
+        .labels
+        .iter()
+        .zip(labels)
+        .map(|(k, v)| format!("{k}={v:?}"))
+        .collect();
+    let pairs = pairs.join(",");
+    let set = if pairs.is_empty() {
+        String::new()
+    } else {
+        format!("{{{pairs}}}")
+    };
+    if metric.kind != Kind::Histogram {
+        let _ = writeln!(text, "{name}{set} {}", series.value);
+        return;
+    }
+    let comma = if pairs.is_empty() { "" } else { "," };
+    for (bound, count) in BUCKETS.iter().zip(series.buckets) {
+        let _ = writeln!(text, "{name}_bucket{{{pairs}{comma}le=\"{bound}\"}} {count}");
+    }
+    let _ = writeln!(
+        text,
+        "{name}_bucket{{{pairs}{comma}le=\"+Inf\"}} {}",
+        series.count
+    );
+    let _ = writeln!(
+        text,
+        "{name}_sum{set} {}\n{name}_count{set} {}",
+        series.value, series.count
+    );
+}
+
+/// Routes of the admin port: `/metrics`, `/healthz` (the process lives), `/readyz` (`ready` says
+/// what is missing, or nothing).
+pub fn admin<F>(ready: F) -> Router
+where
+    F: Fn() -> Result<(), String> + Clone + Send + Sync + 'static,
+{
+    let readiness = move || {
+        let answer = match ready() {
+            Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+            Err(missing) => (StatusCode::SERVICE_UNAVAILABLE, missing + "\n"),
+        };
+        std::future::ready(answer)
+    };
+    let metrics = async || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], render());
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readiness))
+}
+
+/// Begins to log to standard error. Called once; a second call changes nothing.
+pub fn log(level: LogLevel, format: LogFormat) {
+    let level = level.as_str();
+    // What libraries tell matters only when something is being searched.
+    let libraries = if level == "debug" { "info" } else { "warn" };
+    let filter = EnvFilter::new(format!("{libraries},hyper=warn,tower=warn,d2k={level}"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    let _ = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static SECONDS: Metric = Metric {
+        name: "s",
+        help: "",
+        kind: Kind::Histogram,
+        labels: &["a"],
+    };
+
+    #[test]
+    fn metrics_are_prometheus_text() {
+        count(&REQUESTS, &["TEST", "200"]);
+        count(&REQUESTS, &["TEST", "200"]);
+        let open = Open::new(&STREAMS, &["test"]);
+        assert!(render().contains("d2k_streams_open{transport=\"test\"} 1\n"));
+        drop(open);
+        let text = render();
+        assert!(text.contains("# TYPE d2k_requests_total counter\n"));
+        assert!(text.contains("d2k_requests_total{method=\"TEST\",status=\"200\"} 2\n"));
+        assert!(text.contains("d2k_streams_open{transport=\"test\"} 0\n"));
+    }
+
+    #[test]
+    fn histograms_count_upwards() {
+        let mut series = Series {
+            value: 0.5,
+            count: 2,
+            ..Series::default()
+        };
+        series.buckets[9] = 2;
+        let mut text = String::new();
+        line(&mut text, &SECONDS, &["x".to_owned()], &series);
+        assert!(text.contains("s_bucket{a=\"x\",le=\"120\"} 2\ns_bucket{a=\"x\",le=\"+Inf\"} 2\n"));
+        assert!(text.ends_with("s_sum{a=\"x\"} 0.5\ns_count{a=\"x\"} 2\n"));
+    }
+}
