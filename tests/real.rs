@@ -1,0 +1,18 @@
+//! What users see: the real `docker` and raw HTTP against d2k on a real cluster, one test a behaviour.
+//!
+//! `D2K_TEST_KUBECONFIG` names the cluster's admin kubeconfig; without it every test is skipped.
+//! Each test has a namespace and a d2k of its own, so that they run side by side.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends where something is not as it should be"
+)]
+
+mod support;
+
+#[path = "real/containers_life.rs"]
+mod containers_life;
+#[path = "real/containers_run.rs"]
+mod containers_run;
