@@ -12,7 +12,19 @@
 
 mod support;
 
+#[path = "real/attach.rs"]
+mod attach;
+#[path = "real/containers_inspect.rs"]
+mod containers_inspect;
 #[path = "real/containers_life.rs"]
 mod containers_life;
+#[path = "real/containers_list.rs"]
+mod containers_list;
 #[path = "real/containers_run.rs"]
 mod containers_run;
+#[path = "real/copy.rs"]
+mod copy;
+#[path = "real/exec.rs"]
+mod exec;
+#[path = "real/logs.rs"]
+mod logs;

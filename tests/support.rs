@@ -10,7 +10,7 @@ mod registry;
 mod world;
 
 pub use fixture::{free_port, free_udp_port, static_program};
-pub use http::{Connection, Reply, get as http_get};
+pub use http::{Connection, frames, get as http_get};
 pub use process::{Output, Running};
 pub use registry::{GuardedRegistry, Image};
 pub use world::{World, eventually};
