@@ -26,5 +26,13 @@ mod containers_run;
 mod copy;
 #[path = "real/exec.rs"]
 mod exec;
+#[path = "real/images.rs"]
+mod images;
 #[path = "real/logs.rs"]
 mod logs;
+#[path = "real/networks.rs"]
+mod networks;
+#[path = "real/ports.rs"]
+mod ports;
+#[path = "real/volumes.rs"]
+mod volumes;
