@@ -14,6 +14,10 @@ mod support;
 
 #[path = "real/attach.rs"]
 mod attach;
+#[path = "real/bad_input.rs"]
+mod bad_input;
+#[path = "real/configuration.rs"]
+mod configuration;
 #[path = "real/containers_inspect.rs"]
 mod containers_inspect;
 #[path = "real/containers_life.rs"]
@@ -24,8 +28,16 @@ mod containers_list;
 mod containers_run;
 #[path = "real/copy.rs"]
 mod copy;
+#[path = "real/crash.rs"]
+mod crash;
+#[path = "real/create_fields.rs"]
+mod create_fields;
+#[path = "real/events.rs"]
+mod events;
 #[path = "real/exec.rs"]
 mod exec;
+#[path = "real/foreign.rs"]
+mod foreign;
 #[path = "real/images.rs"]
 mod images;
 #[path = "real/logs.rs"]
@@ -34,5 +46,7 @@ mod logs;
 mod networks;
 #[path = "real/ports.rs"]
 mod ports;
+#[path = "real/system.rs"]
+mod system;
 #[path = "real/volumes.rs"]
 mod volumes;

@@ -9,8 +9,10 @@ mod process;
 mod registry;
 mod world;
 
+pub use daemon::command;
 pub use fixture::{free_port, free_udp_port, static_program};
-pub use http::{Connection, frames, get as http_get};
-pub use process::{Output, Running};
+pub use http::{frames, get as http_get};
+pub use kube::manifest;
+pub use process::{Running, run};
 pub use registry::{GuardedRegistry, Image};
 pub use world::{World, eventually};

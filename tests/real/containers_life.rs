@@ -16,10 +16,8 @@ fn ends_on_term(code: u8) -> String {
 fn a_stopped_container_keeps_its_log_and_runs_again_when_started() {
     let Some(world) = World::new() else { return };
     let id = world.docker("run -d --name web nginx").success();
-    world
-        .sh("docker exec web sh -c 'echo one >&2; wget -q -O- 127.0.0.1:80 >/dev/null'")
-        .success();
     eventually("the request is in the log", || {
+        world.docker("exec web wget -q -O- http://127.0.0.1:80");
         world.docker("logs web").success().contains("GET / ")
     });
     assert_eq!(world.docker("stop -t 5 web").success(), "web");

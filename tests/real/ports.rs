@@ -82,7 +82,7 @@ fn a_published_port_shows_in_port_ps_and_inspect_while_it_is_open() {
     );
     world
         .docker("port web 81")
-        .failure(1, &["no public port '81"]);
+        .failure(1, &["o public port '81"]);
     let ports = world.inspect("web")["NetworkSettings"]["Ports"].clone();
     assert_eq!(
         ports["80/tcp"][0],

@@ -139,11 +139,6 @@ impl Running {
         }
     }
 
-    /// Whether it has not ended yet.
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-
     /// Sends a signal to it and all it started.
     pub fn signal(&self, signal: &str) {
         signal_group(self.child.id(), signal);
