@@ -24,7 +24,7 @@ const MUST_NOT_NAME: &[(&str, &[&str])] = &[
             "kube",
             "wasmtime",
             "crate::cluster",
-            "crate::translate::pod",
+            ,
         ],
     ),
     (
