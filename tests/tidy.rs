@@ -18,15 +18,7 @@ const LONGEST_FILE: usize = 500;
 
 /// What a module must not name, in its code (its comments may).
 const MUST_NOT_NAME: &[(&str, &[&str])] = &[
-    (
-        "docker",
-        &[
-            "kube",
-            "wasmtime",
-            "crate::cluster",
-            ,
-        ],
-    ),
+    ("docker", &["kube", "wasmtime", "crate::cluster"]),
     (
         "daemon",
         &["axum", "hyper", "kube", "wasmtime", "crate::docker"],
