@@ -34,7 +34,9 @@ const MUST_NOT_NAME: &[(&str, &[&str])] = &[
             "reqwest",
             "oci_client",
             "std::fs",
-            "std::net",
+            "TcpStream",
+            "TcpListener",
+            "UdpSocket",
             "std::env",
             "Timestamp::now",
             "SystemTime",
@@ -156,6 +158,10 @@ fn none(what: &str, places: Vec<String>) {
 fn no_layer_names_what_it_must_not_know() {
     let mut places = Vec::new();
     for source in sources(&["src"]) {
+        // What plays the other end in a layer's own tests may be anything.
+        if source.path.ends_with("testing.rs") || source.path.ends_with("tests.rs") {
+            continue;
+        }
         let rules = MUST_NOT_NAME
             .iter()
             .filter(|(name, _)| Some(*name) == module(&source.path).as_deref());
