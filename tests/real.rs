@@ -1,0 +1,52 @@
+//! What users see: the real `docker` and raw HTTP against d2k on a real cluster, one test a behaviour.
+//!
+//! `D2K_TEST_KUBECONFIG` names the cluster's admin kubeconfig; without it every test is skipped.
+//! Each test has a namespace and a d2k of its own, so that they run side by side.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends where something is not as it should be"
+)]
+
+mod support;
+
+#[path = "real/attach.rs"]
+mod attach;
+#[path = "real/bad_input.rs"]
+mod bad_input;
+#[path = "real/configuration.rs"]
+mod configuration;
+#[path = "real/containers_inspect.rs"]
+mod containers_inspect;
+#[path = "real/containers_life.rs"]
+mod containers_life;
+#[path = "real/containers_list.rs"]
+mod containers_list;
+#[path = "real/containers_run.rs"]
+mod containers_run;
+#[path = "real/copy.rs"]
+mod copy;
+#[path = "real/crash.rs"]
+mod crash;
+#[path = "real/create_fields.rs"]
+mod create_fields;
+#[path = "real/events.rs"]
+mod events;
+#[path = "real/exec.rs"]
+mod exec;
+#[path = "real/foreign.rs"]
+mod foreign;
+#[path = "real/images.rs"]
+mod images;
+#[path = "real/logs.rs"]
+mod logs;
+#[path = "real/networks.rs"]
+mod networks;
+#[path = "real/ports.rs"]
+mod ports;
+#[path = "real/system.rs"]
+mod system;
+#[path = "real/volumes.rs"]
+mod volumes;

@@ -1,0 +1,123 @@
+//! The built `d2k serve` as a process of the test: started, killed, started again, and its log.
+
+use std::fs::{self, File};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{http, process};
+
+/// A d2k on a port of this machine.
+pub struct Daemon {
+    child: Child,
+    /// Port of the Docker API on 127.0.0.1.
+    pub port: u16,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts d2k with these settings and waits until it answers.
+    #[track_caller]
+    pub fn start(port: u16, settings: &[(String, String)], log: &Path) -> Self {
+        let mut daemon = Self::spawn(port, settings, log);
+        let end = Instant::now() + Duration::from_secs(30);
+        while !daemon.answers() {
+            if let Some(status) = daemon.child.try_wait().unwrap() {
+                panic!("d2k ended with {status} at start\n{}", daemon.log_tail());
+            }
+            assert!(
+                Instant::now() < end,
+                "d2k does not answer /_ping after 30 s\n{}",
+                daemon.log_tail()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        daemon
+    }
+
+    fn spawn(port: u16, settings: &[(String, String)], log: &Path) -> Self {
+        let file = File::options().create(true).append(true).open(log).unwrap();
+        let child = command()
+            .arg("serve")
+            .envs(settings.iter().map(|(key, value)| (key, value)))
+            .env("D2K_PORT", port.to_string())
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            port,
+            log: log.to_owned(),
+        }
+    }
+
+    fn answers(&self) -> bool {
+        let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)) else {
+            return false;
+        };
+        http::ask(stream, "GET", "/_ping", &[], b"").is_some_and(|reply| reply.status == 200)
+    }
+
+    /// Its process ID.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Sends a signal and waits at most this long for its end.
+    pub fn end(&mut self, signal: &str, limit: Duration) -> Option<ExitStatus> {
+        process::signal_process(self.child.id(), signal);
+        let end = Instant::now() + limit;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return Some(status),
+                Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
+                _ => return None,
+            }
+        }
+    }
+
+    /// All that it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The last lines that it has logged.
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.is_alive() && self.end("TERM", Duration::from_secs(3)).is_none() {
+            self.kill();
+        }
+    }
+}
+
+/// The built program with none of the settings of whoever runs the tests.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_d2k"));
+    for (key, _) in
+        std::env::vars().filter(|(key, _)| key.starts_with("D2K_") || key.starts_with("KUBE"))
+    {
+        command.env_remove(key);
+    }
+    command
+}

@@ -1,0 +1,283 @@
+//! Images made on the spot, and a registry that wants a login, both in front of the cluster's own
+//! registry, from which every Pod pulls whatever registry its image names.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use base64::Engine;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::http::{self, Reply};
+
+/// Where the cluster's registry listens, without TLS or login.
+pub const REGISTRY: &str = "127.0.0.1:5000";
+
+/// An image to be made: what is in it, and what its configuration says.
+#[derive(Debug, Clone)]
+pub struct Image {
+    name: String,
+    base: Option<&'static str>,
+    config: Value,
+    files: Vec<(String, Vec<u8>, u32)>,
+}
+
+impl Image {
+    /// An image with all of busybox in it.
+    pub fn busybox(name: &str) -> Self {
+        Self {
+            base: Some("busybox"),
+            ..Self::empty(name)
+        }
+    }
+
+    /// An image with nothing in it but the files added.
+    pub fn empty(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            base: None,
+            config: json!({}),
+            files: Vec::new(),
+        }
+    }
+
+    /// Sets fields of the configuration: `Cmd`, `Env`, `ExposedPorts`, `User`, `Volumes`, ….
+    pub fn config(mut self, fields: Value) -> Self {
+        for (key, value) in fields.as_object().unwrap() {
+            self.config[key] = value.clone();
+        }
+        self
+    }
+
+    /// Adds a file with its permissions.
+    pub fn file(mut self, path: &str, content: impl Into<Vec<u8>>, mode: u32) -> Self {
+        self.files.push((path.to_owned(), content.into(), mode));
+        self
+    }
+
+    /// Puts it into the registry as `name:latest` and gives the digest of its manifest.
+    #[track_caller]
+    pub fn push(self) -> String {
+        let repository = format!("library/{}", self.name);
+        let (mut layers, mut diffs, mut config) = match self.base {
+            Some(base) => layers_of(base, &repository),
+            None => (Vec::new(), Vec::new(), json!({})),
+        };
+        if !self.files.is_empty() {
+            let layer = tar_of(&self.files);
+            diffs.push(json!(digest(&layer)));
+            layers.push(json!({
+                "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                "digest": push_blob(&repository, &layer),
+                "size": layer.len(),
+            }));
+        }
+        for (key, value) in self.config.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        let config = json!({
+            "created": "2026-01-02T03:04:05Z", "architecture": architecture(), "os": "linux", "config": config,
+            "rootfs": {"type": "layers", "diff_ids": diffs},
+            "history": [{"created": "2026-01-02T03:04:05Z", "created_by": "the suite of d2k"}],
+        })
+        .to_string();
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": push_blob(&repository, config.as_bytes()), "size": config.len(),
+            },
+            "layers": layers,
+        })
+        .to_string();
+        let kind = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")];
+        let reply = ask(
+            "PUT",
+            &format!("/v2/{repository}/manifests/latest"),
+            &kind,
+            manifest.as_bytes(),
+        );
+        assert_eq!(reply.status, 201, "{}", reply.text());
+        digest(manifest.as_bytes())
+    }
+}
+
+/// Layers, layer contents' digests and configuration of an image that is there already.
+fn layers_of(base: &str, repository: &str) -> (Vec<Value>, Vec<Value>, Value) {
+    let accept = [("Accept", "application/vnd.oci.image.manifest.v1+json")];
+    let manifest = ask(
+        "GET",
+        &format!("/v2/library/{base}/manifests/latest"),
+        &accept,
+        b"",
+    )
+    .json();
+    let config = manifest["config"]["digest"].as_str().unwrap();
+    let config = ask(
+        "GET",
+        &format!("/v2/library/{base}/blobs/{config}"),
+        &[],
+        b"",
+    )
+    .json();
+    let layers = manifest["layers"].as_array().unwrap().clone();
+    for layer in &layers {
+        let blob = layer["digest"].as_str().unwrap();
+        let mount = format!("/v2/{repository}/blobs/uploads/?mount={blob}&from=library/{base}");
+        let reply = ask("POST", &mount, &[], b"");
+        assert_eq!(
+            reply.status,
+            201,
+            "the registry did not mount {blob}: {}",
+            reply.text()
+        );
+    }
+    (
+        layers,
+        config["rootfs"]["diff_ids"].as_array().unwrap().clone(),
+        config["config"].clone(),
+    )
+}
+
+#[track_caller]
+fn push_blob(repository: &str, bytes: &[u8]) -> String {
+    let digest = digest(bytes);
+    let reply = ask(
+        "POST",
+        &format!("/v2/{repository}/blobs/uploads/"),
+        &[],
+        b"",
+    );
+    let location = reply
+        .header("location")
+        .unwrap_or_else(|| panic!("no upload: {}", reply.text()));
+    let path = location
+        .strip_prefix(&format!("http://{REGISTRY}"))
+        .unwrap_or(location);
+    let joint = if path.contains('?') { '&' } else { '?' };
+    let kind = [("Content-Type", "application/octet-stream")];
+    let reply = ask(
+        "PUT",
+        &format!("{path}{joint}digest={digest}"),
+        &kind,
+        bytes,
+    );
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    digest
+}
+
+fn ask(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+    let stream = TcpStream::connect(REGISTRY).unwrap();
+    http::ask(stream, method, path, headers, body)
+        .unwrap_or_else(|| panic!("{method} {path}: no answer"))
+}
+
+fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+}
+
+fn architecture() -> &'static str {
+    if cfg!(target_arch = "aarch64") {
+        "arm64"
+    } else {
+        "amd64"
+    }
+}
+
+fn tar_of(files: &[(String, Vec<u8>, u32)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, content, mode) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(*mode);
+        header.set_mtime(1_700_000_000);
+        tar.append_data(
+            &mut header,
+            path.trim_start_matches('/'),
+            content.as_slice(),
+        )
+        .unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+/// A registry at a port of its own that wants the user `tester` with the password `s3cret`, and
+/// passes on to the cluster's registry what it lets through.
+pub struct GuardedRegistry {
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    stopped: Arc<AtomicBool>,
+}
+
+impl GuardedRegistry {
+    /// Starts it.
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopped);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                std::thread::spawn(move || guard(stream));
+            }
+        });
+        Self { port, stopped }
+    }
+}
+
+impl Drop for GuardedRegistry {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+/// Answers one request of a connection and closes it.
+fn guard(mut client: TcpStream) {
+    let mut request = Vec::new();
+    let mut part = [0; 4096];
+    while !request.windows(4).any(|window| window == b"\r\n\r\n") {
+        match client.read(&mut part) {
+            Ok(read @ 1..) => request.extend_from_slice(&part[..read]),
+            _ => return,
+        }
+    }
+    let request = String::from_utf8_lossy(&request).into_owned();
+    let login = base64::engine::general_purpose::STANDARD.encode("tester:s3cret");
+    let allowed = request.lines().any(|line| {
+        line.to_lowercase().starts_with("authorization: basic ") && line.ends_with(login.as_str())
+    });
+    if !allowed {
+        let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
+        let _ = write!(
+            client,
+            "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"suite\"\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        return;
+    }
+    let Ok(mut upstream) = TcpStream::connect(REGISTRY) else {
+        return;
+    };
+    let head: Vec<&str> = request
+        .lines()
+        .filter(|line| {
+            let line = line.to_lowercase();
+            !line.is_empty()
+                && !line.starts_with("authorization:")
+                && !line.starts_with("connection:")
+        })
+        .collect();
+    let _ = write!(
+        upstream,
+        "{}\r\nConnection: close\r\n\r\n",
+        head.join("\r\n")
+    );
+    let _ = std::io::copy(&mut upstream, &mut client);
+}

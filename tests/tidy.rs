@@ -1,0 +1,284 @@
+//! The rules that the source keeps: which layer may name what, module docs, and sizes that a reader
+//! can hold in mind. Each failure lists every place, so that one run shows all there is to do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends where something is not as it should be"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+
+const LONGEST_FUNCTION: usize = 70;
+const LONGEST_FILE: usize = 500;
+
+/// What a module must not name, in its code (its comments may).
+const MUST_NOT_NAME: &[(&str, &[&str])] = &[
+    ("docker", &["kube", "wasmtime", "crate::cluster"]),
+    (
+        "daemon",
+        &["axum", "hyper", "kube", "wasmtime", "crate::docker"],
+    ),
+    (
+        "translate",
+        &[
+            "axum",
+            "hyper",
+            "kube",
+            "wasmtime",
+            "tokio",
+            "reqwest",
+            "oci_client",
+            "std::fs",
+            "TcpStream",
+            "TcpListener",
+            "UdpSocket",
+            "std::env",
+            "Timestamp::now",
+            "SystemTime",
+            "Instant",
+            "crate::docker",
+            "crate::daemon",
+            "crate::cluster",
+        ],
+    ),
+    (
+        "cluster",
+        &[
+            "axum",
+            "bollard_stubs",
+            "wasmtime",
+            "crate::docker",
+            "crate::daemon",
+            "crate::policy",
+        ],
+    ),
+    (
+        "policy",
+        &[
+            "axum",
+            "hyper",
+            "kube",
+            "crate::docker",
+            "crate::daemon",
+            "crate::cluster",
+        ],
+    ),
+    (
+        "registry",
+        &[
+            "axum",
+            "kube",
+            "wasmtime",
+            "crate::docker",
+            "crate::daemon",
+            "crate::cluster",
+        ],
+    ),
+];
+
+/// A Rust file of the repository.
+struct Source {
+    path: PathBuf,
+    text: String,
+    /// The text without comments, strings and characters, line by line the same.
+    code: String,
+}
+
+fn sources(folders: &[&str]) -> Vec<Source> {
+    let mut files = Vec::new();
+    for folder in folders {
+        walk(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join(folder),
+            &mut files,
+        );
+    }
+    files.sort();
+    files
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            let code = blank_out(&text);
+            let path = path
+                .strip_prefix(env!("CARGO_MANIFEST_DIR"))
+                .unwrap()
+                .to_owned();
+            Source { path, text, code }
+        })
+        .collect()
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            walk(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// Replaces comments, strings and characters by spaces, and keeps the line ends.
+fn blank_out(text: &str) -> String {
+    let tokens = Regex::new(
+        r##"(?s)//[^\n]*|/\*.*?\*/|r#"(?:.*?)"#|r"[^"]*"|"(?:\\.|[^"\\])*"|'(?:\\[^']+|[^'\\\n])'"##,
+    )
+    .unwrap();
+    let spaces = |found: &regex::Captures<'_>| -> String {
+        found[0]
+            .chars()
+            .map(|c| if c == '\n' { '\n' } else { ' ' })
+            .collect()
+    };
+    tokens.replace_all(text, spaces).into_owned()
+}
+
+/// The module of a source file: `translate` for `src/translate.rs` and all below `src/translate/`.
+fn module(path: &Path) -> Option<String> {
+    let part = path.strip_prefix("src").ok()?.components().next()?;
+    Some(
+        part.as_os_str()
+            .to_string_lossy()
+            .trim_end_matches(".rs")
+            .to_owned(),
+    )
+}
+
+#[track_caller]
+fn none(what: &str, places: Vec<String>) {
+    assert!(places.is_empty(), "{what}:\n{}", places.join("\n"));
+}
+
+#[test]
+fn no_layer_names_what_it_must_not_know() {
+    let mut places = Vec::new();
+    for source in sources(&["src"]) {
+        // What plays the other end in a layer's own tests may be anything.
+        if source.path.ends_with("testing.rs") || source.path.ends_with("tests.rs") {
+            continue;
+        }
+        let rules = MUST_NOT_NAME
+            .iter()
+            .filter(|(name, _)| Some(*name) == module(&source.path).as_deref());
+        for word in rules.flat_map(|(_, words)| *words) {
+            let pattern = if word.contains("::") || word.starts_with(char::is_uppercase) {
+                format!(r"\b{word}\b")
+            } else {
+                format!(r"(?:^|[^:\w.])(?:{word}::|use {word}\b)")
+            };
+            let pattern = Regex::new(&pattern).unwrap();
+            for (at, line) in source.code.lines().enumerate() {
+                if pattern.is_match(line) {
+                    places.push(format!(
+                        "{}:{}: {word}: {}",
+                        source.path.display(),
+                        at + 1,
+                        line.trim()
+                    ));
+                }
+            }
+        }
+    }
+    none("layers that know too much", places);
+}
+
+#[test]
+fn every_file_opens_with_what_it_owns() {
+    let without = |source: &Source| !source.text.starts_with("//! ");
+    let files = sources(&["src", "tests", "benches"]);
+    assert!(!files.is_empty());
+    none(
+        "files without a module doc",
+        files
+            .iter()
+            .filter(|s| without(s))
+            .map(|s| s.path.display().to_string())
+            .collect(),
+    );
+}
+
+#[test]
+fn no_source_file_is_too_long() {
+    let long = sources(&["src"])
+        .into_iter()
+        .map(|source| (source.text.lines().count(), source))
+        .filter(|(lines, _)| *lines > LONGEST_FILE)
+        .map(|(lines, source)| format!("{}: {lines} lines", source.path.display()))
+        .collect();
+    none("files that are too long", long);
+}
+
+#[test]
+fn no_function_is_too_long() {
+    let mut places = Vec::new();
+    let head = Regex::new(r"\bfn\s+(\w+)").unwrap();
+    for source in sources(&["src", "tests", "benches"]) {
+        for found in head.captures_iter(&source.code) {
+            let start = found.get(0).unwrap().start();
+            let Some(length) = body_lines(&source.code[start..]) else {
+                continue;
+            };
+            if length > LONGEST_FUNCTION {
+                let line = source.code[..start].lines().count().max(1);
+                places.push(format!(
+                    "{}:{line}: {} has {length} lines",
+                    source.path.display(),
+                    &found[1]
+                ));
+            }
+        }
+    }
+    none("functions that are too long", places);
+}
+
+/// How many lines a function has, from its `fn` to the brace that ends it; `None` without a body.
+fn body_lines(code: &str) -> Option<usize> {
+    let (mut depth, mut round) = (0_usize, 0_usize);
+    for (at, c) in code.char_indices() {
+        match c {
+            '(' | '[' => round += 1,
+            ')' | ']' => round = round.saturating_sub(1),
+            ';' if depth == 0 && round == 0 => return None,
+            '{' => depth += 1,
+            '}' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return Some(code[..=at].lines().count());
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+#[test]
+fn modules_are_named_files_and_nothing_is_left_undone() {
+    // Written so that this file does not find itself.
+    let undone = Regex::new(&["TO", "DO|FIX", "ME|XX", "X"].concat()).unwrap();
+    let mut places = Vec::new();
+    for source in sources(&["src", "tests", "benches"]) {
+        if source.path.ends_with("mod.rs") {
+            places.push(format!(
+                "{} (name it for its folder)",
+                source.path.display()
+            ));
+        }
+        for (at, line) in source.text.lines().enumerate() {
+            if undone.is_match(line) {
+                places.push(format!(
+                    "{}:{}: {}",
+                    source.path.display(),
+                    at + 1,
+                    line.trim()
+                ));
+            }
+        }
+    }
+    none("left undone", places);
+}
