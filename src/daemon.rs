@@ -8,6 +8,7 @@ pub mod create;
 pub mod exec;
 pub mod foreign;
 pub mod health;
+pub mod history;
 pub mod images;
 pub mod keeper;
 pub mod lifecycle;
@@ -17,12 +18,15 @@ pub mod lookup;
 pub mod networks;
 pub mod pipe;
 pub mod publish;
+pub mod pull_secrets;
 pub mod remove;
 pub mod runs;
 pub mod spool;
 pub mod staging;
 pub mod start;
 pub mod tell;
+pub mod stats;
+pub mod top;
 pub mod volumes;
 pub mod wait;
 
@@ -74,6 +78,7 @@ pub struct Daemon {
     pub(crate) networks_written: networks::Written,
     pub(crate) runs: runs::Runs,
     pub(crate) health: health::Healths,
+    pub(crate) stats: stats::Meters,
     pub(crate) execs: exec::Execs,
 }
 
@@ -101,6 +106,7 @@ impl Daemon {
             networks_written: networks::Written::default(),
             runs: runs::Runs::default(),
             health: health::Healths::default(),
+            stats: stats::Meters::default(),
             execs: exec::Execs::default(),
         })
     }

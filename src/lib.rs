@@ -4,6 +4,8 @@
 //! which asks `policy` (decisions), `translate` (pure mapping) and `cluster` (the only holder
 //! of a Kubernetes client). `registry` reads images; `config`, `cli` and `telemetry` are tables.
 
+#![recursion_limit = "256"]
+
 pub mod cli;
 pub mod cluster;
 pub mod config;

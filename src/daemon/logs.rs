@@ -240,6 +240,21 @@ impl Daemon {
         }
     }
 
+    /// Sends the log of one run, from its first line on.
+    ///
+    /// # Errors
+    /// The cluster's words where the log cannot be read.
+    pub(crate) async fn run_log(
+        &self,
+        container: &Container,
+        run: &Run,
+        query: &Query,
+        output: &mpsc::Sender<Chunk>,
+    ) -> Result<()> {
+        let mut sender = Sender { query, output, position: Position::default() };
+        self.live_run(container, run, &mut sender).await.map(|_| ())
+    }
+
     /// Whether a run has ended (its container may be restarted later).
     pub(crate) fn run_is_over(&self, id: &str, run: &Run) -> bool {
         let Some(container) = self.container_by_id(id) else { return true };

@@ -193,9 +193,14 @@ impl Daemon {
 
     /// The container that d2k made under this object name, if it still exists.
     pub fn own_container(&self, object: &str, id: &str) -> Option<Container> {
+        self.workload_containers(object).into_iter().find(|c| c.record.id == id)
+    }
+
+    /// The containers whose workload has this object name.
+    pub(crate) fn workload_containers(&self, object: &str) -> Vec<Container> {
         let deployment = self.cluster.cache::<Deployment>().get(object).map(Object::Deployment);
         let job = self.cluster.cache::<Job>().get(object).map(Object::Job);
-        [deployment, job].into_iter().flatten().filter_map(|o| self.container_of(&o)).find(|c| c.record.id == id)
+        [deployment, job].into_iter().flatten().filter_map(|o| self.container_of(&o)).collect()
     }
 
     /// Whether a Docker name is in use, and by which container ID.

@@ -37,22 +37,33 @@ pub struct Pipe {
 }
 
 /// Who reads the output of which container, and how large their terminals are.
-#[derive(Default)]
 pub struct Attached {
     readers: Arc<Mutex<HashMap<String, usize>>>,
+    left: watch::Sender<()>,
     sizes: Mutex<HashMap<String, watch::Sender<Option<TerminalSize>>>>,
+}
+
+impl Default for Attached {
+    fn default() -> Self {
+        Self { readers: Arc::default(), left: watch::Sender::new(()), sizes: Mutex::default() }
+    }
 }
 
 impl Attached {
     /// Notes a reader of a container until the guard is dropped.
     pub fn enter(&self, id: &str) -> Reader {
         *self.readers.lock().unwrap_or_else(PoisonError::into_inner).entry(id.to_owned()).or_default() += 1;
-        Reader { readers: self.readers.clone(), id: id.to_owned() }
+        Reader { readers: self.readers.clone(), left: self.left.clone(), id: id.to_owned() }
     }
 
-    /// Whether anybody reads.
-    pub fn any(&self, id: &str) -> bool {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+    /// Resolves when nobody reads.
+    pub async fn none(&self, id: &str) {
+        let mut left = self.left.subscribe();
+        while self.readers.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id) {
+            if left.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Tells the terminal size of a container or exec. Kept for a stream that opens later.
@@ -79,6 +90,7 @@ impl Attached {
 /// A reader of a container's output.
 pub struct Reader {
     readers: Arc<Mutex<HashMap<String, usize>>>,
+    left: watch::Sender<()>,
     id: String,
 }
 
@@ -89,6 +101,7 @@ impl Drop for Reader {
             *count -= 1;
             if *count == 0 {
                 readers.remove(&self.id);
+                self.left.send_replace(());
             }
         }
     }

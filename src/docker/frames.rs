@@ -3,24 +3,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// Which of a process's streams a chunk belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Channel {
-    Stdout,
-    Stderr,
-    /// Words of the daemon, which make the client fail.
-    SystemError,
-}
-
-/// Some bytes of output.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chunk {
-    /// Where they were written.
-    pub channel: Channel,
-    /// The bytes.
-    pub bytes: Bytes,
-}
+pub use crate::daemon::pipe::{Channel, Chunk};
 
 const HEADER: usize = 8;
 
