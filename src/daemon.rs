@@ -27,6 +27,8 @@ pub mod start;
 pub mod tell;
 pub mod stats;
 pub mod top;
+pub mod update;
+pub mod view;
 pub mod volumes;
 pub mod wait;
 

@@ -171,7 +171,7 @@ impl Daemon {
 }
 
 /// The name of a container's anonymous volume: derived, so that it is found again.
-fn anonymous_name(record: &Record, target: &str) -> String {
+pub(crate) fn anonymous_name(record: &Record, target: &str) -> String {
     use sha2::{Digest, Sha256};
     hex::encode(Sha256::digest(format!("volume {}:{target}", record.id)))
 }

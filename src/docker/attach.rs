@@ -1,0 +1,126 @@
+//! `/containers/{id}/attach`, `attach/ws` and `logs`.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use jiff::Timestamp;
+
+use super::error::Result;
+use super::hijack::{Hijack, Session, websocket};
+use super::peer::Peer;
+use super::query::Query;
+use super::stream::output;
+use super::version::ApiVersion;
+use crate::daemon::Daemon;
+use crate::daemon::attach::Options;
+use crate::daemon::logs;
+use crate::daemon::pipe::Pipe;
+use crate::fault::Fault;
+use crate::translate::container::Container;
+
+/// The routes.
+pub fn router() -> Router<Arc<Daemon>> {
+    Router::new()
+        .route("/containers/{id}/attach", post(attach))
+        .route("/containers/{id}/attach/ws", get(attach_ws))
+        .route("/containers/{id}/logs", get(show_logs))
+}
+
+fn options(query: &Query) -> Options {
+    Options {
+        stdin: query.flag("stdin"),
+        stdout: query.flag("stdout"),
+        stderr: query.flag("stderr"),
+        logs: query.flag("logs"),
+        stream: query.flag("stream"),
+    }
+}
+
+async fn run(daemon: Arc<Daemon>, container: Container, options: Options, session: Session) {
+    let told = session.output.clone();
+    let pipe = Pipe { input: session.input, output: session.output };
+    if let Err(fault) = daemon.attach(container, options, pipe).await {
+        let bytes = bytes::Bytes::from(format!("{fault}\r\n"));
+        let channel = crate::daemon::pipe::Channel::SystemError;
+        let _ = told.send(crate::daemon::pipe::Chunk { channel, bytes }).await;
+    }
+}
+
+async fn attach(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+    query: Query,
+    hijack: Hijack,
+) -> Result<Response> {
+    let container = daemon.container(&id)?;
+    let options = options(&query);
+    // Noted before the answer: `--rm` must not take the output away from a client that just came.
+    let reader = daemon.reader(&container.record.id);
+    Ok(hijack.run(container.record.tty(), move |session| async move {
+        run(daemon, container, options, session).await;
+        drop(reader);
+    }))
+}
+
+async fn attach_ws(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+    version: ApiVersion,
+    query: Query,
+    peer: Peer,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response> {
+    let container = daemon.container(&id)?;
+    let mut options = options(&query);
+    options.stream = true;
+    let unsaid = !options.stdin && !options.stdout && !options.stderr;
+    if version.below(42) || unsaid {
+        (options.stdin, options.stdout, options.stderr) = (true, true, true);
+    }
+    Ok(websocket(upgrade, peer, move |session| run(daemon, container, options, session)))
+}
+
+async fn show_logs(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+    version: ApiVersion,
+    query: Query,
+    peer: Peer,
+) -> Result<Response> {
+    if !query.flag("stdout") && !query.flag("stderr") {
+        return Err(Fault::invalid("Bad parameters: you must choose at least one stream").into());
+    }
+    let container = daemon.container(&id)?;
+    let real = |time: Option<Timestamp>| time.filter(|t| *t != Timestamp::UNIX_EPOCH);
+    let details = query.flag("details").then(|| {
+        let labels = container.record.docker_labels();
+        labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",")
+    });
+    let wanted = logs::Query {
+        follow: query.flag("follow"),
+        since: real(query.time("since")?),
+        until: real(query.time("until")?),
+        tail: tail(query.get("tail").unwrap_or_default())?,
+        timestamps: query.flag("timestamps"),
+        details: details.filter(|d| !d.is_empty()),
+    };
+    // Kubernetes merges both streams into what d2k calls stdout.
+    let stdout = query.flag("stdout");
+    Ok(output(container.record.tty(), version, &peer, move |sender| async move {
+        if !stdout {
+            return;
+        }
+        if let Err(fault) = daemon.logs(&container, &wanted, &sender).await {
+            tracing::warn!(container = %container.record.name, error = %fault, "logs broke off");
+        }
+    }))
+}
+
+/// `all`, a number, or nothing for all; dockerd takes what is no number, or negative, for all.
+fn tail(text: &str) -> Result<Option<usize>> {
+    Ok(text.parse().ok())
+}
