@@ -54,7 +54,8 @@ impl Daemon {
         self.tell(&record, "attach", []);
         let was_running = container.state().phase == Phase::Running;
         if !options.stream {
-            return self.logs(&container, &Query::default(), &pipe.output).await;
+            let query = Query { tty: record.tty(), ..Query::default() };
+            return self.logs(&container, &query, &pipe.output).await;
         }
         let Some((container, run)) = self.attached_run(&container, &pipe.output).await else { return Ok(()) };
         let live = record.tty() || (options.stdin && record.open_stdin());
@@ -69,7 +70,7 @@ impl Daemon {
         let now = jiff::Timestamp::now();
         let since = (was_running && !options.logs).then_some(now);
         let first = record.state.finished.filter(|_| !was_running);
-        let query = Query { follow: true, since: since.or(first), ..Query::default() };
+        let query = Query { follow: true, since: since.or(first), tty: record.tty(), ..Query::default() };
         self.run_log(&container, &run, &query, &pipe.output).await
     }
 
@@ -113,7 +114,7 @@ impl Daemon {
             Ok(process) => process,
             // It ended before it could be attached: the log has all of its output.
             Err(_) => {
-                let query = Query { follow: true, ..Query::default() };
+                let query = Query { follow: true, tty: record.tty(), ..Query::default() };
                 return self.run_log(container, run, &query, &pipe.output).await;
             }
         };

@@ -92,6 +92,7 @@ impl Daemon {
         if container.running_pod().is_none() {
             return Err(super::lifecycle::not_running(&container));
         }
+        command_line(&command, &container.record)?;
         let id = random_id();
         self.tell(
             &container.record,

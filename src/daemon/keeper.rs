@@ -77,6 +77,13 @@ impl Keeper {
     fn recover(&mut self, container: &Container) {
         if container.own && container.record.state.finished.is_some() && container.record.auto_remove() {
             self.remove_later(container);
+        } else if container.own && container.state().running() {
+            let (daemon, record) = (self.daemon.clone(), container.record.clone());
+            tokio::spawn(async move {
+                if let Err(error) = daemon.open_ports(&record).await {
+                    tracing::warn!(container = %record.name, %error, "a published port could not be opened again");
+                }
+            });
         }
     }
 
@@ -293,7 +300,7 @@ impl Daemon {
     }
 
     /// Removes a container that was run with `--rm`, when nobody reads its output any more.
-    async fn auto_remove(&self, id: &str) {
+    pub(crate) async fn auto_remove(&self, id: &str) {
         let quiet = tokio::time::timeout(READERS, self.attached.none(id));
         let _ = quiet.await;
         let _lock = self.locks.container(id).await;

@@ -48,12 +48,11 @@ impl Daemon {
             ..0 => ENDLESS,
             seconds => seconds.min(ENDLESS),
         };
-        let own = stop_signal(container);
-        let sent = signal.unwrap_or(own);
+        let sent = signal.unwrap_or_else(|| stop_signal(container));
         self.tell(&container.record, "kill", [("signal", sent.to_string())]);
-        if let Some(signal) = signal.filter(|s| *s != own) {
-            // The kubelet sends the image's own signal after this one, at the end of the Pod.
-            self.signal_by_exec(container, signal).await?;
+        if sent != image_signal(container) {
+            // The kubelet knows only the image's own signal, and sends it at the end of the Pod.
+            self.signal_by_exec(container, sent).await?;
             let over = Duration::from_secs(grace.unsigned_abs());
             let id = container.record.id.clone();
             let ended = || self.container_by_id(&id).is_none_or(|c| !c.state().running()).then_some(());
@@ -253,9 +252,13 @@ fn is_down(container: &Container, uid: &str) -> bool {
 
 /// The signal that stops the container: the request's, the image's, or TERM.
 fn stop_signal(container: &Container) -> i32 {
-    let asked = container.record.body.stop_signal.clone().filter(|s| !s.is_empty());
-    let image = Some(container.record.image.stop_signal.clone()).filter(|s| !s.is_empty());
-    asked.or(image).and_then(|s| signal::number(&s).ok()).unwrap_or(SIGTERM)
+    let asked = container.record.body.stop_signal.as_deref().unwrap_or_default();
+    signal::number(asked).unwrap_or_else(|_| image_signal(container))
+}
+
+/// The signal that the kubelet sends: the image's, or TERM.
+fn image_signal(container: &Container) -> i32 {
+    signal::number(&container.record.image.stop_signal).unwrap_or(SIGTERM)
 }
 
 pub(crate) fn not_running(container: &Container) -> Fault {

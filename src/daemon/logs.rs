@@ -30,6 +30,8 @@ pub struct Query {
     pub until: Option<Timestamp>,
     /// Only the last lines; `None` for all.
     pub tail: Option<usize>,
+    /// The container has a terminal.
+    pub tty: bool,
     /// Put the time before each line.
     pub timestamps: bool,
     /// Put the attributes (`k=v,k2=v2`) before each line.
@@ -77,12 +79,12 @@ impl Sender<'_> {
     /// Sends one line; false when the client has gone or no later line can be wanted.
     async fn line(&mut self, line: &[u8]) -> bool {
         let (time, text) = split(line);
-        self.position.note(time);
         if let Some(time) = time {
             if self.query.until.is_some_and(|until| time > until) {
                 return false;
             }
             if self.query.since.is_some_and(|since| time < since) {
+                self.position.note(time.into());
                 return true;
             }
         }
@@ -93,9 +95,19 @@ impl Sender<'_> {
         if let Some(details) = &self.query.details {
             out.extend_from_slice(format!("{details} ").as_bytes());
         }
-        out.extend_from_slice(text);
+        match text.strip_suffix(b"\n") {
+            // The runtime's log drops the carriage return that a terminal puts before each newline.
+            Some(text) if self.query.tty => {
+                out.extend_from_slice(text);
+                out.extend_from_slice(b"\r\n");
+            }
+            _ => out.extend_from_slice(text),
+        }
         let chunk = Chunk { channel: Channel::Stdout, bytes: Bytes::from(out) };
-        self.output.send(chunk).await.is_ok()
+        let sent = self.output.send(chunk).await.is_ok();
+        // After the send: a reader that is cut off here sends the line again when it goes on.
+        self.position.note(time);
+        sent
     }
 
     /// Sends lines until the stream ends; false when nothing more is wanted.

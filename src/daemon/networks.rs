@@ -84,8 +84,8 @@ impl Daemon {
         self.cluster.create(&network.service()).await?;
         self.tell_network("create", &network, BTreeMap::new());
         let warning = format!(
-            "network {name} gives its members names but does not separate them: all Pods of namespace {} reach \
-             one another",
+            "network {name} gives its members names but does not isolate them: all Pods of namespace {} reach one \
+             another",
             self.cluster.namespace()
         );
         tracing::warn!(network = %name, "{warning}");

@@ -62,6 +62,11 @@ impl Daemon {
 
     async fn remove_belongings(&self, container: &Container, volumes: bool) -> Result<()> {
         let record = &container.record;
+        // The garbage collector would get to them too, some seconds later.
+        for pod in self.cluster.cache::<Pod>().group(record.short()) {
+            let name = pod.object.metadata.name.clone().unwrap_or_default();
+            self.cluster.begin_delete::<Pod>(&name, Some(1)).await?;
+        }
         for service in self.cluster.cache::<Service>().group(record.short()) {
             let name = service.object.metadata.name.clone().unwrap_or_default();
             self.cluster.delete::<Service>(&name, None).await?;

@@ -50,6 +50,10 @@ impl Daemon {
         };
         if let Err(fault) = &started {
             self.undo_start(container, &fault.message).await;
+            if container.record.auto_remove() {
+                let (daemon, id) = (self.clone(), container.record.id.clone());
+                tokio::spawn(async move { daemon.auto_remove(&id).await });
+            }
         }
         started
     }
@@ -213,8 +217,15 @@ impl Daemon {
     }
 }
 
+/// The Pods of earlier runs. One that is still coming up belongs to this start, although another
+/// d2k, or this one before it was killed, has made it.
 fn pods(container: &Container) -> BTreeSet<String> {
-    container.pods.iter().filter_map(|p| p.metadata.uid.clone()).collect()
+    let recorded = &container.record.state.pod;
+    let earlier = |uid: &String, ends: bool| ends || uid == recorded;
+    let all = container.pods.iter().filter_map(|p| {
+        Some((p.metadata.uid.clone()?, p.metadata.deletion_timestamp.is_some()))
+    });
+    all.filter(|(uid, ends)| earlier(uid, *ends)).map(|(uid, _)| uid).collect()
 }
 
 fn gone(container: &Container) -> Fault {

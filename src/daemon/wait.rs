@@ -35,18 +35,23 @@ impl Daemon {
         let id = container.record.id.clone();
         let before = ends(container);
         let mut last = outcome(container);
+        let recorded = container.record.state.finished;
+        let mut ran = false;
         let look = || {
             let Some(now) = self.container_by_id(&id) else {
                 return (!self.runs.is_replacing(&id)).then(|| last.clone());
             };
             last = outcome(&now);
+            ran |= now.state().running();
             let over = match condition {
                 Condition::NotRunning => !now.state().running() && !self.is_starting(&id),
                 Condition::NextExit => ends(&now) != before && !now.state().running(),
                 Condition::Removed => false,
             };
             // Docker answers when the exit is final: what inspect shows next must agree.
-            (over && (!now.own || is_recorded(&now))).then(|| last.clone())
+            // A run that was seen has an end that is written down, possibly after its Pod is gone.
+            let written = !ran || now.record.state.finished != recorded;
+            (over && (!now.own || (written && is_recorded(&now)))).then(|| last.clone())
         };
         tokio::select! {
             outcome = self.cluster.wait(FOREVER, look) => outcome,

@@ -92,7 +92,7 @@ async fn show_logs(
     peer: Peer,
 ) -> Result<Response> {
     if !query.flag("stdout") && !query.flag("stderr") {
-        return Err(Fault::invalid("Bad parameters: you must choose at least one stream").into());
+        return Err(Fault::invalid("Bad parameters: must specify at least one of 'stdout' or 'stderr'").into());
     }
     let container = daemon.container(&id)?;
     let real = |time: Option<Timestamp>| time.filter(|t| *t != Timestamp::UNIX_EPOCH);
@@ -102,6 +102,7 @@ async fn show_logs(
     });
     let wanted = logs::Query {
         follow: query.flag("follow"),
+        tty: container.record.tty(),
         since: real(query.time("since")?),
         until: real(query.time("until")?),
         tail: tail(query.get("tail").unwrap_or_default())?,

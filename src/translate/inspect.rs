@@ -125,6 +125,11 @@ fn full_command(record: &Record) -> Vec<String> {
     command
 }
 
+/// A word of a command line as `docker ps` shows it: quoted where it has a blank.
+fn shown(word: &str) -> String {
+    if word.contains(' ') { format!("'{word}'") } else { word.to_owned() }
+}
+
 /// The image's environment, overridden and extended by the request's.
 fn merged_env(record: &Record) -> Vec<String> {
     let asked = record.body.env.clone().unwrap_or_default();
@@ -151,7 +156,12 @@ fn default_host_config() -> Value {
         "Devices": [], "DeviceCgroupRules": null, "DeviceRequests": null, "MemoryReservation": 0,
         "MemorySwap": 0, "MemorySwappiness": null, "OomKillDisable": false, "PidsLimit": null,
         "Ulimits": [], "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
-        "MaskedPaths": [], "ReadonlyPaths": [],
+        "MaskedPaths": [
+            "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+            "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+            "/sys/devices/virtual/powercap",
+        ],
+        "ReadonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
     })
 }
 
@@ -276,7 +286,7 @@ pub fn summary(container: &Container, context: &Context, now: Timestamp) -> Valu
         "Names": [format!("/{}", record.name)],
         "Image": record.body.image,
         "ImageID": record.image.id,
-        "Command": full_command(record).join(" "),
+        "Command": full_command(record).iter().map(|word| shown(word)).collect::<Vec<_>>().join(" "),
         "Created": record.created.as_second(),
         "Ports": settings::port_summary(container, running),
         "Labels": record.docker_labels(),

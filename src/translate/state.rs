@@ -107,7 +107,8 @@ pub fn ended(record: &Record, pod: &Pod, earlier: i32) -> Option<RunState> {
     if let Some((done, restarts)) = status.and_then(|s| first_end(record, s, earlier, deleting)) {
         return Some(RunState { restart_count: restarts, ..run_of(done, pod) });
     }
-    let failed = pod.status.as_ref().filter(|s| s.phase.as_deref() == Some("Failed"))?;
+    let has_status = status.is_some_and(|s| s.state.as_ref().is_some_and(|s| s.terminated.is_some()));
+    let failed = pod.status.as_ref().filter(|s| s.phase.as_deref() == Some("Failed") && !has_status)?;
     Some(evicted(failed, pod))
 }
 

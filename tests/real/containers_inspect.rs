@@ -95,7 +95,7 @@ fn config_and_host_config_echo_the_request() {
         host["RestartPolicy"],
         json!({"Name": "unless-stopped", "MaximumRetryCount": 0})
     );
-    assert_eq!(host["CapAdd"], json!(["NET_ADMIN"]));
+    assert_eq!(host["CapAdd"], json!(["CAP_NET_ADMIN"]));
     assert_eq!(host["ReadonlyRootfs"], true);
     assert_eq!(host["Binds"], json!(["data:/data"]));
     assert_eq!(

@@ -283,9 +283,12 @@ fn update_changes_limits_and_the_restart_policy() {
     assert_eq!(inspect["HostConfig"]["NanoCpus"], 250_000_000);
     assert_eq!(inspect["HostConfig"]["RestartPolicy"]["Name"], "always");
     assert_eq!(inspect["State"]["Status"], "running");
-    let limits = &world.object("deployment/web")["spec"]["template"]["spec"]["containers"][0]["resources"]
-        ["limits"];
+    // In place: the process goes on, and so does its Pod.
+    let pods = world.object("pods");
+    let container = &pods["items"][0]["spec"]["containers"][0];
+    let limits = container["resources"]["limits"].clone();
     assert_eq!(limits["cpu"], "250m", "{limits}");
+    assert_eq!(inspect["RestartCount"], 0);
 }
 
 #[test]
