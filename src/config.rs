@@ -122,6 +122,9 @@ impl Settings {
         let given = Given(given);
         let tls = given.tls()?;
         let kubeconfig = given.path("D2K_KUBECONFIG");
+        if let Some(path) = kubeconfig.as_ref().filter(|path| !path.is_file()) {
+            return Err(wrong("D2K_KUBECONFIG", &path.display().to_string(), "the path of a file that exists"));
+        }
         let in_cluster = kubeconfig.is_none() && given.other("KUBERNETES_SERVICE_HOST").is_some();
         let everywhere = IpAddr::V4(if in_cluster {
             Ipv4Addr::UNSPECIFIED

@@ -81,6 +81,7 @@ pub struct Daemon {
     pub(crate) runs: runs::Runs,
     pub(crate) health: health::Healths,
     pub(crate) stats: stats::Meters,
+    pub(crate) pull_secrets: pull_secrets::Known,
     pub(crate) execs: exec::Execs,
 }
 
@@ -109,6 +110,7 @@ impl Daemon {
             runs: runs::Runs::default(),
             health: health::Healths::default(),
             stats: stats::Meters::default(),
+            pull_secrets: pull_secrets::Known::default(),
             execs: exec::Execs::default(),
         })
     }

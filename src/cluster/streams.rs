@@ -192,7 +192,8 @@ impl Cluster {
             container: Some(query.container.clone()),
             follow: query.follow,
             previous: query.previous,
-            since_time: query.since,
+            // The client library rounds to the nearest second: half of the times to one too late.
+            since_time: query.since.and_then(|t| Timestamp::from_second(t.as_second()).ok()),
             tail_lines: query.tail,
             timestamps: true,
             ..Default::default()

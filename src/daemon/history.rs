@@ -1,1 +1,62 @@
-//! Stub, replaced on merge.
+//! What happened before this d2k started, as far as the cluster knows: the records of the
+//! containers that exist, and Kubernetes' own Events, which it keeps for about an hour.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::Daemon;
+use super::bus::Event;
+use super::tell::container_event;
+use crate::translate::container::Container;
+
+impl Daemon {
+    /// Events from before `end`, oldest first.
+    pub async fn history(&self, end: Timestamp) -> Vec<Event> {
+        let containers = self.containers();
+        let mut events: Vec<Event> = containers.iter().flat_map(of_record).collect();
+        match self.cluster.events().await {
+            Ok(all) => events.extend(all.iter().filter_map(|event| of_kubernetes(event, &containers))),
+            Err(error) => tracing::warn!(%error, "Kubernetes' Events were not read; the history is shorter"),
+        }
+        events.retain(|event| event.time < end);
+        events.sort_by_key(|event| event.time);
+        // The same start is known from the record and from the kubelet's Event.
+        let mut seen = BTreeSet::new();
+        events.retain(|e| seen.insert((e.id.clone(), e.action.clone(), e.time.as_second())));
+        events
+    }
+}
+
+fn of_record(container: &Container) -> Vec<Event> {
+    let record = &container.record;
+    let run = container.state().run;
+    let mut events = vec![container_event(record, "create", [], record.created)];
+    events.extend(run.started.map(|time| container_event(record, "start", [], time)));
+    let ended = run.finished.filter(|end| run.started.is_none_or(|start| start <= *end));
+    events.extend(ended.map(|time| {
+        container_event(record, "die", [("exitCode", run.exit_code.to_string())], time)
+    }));
+    events
+}
+
+/// The kubelet's Events about a Pod whose name begins with the name of a container's workload.
+fn of_kubernetes(event: &k8s_openapi::api::core::v1::Event, containers: &[Container]) -> Option<Event> {
+    let about = &event.involved_object;
+    let pod = about.name.as_deref().filter(|_| about.kind.as_deref() == Some("Pod"))?;
+    let action = match event.reason.as_deref()? {
+        "Started" => "start",
+        "Killing" => "stop",
+        _ => return None,
+    };
+    let owns = |c: &&Container| pod.strip_prefix(&c.record.object).is_some_and(|rest| rest.starts_with('-'));
+    let container = containers.iter().filter(owns).max_by_key(|c| c.record.object.len())?;
+    let time = event
+        .event_time
+        .as_ref()
+        .map(|t| t.0)
+        .or(event.first_timestamp.as_ref().map(|t| t.0))
+        .or(event.metadata.creation_timestamp.as_ref().map(|t| t.0))?;
+    (time >= container.record.created - jiff::SignedDuration::from_secs(1))
+        .then(|| container_event(&container.record, action, [], time))
+}

@@ -1,14 +1,256 @@
-//! Stub, replaced on merge.
+//! Images as Docker's clients see them: what was pulled through d2k, each remembered in a ConfigMap,
+//! and what the containers of the namespace run. The nodes hold the layers; d2k holds the facts.
+
+use std::collections::BTreeMap;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
 use super::Daemon;
 use crate::fault::{Fault, Result};
-use crate::registry::{Credentials, Reference};
-use crate::translate::{image::ImageFacts, record::Record};
+use crate::registry::{Credentials, Platform, PullItem, Reference};
+use crate::translate::image::ImageFacts;
+use crate::translate::keys::{self, role};
+use crate::translate::record::json;
+
+/// An image that d2k knows, under one of its names.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Full reference that clients use.
+    pub name: String,
+    /// What its registry says; `reference` in it is what Pods run.
+    pub facts: ImageFacts,
+    /// Name of its ConfigMap; empty if only containers know it.
+    pub object: String,
+}
+
+fn object_name(reference: &str) -> String {
+    let hash = hex::encode(Sha256::digest(reference));
+    format!("d2k-image-{}", hash.get(..16).unwrap_or(&hash))
+}
+
+fn read(map: &ConfigMap) -> Option<Image> {
+    if map.metadata.labels.as_ref()?.get(keys::ROLE)? != role::IMAGE {
+        return None;
+    }
+    let data = map.data.as_ref()?;
+    Some(Image {
+        name: data.get("name")?.clone(),
+        facts: serde_json::from_str(data.get("facts")?).ok()?,
+        object: map.metadata.name.clone()?,
+    })
+}
+
 impl Daemon {
-    pub(crate) async fn image_for_create(&self, asked: &str, c: Option<&Credentials>, _p: &str) -> Result<ImageFacts> {
+    /// Every image, by name.
+    pub fn images(&self) -> Vec<Image> {
+        let maps = self.cluster.cache::<ConfigMap>().all();
+        let mut all: BTreeMap<String, Image> =
+            maps.iter().filter_map(|m| read(&m.object)).map(|i| (i.name.clone(), i)).collect();
+        for container in self.containers() {
+            let facts = &container.record.image;
+            let asked = container.record.body.image.clone().unwrap_or_default();
+            let known = all.values().any(|i| i.facts.id == facts.id);
+            if let (Ok(reference), false) = (Reference::parse(&asked), known) {
+                let name = reference.to_string();
+                all.entry(name.clone()).or_insert(Image { name, facts: facts.clone(), object: String::new() });
+            }
+        }
+        all.into_values().collect()
+    }
+
+    /// The image that a client means: a name, a full ID, or a unique prefix of one.
+    ///
+    /// # Errors
+    /// 404 in Docker's words.
+    pub fn image(&self, key: &str) -> Result<Image> {
+        let missing = || Fault::not_found(format!("No such image: {key}"));
+        let all = self.images();
+        if let Ok(reference) = Reference::parse(key) {
+            let name = reference.to_string();
+            if let Some(found) = all.iter().find(|i| i.name == name || repo_digest(i).as_deref() == Some(&name)) {
+                return Ok(found.clone());
+            }
+        }
+        let hex = key.strip_prefix("sha256:").unwrap_or(key);
+        if hex.len() < 4 || !hex.chars().all(|c| c.is_ascii_hexdigit()) {
+            return Err(missing());
+        }
+        let fits = |i: &&Image| i.facts.id.strip_prefix("sha256:").is_some_and(|id| id.starts_with(hex));
+        let mut ids: Vec<&str> = all.iter().filter(fits).map(|i| i.facts.id.as_str()).collect();
+        ids.dedup();
+        match ids.as_slice() {
+            [_] => all.iter().find(fits).cloned().ok_or_else(missing),
+            _ => Err(missing()),
+        }
+    }
+
+    /// All names of the image of an ID.
+    pub fn image_names(&self, id: &str) -> Vec<Image> {
+        self.images().into_iter().filter(|i| i.facts.id == id).collect()
+    }
+
+    async fn remember(&self, name: &str, facts: &ImageFacts) -> Result<()> {
+        let map = ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(object_name(name)),
+                labels: Some(BTreeMap::from([(keys::ROLE.to_owned(), role::IMAGE.to_owned())])),
+                ..ObjectMeta::default()
+            },
+            data: Some(BTreeMap::from([
+                ("name".to_owned(), name.to_owned()),
+                ("facts".to_owned(), json(facts)),
+            ])),
+            ..ConfigMap::default()
+        };
+        self.cluster.apply(&map).await?;
+        let object = object_name(name);
+        let seen = || {
+            let now = self.cluster.cache::<ConfigMap>().get(&object)?;
+            read(&now.object).filter(|i| i.facts == *facts).map(|_| ())
+        };
+        self.cluster.wait(std::time::Duration::from_secs(5), seen).await;
+        Ok(())
+    }
+
+    /// The image of a create call: one that is known, else what its registry says. The client
+    /// pulls when this is a 404, and gets the registry's own words then.
+    pub(crate) async fn image_for_create(
+        &self,
+        asked: &str,
+        credentials: Option<&Credentials>,
+        platform: &str,
+    ) -> Result<ImageFacts> {
+        if let Ok(known) = self.image(asked) {
+            return Ok(known.facts);
+        }
         let reference = Reference::parse(&self.policies.image(asked)?)?;
-        self.registry.image(&reference, c).await.map_err(|_| Fault::not_found(format!("No such image: {asked}")))
+        let registry = match platform.parse::<Platform>() {
+            Ok(platform) => self.registry.for_platform(platform),
+            Err(_) => self.registry.clone(),
+        };
+        match registry.image(&reference, credentials).await {
+            Ok(facts) => {
+                let name = Reference::parse(asked)?.to_string();
+                self.remember(&name, &facts).await?;
+                Ok(facts)
+            }
+            Err(error) if error.is_unreachable() => {
+                tracing::warn!(image = asked, %error, "no registry in reach; nothing is known of the image");
+                Ok(self.registry.synthesised(&reference))
+            }
+            Err(_) => Err(Fault::not_found(format!("No such image: {}", reference.familiar()))),
+        }
     }
-    pub(crate) async fn pull_secrets(&self, _record: &Record) -> Vec<String> {
-        Vec::new()
+
+    /// Pulls an image: the progress lines, or the failure that came before the first of them.
+    ///
+    /// # Errors
+    /// The registry's words, as Docker puts them.
+    pub async fn pull(
+        self: std::sync::Arc<Self>,
+        reference: Reference,
+        credentials: Option<Credentials>,
+        platform: Option<Platform>,
+    ) -> Result<impl Stream<Item = Value> + Send + 'static> {
+        let asked = reference.to_string();
+        let meant = Reference::parse(&self.policies.image(&asked)?)?;
+        let known = self.image(&asked).ok().filter(|i| !i.object.is_empty()).map(|i| i.facts.digest);
+        let registry = platform.map_or_else(|| self.registry.clone(), |p| self.registry.for_platform(p));
+        let mut items = Box::pin(registry.pull(&meant, credentials.as_ref(), known.as_deref()).peekable());
+        if let Some(PullItem::Failed(error)) = items.as_mut().peek().await {
+            return Err(error.clone().into());
+        }
+        Ok(async_stream::stream! {
+            while let Some(item) = items.next().await {
+                match item {
+                    PullItem::Progress(line) => yield line,
+                    PullItem::Failed(error) => yield crate::registry::pull::error_line(&error.to_string()),
+                    PullItem::Done(facts) => {
+                        if let Err(fault) = self.pulled(&reference, &facts, credentials.as_ref()).await {
+                            yield crate::registry::pull::error_line(&fault.message);
+                        }
+                    }
+                }
+            }
+        })
     }
+
+    async fn pulled(&self, reference: &Reference, facts: &ImageFacts, credentials: Option<&Credentials>) -> Result<()> {
+        if let Some(credentials) = credentials {
+            self.keep_credentials(reference, credentials).await;
+        }
+        self.remember(&reference.to_string(), facts).await?;
+        let attributes = BTreeMap::from([("name".to_owned(), reference.familiar_name())]);
+        self.tell_of("image", "pull", &reference.familiar(), attributes);
+        Ok(())
+    }
+
+    /// Gives an image another name. What Pods run stays the name that the registry knows.
+    ///
+    /// # Errors
+    /// 404 for an unknown image, 400 for a name that is none.
+    pub async fn tag_image(&self, key: &str, target: &Reference) -> Result<()> {
+        let image = self.image(key)?;
+        self.remember(&target.to_string(), &image.facts).await?;
+        let attributes = BTreeMap::from([("name".to_owned(), target.familiar())]);
+        self.tell_of("image", "tag", &image.facts.id, attributes);
+        Ok(())
+    }
+
+    /// Forgets an image; returns the names and, with the last of them, the ID.
+    ///
+    /// # Errors
+    /// 409 if a container uses it and `force` is not given.
+    pub async fn remove_image(&self, key: &str, force: bool) -> Result<(Vec<String>, Option<String>)> {
+        let image = self.image(key)?;
+        let id = image.facts.id.clone();
+        let by_id = Reference::parse(key).map_or(true, |r| r.to_string() != image.name);
+        let names = self.image_names(&id);
+        if by_id && names.len() > 1 && !force {
+            return Err(Fault::conflict(format!(
+                "conflict: unable to delete {key} (must be forced) - image is referenced in multiple repositories"
+            )));
+        }
+        let going: Vec<Image> = if by_id { names.clone() } else { vec![image] };
+        let last = going.len() == names.len();
+        if let Some(user) = self.containers().into_iter().find(|c| c.record.image.id == id).filter(|_| last && !force) {
+            let state = if user.state().running() { "running" } else { "stopped" };
+            return Err(Fault::conflict(format!(
+                "conflict: unable to remove repository reference \"{key}\" (must force) - container {} is using its \
+                 referenced image {} ({state})",
+                user.record.id.get(..12).unwrap_or_default(),
+                id.get(7..19).unwrap_or_default()
+            )));
+        }
+        let mut untagged = Vec::new();
+        for image in going {
+            if !image.object.is_empty() {
+                self.cluster.delete::<ConfigMap>(&image.object, None).await?;
+            }
+            let familiar = Reference::parse(&image.name).map_or(image.name.clone(), |r| r.familiar());
+            self.tell_of("image", "untag", &id, BTreeMap::from([("name".to_owned(), familiar.clone())]));
+            untagged.push(familiar);
+        }
+        if last {
+            self.tell_of("image", "delete", &id, BTreeMap::from([("name".to_owned(), id.clone())]));
+        }
+        Ok((untagged, last.then_some(id)))
+    }
+
+    /// A stable ID of this daemon: it is the namespace that clients talk to.
+    pub fn system_id(&self) -> String {
+        let text = format!("{}/{}", self.cluster.server(), self.cluster.namespace());
+        let hash = hex::encode(Sha256::digest(text));
+        hash.get(..36).unwrap_or(&hash).to_owned()
+    }
+}
+
+/// `name@sha256:…` of an image.
+pub fn repo_digest(image: &Image) -> Option<String> {
+    let reference = Reference::parse(&image.facts.reference).ok()?;
+    (!image.facts.digest.is_empty()).then(|| format!("{}@{}", reference.name(), image.facts.digest))
 }

@@ -19,6 +19,9 @@ use crate::translate::state::Phase;
 /// Docker splits longer lines; so does the kubelet, at the same size.
 const LONGEST_LINE: u64 = 1024 * 1024;
 
+/// Between two looks at the log of an ended container that still grows.
+const DRAIN: Duration = Duration::from_millis(50);
+
 /// What `docker logs` asks for.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
@@ -245,10 +248,19 @@ impl Daemon {
         if !go_on {
             return Ok(false);
         }
-        let rest = LogQuery { follow: false, since: sender.position.last.or(query.since), ..query };
-        match self.cluster.logs(&run.pod, &rest).await {
-            Ok(stream) => Ok(sender.stream(stream, true).await),
-            Err(_) => Ok(true),
+        // The runtime may still be writing down what the process left in its pipe.
+        loop {
+            let before = (sender.position.last, sender.position.same);
+            let since = sender.position.last.or(query.since);
+            let rest = LogQuery { follow: false, since, ..query.clone() };
+            let Ok(stream) = self.cluster.logs(&run.pod, &rest).await else { return Ok(true) };
+            if !sender.stream(stream, true).await {
+                return Ok(false);
+            }
+            if before == (sender.position.last, sender.position.same) {
+                return Ok(true);
+            }
+            tokio::time::sleep(DRAIN).await;
         }
     }
 

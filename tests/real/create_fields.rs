@@ -298,7 +298,7 @@ fn namespaces_of_the_host_are_mapped_or_refused() {
         } else {
             assert!(create.stderr.contains("host"), "{create}");
         }
-        world.docker("rm -f c");
+        world.docker("rm -f host");
     }
 }
 
