@@ -1,6 +1,7 @@
 //! Pure functions between Docker's API types and Kubernetes objects: no I/O, no clock, no state.
 //! Everything Docker knows and Kubernetes has no field for is kept in annotations (`keys`).
 
+pub mod archive;
 pub mod bindings;
 pub mod container;
 pub mod exec;

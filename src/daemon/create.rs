@@ -72,6 +72,7 @@ impl Daemon {
             ports,
             state: RunState::default(),
             warnings: Vec::new(),
+            staged: false,
         };
         self.make(&mut record, &mut warnings).await?;
         for warning in &warnings {

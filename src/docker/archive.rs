@@ -1,8 +1,98 @@
-//! Stub, replaced on merge.
-use crate::daemon::Daemon;
-use axum::Router;
+//! `/containers/{id}/archive`, `export` and `top`.
+
 use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures::{StreamExt, TryStreamExt};
+use serde_json::json;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use super::body::Json;
+use super::error::Result;
+use super::query::Query;
+use super::stream::bytes;
+use crate::daemon::Daemon;
+use crate::fault::Fault;
+use crate::translate::archive::Stat;
+
+const STAT: &str = "X-Docker-Container-Path-Stat";
+
 /// The routes.
 pub fn router() -> Router<Arc<Daemon>> {
     Router::new()
+        .route("/containers/{id}/archive", get(read).head(stat).put(write))
+        .route("/containers/{id}/export", get(export))
+        .route("/containers/{id}/top", get(top))
+}
+
+fn path(query: &Query) -> Result<&str> {
+    Ok(query.text("path").ok_or_else(|| Fault::invalid("bad parameter: path cannot be empty"))?)
+}
+
+fn with_stat(mut response: Response, stat: &Stat) -> Response {
+    if let Ok(value) = HeaderValue::from_str(&STANDARD.encode(stat.json().to_string())) {
+        response.headers_mut().insert(STAT, value);
+    }
+    response
+}
+
+async fn stat(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<Response> {
+    let container = daemon.container(&id)?;
+    let stat = daemon.path_stat(&container, path(&query)?).await?;
+    Ok(with_stat(StatusCode::OK.into_response(), &stat))
+}
+
+async fn read(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<Response> {
+    let container = daemon.container(&id)?;
+    let (stat, stream) = daemon.read_archive(&container, path(&query)?).await?;
+    Ok(with_stat(bytes("application/x-tar", ReceiverStream::new(stream)), &stat))
+}
+
+async fn export(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Result<Response> {
+    let container = daemon.container(&id)?;
+    let stream = daemon.export(&container).await?;
+    Ok(bytes("application/octet-stream", ReceiverStream::new(stream)))
+}
+
+/// Compressed archives are told by their first bytes, whatever their headers say, as dockerd does.
+async fn write(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+    query: Query,
+    body: Body,
+) -> Result<Response> {
+    let container = daemon.container(&id)?;
+    let path = path(&query)?;
+    let mut blocks = body.into_data_stream().map_err(std::io::Error::other).boxed();
+    let first = blocks.next().await.transpose().map_err(|e| Fault::invalid(format!("no archive arrived: {e}")))?;
+    let first = first.unwrap_or_default();
+    let kinds: [(&[u8], &str); 3] = [(b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd")];
+    if let Some((_, kind)) = kinds.iter().find(|(magic, _)| first.starts_with(magic)) {
+        return Err(Fault::not_implemented(format!(
+            "d2k: archives compressed with {kind} are not unpacked; send tar or gzip"
+        ))
+        .into());
+    }
+    let gzip = first.starts_with(b"\x1f\x8b");
+    let whole = futures::stream::once(async move { Ok(first) }).chain(blocks).boxed();
+    if gzip {
+        let reader = async_compression::tokio::bufread::GzipDecoder::new(StreamReader::new(whole));
+        daemon.write_archive(&container, path, ReaderStream::with_capacity(reader, 65_536)).await?;
+    } else {
+        daemon.write_archive(&container, path, whole).await?;
+    }
+    Ok(StatusCode::OK.into_response())
+}
+
+async fn top(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<Response> {
+    let table = daemon.top(&id, query.get("ps_args").unwrap_or_default()).await?;
+    Ok(Json(json!({"Titles": table.titles, "Processes": table.processes})).into_response())
 }

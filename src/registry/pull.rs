@@ -47,7 +47,7 @@ impl Registry {
         reference: &Reference,
         credentials: Option<&Credentials>,
         known: Option<&str>,
-    ) -> impl Stream<Item = PullItem> + Send + 'static {
+    ) -> impl Stream<Item = PullItem> + Send + use<> {
         let (registry, reference) = (self.clone(), reference.clone());
         let (credentials, known) = (credentials.cloned(), known.map(str::to_owned));
         stream! {

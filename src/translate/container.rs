@@ -149,5 +149,6 @@ pub fn foreign_record(meta: &ObjectMeta, kind: Kind, spec: &PodSpec, namespace: 
         networks: BTreeMap::from([("bridge".to_owned(), Membership::default())]),
         state: RunState::default(),
         warnings: Vec::new(),
+        staged: false,
     }
 }

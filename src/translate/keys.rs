@@ -23,6 +23,8 @@ pub const NETWORKS: &str = "d2k.io/networks";
 pub const STATE: &str = "d2k.io/state";
 /// Annotation: warnings of the create call, JSON array.
 pub const WARNINGS: &str = "d2k.io/warnings";
+/// Annotation: files were copied into the container before its start.
+pub const FILES: &str = "d2k.io/files";
 /// Annotation: Docker labels of a volume or network, JSON object.
 pub const LABELS: &str = "d2k.io/labels";
 /// Annotation: driver options of a volume or network, JSON object.

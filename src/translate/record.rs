@@ -37,6 +37,8 @@ pub struct Record {
     pub state: RunState,
     /// Warnings given at creation.
     pub warnings: Vec<String>,
+    /// Files were copied into it before its start.
+    pub staged: bool,
 }
 
 /// A container port that is reachable from outside under a host port.
@@ -103,12 +105,13 @@ impl Record {
             networks: parse(notes, keys::NETWORKS).unwrap_or_default(),
             state: parse(notes, keys::STATE).unwrap_or_default(),
             warnings: parse(notes, keys::WARNINGS).unwrap_or_default(),
+            staged: notes.contains_key(keys::FILES),
         })
     }
 
     /// The annotations from which [`Record::read`] makes the same record.
     pub fn annotations(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([
+        let mut notes = BTreeMap::from([
             (keys::ID.into(), self.id.clone()),
             (keys::NAME.into(), self.name.clone()),
             (keys::CREATED.into(), self.created.to_string()),
@@ -118,7 +121,11 @@ impl Record {
             (keys::NETWORKS.into(), json(&self.networks)),
             (keys::STATE.into(), json(&self.state)),
             (keys::WARNINGS.into(), json(&self.warnings)),
-        ])
+        ]);
+        if self.staged {
+            notes.insert(keys::FILES.into(), "true".into());
+        }
+        notes
     }
 
     /// Labels by which the container's objects are selected.
