@@ -116,7 +116,9 @@ fn fail(line: &str, code: u8) -> ExitCode {
 
 fn serve(settings: Settings) -> Result<(), String> {
     telemetry::log(settings.log_level, settings.log_format);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|e| format!("cannot start: {e}"))?;
     let done = runtime.block_on(crate::serve::serve(settings));
     // A blocked thread must not hold up the end.
@@ -154,7 +156,9 @@ fn socket_health(settings: &Settings) -> Result<(), String> {
 }
 
 fn ask(mut stream: impl Read + Write, path: &str) -> std::io::Result<()> {
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: d2k\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(
+        format!("GET {path} HTTP/1.1\r\nHost: d2k\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
     let mut status = [0; 12];
     stream.read_exact(&mut status)?;
     match status.strip_prefix(b"HTTP/1.1 ") {
@@ -177,7 +181,9 @@ mod tests {
 
     #[test]
     fn flags_become_settings() {
-        let cli = Cli::try_parse_from(["d2k", "serve", "--namespace", "team-a", "--log-level=warn"]).unwrap();
+        let cli =
+            Cli::try_parse_from(["d2k", "serve", "--namespace", "team-a", "--log-level=warn"])
+                .unwrap();
         let What::Serve(flags) = cli.command else {
             panic!("not serve")
         };

@@ -122,9 +122,7 @@ impl Settings {
         let given = Given(given);
         let tls = given.tls()?;
         let kubeconfig = given.path("D2K_KUBECONFIG");
-        if let Some(path) = kubeconfig.as_ref().filter(|path| !path.is_file()) {
-            return Err(wrong("D2K_KUBECONFIG", &path.display().to_string(), "the path of a file that exists"));
-        }
+        readable(kubeconfig.as_deref())?;
         let in_cluster = kubeconfig.is_none() && given.other("KUBERNETES_SERVICE_HOST").is_some();
         let everywhere = IpAddr::V4(if in_cluster {
             Ipv4Addr::UNSPECIFIED
@@ -175,12 +173,16 @@ impl Settings {
                 "a Kubernetes quantity such as 500Mi or 1Gi",
                 is_size,
             )?,
-            storage_class: given.checked("D2K_STORAGE_CLASS", "the name of a storage class", |v| {
-                v.is_empty() || is_domain(v)
-            })?,
-            docker_host: given.parsed("D2K_DOCKER_HOST", "a URL such as tcp://host:2375", |v| match v {
-                "" => Some(default_host.clone()),
-                _ => is_docker_host(v).then(|| v.to_owned()),
+            storage_class: given.checked(
+                "D2K_STORAGE_CLASS",
+                "the name of a storage class",
+                |v| v.is_empty() || is_domain(v),
+            )?,
+            docker_host: given.parsed("D2K_DOCKER_HOST", "a URL such as tcp://host:2375", |v| {
+                match v {
+                    "" => Some(default_host.clone()),
+                    _ => is_docker_host(v).then(|| v.to_owned()),
+                }
             })?,
             namespace,
             port,
@@ -212,12 +214,22 @@ impl Given<'_> {
             .map_or_else(default, |value| value.trim().to_owned())
     }
 
-    fn parsed<T>(&self, name: &str, allowed: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, String> {
+    fn parsed<T>(
+        &self,
+        name: &str,
+        allowed: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, String> {
         let value = self.text(name);
         parse(&value).ok_or_else(|| wrong(name, &value, allowed))
     }
 
-    fn checked(&self, name: &str, allowed: &str, good: impl Fn(&str) -> bool) -> Result<String, String> {
+    fn checked(
+        &self,
+        name: &str,
+        allowed: &str,
+        good: impl Fn(&str) -> bool,
+    ) -> Result<String, String> {
         self.parsed(name, allowed, |value| good(value).then(|| value.to_owned()))
     }
 
@@ -228,7 +240,10 @@ impl Given<'_> {
         good: impl Fn(&str) -> bool,
     ) -> Result<Vec<String>, String> {
         let value = self.text(name);
-        let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let parts = value
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
         parts
             .map(|part| {
                 if good(part) {
@@ -252,14 +267,21 @@ impl Given<'_> {
 
     fn log_level(&self) -> Result<LogLevel, String> {
         self.parsed("D2K_LOG_LEVEL", "debug, info, warn or error", |value| {
-            let levels = [LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
+            let levels = [
+                LogLevel::Debug,
+                LogLevel::Info,
+                LogLevel::Warn,
+                LogLevel::Error,
+            ];
             levels.into_iter().find(|level| level.as_str() == value)
         })
     }
 
     fn publish(&self) -> Result<Vec<String>, String> {
         let allowed = "service, proxy, or service,proxy";
-        let ways = self.checked_list("D2K_PUBLISH", allowed, |way| matches!(way, "service" | "proxy"))?;
+        let ways = self.checked_list("D2K_PUBLISH", allowed, |way| {
+            matches!(way, "service" | "proxy")
+        })?;
         if ways.is_empty() {
             Err(wrong("D2K_PUBLISH", &self.text("D2K_PUBLISH"), allowed))
         } else {
@@ -282,7 +304,11 @@ impl Given<'_> {
                 "",
                 "a path, because another TLS setting is given",
             )),
-            (_, None) => Err(wrong("D2K_TLS_KEY", "", "a path, because D2K_TLS_CERT is given")),
+            (_, None) => Err(wrong(
+                "D2K_TLS_KEY",
+                "",
+                "a path, because D2K_TLS_CERT is given",
+            )),
         }
     }
 
@@ -304,8 +330,23 @@ impl Given<'_> {
     }
 }
 
+/// A kubeconfig that is named must be there.
+fn readable(kubeconfig: Option<&std::path::Path>) -> Result<(), String> {
+    match kubeconfig.filter(|path| !path.is_file()) {
+        Some(path) => Err(wrong(
+            "D2K_KUBECONFIG",
+            &path.display().to_string(),
+            "the path of a file that exists",
+        )),
+        None => Ok(()),
+    }
+}
+
 fn wrong(name: &str, value: &str, allowed: &str) -> String {
-    let flag = SETTINGS.iter().find(|s| s.name == name).map_or("", |s| s.flag);
+    let flag = SETTINGS
+        .iter()
+        .find(|s| s.name == name)
+        .map_or("", |s| s.flag);
     format!("{name} (--{flag}) is {value:?}: it must be {allowed}")
 }
 
@@ -350,9 +391,10 @@ fn is_host(text: &str) -> bool {
 
 fn is_docker_host(text: &str) -> bool {
     let known = ["tcp://", "unix://", "http://", "https://", "ssh://"];
-    known
-        .iter()
-        .any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()))
+    known.iter().any(|scheme| {
+        text.strip_prefix(scheme)
+            .is_some_and(|rest| !rest.is_empty())
+    })
 }
 
 /// A positive Kubernetes quantity.

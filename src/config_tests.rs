@@ -13,7 +13,10 @@ fn read(given: &[(&str, &str)]) -> Result<Settings, String> {
 #[test]
 fn nothing_given_is_what_the_readme_says() {
     let settings = read(&[]).unwrap();
-    assert_eq!((settings.namespace.as_str(), settings.port), ("default", 2375));
+    assert_eq!(
+        (settings.namespace.as_str(), settings.port),
+        ("default", 2375)
+    );
     assert_eq!(settings.listen.to_string(), "127.0.0.1");
     assert_eq!(
         (settings.log_level, settings.log_format),
@@ -25,7 +28,10 @@ fn nothing_given_is_what_the_readme_says() {
     );
     assert_eq!(settings.start_timeout, Duration::from_secs(120));
     assert!(settings.publish_service && settings.publish_proxy);
-    assert_eq!(settings.docker_host, "tcp://d2k.default.svc.cluster.local:2375");
+    assert_eq!(
+        settings.docker_host,
+        "tcp://d2k.default.svc.cluster.local:2375"
+    );
     assert_eq!(
         (settings.kubeconfig, settings.tls, settings.socket),
         (None, None, None)
@@ -44,7 +50,10 @@ fn in_a_cluster_all_addresses_are_listened_on() {
         "127.0.0.1"
     );
     assert_eq!(
-        read(&[host, ("D2K_LISTEN", "::1")]).unwrap().listen.to_string(),
+        read(&[host, ("D2K_LISTEN", "::1")])
+            .unwrap()
+            .listen
+            .to_string(),
         "::1"
     );
 }
@@ -66,13 +75,19 @@ fn values_are_read() {
         ("D2K_KUBECONFIG", ""),
     ])
     .unwrap();
-    assert_eq!(settings.docker_host, "tcp://d2k.team-a.svc.cluster.local:2375");
+    assert_eq!(
+        settings.docker_host,
+        "tcp://d2k.team-a.svc.cluster.local:2375"
+    );
     assert_eq!(
         (settings.admin_port, settings.start_timeout),
         (None, Duration::from_secs(120))
     );
     assert!(settings.publish_proxy && !settings.publish_service);
-    assert_eq!(settings.registry_mirrors["docker.io"], "https://mirror:5000");
+    assert_eq!(
+        settings.registry_mirrors["docker.io"],
+        "https://mirror:5000"
+    );
     assert_eq!(settings.registry_mirrors["*"], "http://cache");
     assert_eq!(settings.insecure_registries, ["reg:5000", "10.0.0.1"]);
     assert_eq!(settings.tls.unwrap().authority, None);

@@ -132,7 +132,10 @@ impl Drop for Open {
 
 /// All metrics as Prometheus text.
 pub fn render() -> String {
-    let values = VALUES.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let values = VALUES
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     let mut text = String::new();
     for metric in TABLE {
         let kind = format!("{:?}", metric.kind).to_lowercase();
@@ -168,7 +171,10 @@ fn line(text: &mut String, metric: &Metric, labels: &[String], series: &Series) 
     }
     let comma = if pairs.is_empty() { "" } else { "," };
     for (bound, count) in BUCKETS.iter().zip(series.buckets) {
-        let _ = writeln!(text, "{name}_bucket{{{pairs}{comma}le=\"{bound}\"}} {count}");
+        let _ = writeln!(
+            text,
+            "{name}_bucket{{{pairs}{comma}le=\"{bound}\"}} {count}"
+        );
     }
     let _ = writeln!(
         text,
@@ -195,7 +201,12 @@ where
         };
         std::future::ready(answer)
     };
-    let metrics = async || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], render());
+    let metrics = async || {
+        (
+            [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+            render(),
+        )
+    };
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))

@@ -282,3 +282,22 @@ fn modules_are_named_files_and_nothing_is_left_undone() {
     }
     none("left undone", places);
 }
+
+#[test]
+fn the_readme_tells_what_happens_to_each_field_of_a_create_request() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = readme.split_once("<!-- create fields -->\n").unwrap();
+    let (table, after) = rest.split_once("<!-- end of create fields -->").unwrap();
+    let wanted = d2k::translate::fields::markdown();
+    if std::env::var_os("D2K_BLESS").is_some() {
+        let new =
+            format!("{before}<!-- create fields -->\n{wanted}<!-- end of create fields -->{after}");
+        std::fs::write(&path, new).unwrap();
+        return;
+    }
+    assert_eq!(
+        table, wanted,
+        "run this test with D2K_BLESS=1 to write the table anew"
+    );
+}

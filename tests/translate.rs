@@ -197,6 +197,7 @@ fn record(name: &str, raw: &Value, body: ContainerCreateBody, image: ImageFacts)
         networks: BTreeMap::new(),
         state: RunState::default(),
         warnings: Vec::new(),
+        staged: false,
     }
 }
 
@@ -213,7 +214,25 @@ fn volume_outputs(raw: &Value, setting: &Setting) -> Result<BTreeMap<&'static st
         created: "2026-01-02T03:04:05Z".parse().unwrap(),
         anonymous: setting.anonymous,
     };
-    let claim = volume::claim(&request, &new)?;
+    volume::check(&request, &new.name)?;
+    let options = request
+        .driver_opts
+        .clone()
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
+    let asked = volume::asked(&options)?;
+    let plan = d2k::policy::volumes::decide(
+        &d2k::policy::volumes::Input {
+            size: asked.size.map(|size| size.0),
+            storage_class: asked.storage_class,
+            access_mode: asked.access_mode,
+            ..Default::default()
+        },
+        "",
+        "",
+    );
+    let claim = volume::claim(&request, &new, &plan)?;
     let reply = serde_json::to_value(volume::volume(&claim)).unwrap();
     Ok(BTreeMap::from([
         ("claim.yaml", serde_yaml_ng::to_string(&claim).unwrap()),

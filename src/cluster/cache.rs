@@ -5,8 +5,8 @@ use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::Cached;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// One cached object.
 pub struct Entry<K> {
@@ -18,14 +18,21 @@ pub struct Entry<K> {
 impl<K> Entry<K> {
     /// Wraps an object.
     pub fn new(object: K) -> Self {
-        Self { object: Arc::new(object), memo: OnceLock::new() }
+        Self {
+            object: Arc::new(object),
+            memo: OnceLock::new(),
+        }
     }
 
     /// What `derive` makes of the object, computed on the first call and kept with the entry.
     /// All callers of one entry must ask for the same type; another type is derived anew.
     pub fn memo<T: Send + Sync + 'static>(&self, derive: impl Fn(&K) -> T) -> Arc<T> {
-        let kept = self.memo.get_or_init(|| Arc::new(derive(&self.object))).clone();
-        kept.downcast::<T>().unwrap_or_else(|_| Arc::new(derive(&self.object)))
+        let kept = self
+            .memo
+            .get_or_init(|| Arc::new(derive(&self.object)))
+            .clone();
+        kept.downcast::<T>()
+            .unwrap_or_else(|_| Arc::new(derive(&self.object)))
     }
 }
 
@@ -42,7 +49,12 @@ struct State<K> {
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        Self { state: RwLock::new(State { objects: BTreeMap::new(), groups: HashMap::new() }) }
+        Self {
+            state: RwLock::new(State {
+                objects: BTreeMap::new(),
+                groups: HashMap::new(),
+            }),
+        }
     }
 }
 
@@ -68,13 +80,22 @@ impl<K: Cached> Cache<K> {
     /// The objects of a group ([`Cached::group`]).
     pub fn group(&self, group: &str) -> Vec<Arc<Entry<K>>> {
         let state = self.read();
-        let names = state.groups.get(group).map(Vec::as_slice).unwrap_or_default();
-        names.iter().filter_map(|name| state.objects.get(name).cloned()).collect()
+        let names = state
+            .groups
+            .get(group)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        names
+            .iter()
+            .filter_map(|name| state.objects.get(name).cloned())
+            .collect()
     }
 
     /// Whether the cache is at least as new as this version of an object, or newer than its end.
     pub(crate) fn holds(&self, meta: &ObjectMeta) -> bool {
-        let Some(name) = meta.name.as_deref() else { return true };
+        let Some(name) = meta.name.as_deref() else {
+            return true;
+        };
         self.get(name).is_some_and(|entry| {
             let cached = entry.object.meta();
             cached.uid != meta.uid || version(cached) >= version(meta)
@@ -115,5 +136,8 @@ impl<K: Cached> Cache<K> {
 /// Resource versions of one resource are comparable integers (KEP-5504, stable in Kubernetes 1.35;
 /// true of every etcd-backed server before).
 pub(crate) fn version(meta: &ObjectMeta) -> u64 {
-    meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+    meta.resource_version
+        .as_deref()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0)
 }

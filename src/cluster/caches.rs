@@ -121,7 +121,13 @@ impl super::Cluster {
         version: String,
     ) -> (Self, Feed, mpsc::UnboundedReceiver<Change>) {
         let caches = Caches::new();
-        let inner = Arc::new(super::Inner { client: client.clone(), namespace, server, version, caches });
+        let inner = Arc::new(super::Inner {
+            client: client.clone(),
+            namespace,
+            server,
+            version,
+            caches,
+        });
         let (changes, receiver) = mpsc::unbounded_channel();
         let feed = Feed {
             client,
@@ -165,7 +171,9 @@ impl Feed {
         loop {
             match events.try_next().await {
                 Ok(Some(event)) => {
-                    let Some(inner) = self.inner.upgrade() else { return };
+                    let Some(inner) = self.inner.upgrade() else {
+                        return;
+                    };
                     let done = self.take(&inner.caches, event, &mut listing, ready.is_some());
                     if done && let Some(ready) = ready.take() {
                         let _ = ready.send(());
@@ -230,7 +238,9 @@ impl Feed {
     }
 
     fn remove<K: Cached>(&self, caches: &Caches, name: &str, last: Option<K>) {
-        let Some(previous) = K::cache(caches).remove(name) else { return };
+        let Some(previous) = K::cache(caches).remove(name) else {
+            return;
+        };
         let entry = last.map_or_else(|| previous.clone(), |object| Arc::new(Entry::new(object)));
         self.tell(K::object(entry), Some(K::object(previous)), true, false);
         caches.changed.send_modify(|n| *n += 1);
@@ -238,7 +248,12 @@ impl Feed {
 
     fn tell(&self, object: Object, previous: Option<Object>, deleted: bool, initial: bool) {
         // The receiver lives as long as the daemon; without it nobody wants the news.
-        let _ = self.changes.send(Change { object, previous, deleted, initial });
+        let _ = self.changes.send(Change {
+            object,
+            previous,
+            deleted,
+            initial,
+        });
     }
 }
 
@@ -250,7 +265,11 @@ impl super::Cluster {
 
     /// Waits until `look` finds something, looking again after every change of any cache.
     /// `None` when `deadline` passes first.
-    pub async fn wait<T>(&self, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    pub async fn wait<T>(
+        &self,
+        deadline: Duration,
+        mut look: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
         let mut changed = self.inner.caches.changed.subscribe();
         let seen = async {
             loop {

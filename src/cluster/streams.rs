@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::SinkExt;
 use futures::channel::mpsc::Sender;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt, Shared};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
@@ -64,8 +64,7 @@ pub struct Process {
     pub stdout: Option<Box<dyn AsyncRead + Send + Unpin>>,
     /// Standard error, if asked for and no terminal is allocated.
     pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
-    /// Resolves when the process has ended.
-    pub status: BoxFuture<'static, ProcessStatus>,
+    status: Shared<BoxFuture<'static, ProcessStatus>>,
     resize: Option<Sender<kube::api::TerminalSize>>,
     _connection: AttachedProcess,
 }
@@ -87,22 +86,22 @@ impl Process {
             stdin: connection.stdin().map(|s| Box::new(s) as _),
             stdout: connection.stdout().map(|s| Box::new(s) as _),
             stderr: connection.stderr().map(|s| Box::new(s) as _),
-            status: Box::pin(async move {
+            status: async move {
                 match status {
                     Some(status) => status.await.map_or_else(lost, read_status),
                     None => lost(),
                 }
-            }),
+            }
+            .boxed()
+            .shared(),
             resize: connection.terminal_size(),
             _connection: connection,
         }
     }
 
-    /// Tells the process the size of its terminal; without a terminal nothing happens.
-    pub async fn resize(&mut self, size: TerminalSize) {
-        if let Some(resize) = &mut self.resize {
-            let _ = resize.send(kube::api::TerminalSize { height: size.height, width: size.width }).await;
-        }
+    /// How the process ended, when it has.
+    pub fn ended(&self) -> impl Future<Output = ProcessStatus> + use<> {
+        self.status.clone()
     }
 
     /// A handle that sends terminal sizes, to be used beside the streams. Can be taken once.
@@ -117,18 +116,30 @@ pub struct Resizer(Sender<kube::api::TerminalSize>);
 impl Resizer {
     /// Tells the process the size of its terminal.
     pub async fn send(&mut self, size: TerminalSize) {
-        let _ = self.0.send(kube::api::TerminalSize { height: size.height, width: size.width }).await;
+        let _ = self
+            .0
+            .send(kube::api::TerminalSize {
+                height: size.height,
+                width: size.width,
+            })
+            .await;
     }
 }
 
 fn lost() -> ProcessStatus {
-    ProcessStatus { code: None, message: "the connection to the container was lost".into() }
+    ProcessStatus {
+        code: None,
+        message: "the connection to the container was lost".into(),
+    }
 }
 
 /// Reads the status object of the remote command protocol: success, an exit code, or words.
 fn read_status(status: Status) -> ProcessStatus {
     if status.status.as_deref() == Some("Success") {
-        return ProcessStatus { code: Some(0), message: String::new() };
+        return ProcessStatus {
+            code: Some(0),
+            message: String::new(),
+        };
     }
     let code = status
         .details
@@ -136,7 +147,10 @@ fn read_status(status: Status) -> ProcessStatus {
         .flat_map(|d| d.causes.iter().flatten())
         .find(|c| c.reason.as_deref() == Some("ExitCode"))
         .and_then(|c| c.message.as_deref()?.parse().ok());
-    ProcessStatus { code, message: status.message.unwrap_or_default() }
+    ProcessStatus {
+        code,
+        message: status.message.unwrap_or_default(),
+    }
 }
 
 fn parameters(container: &str, wanted: Wanted) -> AttachParams {
@@ -155,7 +169,9 @@ fn parameters(container: &str, wanted: Wanted) -> AttachParams {
 async fn in_time<T>(what: String, open: impl Future<Output = kube::Result<T>>) -> Result<T> {
     match tokio::time::timeout(OPEN, open).await {
         Ok(opened) => opened.map_err(|e| fault(&what, &e)),
-        Err(_) => Err(Fault::unavailable(format!("Kubernetes did not {what} within {OPEN:?}"))),
+        Err(_) => Err(Fault::unavailable(format!(
+            "Kubernetes did not {what} within {OPEN:?}"
+        ))),
     }
 }
 
@@ -164,7 +180,13 @@ impl Cluster {
     ///
     /// # Errors
     /// The cluster's words; a command that cannot be started is told by [`Process::status`].
-    pub async fn exec(&self, pod: &str, container: &str, command: &[String], wanted: Wanted) -> Result<Process> {
+    pub async fn exec(
+        &self,
+        pod: &str,
+        container: &str,
+        command: &[String],
+        wanted: Wanted,
+    ) -> Result<Process> {
         let api: Api<Pod> = self.api();
         let what = format!("open exec in Pod {pod}");
         let process = in_time(what, api.exec(pod, command, &parameters(container, wanted))).await?;
@@ -186,14 +208,20 @@ impl Cluster {
     ///
     /// # Errors
     /// The cluster's words, among them that the container has not started or is gone.
-    pub async fn logs(&self, pod: &str, query: &LogQuery) -> Result<impl futures::AsyncBufRead + Send + use<>> {
+    pub async fn logs(
+        &self,
+        pod: &str,
+        query: &LogQuery,
+    ) -> Result<impl futures::AsyncBufRead + Send + use<>> {
         let api: Api<Pod> = self.api();
         let parameters = LogParams {
             container: Some(query.container.clone()),
             follow: query.follow,
             previous: query.previous,
             // The client library rounds to the nearest second: half of the times to one too late.
-            since_time: query.since.and_then(|t| Timestamp::from_second(t.as_second()).ok()),
+            since_time: query
+                .since
+                .and_then(|t| Timestamp::from_second(t.as_second()).ok()),
             tail_lines: query.tail,
             timestamps: true,
             ..Default::default()
@@ -226,6 +254,9 @@ mod tests {
     fn success_is_zero_and_words_without_a_code_are_kept() {
         assert_eq!(status(json!({"status": "Success"})).code, Some(0));
         let failed = status(json!({"status": "Failure", "message": "no such file"}));
-        assert_eq!((failed.code, failed.message.as_str()), (None, "no such file"));
+        assert_eq!(
+            (failed.code, failed.message.as_str()),
+            (None, "no such file")
+        );
     }
 }

@@ -20,7 +20,10 @@ pub type Stream = mpsc::Receiver<std::io::Result<Bytes>>;
 const BLOCK: usize = 64 * 1024;
 
 fn missing(path: &str, container: &Container) -> Fault {
-    Fault::not_found(format!("Could not find the file {path} in container {}", container.record.id))
+    Fault::not_found(format!(
+        "Could not find the file {path} in container {}",
+        container.record.name
+    ))
 }
 
 fn gone(container: &Container) -> Fault {
@@ -36,14 +39,22 @@ impl Daemon {
     /// # Errors
     /// 404 if there is none, 409 if the container has stopped, 501 if its image has no shell.
     pub async fn path_stat(&self, container: &Container, path: &str) -> Result<Stat> {
-        let Some(pod) = container.running_pod() else { return self.staged_stat(container, path).await };
+        let Some(pod) = container.running_pod() else {
+            return self.staged_stat(container, path).await;
+        };
         // The link itself is asked about, even where the path ends in a slash.
         let script = "p=$1; [ \"$p\" = / ] || p=${p%/}; stat -c '%f %s %Y' \"$p\" || exit 44; readlink \"$p\" || true";
         let command = ["/bin/sh", "-c", script, "sh", path].map(str::to_owned);
-        match self.run_quietly(&pod, &container.container_name(), &command).await {
+        match self
+            .run_quietly(&pod, &container.container_name(), &command)
+            .await
+        {
             Ok((0, output)) => {
                 let mut lines = output.lines();
-                let (first, target) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+                let (first, target) = (
+                    lines.next().unwrap_or_default(),
+                    lines.next().unwrap_or_default(),
+                );
                 Stat::read(first, path, target)
                     .ok_or_else(|| Fault::internal(format!("stat of {path} answered {first:?}")))
             }
@@ -59,16 +70,30 @@ impl Daemon {
         if let Some((file, bytes)) = files.get(&wanted) {
             return Ok(stat_of(file, bytes.len()));
         }
-        let directory = Staged { path: wanted.clone(), mode: 0o755, mtime: 0, directory: true, key: String::new() };
+        let directory = Staged {
+            path: wanted.clone(),
+            mode: 0o755,
+            mtime: 0,
+            directory: true,
+            key: String::new(),
+        };
         let above = wanted == "/" || files.keys().any(|p| p.starts_with(&format!("{wanted}/")));
         // What directories the image has is not known here: the ones that every image has are taken
         // for granted, others are made when the container starts.
-        let usual = ["/bin", "/dev", "/etc", "/home", "/opt", "/proc", "/root", "/run", "/srv", "/tmp", "/usr", "/var"];
-        if above || usual.contains(&wanted.as_str()) || path.ends_with("/.") || path.ends_with('/') {
+        let usual = [
+            "/bin", "/dev", "/etc", "/home", "/opt", "/proc", "/root", "/run", "/srv", "/tmp",
+            "/usr", "/var",
+        ];
+        if above || usual.contains(&wanted.as_str()) || path.ends_with("/.") || path.ends_with('/')
+        {
             return Ok(stat_of(&directory, 4096));
         }
         let exited = container.state().phase == Phase::Exited;
-        Err(if exited { gone(container) } else { missing(path, container) })
+        Err(if exited {
+            gone(container)
+        } else {
+            missing(path, container)
+        })
     }
 
     /// The archive of a path, with its entries under the path's last element.
@@ -87,9 +112,17 @@ impl Daemon {
         };
         let contents = path.ends_with("/.") || clean(path) == "/";
         let whole = clean(path);
-        let (parent, name) = if contents { (whole.clone(), ".".to_owned()) } else { (parent(&whole), base(&whole)) };
+        let (parent, name) = if contents {
+            (whole.clone(), ".".to_owned())
+        } else {
+            (parent(&whole), base(&whole))
+        };
         // `./` keeps a name that begins with a dash from being an option.
-        let name = if contents { name } else { format!("./{name}") };
+        let name = if name.starts_with('-') {
+            format!("./{name}")
+        } else {
+            name
+        };
         let script = "cd \"$1\" && tar -cf - \"$2\"";
         let command = ["/bin/sh", "-c", script, "sh", &parent, &name].map(str::to_owned);
         let stream = self.tar_out(container, &pod, &command).await?;
@@ -102,23 +135,42 @@ impl Daemon {
     /// 409 if it does not run.
     pub async fn export(&self, container: &Container) -> Result<Stream> {
         let pod = container.running_pod().ok_or_else(|| gone(container))?;
-        let script = "cd / && tar -cf - --exclude=./proc --exclude=./sys --exclude=./dev .";
+        let script = "cd / && set -- && for f in * .[!.]*; do case $f in proc|sys|dev|'.[!.]*') ;; \
+                      *) set -- \"$@\" \"$f\";; esac; done; tar -cf - \"$@\"";
         let command = ["/bin/sh", "-c", script].map(str::to_owned);
         self.tell(&container.record, "export", []);
         self.tar_out(container, &pod, &command).await
     }
 
-    async fn tar_out(&self, container: &Container, pod: &str, command: &[String]) -> Result<Stream> {
-        let wanted = Wanted { stdout: true, stderr: true, ..Wanted::default() };
-        let mut process = self.cluster.exec(pod, &container.container_name(), command, wanted).await?;
-        let mut stdout = process.stdout.take().ok_or_else(|| Fault::internal("tar has no output"))?;
+    async fn tar_out(
+        &self,
+        container: &Container,
+        pod: &str,
+        command: &[String],
+    ) -> Result<Stream> {
+        let wanted = Wanted {
+            stdout: true,
+            stderr: true,
+            ..Wanted::default()
+        };
+        let mut process = self
+            .cluster
+            .exec(pod, &container.container_name(), command, wanted)
+            .await?;
+        let mut stdout = process
+            .stdout
+            .take()
+            .ok_or_else(|| Fault::internal("tar has no output"))?;
         let mut first = bytes::BytesMut::with_capacity(BLOCK);
         // Nothing is answered before tar has begun: what it has to say can still become a status.
         if stdout.read_buf(&mut first).await.unwrap_or(0) == 0 {
             return Err(no_tools(container, &last_words(process).await));
         }
         let (sender, receiver) = mpsc::channel(16);
+        let ended = process.ended();
         tokio::spawn(async move {
+            // Dropped with the task: the connection lives as long as it.
+            let _process = process;
             let mut buffer = first;
             loop {
                 if sender.send(Ok(buffer.split().freeze())).await.is_err() {
@@ -135,9 +187,11 @@ impl Daemon {
                 }
             }
             // tar's own failures (a file that changed while it was read) are told by its exit code 1.
-            let status = (&mut process.status).await;
+            let status = ended.await;
             if status.code.is_none_or(|code| code > 1) {
-                let _ = sender.send(Err(std::io::Error::other(status.message))).await;
+                let _ = sender
+                    .send(Err(std::io::Error::other(status.message)))
+                    .await;
             }
         });
         Ok(receiver)
@@ -153,16 +207,24 @@ impl Daemon {
         path: &str,
         archive: impl futures::Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
     ) -> Result<()> {
-        self.require_own(container, "copied into while it does not run").or_else(|fault| {
-            if container.running_pod().is_some() { Ok(()) } else { Err(fault) }
-        })?;
+        self.require_own(container, "copied into while it does not run")
+            .or_else(|fault| {
+                if container.running_pod().is_some() {
+                    Ok(())
+                } else {
+                    Err(fault)
+                }
+            })?;
         let Some(pod) = container.running_pod() else {
             let bytes = collect(archive).await?;
             self.stage(container, &clean(path), &bytes).await?;
             self.tell(&container.record, "extract-to-dir", []);
             return Ok(());
         };
-        match self.path_stat(container, &format!("{}/.", path.trim_end_matches('/'))).await {
+        match self
+            .path_stat(container, &format!("{}/.", path.trim_end_matches('/')))
+            .await
+        {
             Ok(stat) if stat.is_dir() => {}
             Err(fault) if fault.kind == Kind::NotFound => {
                 return match self.path_stat(container, path).await {
@@ -188,49 +250,65 @@ impl Daemon {
         use futures::StreamExt;
         let script = "cd \"$1\" && tar -xpf -";
         let command = ["/bin/sh", "-c", script, "sh", path].map(str::to_owned);
-        let wanted = Wanted { stdin: true, stdout: true, stderr: true, tty: false };
-        let mut process = self.cluster.exec(pod, &container.container_name(), &command, wanted).await?;
-        let mut stdin = process.stdin.take().ok_or_else(|| Fault::internal("tar has no input"))?;
+        let wanted = Wanted {
+            stdin: true,
+            stdout: true,
+            stderr: true,
+            tty: false,
+        };
+        let mut process = self
+            .cluster
+            .exec(pod, &container.container_name(), &command, wanted)
+            .await?;
+        let mut stdin = process
+            .stdin
+            .take()
+            .ok_or_else(|| Fault::internal("tar has no input"))?;
         while let Some(block) = archive.next().await {
-            let block = block.map_err(|e| Fault::invalid(format!("the archive did not arrive: {e}")))?;
+            let block =
+                block.map_err(|e| Fault::invalid(format!("the archive did not arrive: {e}")))?;
             if stdin.write_all(&block).await.is_err() {
                 break;
             }
         }
         let _ = stdin.shutdown().await;
-        let words = last_words_of(&mut process);
-        let words = words.await;
-        let status = (&mut process.status).await;
+        let ended = process.ended();
+        let words = last_words(process).await;
+        let status = ended.await;
         match status.code {
             Some(0) => Ok(()),
-            _ if words.to_lowercase().contains("read-only") => Err(Fault::forbidden(
-                "container rootfs is marked read-only",
-            )),
-            _ => Err(Fault::invalid(format!("the archive could not be unpacked into {path}: {}", words.trim()))),
+            _ if words.to_lowercase().contains("read-only") => {
+                Err(Fault::forbidden("container rootfs is marked read-only"))
+            }
+            _ => Err(Fault::invalid(format!(
+                "the archive could not be unpacked into {path}: {}",
+                words.trim()
+            ))),
         }
     }
 }
 
+/// What a process says on its standard error, or the cluster about it.
 async fn last_words(mut process: Process) -> String {
-    last_words_of(&mut process).await
-}
-
-async fn last_words_of(process: &mut Process) -> String {
+    let ended = process.ended();
     let mut words = Vec::new();
     if let Some(stderr) = process.stderr.take() {
         let _ = stderr.take(4096).read_to_end(&mut words).await;
     }
     if words.is_empty() {
-        return (&mut process.status).await.message;
+        return ended.await.message;
     }
     String::from_utf8_lossy(&words).into_owned()
 }
 
-async fn collect(mut archive: impl futures::Stream<Item = std::io::Result<Bytes>> + Unpin) -> Result<Vec<u8>> {
+async fn collect(
+    mut archive: impl futures::Stream<Item = std::io::Result<Bytes>> + Unpin,
+) -> Result<Vec<u8>> {
     use futures::StreamExt;
     let mut all = Vec::new();
     while let Some(block) = archive.next().await {
-        let block = block.map_err(|e| Fault::invalid(format!("the archive did not arrive: {e}")))?;
+        let block =
+            block.map_err(|e| Fault::invalid(format!("the archive did not arrive: {e}")))?;
         all.extend_from_slice(&block);
         if all.len() > 4 * 1024 * 1024 {
             return Err(Fault::invalid(
@@ -251,7 +329,11 @@ fn no_tools(container: &Container, words: &str) -> Fault {
 
 fn parent(path: &str) -> String {
     let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-    if parent.is_empty() { "/".into() } else { parent.to_owned() }
+    if parent.is_empty() {
+        "/".into()
+    } else {
+        parent.to_owned()
+    }
 }
 
 fn stat_of(file: &Staged, size: usize) -> Stat {
@@ -279,8 +361,18 @@ fn pack(files: &Files, path: &str) -> Option<Vec<u8>> {
         header.set_mode(file.mode);
         header.set_mtime(file.mtime);
         header.set_size(bytes.len() as u64);
-        header.set_entry_type(if file.directory { tar::EntryType::Directory } else { tar::EntryType::Regular });
-        builder.append_data(&mut header, inside.trim_start_matches('/'), bytes.as_slice()).ok()?;
+        header.set_entry_type(if file.directory {
+            tar::EntryType::Directory
+        } else {
+            tar::EntryType::Regular
+        });
+        builder
+            .append_data(
+                &mut header,
+                inside.trim_start_matches('/'),
+                bytes.as_slice(),
+            )
+            .ok()?;
         any = true;
     }
     let bytes = builder.into_inner().ok()?;

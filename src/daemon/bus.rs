@@ -44,7 +44,11 @@ impl Event {
             if matches!(self.kind, "container" | "image") {
                 fields.insert("id".into(), json!(self.id));
             }
-            if let Some(image) = self.attributes.get("image").filter(|_| self.kind == "container") {
+            if let Some(image) = self
+                .attributes
+                .get("image")
+                .filter(|_| self.kind == "container")
+            {
                 fields.insert("from".into(), json!(image));
             }
         }
@@ -54,13 +58,19 @@ impl Event {
 
 /// Everybody's events.
 pub struct Bus {
+    /// Since when events are kept: what is older is history.
+    pub began: Timestamp,
     past: Mutex<VecDeque<Arc<Event>>>,
     live: broadcast::Sender<Arc<Event>>,
 }
 
 impl Default for Bus {
     fn default() -> Self {
-        Self { past: Mutex::default(), live: broadcast::Sender::new(BEHIND) }
+        Self {
+            began: Timestamp::now(),
+            past: Mutex::default(),
+            live: broadcast::Sender::new(BEHIND),
+        }
     }
 }
 
@@ -100,7 +110,13 @@ mod tests {
 
     fn event(action: &str, second: i64) -> Event {
         let time = Timestamp::from_second(second).unwrap();
-        Event { kind: "container", action: action.into(), id: "a".into(), attributes: BTreeMap::new(), time }
+        Event {
+            kind: "container",
+            action: action.into(),
+            id: "a".into(),
+            attributes: BTreeMap::new(),
+            time,
+        }
     }
 
     #[tokio::test]
@@ -127,7 +143,10 @@ mod tests {
         let mut event = event("start", 1);
         event.attributes.insert("image".into(), "busybox".into());
         let legacy = event.json(true);
-        assert_eq!((&legacy["status"], &legacy["from"], &legacy["id"]), (&json!("start"), &json!("busybox"), &json!("a")));
+        assert_eq!(
+            (&legacy["status"], &legacy["from"], &legacy["id"]),
+            (&json!("start"), &json!("busybox"), &json!("a"))
+        );
         assert!(event.json(false).get("status").is_none());
     }
 }

@@ -134,13 +134,17 @@ impl Daemon {
             return Err(super::lifecycle::not_running(&container));
         }
         let fresh = self.execs.with(|all| {
-            let Some(exec) = all.get_mut(id).filter(|e| !e.started) else { return false };
+            let Some(exec) = all.get_mut(id).filter(|e| !e.started) else {
+                return false;
+            };
             exec.started = true;
             exec.running = true;
             true
         });
         if !fresh {
-            return Err(Fault::conflict(format!("exec {id} has already been started")));
+            return Err(Fault::conflict(format!(
+                "exec {id} has already been started"
+            )));
         }
         let action = format!("exec_start: {}", exec.command.argv.join(" "));
         self.tell(&container.record, &action, [("execID", exec.id.clone())]);
@@ -161,7 +165,13 @@ impl Daemon {
                 let (code, words) = failure(&fault.message);
                 if let Some(pipe) = pipe {
                     let bytes = Bytes::from(format!("{words}\r\n"));
-                    let _ = pipe.output.send(Chunk { channel: Channel::Stdout, bytes }).await;
+                    let _ = pipe
+                        .output
+                        .send(Chunk {
+                            channel: Channel::Stdout,
+                            bytes,
+                        })
+                        .await;
                     self.end_exec(&exec, &container, code);
                     return;
                 }
@@ -184,8 +194,15 @@ impl Daemon {
         self.tell(&container.record, "exec_die", extra);
     }
 
-    async fn open_exec(&self, exec: &Exec, container: &Container, attached: bool) -> Result<Process> {
-        let pod = container.running_pod().ok_or_else(|| super::lifecycle::not_running(container))?;
+    async fn open_exec(
+        &self,
+        exec: &Exec,
+        container: &Container,
+        attached: bool,
+    ) -> Result<Process> {
+        let pod = container
+            .running_pod()
+            .ok_or_else(|| super::lifecycle::not_running(container))?;
         let argv = command_line(&exec.command, &container.record)?;
         let wanted = Wanted {
             stdin: exec.streams.stdin && attached,
@@ -194,7 +211,9 @@ impl Daemon {
             stderr: !exec.streams.tty,
             tty: exec.streams.tty,
         };
-        self.cluster.exec(&pod, &container.container_name(), &argv, wanted).await
+        self.cluster
+            .exec(&pod, &container.container_name(), &argv, wanted)
+            .await
     }
 
     /// Carries bytes both ways until the process has ended and all of its output is sent, or the
@@ -205,12 +224,23 @@ impl Daemon {
         let resizer = process.resizer();
         let sizes = self.attached.sizes(&exec.id);
         let mut helpers = tokio::task::JoinSet::new();
-        helpers.spawn(feed(input, stdin));
+        helpers.spawn(feed(input, stdin, InputEnd::Process));
         helpers.spawn(super::attach::resize(resizer, sizes));
-        let stdout = read(process.stdout.take(), Channel::Stdout, output.clone(), exec.streams.stdout);
-        let stderr = read(process.stderr.take(), Channel::Stderr, output.clone(), exec.streams.stderr);
+        let stdout = read(
+            process.stdout.take(),
+            Channel::Stdout,
+            output.clone(),
+            exec.streams.stdout,
+        );
+        let stderr = read(
+            process.stderr.take(),
+            Channel::Stderr,
+            output.clone(),
+            exec.streams.stderr,
+        );
+        let ended = process.ended();
         let whole = async {
-            let ((), (), status) = tokio::join!(stdout, stderr, &mut process.status);
+            let ((), (), status) = tokio::join!(stdout, stderr, ended);
             status
         };
         let status = tokio::select! {
@@ -221,19 +251,34 @@ impl Daemon {
         };
         if status.code.is_none() && !status.message.is_empty() {
             let (_, words) = failure(&status.message);
-            let _ = output.send(Chunk { channel: Channel::Stdout, bytes: Bytes::from(format!("{words}\r\n")) }).await;
+            let _ = output
+                .send(Chunk {
+                    channel: Channel::Stdout,
+                    bytes: Bytes::from(format!("{words}\r\n")),
+                })
+                .await;
         }
         status
     }
 
     /// Runs a command of d2k's own and returns its exit code and output.
-    pub(crate) async fn run_quietly(&self, pod: &str, container: &str, command: &[String]) -> Result<(i32, String)> {
-        let wanted = Wanted { stdout: true, stderr: true, ..Wanted::default() };
+    pub(crate) async fn run_quietly(
+        &self,
+        pod: &str,
+        container: &str,
+        command: &[String],
+    ) -> Result<(i32, String)> {
+        let wanted = Wanted {
+            stdout: true,
+            stderr: true,
+            ..Wanted::default()
+        };
         let mut process = self.cluster.exec(pod, container, command, wanted).await?;
         let (mut out, mut err) = (Vec::new(), Vec::new());
+        let ended = process.ended();
         let stdout = collect(process.stdout.take(), &mut out);
         let stderr = collect(process.stderr.take(), &mut err);
-        let ((), (), status) = tokio::join!(stdout, stderr, &mut process.status);
+        let ((), (), status) = tokio::join!(stdout, stderr, ended);
         let mut text = String::from_utf8_lossy(&out).into_owned();
         text.push_str(&String::from_utf8_lossy(&err));
         match status.code {
@@ -250,25 +295,36 @@ async fn collect(stream: Option<Box<dyn AsyncRead + Send + Unpin>>, into: &mut V
 }
 
 async fn drain(mut process: Process) -> ProcessStatus {
+    let ended = process.ended();
+    let (from_stdout, from_stderr) = (process.stdout.take(), process.stderr.take());
     let (mut out, mut err) = (tokio::io::sink(), tokio::io::sink());
     let stdout = async {
-        if let Some(mut stream) = process.stdout.take() {
+        if let Some(mut stream) = from_stdout {
             let _ = tokio::io::copy(&mut stream, &mut out).await;
         }
     };
     let stderr = async {
-        if let Some(mut stream) = process.stderr.take() {
+        if let Some(mut stream) = from_stderr {
             let _ = tokio::io::copy(&mut stream, &mut err).await;
         }
     };
-    let ((), (), status) = tokio::join!(stdout, stderr, &mut process.status);
+    let ((), (), status) = tokio::join!(stdout, stderr, ended);
     status
 }
 
-/// Writes a client's bytes to a process; its end is the process's end of file.
+/// What the end of a client's input means.
+pub(crate) enum InputEnd {
+    /// The end of the process's input.
+    Process,
+    /// The client leaves; the process's input stays open for the next one.
+    Client(tokio::sync::oneshot::Sender<()>),
+}
+
+/// Writes a client's bytes to a process.
 pub(crate) async fn feed(
     mut input: mpsc::Receiver<Bytes>,
     stdin: Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>,
+    end: InputEnd,
 ) {
     let Some(mut stdin) = stdin else { return };
     while let Some(bytes) = input.recv().await {
@@ -276,7 +332,14 @@ pub(crate) async fn feed(
             return;
         }
     }
-    let _ = stdin.shutdown().await;
+    match end {
+        InputEnd::Process => {
+            let _ = stdin.shutdown().await;
+        }
+        InputEnd::Client(left) => {
+            let _ = left.send(());
+        }
+    }
     // Dropping the writer is a second end of file; it must outlive what is still in the pipe.
     std::future::pending::<()>().await;
 }
@@ -301,7 +364,11 @@ pub(crate) async fn read(
 
 /// Docker's inspect answer of an exec.
 pub fn inspect(exec: &Exec) -> serde_json::Value {
-    let (entrypoint, arguments) = exec.command.argv.split_first().map_or(("", [].as_slice()), |(e, a)| (e.as_str(), a));
+    let (entrypoint, arguments) = exec
+        .command
+        .argv
+        .split_first()
+        .map_or(("", [].as_slice()), |(e, a)| (e.as_str(), a));
     let mut process = BTreeMap::from([
         ("tty", serde_json::json!(exec.streams.tty)),
         ("entrypoint", serde_json::json!(entrypoint)),

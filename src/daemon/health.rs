@@ -1,18 +1,147 @@
-//! Stub, replaced on merge.
-use super::Daemon;
-use crate::translate::container::Container;
+//! Running health checks: one task a running container that has a check, by exec, on Docker's
+//! timetable. A readiness probe would know no start interval, no log, and no other user.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use std::sync::Arc;
-/// Stub.
+use serde_json::Value;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::Daemon;
+use super::logs::{Run, run_of};
+use crate::translate::container::Container;
+use crate::translate::health::{Check, Health, Outcome, check};
+
+/// The health of the running containers.
 #[derive(Default)]
-pub struct Healths;
-impl Healths {
-    pub(crate) fn forget(&self, _id: &str) {}
+pub struct Healths(Mutex<HashMap<String, Watched>>);
+
+struct Watched {
+    run: Run,
+    health: Health,
+    _stop: DropGuard,
 }
+
+impl Healths {
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<String, Watched>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends the checks of a container.
+    pub(crate) fn forget(&self, id: &str) {
+        self.with(|all| all.remove(id));
+    }
+
+    /// Begins with a run, unless its checks are under way.
+    fn begin(&self, id: &str, run: &Run, stop: &CancellationToken) -> bool {
+        self.with(|all| {
+            if all.get(id).is_some_and(|w| w.run == *run) {
+                return false;
+            }
+            let watched = Watched {
+                run: run.clone(),
+                health: Health::default(),
+                _stop: stop.clone().drop_guard(),
+            };
+            all.insert(id.to_owned(), watched);
+            true
+        })
+    }
+}
+
 impl Daemon {
-    pub(crate) fn watch_health(self: Arc<Self>, _container: &Container, _pod: &Pod) {}
-    /// Stub.
-    pub fn health(&self, _id: &str) -> Option<serde_json::Value> {
-        None
+    /// Begins the health checks of a run; without a check, or if they are under way, nothing happens.
+    pub(crate) fn watch_health(self: Arc<Self>, container: &Container, _pod: &Pod) {
+        let Some(check) = check(&container.record) else {
+            return;
+        };
+        let Some(run) = run_of(container) else { return };
+        let stop = self.stopping.child_token();
+        if !self.health.begin(&container.record.id, &run, &stop) {
+            return;
+        }
+        let container = container.clone();
+        tokio::spawn(async move {
+            stop.run_until_cancelled(self.clone().run_checks(&container, &check))
+                .await;
+        });
+    }
+
+    async fn run_checks(self: Arc<Self>, container: &Container, check: &Check) {
+        let started = container.state().run.started.unwrap_or_else(Timestamp::now);
+        loop {
+            let age = Timestamp::now().duration_since(started);
+            let young = Duration::try_from(age).unwrap_or_default() < check.start_period;
+            let starting = self.health.with(|all| {
+                all.get(&container.record.id)
+                    .is_some_and(|w| w.health.status() == "starting")
+            });
+            let pause = if young && starting {
+                check.start_interval.min(check.interval)
+            } else {
+                check.interval
+            };
+            tokio::time::sleep(pause).await;
+            let outcome = self.run_check(container, check).await;
+            self.take_outcome(container, check, outcome, started);
+        }
+    }
+
+    async fn run_check(&self, container: &Container, check: &Check) -> Outcome {
+        let start = Timestamp::now();
+        let Some(pod) = container.pod().and_then(|p| p.metadata.name.clone()) else {
+            return Outcome {
+                start,
+                end: start,
+                exit_code: 1,
+                output: "the Pod is gone".into(),
+            };
+        };
+        let name = container.container_name();
+        let run =
+            tokio::time::timeout(check.timeout, self.run_quietly(&pod, &name, &check.command))
+                .await;
+        let (exit_code, output) = match run {
+            Ok(Ok(result)) => result,
+            Ok(Err(fault)) => (-1, fault.message),
+            Err(_) => (
+                -1,
+                format!("Health check exceeded timeout ({:?})", check.timeout),
+            ),
+        };
+        Outcome {
+            start,
+            end: Timestamp::now(),
+            exit_code,
+            output,
+        }
+    }
+
+    fn take_outcome(
+        &self,
+        container: &Container,
+        check: &Check,
+        outcome: Outcome,
+        started: Timestamp,
+    ) {
+        let changed = self.health.with(|all| {
+            let watched = all.get_mut(&container.record.id)?;
+            watched
+                .health
+                .take(outcome, check, started)
+                .then(|| watched.health.status())
+        });
+        if let Some(status) = changed {
+            self.tell(&container.record, &format!("health_status: {status}"), []);
+            self.cluster.nudge();
+        }
+    }
+
+    /// `State.Health` of a running container that has a check.
+    pub fn health(&self, id: &str) -> Option<Value> {
+        self.health.with(|all| all.get(id).map(|w| w.health.json()))
     }
 }

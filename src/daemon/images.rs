@@ -48,15 +48,22 @@ impl Daemon {
     /// Every image, by name.
     pub fn images(&self) -> Vec<Image> {
         let maps = self.cluster.cache::<ConfigMap>().all();
-        let mut all: BTreeMap<String, Image> =
-            maps.iter().filter_map(|m| read(&m.object)).map(|i| (i.name.clone(), i)).collect();
+        let mut all: BTreeMap<String, Image> = maps
+            .iter()
+            .filter_map(|m| read(&m.object))
+            .map(|i| (i.name.clone(), i))
+            .collect();
         for container in self.containers() {
             let facts = &container.record.image;
             let asked = container.record.body.image.clone().unwrap_or_default();
             let known = all.values().any(|i| i.facts.id == facts.id);
             if let (Ok(reference), false) = (Reference::parse(&asked), known) {
                 let name = reference.to_string();
-                all.entry(name.clone()).or_insert(Image { name, facts: facts.clone(), object: String::new() });
+                all.entry(name.clone()).or_insert(Image {
+                    name,
+                    facts: facts.clone(),
+                    object: String::new(),
+                });
             }
         }
         all.into_values().collect()
@@ -71,7 +78,10 @@ impl Daemon {
         let all = self.images();
         if let Ok(reference) = Reference::parse(key) {
             let name = reference.to_string();
-            if let Some(found) = all.iter().find(|i| i.name == name || repo_digest(i).as_deref() == Some(&name)) {
+            if let Some(found) = all
+                .iter()
+                .find(|i| i.name == name || repo_digest(i).as_deref() == Some(&name))
+            {
                 return Ok(found.clone());
             }
         }
@@ -79,8 +89,17 @@ impl Daemon {
         if hex.len() < 4 || !hex.chars().all(|c| c.is_ascii_hexdigit()) {
             return Err(missing());
         }
-        let fits = |i: &&Image| i.facts.id.strip_prefix("sha256:").is_some_and(|id| id.starts_with(hex));
-        let mut ids: Vec<&str> = all.iter().filter(fits).map(|i| i.facts.id.as_str()).collect();
+        let fits = |i: &&Image| {
+            i.facts
+                .id
+                .strip_prefix("sha256:")
+                .is_some_and(|id| id.starts_with(hex))
+        };
+        let mut ids: Vec<&str> = all
+            .iter()
+            .filter(fits)
+            .map(|i| i.facts.id.as_str())
+            .collect();
         ids.dedup();
         match ids.as_slice() {
             [_] => all.iter().find(fits).cloned().ok_or_else(missing),
@@ -90,14 +109,20 @@ impl Daemon {
 
     /// All names of the image of an ID.
     pub fn image_names(&self, id: &str) -> Vec<Image> {
-        self.images().into_iter().filter(|i| i.facts.id == id).collect()
+        self.images()
+            .into_iter()
+            .filter(|i| i.facts.id == id)
+            .collect()
     }
 
     async fn remember(&self, name: &str, facts: &ImageFacts) -> Result<()> {
         let map = ConfigMap {
             metadata: ObjectMeta {
                 name: Some(object_name(name)),
-                labels: Some(BTreeMap::from([(keys::ROLE.to_owned(), role::IMAGE.to_owned())])),
+                labels: Some(BTreeMap::from([(
+                    keys::ROLE.to_owned(),
+                    role::IMAGE.to_owned(),
+                )])),
                 ..ObjectMeta::default()
             },
             data: Some(BTreeMap::from([
@@ -112,7 +137,9 @@ impl Daemon {
             let now = self.cluster.cache::<ConfigMap>().get(&object)?;
             read(&now.object).filter(|i| i.facts == *facts).map(|_| ())
         };
-        self.cluster.wait(std::time::Duration::from_secs(5), seen).await;
+        self.cluster
+            .wait(std::time::Duration::from_secs(5), seen)
+            .await;
         Ok(())
     }
 
@@ -142,7 +169,10 @@ impl Daemon {
                 tracing::warn!(image = asked, %error, "no registry in reach; nothing is known of the image");
                 Ok(self.registry.synthesised(&reference))
             }
-            Err(_) => Err(Fault::not_found(format!("No such image: {}", reference.familiar()))),
+            Err(_) => Err(Fault::not_found(format!(
+                "No such image: {}",
+                reference.familiar()
+            ))),
         }
     }
 
@@ -158,9 +188,18 @@ impl Daemon {
     ) -> Result<impl Stream<Item = Value> + Send + 'static> {
         let asked = reference.to_string();
         let meant = Reference::parse(&self.policies.image(&asked)?)?;
-        let known = self.image(&asked).ok().filter(|i| !i.object.is_empty()).map(|i| i.facts.digest);
-        let registry = platform.map_or_else(|| self.registry.clone(), |p| self.registry.for_platform(p));
-        let mut items = Box::pin(registry.pull(&meant, credentials.as_ref(), known.as_deref()).peekable());
+        let known = self
+            .image(&asked)
+            .ok()
+            .filter(|i| !i.object.is_empty())
+            .map(|i| i.facts.digest);
+        let registry =
+            platform.map_or_else(|| self.registry.clone(), |p| self.registry.for_platform(p));
+        let mut items = Box::pin(
+            registry
+                .pull(&meant, credentials.as_ref(), known.as_deref())
+                .peekable(),
+        );
         if let Some(PullItem::Failed(error)) = items.as_mut().peek().await {
             return Err(error.clone().into());
         }
@@ -179,7 +218,12 @@ impl Daemon {
         })
     }
 
-    async fn pulled(&self, reference: &Reference, facts: &ImageFacts, credentials: Option<&Credentials>) -> Result<()> {
+    async fn pulled(
+        &self,
+        reference: &Reference,
+        facts: &ImageFacts,
+        credentials: Option<&Credentials>,
+    ) -> Result<()> {
         if let Some(credentials) = credentials {
             self.keep_credentials(reference, credentials).await;
         }
@@ -205,7 +249,11 @@ impl Daemon {
     ///
     /// # Errors
     /// 409 if a container uses it and `force` is not given.
-    pub async fn remove_image(&self, key: &str, force: bool) -> Result<(Vec<String>, Option<String>)> {
+    pub async fn remove_image(
+        &self,
+        key: &str,
+        force: bool,
+    ) -> Result<(Vec<String>, Option<String>)> {
         let image = self.image(key)?;
         let id = image.facts.id.clone();
         let by_id = Reference::parse(key).map_or(true, |r| r.to_string() != image.name);
@@ -217,8 +265,17 @@ impl Daemon {
         }
         let going: Vec<Image> = if by_id { names.clone() } else { vec![image] };
         let last = going.len() == names.len();
-        if let Some(user) = self.containers().into_iter().find(|c| c.record.image.id == id).filter(|_| last && !force) {
-            let state = if user.state().running() { "running" } else { "stopped" };
+        if let Some(user) = self
+            .containers()
+            .into_iter()
+            .find(|c| c.record.image.id == id)
+            .filter(|_| last && !force)
+        {
+            let state = if user.state().running() {
+                "running"
+            } else {
+                "stopped"
+            };
             return Err(Fault::conflict(format!(
                 "conflict: unable to remove repository reference \"{key}\" (must force) - container {} is using its \
                  referenced image {} ({state})",
@@ -229,14 +286,27 @@ impl Daemon {
         let mut untagged = Vec::new();
         for image in going {
             if !image.object.is_empty() {
-                self.cluster.delete::<ConfigMap>(&image.object, None).await?;
+                self.cluster
+                    .delete::<ConfigMap>(&image.object, None)
+                    .await?;
             }
-            let familiar = Reference::parse(&image.name).map_or(image.name.clone(), |r| r.familiar());
-            self.tell_of("image", "untag", &id, BTreeMap::from([("name".to_owned(), familiar.clone())]));
+            let familiar =
+                Reference::parse(&image.name).map_or(image.name.clone(), |r| r.familiar());
+            self.tell_of(
+                "image",
+                "untag",
+                &id,
+                BTreeMap::from([("name".to_owned(), familiar.clone())]),
+            );
             untagged.push(familiar);
         }
         if last {
-            self.tell_of("image", "delete", &id, BTreeMap::from([("name".to_owned(), id.clone())]));
+            self.tell_of(
+                "image",
+                "delete",
+                &id,
+                BTreeMap::from([("name".to_owned(), id.clone())]),
+            );
         }
         Ok((untagged, last.then_some(id)))
     }

@@ -43,7 +43,9 @@ pub struct Query {
 
 /// Splits a line of the kubelet into its time and its text (with its newline).
 pub(crate) fn split(line: &[u8]) -> (Option<Timestamp>, &[u8]) {
-    let Some(space) = line.iter().position(|b| *b == b' ') else { return (None, line) };
+    let Some(space) = line.iter().position(|b| *b == b' ') else {
+        return (None, line);
+    };
     let (stamp, rest) = line.split_at(space);
     let time = std::str::from_utf8(stamp).ok().and_then(|s| s.parse().ok());
     match time {
@@ -106,7 +108,10 @@ impl Sender<'_> {
             }
             _ => out.extend_from_slice(text),
         }
-        let chunk = Chunk { channel: Channel::Stdout, bytes: Bytes::from(out) };
+        let chunk = Chunk {
+            channel: Channel::Stdout,
+            bytes: Bytes::from(out),
+        };
         let sent = self.output.send(chunk).await.is_ok();
         // After the send: a reader that is cut off here sends the line again when it goes on.
         self.position.note(time);
@@ -120,7 +125,11 @@ impl Sender<'_> {
         let mut line = Vec::new();
         loop {
             line.clear();
-            match (&mut stream).take(LONGEST_LINE).read_until(b'\n', &mut line).await {
+            match (&mut stream)
+                .take(LONGEST_LINE)
+                .read_until(b'\n', &mut line)
+                .await
+            {
                 Ok(0) | Err(_) => return true,
                 Ok(_) => {}
             }
@@ -145,10 +154,14 @@ impl Sender<'_> {
 fn last_lines<'a>(log: &'a [u8], query: &Query) -> Vec<&'a [u8]> {
     let fits = |line: &&[u8]| {
         let time = split(line).0;
-        time.is_none_or(|t| query.since.is_none_or(|s| t >= s) && query.until.is_none_or(|u| t <= u))
+        time.is_none_or(|t| {
+            query.since.is_none_or(|s| t >= s) && query.until.is_none_or(|u| t <= u)
+        })
     };
     let lines: Vec<&[u8]> = log.split_inclusive(|b| *b == b'\n').filter(fits).collect();
-    let skip = query.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
+    let skip = query
+        .tail
+        .map_or(0, |tail| lines.len().saturating_sub(tail));
     lines.into_iter().skip(skip).collect()
 }
 
@@ -158,9 +171,18 @@ impl Daemon {
     ///
     /// # Errors
     /// The cluster's words where the log cannot be read.
-    pub async fn logs(&self, container: &Container, query: &Query, output: &mpsc::Sender<Chunk>) -> Result<()> {
+    pub async fn logs(
+        &self,
+        container: &Container,
+        query: &Query,
+        output: &mpsc::Sender<Chunk>,
+    ) -> Result<()> {
         let record = &container.record;
-        let mut sender = Sender { query, output, position: Position::default() };
+        let mut sender = Sender {
+            query,
+            output,
+            position: Position::default(),
+        };
         let past = self.past_log(container).await;
         // `tail` counts over all Pods: what the live Pod has is read whole, once, to count it.
         let current = match query.tail {
@@ -189,7 +211,9 @@ impl Daemon {
     async fn live(&self, record: &Record, sender: &mut Sender<'_>) -> Result<()> {
         let mut read = None;
         loop {
-            let Some(container) = self.container_by_id(&record.id) else { return Ok(()) };
+            let Some(container) = self.container_by_id(&record.id) else {
+                return Ok(());
+            };
             let run = run_of(&container);
             if let Some(run) = run.filter(|run| read.as_ref() != Some(run)) {
                 if !self.live_run(&container, &run, sender).await? {
@@ -202,9 +226,12 @@ impl Daemon {
                 return Ok(());
             }
             let news = self.cluster.wait(Duration::from_secs(3600), || {
-                let Some(now) = self.container_by_id(&record.id) else { return Some(()) };
+                let Some(now) = self.container_by_id(&record.id) else {
+                    return Some(());
+                };
                 let next = run_of(&now);
-                (now.state().phase == Phase::Exited || (next.is_some() && next != read)).then_some(())
+                (now.state().phase == Phase::Exited || (next.is_some() && next != read))
+                    .then_some(())
             });
             tokio::select! {
                 _ = news => {}
@@ -215,7 +242,12 @@ impl Daemon {
     }
 
     /// Sends the log of one run; false when the client wants no more.
-    async fn live_run(&self, container: &Container, run: &Run, sender: &mut Sender<'_>) -> Result<bool> {
+    async fn live_run(
+        &self,
+        container: &Container,
+        run: &Run,
+        sender: &mut Sender<'_>,
+    ) -> Result<bool> {
         let query = LogQuery {
             container: container.container_name(),
             follow: sender.query.follow,
@@ -224,21 +256,29 @@ impl Daemon {
         };
         let seen = sender.position.last.is_some();
         if run.restarts > 0 && !seen {
-            let previous = LogQuery { previous: true, follow: false, ..query.clone() };
+            let previous = LogQuery {
+                previous: true,
+                follow: false,
+                ..query.clone()
+            };
             if let Ok(stream) = self.cluster.logs(&run.pod, &previous).await
                 && !sender.stream(stream, false).await
             {
                 return Ok(false);
             }
         }
-        let Ok(stream) = self.cluster.logs(&run.pod, &query).await else { return Ok(true) };
+        let Ok(stream) = self.cluster.logs(&run.pod, &query).await else {
+            return Ok(true);
+        };
         if !query.follow {
             return Ok(sender.stream(stream, seen).await);
         }
         // The kubelet notices the end of a container up to 5 s late; the watch knows it at once.
         let output = sender.output.clone();
         let id = &container.record.id;
-        let over = self.cluster.wait(Duration::MAX, || self.run_is_over(id, run).then_some(()));
+        let over = self
+            .cluster
+            .wait(Duration::MAX, || self.run_is_over(id, run).then_some(()));
         let go_on = tokio::select! {
             go_on = sender.stream(stream, seen) => go_on,
             _ = over => true,
@@ -252,8 +292,14 @@ impl Daemon {
         loop {
             let before = (sender.position.last, sender.position.same);
             let since = sender.position.last.or(query.since);
-            let rest = LogQuery { follow: false, since, ..query.clone() };
-            let Ok(stream) = self.cluster.logs(&run.pod, &rest).await else { return Ok(true) };
+            let rest = LogQuery {
+                follow: false,
+                since,
+                ..query.clone()
+            };
+            let Ok(stream) = self.cluster.logs(&run.pod, &rest).await else {
+                return Ok(true);
+            };
             if !sender.stream(stream, true).await {
                 return Ok(false);
             }
@@ -275,13 +321,19 @@ impl Daemon {
         query: &Query,
         output: &mpsc::Sender<Chunk>,
     ) -> Result<()> {
-        let mut sender = Sender { query, output, position: Position::default() };
+        let mut sender = Sender {
+            query,
+            output,
+            position: Position::default(),
+        };
         self.live_run(container, run, &mut sender).await.map(|_| ())
     }
 
     /// Whether a run has ended (its container may be restarted later).
     pub(crate) fn run_is_over(&self, id: &str, run: &Run) -> bool {
-        let Some(container) = self.container_by_id(id) else { return true };
+        let Some(container) = self.container_by_id(id) else {
+            return true;
+        };
         run_of(&container).as_ref() != Some(run) || container.state().phase != Phase::Running
     }
 
@@ -296,11 +348,25 @@ impl Daemon {
 
     /// What the current Pod has logged so far.
     async fn read_now(&self, container: &Container) -> Vec<u8> {
-        let Some(run) = run_of(container) else { return Vec::new() };
-        let query = LogQuery { container: container.container_name(), ..LogQuery::default() };
+        let Some(run) = run_of(container) else {
+            return Vec::new();
+        };
+        let query = LogQuery {
+            container: container.container_name(),
+            ..LogQuery::default()
+        };
         let mut all = Vec::new();
         if run.restarts > 0
-            && let Ok(stream) = self.cluster.logs(&run.pod, &LogQuery { previous: true, ..query.clone() }).await
+            && let Ok(stream) = self
+                .cluster
+                .logs(
+                    &run.pod,
+                    &LogQuery {
+                        previous: true,
+                        ..query.clone()
+                    },
+                )
+                .await
         {
             let _ = std::pin::pin!(stream).read_to_end(&mut all).await;
         }
@@ -324,15 +390,25 @@ pub(crate) struct Run {
 /// was kept because the Pod of a Deployment was about to go.
 pub(crate) fn run_of(container: &Container) -> Option<Run> {
     let pod = container.pod()?;
-    let kept = container.record.state.pod == pod.metadata.uid.clone()? && container.kind != Kind::Job;
+    let kept =
+        container.record.state.pod == pod.metadata.uid.clone()? && container.kind != Kind::Job;
     let status = crate::translate::state::status_of(pod, &container.record.object)?;
     let state = status.state.as_ref();
-    let ran = state.is_some_and(|s| s.running.is_some() || s.terminated.is_some()) || status.restart_count > 0;
-    (ran && !kept).then(|| Some(Run { pod: pod.metadata.name.clone()?, restarts: status.restart_count }))?
+    let ran = state.is_some_and(|s| s.running.is_some() || s.terminated.is_some())
+        || status.restart_count > 0;
+    (ran && !kept).then(|| {
+        Some(Run {
+            pod: pod.metadata.name.clone()?,
+            restarts: status.restart_count,
+        })
+    })?
 }
 
 fn count_same(log: &[u8], time: Option<Timestamp>) -> usize {
-    log.split_inclusive(|b| *b == b'\n').rev().take_while(|line| split(line).0 == time).count()
+    log.split_inclusive(|b| *b == b'\n')
+        .rev()
+        .take_while(|line| split(line).0 == time)
+        .count()
 }
 
 #[cfg(test)]
@@ -342,19 +418,35 @@ mod tests {
     const LOG: &[u8] = b"2026-01-01T00:00:01Z a\n2026-01-01T00:00:02Z b\n2026-01-01T00:00:03Z c\n";
 
     fn lines(query: &Query) -> Vec<&'static str> {
-        last_lines(LOG, query).into_iter().map(|l| std::str::from_utf8(split(l).1).unwrap().trim()).collect()
+        last_lines(LOG, query)
+            .into_iter()
+            .map(|l| std::str::from_utf8(split(l).1).unwrap().trim())
+            .collect()
     }
 
     #[test]
     fn tail_counts_after_the_times_have_cut() {
-        let query = Query { tail: Some(1), until: "2026-01-01T00:00:02Z".parse().ok(), ..Query::default() };
+        let query = Query {
+            tail: Some(1),
+            until: "2026-01-01T00:00:02Z".parse().ok(),
+            ..Query::default()
+        };
         assert_eq!(lines(&query), ["b"]);
-        assert_eq!(lines(&Query { tail: Some(0), ..Query::default() }), Vec::<&str>::new());
+        assert_eq!(
+            lines(&Query {
+                tail: Some(0),
+                ..Query::default()
+            }),
+            Vec::<&str>::new()
+        );
         assert_eq!(lines(&Query::default()), ["a", "b", "c"]);
     }
 
     #[test]
     fn a_line_without_a_time_is_all_text() {
-        assert_eq!(split(b"no time here\n"), (None, b"no time here\n".as_slice()));
+        assert_eq!(
+            split(b"no time here\n"),
+            (None, b"no time here\n".as_slice())
+        );
     }
 }

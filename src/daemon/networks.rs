@@ -14,9 +14,9 @@ use super::Daemon;
 use crate::fault::{Fault, Kind as FaultKind, Result};
 use crate::policy::naming;
 use crate::translate::container::{Container, Kind};
+use crate::translate::keys;
 use crate::translate::network::{self, Member, Network, PREDEFINED, member_names};
 use crate::translate::record::{self, Membership, Record};
-use crate::translate::keys;
 use crate::translate::state::Phase;
 
 /// A random Docker ID: 64 hex digits.
@@ -28,8 +28,17 @@ impl Daemon {
     /// All networks, Docker's own first.
     pub fn networks(&self) -> Vec<Network> {
         let namespace = self.cluster.namespace();
-        let mut all: Vec<Network> = PREDEFINED.iter().map(|name| Network::predefined(name, namespace)).collect();
-        all.extend(self.cluster.cache::<ConfigMap>().all().iter().filter_map(|m| Network::read(&m.object)));
+        let mut all: Vec<Network> = PREDEFINED
+            .iter()
+            .map(|name| Network::predefined(name, namespace))
+            .collect();
+        all.extend(
+            self.cluster
+                .cache::<ConfigMap>()
+                .all()
+                .iter()
+                .filter_map(|m| Network::read(&m.object)),
+        );
         all
     }
 
@@ -40,11 +49,17 @@ impl Daemon {
     pub fn network(&self, key: &str) -> Result<Network> {
         let key = if key == "default" { "bridge" } else { key };
         let all = self.networks();
-        let exact = all.iter().find(|n| n.id == key).or_else(|| all.iter().find(|n| n.name == key));
+        let exact = all
+            .iter()
+            .find(|n| n.id == key)
+            .or_else(|| all.iter().find(|n| n.name == key));
         if let Some(found) = exact {
             return Ok(found.clone());
         }
-        let hits: Vec<&Network> = all.iter().filter(|n| !key.is_empty() && n.id.starts_with(key)).collect();
+        let hits: Vec<&Network> = all
+            .iter()
+            .filter(|n| !key.is_empty() && n.id.starts_with(key))
+            .collect();
         match hits.as_slice() {
             [one] => Ok((*one).clone()),
             [] => Err(Fault::not_found(format!("network {key} not found"))),
@@ -58,7 +73,9 @@ impl Daemon {
     /// The ID of a network by the name under which a container is in it.
     pub(crate) fn network_id(&self, name: &str, membership: &Membership) -> String {
         let known = || self.network(name).map(|n| n.id).unwrap_or_default();
-        Some(membership.network_id.clone()).filter(|id| !id.is_empty()).unwrap_or_else(known)
+        Some(membership.network_id.clone())
+            .filter(|id| !id.is_empty())
+            .unwrap_or_else(known)
     }
 
     /// Creates a network.
@@ -70,16 +87,28 @@ impl Daemon {
         let name = request.name.clone();
         let _lock = self.network_lock.lock().await;
         if self.networks().iter().any(|n| n.name == name) {
-            return Err(Fault::conflict(format!("network with name {name} already exists")));
+            return Err(Fault::conflict(format!(
+                "network with name {name} already exists"
+            )));
         }
-        let driver = request.driver.clone().filter(|d| !d.is_empty()).unwrap_or_else(|| "bridge".into());
+        let driver = request
+            .driver
+            .clone()
+            .filter(|d| !d.is_empty())
+            .unwrap_or_else(|| "bridge".into());
         let object = self.policies.name(&naming::Input {
             what: naming::What::Network,
             docker_name: &name,
             taken_by_other: None,
         })?;
-        let network =
-            Network { id: random_id(), name: name.clone(), object, created: Timestamp::now(), request, driver };
+        let network = Network {
+            id: random_id(),
+            name: name.clone(),
+            object,
+            created: Timestamp::now(),
+            request,
+            driver,
+        };
         self.cluster.create(&network.config_map()).await?;
         self.cluster.create(&network.service()).await?;
         self.tell_network("create", &network, BTreeMap::new());
@@ -99,7 +128,10 @@ impl Daemon {
     pub async fn remove_network(&self, key: &str) -> Result<()> {
         let network = self.network(key)?;
         if network::is_predefined(&network.name) {
-            let message = format!("{} is a pre-defined network and cannot be removed", network.name);
+            let message = format!(
+                "{} is a pre-defined network and cannot be removed",
+                network.name
+            );
             return Err(Fault::forbidden(message));
         }
         let _lock = self.network_lock.lock().await;
@@ -113,14 +145,25 @@ impl Daemon {
                 member.record.id.get(..12).unwrap_or_default()
             )));
         }
-        self.cluster.delete_uncached::<EndpointSlice>(&network.object).await?;
-        self.cluster.delete::<Service>(&network.object, None).await?;
-        self.cluster.delete::<ConfigMap>(&network.object, None).await?;
+        self.cluster
+            .delete_uncached::<EndpointSlice>(&network.object)
+            .await?;
+        self.cluster
+            .delete::<Service>(&network.object, None)
+            .await?;
+        self.cluster
+            .delete::<ConfigMap>(&network.object, None)
+            .await?;
         self.tell_network("destroy", &network, BTreeMap::new());
         Ok(())
     }
 
-    fn tell_network(&self, action: &str, network: &Network, mut attributes: BTreeMap<String, String>) {
+    fn tell_network(
+        &self,
+        action: &str,
+        network: &Network,
+        mut attributes: BTreeMap<String, String>,
+    ) {
         attributes.insert("name".into(), network.name.clone());
         attributes.insert("type".into(), network.driver.clone());
         self.tell_of("network", action, &network.id, attributes);
@@ -154,7 +197,12 @@ impl Daemon {
     ///
     /// # Errors
     /// 403 if it is in it, 404 if either does not exist.
-    pub async fn connect_network(&self, key: &str, container: &str, settings: Option<EndpointSettings>) -> Result<()> {
+    pub async fn connect_network(
+        &self,
+        key: &str,
+        container: &str,
+        settings: Option<EndpointSettings>,
+    ) -> Result<()> {
         let network = self.network(key)?;
         let container = self.container(container)?;
         self.require_own(&container, "connected to a network")?;
@@ -176,7 +224,11 @@ impl Daemon {
                 "the container is known in the network from now on, and resolves its names after a restart"
             );
         }
-        self.tell_network("connect", &network, [("container".to_owned(), record.id.clone())].into());
+        self.tell_network(
+            "connect",
+            &network,
+            [("container".to_owned(), record.id.clone())].into(),
+        );
         Ok(())
     }
 
@@ -199,7 +251,11 @@ impl Daemon {
             networks.remove(&network.name);
         })
         .await?;
-        self.tell_network("disconnect", &network, [("container".to_owned(), record.id.clone())].into());
+        self.tell_network(
+            "disconnect",
+            &network,
+            [("container".to_owned(), record.id.clone())].into(),
+        );
         Ok(())
     }
 
@@ -213,7 +269,11 @@ impl Daemon {
         let container = self.container(id)?;
         let mut networks = container.record.networks.clone();
         change(&mut networks);
-        self.annotate(&container, &json!({keys::NETWORKS: record::json(&networks)})).await?;
+        self.annotate(
+            &container,
+            &json!({keys::NETWORKS: record::json(&networks)}),
+        )
+        .await?;
         self.renew_created_job(id).await?;
         self.sync_networks().await;
         Ok(())
@@ -234,8 +294,11 @@ impl Daemon {
     pub(crate) async fn sync_networks(&self) {
         let _lock = self.network_lock.lock().await;
         for network in self.networks().into_iter().filter(|n| !n.object.is_empty()) {
-            let mut members: Vec<Member> =
-                self.members(&network).iter().filter_map(|c| self.member(&network, c)).collect();
+            let mut members: Vec<Member> = self
+                .members(&network)
+                .iter()
+                .filter_map(|c| self.member(&network, c))
+                .collect();
             members.sort();
             if !self.networks_written.changed(&network.object, &members) {
                 continue;
@@ -260,7 +323,10 @@ impl Daemon {
         let own = [record.name.as_str(), record.id.get(..12)?];
         let host = record.body.hostname.as_deref().filter(|h| !h.is_empty());
         let aliases = membership.aliases.iter().map(String::as_str);
-        Some(Member { address: container.ip()?, names: member_names(own.into_iter().chain(host).chain(aliases)) })
+        Some(Member {
+            address: container.ip()?,
+            names: member_names(own.into_iter().chain(host).chain(aliases)),
+        })
     }
 
     /// `Containers` of a network's inspect: the running members.
@@ -268,7 +334,8 @@ impl Daemon {
         let mut all = serde_json::Map::new();
         let default = |c: &Container| !c.own && network.name == "bridge";
         for container in self.containers() {
-            let member = (container.own && container.record.networks.contains_key(&network.name)) || default(&container);
+            let member = (container.own && container.record.networks.contains_key(&network.name))
+                || default(&container);
             if !member || !container.state().running() {
                 continue;
             }
@@ -293,7 +360,9 @@ pub(crate) fn membership(network: &Network, settings: Option<&EndpointSettings>)
     Membership {
         network_id: network.id.clone(),
         aliases: settings.and_then(|s| s.aliases.clone()).unwrap_or_default(),
-        settings: settings.and_then(|s| serde_json::to_value(s).ok()).unwrap_or(Value::Null),
+        settings: settings
+            .and_then(|s| serde_json::to_value(s).ok())
+            .unwrap_or(Value::Null),
     }
 }
 
@@ -314,8 +383,12 @@ fn check_network(request: &NetworkCreateRequest) -> Result<()> {
     }
     match request.driver.as_deref().unwrap_or_default() {
         "" | "bridge" | "overlay" | "default" => Ok(()),
-        "host" | "null" => Err(Fault::forbidden("only one instance of this network is allowed")),
-        other => Err(Fault::not_found(format!("could not find plugin {other} in v1 plugin registry: plugin not found"))),
+        "host" | "null" => Err(Fault::forbidden(
+            "only one instance of this network is allowed",
+        )),
+        other => Err(Fault::not_found(format!(
+            "could not find plugin {other} in v1 plugin registry: plugin not found"
+        ))),
     }
 }
 
@@ -325,7 +398,10 @@ pub struct Written(std::sync::Mutex<BTreeMap<String, Vec<Member>>>);
 
 impl Written {
     fn changed(&self, object: &str, members: &[Member]) -> bool {
-        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let same = all.get(object).is_some_and(|old| old == members);
         if !same {
             all.insert(object.to_owned(), members.to_vec());
@@ -334,6 +410,9 @@ impl Written {
     }
 
     fn forget(&self, object: &str) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(object);
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .remove(object);
     }
 }

@@ -38,7 +38,10 @@ pub struct Captures(Mutex<HashMap<String, JoinHandle<Vec<u8>>>>);
 
 impl Captures {
     fn take(&self, pod: &str) -> Option<JoinHandle<Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(pod)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(pod)
     }
 }
 
@@ -49,7 +52,9 @@ fn name(record: &Record) -> String {
 /// Reads what one container has logged, its last lines, until it ends if `follow`.
 async fn read(cluster: Cluster, pod: String, query: LogQuery) -> Vec<u8> {
     let mut kept = Vec::new();
-    let Ok(stream) = cluster.logs(&pod, &query).await else { return kept };
+    let Ok(stream) = cluster.logs(&pod, &query).await else {
+        return kept;
+    };
     let mut stream = std::pin::pin!(stream);
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = stream.read(&mut buffer).await {
@@ -77,14 +82,23 @@ fn until(log: &[u8], end: Option<Timestamp>) -> Vec<u8> {
     // Finish times have whole seconds.
     let end = end + jiff::SignedDuration::from_secs(1);
     let in_time = |line: &&[u8]| super::logs::split(line).0.is_none_or(|time| time < end);
-    log.split_inclusive(|b| *b == b'\n').filter(in_time).flatten().copied().collect()
+    log.split_inclusive(|b| *b == b'\n')
+        .filter(in_time)
+        .flatten()
+        .copied()
+        .collect()
 }
 
 impl Daemon {
     /// Begins to capture the log of a Pod that is about to go: returns when the log is open, so
     /// that nothing it writes from now on is lost.
     pub(crate) async fn begin_capture(&self, uid: &str, pod: &str, container: &str) {
-        let query = LogQuery { container: container.to_owned(), follow: true, tail: Some(LINES), ..LogQuery::default() };
+        let query = LogQuery {
+            container: container.to_owned(),
+            follow: true,
+            tail: Some(LINES),
+            ..LogQuery::default()
+        };
         let (opened, wait) = tokio::sync::oneshot::channel();
         let (cluster, pod) = (self.cluster.clone(), pod.to_owned());
         let capture = tokio::spawn(async move {
@@ -94,20 +108,42 @@ impl Daemon {
             reading.await
         });
         let _ = wait.await;
-        self.spool.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), capture);
+        self.spool
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(uid.to_owned(), capture);
     }
 
     /// Keeps the log of a Pod whose container has ended.
-    pub(crate) async fn keep_log(&self, record: &Record, uid: &str, pod: &str, container: &str, end: Option<Timestamp>) {
-        let query = LogQuery { container: container.to_owned(), tail: Some(LINES), ..LogQuery::default() };
-        let previous = LogQuery { previous: true, ..query.clone() };
+    pub(crate) async fn keep_log(
+        &self,
+        record: &Record,
+        uid: &str,
+        pod: &str,
+        container: &str,
+        end: Option<Timestamp>,
+    ) {
+        let query = LogQuery {
+            container: container.to_owned(),
+            tail: Some(LINES),
+            ..LogQuery::default()
+        };
+        let previous = LogQuery {
+            previous: true,
+            ..query.clone()
+        };
         let now = read(self.cluster.clone(), pod.to_owned(), query);
         let before = read(self.cluster.clone(), pod.to_owned(), previous);
         let (mut now, mut log) = tokio::join!(now, before);
         if let Some(mut capture) = self.spool.take(uid)
             && now.is_empty()
         {
-            now = tokio::time::timeout(PATIENCE, &mut capture).await.ok().and_then(Result::ok).unwrap_or_default();
+            now = tokio::time::timeout(PATIENCE, &mut capture)
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .unwrap_or_default();
             capture.abort();
         }
         log.append(&mut now);
@@ -155,7 +191,11 @@ impl Daemon {
 
     /// Forgets the kept log of a removed container.
     pub(crate) async fn drop_log(&self, record: &Record) {
-        if let Err(error) = self.cluster.delete_uncached::<ConfigMap>(&name(record)).await {
+        if let Err(error) = self
+            .cluster
+            .delete_uncached::<ConfigMap>(&name(record))
+            .await
+        {
             tracing::warn!(container = %record.name, %error, "the kept log could not be deleted");
         }
     }
@@ -170,7 +210,9 @@ fn pack(log: &[u8]) -> Vec<u8> {
 fn unpack(packed: &[u8]) -> Vec<u8> {
     let mut log = Vec::new();
     // A log that somebody damaged is shown as far as it can be read.
-    let _ = GzDecoder::new(packed).take(4 * KEPT as u64).read_to_end(&mut log);
+    let _ = GzDecoder::new(packed)
+        .take(4 * KEPT as u64)
+        .read_to_end(&mut log);
     log
 }
 
@@ -185,7 +227,10 @@ mod tests {
 
     #[test]
     fn a_log_survives_packing() {
-        assert_eq!(unpack(&pack(b"2026-01-01T00:00:00Z a\n")), b"2026-01-01T00:00:00Z a\n");
+        assert_eq!(
+            unpack(&pack(b"2026-01-01T00:00:00Z a\n")),
+            b"2026-01-01T00:00:00Z a\n"
+        );
     }
 
     #[test]

@@ -1,4 +1,122 @@
-//! Stub, replaced on merge.
-/// Stub.
+//! `docker stats` from the metrics API, where the cluster has one; zeroes where it has not.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use tokio::sync::OnceCell;
+
+use super::Daemon;
+use crate::fault::Result;
+use crate::translate::container::Container;
+use crate::translate::quantity;
+use crate::translate::stats::{Counters, Sample};
+
+/// The meters of the containers that somebody looks at.
 #[derive(Default)]
-pub struct Meters;
+pub struct Meters {
+    available: OnceCell<bool>,
+    counters: Mutex<HashMap<String, (Instant, Counters)>>,
+}
+
+impl Daemon {
+    /// Looks once whether the cluster has metrics, and says so in the log.
+    pub async fn probe_metrics(&self) -> bool {
+        let probe = || async {
+            let found = self.cluster.has_metrics().await;
+            if found {
+                tracing::info!("docker stats shows the metrics of metrics.k8s.io");
+            } else {
+                tracing::info!(
+                    "no metrics: metrics.k8s.io is not there or not granted; docker stats shows zeroes"
+                );
+            }
+            found
+        };
+        *self.stats.available.get_or_init(probe).await
+    }
+
+    /// One sample of a container; `before` is the sample that precedes it in the stream.
+    ///
+    /// # Errors
+    /// None at present: what cannot be measured is zero.
+    pub async fn sample(&self, container: &Container, before: Option<&Sample>) -> Result<Sample> {
+        let record = &container.record;
+        let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+        let limit = record
+            .host()
+            .memory
+            .and_then(|m| u64::try_from(m).ok())
+            .filter(|m| *m > 0);
+        let mut sample = Sample {
+            id: record.id.clone(),
+            name: record.name.clone(),
+            read: String::new(),
+            preread: before.map(|b| b.read.clone()).unwrap_or_default(),
+            before: before.map(|b| b.now),
+            now: Counters::default(),
+            processors,
+            limit: 0,
+        };
+        let Some(pod) = container.running_pod() else {
+            return Ok(sample);
+        };
+        sample.read = Timestamp::now().to_string();
+        sample.limit = limit.unwrap_or(0);
+        let (nanocores, memory) = self.usage_of(&pod).await;
+        sample.now = self.integrate(&record.id, nanocores, memory, processors);
+        Ok(sample)
+    }
+
+    async fn usage_of(&self, pod: &str) -> (u64, u64) {
+        if !self.probe_metrics().await {
+            return (0, 0);
+        }
+        let Ok(Some(usage)) = self.cluster.usage(pod).await else {
+            return (0, 0);
+        };
+        let sum = |all: &[String], read: fn(&Quantity) -> Option<i64>| -> u64 {
+            all.iter()
+                .filter_map(|q| u64::try_from(read(&Quantity(q.clone()))?).ok())
+                .sum()
+        };
+        (
+            sum(&usage.cpu, quantity::nanocores),
+            sum(&usage.memory, quantity::bytes),
+        )
+    }
+
+    fn integrate(&self, id: &str, nanocores: u64, memory: u64, processors: u64) -> Counters {
+        let mut all = self
+            .stats
+            .counters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let (last, counters) = all.get(id).copied().unwrap_or((now, Counters::default()));
+        let counters = counters.after(nanocores, memory, processors, now.duration_since(last));
+        all.retain(|_, (seen, _)| now.duration_since(*seen) < Duration::from_secs(3600));
+        all.insert(id.to_owned(), (now, counters));
+        counters
+    }
+}
+
+/// Samples of a container, one a second, until it is removed.
+pub fn stream(
+    daemon: Arc<Daemon>,
+    id: String,
+) -> impl futures::Stream<Item = serde_json::Value> + Send + 'static {
+    async_stream::stream! {
+        let mut before: Option<Sample> = None;
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            second.tick().await;
+            let Some(container) = daemon.container_by_id(&id) else { return };
+            let Ok(sample) = daemon.sample(&container, before.as_ref()).await else { return };
+            yield sample.json();
+            before = Some(sample);
+        }
+    }
+}

@@ -85,8 +85,11 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for OptionalJson<T> {
 pub async fn read(mut body: Body) -> Result<Bytes, Fault> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| Fault::invalid(format!("the request body did not arrive: {e}")))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let frame =
+            frame.map_err(|e| Fault::invalid(format!("the request body did not arrive: {e}")))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         if bytes.len() + data.len() > LIMIT {
             drain(body).await;
             return Err(too_large());
@@ -185,7 +188,9 @@ mod tests {
         assert!(post(None, "").await.unwrap().0.is_none());
         assert!(post(Some("text/plain"), "").await.unwrap().0.is_none());
         let request = Request::builder().body(Body::empty()).unwrap();
-        let error = JsonBody::<Config>::from_request(request, &()).await.unwrap_err();
+        let error = JsonBody::<Config>::from_request(request, &())
+            .await
+            .unwrap_err();
         assert_eq!(
             error.0.message,
             "invalid JSON: got EOF while reading request body"
@@ -194,14 +199,23 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_wrong_is_said() {
-        let words = async |media, body: &'static str| post(media, body).await.unwrap_err().0.message;
+        let words =
+            async |media, body: &'static str| post(media, body).await.unwrap_err().0.message;
         let json = Some("application/json");
         assert_eq!(
             words(Some("text/plain"), "{}").await,
             "Content-Type specified (text/plain) must be 'application/json'"
         );
-        assert!(words(None, "{}").await.starts_with("Content-Type specified ()"));
-        assert!(words(json, "{\n\"Image\" 3}").await.contains("line 2 column"));
+        assert!(
+            words(None, "{}")
+                .await
+                .starts_with("Content-Type specified ()")
+        );
+        assert!(
+            words(json, "{\n\"Image\" 3}")
+                .await
+                .contains("line 2 column")
+        );
         assert!(
             words(json, r#"{"Image":3}"#)
                 .await

@@ -26,8 +26,24 @@ use crate::translate::{inspect, validate};
 
 /// Filters of `docker ps`.
 const FILTERS: [&str; 18] = [
-    "ancestor", "annotation", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label",
-    "label!", "name", "network", "publish", "since", "status", "volume", "until",
+    "ancestor",
+    "annotation",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+    "until",
 ];
 
 /// The routes.
@@ -70,14 +86,27 @@ async fn create(
     Ok((StatusCode::CREATED, answer).into_response())
 }
 
-async fn list(State(daemon): State<Arc<Daemon>>, version: ApiVersion, query: Query) -> Result<Response> {
+async fn list(
+    State(daemon): State<Arc<Daemon>>,
+    version: ApiVersion,
+    query: Query,
+) -> Result<Response> {
     let filters = query.filters()?;
     filters.check(&FILTERS)?;
-    let limit = query.int("limit")?.filter(|n| *n > 0).and_then(|n| usize::try_from(n).ok());
-    let all = query.flag("all") || limit.is_some() || filters.has("status") || filters.has("exited");
+    let limit = query
+        .int("limit")?
+        .filter(|n| *n > 0)
+        .and_then(|n| usize::try_from(n).ok());
+    let all =
+        query.flag("all") || limit.is_some() || filters.has("status") || filters.has("exited");
     let mut containers = selected(&daemon, &filters)?;
     containers.retain(|c| all || c.state().running());
-    containers.sort_by(|a, b| b.record.created.cmp(&a.record.created).then(b.record.id.cmp(&a.record.id)));
+    containers.sort_by(|a, b| {
+        b.record
+            .created
+            .cmp(&a.record.created)
+            .then(b.record.id.cmp(&a.record.id))
+    });
     containers.truncate(limit.unwrap_or(usize::MAX));
     let now = Timestamp::now();
     let base = daemon.view_base(version.minor);
@@ -99,7 +128,15 @@ async fn list(State(daemon): State<Arc<Daemon>>, version: ApiVersion, query: Que
 /// The containers that pass the filters.
 fn selected(daemon: &Daemon, filters: &Filters) -> Result<Vec<Container>> {
     for status in filters.get("status") {
-        let known = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+        let known = [
+            "created",
+            "running",
+            "paused",
+            "restarting",
+            "removing",
+            "exited",
+            "dead",
+        ];
         if !known.contains(&status.as_str()) {
             return Err(Fault::invalid(format!(
                 "invalid filter 'status={status}': use one of created, running, paused, restarting, removing, exited, dead"
@@ -113,7 +150,8 @@ fn selected(daemon: &Daemon, filters: &Filters) -> Result<Vec<Container>> {
         }
     }
     for code in filters.get("exited") {
-        code.parse::<i32>().map_err(|_| Fault::invalid(format!("invalid filter 'exited={code}'")))?;
+        code.parse::<i32>()
+            .map_err(|_| Fault::invalid(format!("invalid filter 'exited={code}'")))?;
     }
     let is_task = filters.bool("is-task")?;
     let border = |key: &str| -> Result<Option<Timestamp>> {
@@ -122,7 +160,11 @@ fn selected(daemon: &Daemon, filters: &Filters) -> Result<Vec<Container>> {
         for name in all {
             times.push(daemon.container(name)?.record.created);
         }
-        Ok(if key == "before" { times.into_iter().min() } else { times.into_iter().max() })
+        Ok(if key == "before" {
+            times.into_iter().min()
+        } else {
+            times.into_iter().max()
+        })
     };
     let (before, since) = (border("before")?, border("since")?);
     let mut containers = daemon.containers();
@@ -145,22 +187,36 @@ fn passes(daemon: &Daemon, container: &Container, filters: &Filters) -> bool {
         return false;
     }
     let state = container.state();
-    let status = if container.removing { "removing" } else { state.phase.as_str() };
+    let status = if container.removing {
+        "removing"
+    } else {
+        state.phase.as_str()
+    };
     let health = || {
         let health = daemon.health(&record.id);
-        health.and_then(|h| h.get("Status")?.as_str().map(str::to_owned)).unwrap_or_else(|| "none".into())
+        health
+            .and_then(|h| h.get("Status")?.as_str().map(str::to_owned))
+            .unwrap_or_else(|| "none".into())
     };
     let ports = |published: bool| -> Vec<(u16, String)> {
         if published {
-            record.ports.iter().map(|p| (p.host_port, p.protocol.clone())).collect()
+            record
+                .ports
+                .iter()
+                .map(|p| (p.host_port, p.protocol.clone()))
+                .collect()
         } else {
             crate::translate::bindings::exposed(record)
         }
     };
     let port = |key: &str, published: bool| {
-        filters.any(key, |wanted| port_range(wanted).is_some_and(|(first, last, protocol)| {
-            ports(published).iter().any(|(p, proto)| (first..=last).contains(p) && *proto == protocol)
-        }))
+        filters.any(key, |wanted| {
+            port_range(wanted).is_some_and(|(first, last, protocol)| {
+                ports(published)
+                    .iter()
+                    .any(|(p, proto)| (first..=last).contains(p) && *proto == protocol)
+            })
+        })
     };
     filters.exact("status", status)
         && (!filters.has("exited")
@@ -187,13 +243,21 @@ fn passes(daemon: &Daemon, container: &Container, filters: &Filters) -> bool {
 
 fn passes_volume(daemon: &Daemon, container: &Container, filters: &Filters) -> bool {
     let mounts = daemon.mounts_of(container);
-    filters.any("volume", |wanted| mounts.iter().any(|(plan, name)| name == wanted || plan.target == wanted))
+    filters.any("volume", |wanted| {
+        mounts
+            .iter()
+            .any(|(plan, name)| name == wanted || plan.target == wanted)
+    })
 }
 
 fn port_range(text: &str) -> Option<(u16, u16, String)> {
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    Some((first.parse().ok()?, last.parse().ok()?, protocol.to_ascii_lowercase()))
+    Some((
+        first.parse().ok()?,
+        last.parse().ok()?,
+        protocol.to_ascii_lowercase(),
+    ))
 }
 
 async fn show(
@@ -216,7 +280,11 @@ async fn show(
     Ok(Json(answer).into_response())
 }
 
-async fn rename(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<StatusCode> {
+async fn rename(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+    query: Query,
+) -> Result<StatusCode> {
     let name = query.get("name").unwrap_or_default();
     if name.is_empty() {
         return Err(Fault::invalid("Neither old nor new names may be empty").into());
@@ -240,11 +308,20 @@ async fn changes(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> R
     Ok(Json(json!([])).into_response())
 }
 
-async fn remove(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<StatusCode> {
+async fn remove(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+    query: Query,
+) -> Result<StatusCode> {
     if query.flag("link") {
-        return Err(Fault::not_implemented("d2k: links between containers are not supported; use a network").into());
+        return Err(Fault::not_implemented(
+            "d2k: links between containers are not supported; use a network",
+        )
+        .into());
     }
-    daemon.remove(&id, query.flag("force"), query.flag("v")).await?;
+    daemon
+        .remove(&id, query.flag("force"), query.flag("v"))
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -254,7 +331,8 @@ async fn prune(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Respon
     let until = filters.until(Timestamp::now())?;
     let fits = |c: &Container| {
         let labels = c.record.docker_labels();
-        until.is_none_or(|t| c.record.created < t) && filters.labels(|key| labels.get(key).map(String::as_str))
+        until.is_none_or(|t| c.record.created < t)
+            && filters.labels(|key| labels.get(key).map(String::as_str))
     };
     let removed = daemon.prune(fits).await?;
     Ok(Json(json!({"ContainersDeleted": removed, "SpaceReclaimed": 0})).into_response())

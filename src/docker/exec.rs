@@ -14,10 +14,9 @@ use super::body::{Json, JsonBody};
 use super::error::Result;
 use super::hijack::Hijack;
 use super::query::Query;
-use crate::cluster::TerminalSize;
 use crate::daemon::Daemon;
 use crate::daemon::exec::{Streams, inspect};
-use crate::daemon::pipe::Pipe;
+use crate::daemon::pipe::{Pipe, TerminalSize};
 use crate::fault::Fault;
 use crate::translate::exec::Command;
 
@@ -60,13 +59,17 @@ fn argv(cmd: Option<Value>) -> Result<Vec<String>> {
     match cmd {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::String(word)) => Ok(vec![word]),
-        Some(list) => Ok(serde_json::from_value(list).map_err(|e| Fault::invalid(format!("invalid JSON: Cmd: {e}")))?),
+        Some(list) => Ok(serde_json::from_value(list)
+            .map_err(|e| Fault::invalid(format!("invalid JSON: Cmd: {e}")))?),
     }
 }
 
 fn console(size: Option<&Vec<u16>>) -> Option<TerminalSize> {
     match size?.as_slice() {
-        [height, width] if *height > 0 && *width > 0 => Some(TerminalSize { height: *height, width: *width }),
+        [height, width] if *height > 0 && *width > 0 => Some(TerminalSize {
+            height: *height,
+            width: *width,
+        }),
         _ => None,
     }
 }
@@ -98,7 +101,11 @@ async fn create(
     Ok((StatusCode::CREATED, Json(json!({"Id": exec}))).into_response())
 }
 
-async fn start(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, mut hijack: Hijack) -> Result<Response> {
+async fn start(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+    mut hijack: Hijack,
+) -> Result<Response> {
     let options: ExecStart = hijack.json().await?;
     daemon.exec(&id)?;
     if let Some(size) = console(options.console_size.as_ref()) {
@@ -111,13 +118,20 @@ async fn start(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, mut hi
     }
     let tty = options.tty.unwrap_or(exec.streams.tty);
     Ok(hijack.run(tty, move |session| async move {
-        let pipe = Pipe { input: session.input, output: session.output };
+        let pipe = Pipe {
+            input: session.input,
+            output: session.output,
+        };
         // A task of its own: the exec is brought to its end, and on record, also without its client.
         let _ = tokio::spawn(daemon.run_exec(exec, container, Some(pipe))).await;
     }))
 }
 
-async fn resize(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<StatusCode> {
+async fn resize(
+    State(daemon): State<Arc<Daemon>>,
+    Path(id): Path<String>,
+    query: Query,
+) -> Result<StatusCode> {
     daemon.resize_exec(&id, super::lifecycle::size(&query)?)?;
     Ok(StatusCode::OK)
 }

@@ -30,12 +30,12 @@ impl Filters {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        let parsed: Option<HashMap<String, Value>> =
-            serde_json::from_str(text).map_err(|e| Fault::invalid(format!("invalid filter: {e}")))?;
+        let parsed: Option<HashMap<String, Value>> = serde_json::from_str(text)
+            .map_err(|e| Fault::invalid(format!("invalid filter: {e}")))?;
         let mut fields = BTreeMap::new();
         for (key, value) in parsed.unwrap_or_default() {
-            let values =
-                values(&value).ok_or_else(|| Fault::invalid(format!("invalid filter '{key}={value}'")))?;
+            let values = values(&value)
+                .ok_or_else(|| Fault::invalid(format!("invalid filter '{key}={value}'")))?;
             fields.insert(key, values);
         }
         Ok(Self {
@@ -49,7 +49,11 @@ impl Filters {
     /// # Errors
     /// 400 `invalid filter 'foo'`.
     pub fn check(&self, known: &[&str]) -> Result<()> {
-        match self.fields.keys().find(|key| !known.contains(&key.as_str())) {
+        match self
+            .fields
+            .keys()
+            .find(|key| !known.contains(&key.as_str()))
+        {
             Some(key) => Err(Fault::invalid(format!("invalid filter '{key}'"))),
             None => Ok(()),
         }
@@ -101,9 +105,12 @@ impl Filters {
 
     /// `name`: a pattern found anywhere in the name, with or without its leading slash.
     pub fn name(&self, name: &str) -> bool {
-        let patterns = self
-            .names
-            .get_or_init(|| self.get("name").iter().map(|p| (p.clone(), compile(p))).collect());
+        let patterns = self.names.get_or_init(|| {
+            self.get("name")
+                .iter()
+                .map(|p| (p.clone(), compile(p)))
+                .collect()
+        });
         let bare = name.strip_prefix('/').unwrap_or(name);
         let slashed = format!("/{bare}");
         patterns.is_empty()
@@ -152,7 +159,11 @@ impl Filters {
         let value = match self.get(key) {
             [] => return Ok(None),
             [one] => one,
-            _ => return Err(Fault::invalid(format!("more than one {key} filter specified"))),
+            _ => {
+                return Err(Fault::invalid(format!(
+                    "more than one {key} filter specified"
+                )));
+            }
         };
         let ago = || now.checked_sub(value.parse::<SignedDuration>().ok()?).ok();
         let wrong = || {
@@ -183,7 +194,10 @@ fn values(value: &Value) -> Option<Vec<String>> {
 }
 
 fn compile(pattern: &str) -> Option<Regex> {
-    RegexBuilder::new(pattern).size_limit(PATTERN_SIZE).build().ok()
+    RegexBuilder::new(pattern)
+        .size_limit(PATTERN_SIZE)
+        .build()
+        .ok()
 }
 
 #[cfg(test)]
@@ -196,7 +210,10 @@ mod tests {
 
     #[test]
     fn both_forms_mean_the_same() {
-        for text in [r#"{"id":["b","a"]}"#, r#"{"id":{"a":true,"b":true,"c":false}}"#] {
+        for text in [
+            r#"{"id":["b","a"]}"#,
+            r#"{"id":{"a":true,"b":true,"c":false}}"#,
+        ] {
             let mut values = filters(text).get("id").to_vec();
             values.sort();
             assert_eq!(values, ["a", "b"]);
@@ -219,7 +236,10 @@ mod tests {
             r#"{"a":{"b":1}}"#,
         ] {
             let fault = Filters::parse(text).unwrap_err();
-            assert!(fault.message.starts_with("invalid filter"), "{text}: {fault}");
+            assert!(
+                fault.message.starts_with("invalid filter"),
+                "{text}: {fault}"
+            );
         }
         let fault = filters(r#"{"foo":["a"],"id":["b"]}"#)
             .check(&["id", "name"])
@@ -230,8 +250,14 @@ mod tests {
 
     #[test]
     fn names_are_patterns_and_ids_are_prefixes() {
-        let name = |pattern: &str, name: &str| filters(&format!(r#"{{"name":["{pattern}"]}}"#)).name(name);
-        assert!(name("eb", "/web") && name("^web$", "/web") && name("^/web$", "web") && name("w.b", "web"));
+        let name =
+            |pattern: &str, name: &str| filters(&format!(r#"{{"name":["{pattern}"]}}"#)).name(name);
+        assert!(
+            name("eb", "/web")
+                && name("^web$", "/web")
+                && name("^/web$", "web")
+                && name("w.b", "web")
+        );
         assert!(!name("^eb", "/web") && !name("db", "/web"));
         assert!(name("a[", "a[") && !name("a[", "a"));
         assert!(filters("").name("any"));
@@ -255,7 +281,9 @@ mod tests {
         assert!(pass(r#"{"label":["a","b=x=y"]}"#) && pass(r#"{"label":["a=1"]}"#) && pass(""));
         assert!(!pass(r#"{"label":["a=2"]}"#) && !pass(r#"{"label":["a","c"]}"#));
         assert!(
-            !pass(r#"{"label!":["a"]}"#) && pass(r#"{"label!":["c"]}"#) && pass(r#"{"label!":["a","c"]}"#)
+            !pass(r#"{"label!":["a"]}"#)
+                && pass(r#"{"label!":["c"]}"#)
+                && pass(r#"{"label!":["a","c"]}"#)
         );
     }
 
@@ -276,12 +304,18 @@ mod tests {
     fn until_is_a_time_or_an_age() {
         let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
         let read = |value: &str| filters(&format!(r#"{{"until":["{value}"]}}"#)).until(now);
-        assert_eq!(read("24h").unwrap().unwrap().to_string(), "2026-01-01T00:00:00Z");
+        assert_eq!(
+            read("24h").unwrap().unwrap().to_string(),
+            "2026-01-01T00:00:00Z"
+        );
         assert_eq!(
             read("1h30m").unwrap().unwrap().to_string(),
             "2026-01-01T22:30:00Z"
         );
-        assert_eq!(read("1700000000").unwrap().unwrap().as_second(), 1_700_000_000);
+        assert_eq!(
+            read("1700000000").unwrap().unwrap().as_second(),
+            1_700_000_000
+        );
         assert_eq!(
             read("2025-12-31").unwrap().unwrap().to_string(),
             "2025-12-31T00:00:00Z"

@@ -49,7 +49,8 @@ impl Decoder {
     /// # Errors
     /// The number of a stream that no output has.
     pub fn next_chunk(&mut self) -> Result<Option<Chunk>, u8> {
-        let Some([stream, _, _, _, length @ ..]) = self.buffer.first_chunk::<HEADER>().copied() else {
+        let Some([stream, _, _, _, length @ ..]) = self.buffer.first_chunk::<HEADER>().copied()
+        else {
             return Ok(None);
         };
         let channel = match stream {
@@ -90,7 +91,10 @@ mod tests {
     fn a_frame_is_the_stream_three_zeroes_the_length_and_the_bytes() {
         let frame = encode(chunk(Channel::Stderr, "hey"), true);
         assert_eq!(frame.as_ref(), b"\x02\0\0\0\0\0\0\x03hey");
-        assert_eq!(encode(chunk(Channel::Stderr, "hey"), false).as_ref(), b"hey");
+        assert_eq!(
+            encode(chunk(Channel::Stderr, "hey"), false).as_ref(),
+            b"hey"
+        );
         assert!(encode(chunk(Channel::Stdout, ""), true).is_empty());
     }
 

@@ -88,7 +88,11 @@ impl<S: Sync> FromRequest<S> for Hijack {
             .extensions
             .remove::<OnUpgrade>()
             .filter(|_| wants_upgrade(&parts.headers));
-        let version = parts.extensions.get().copied().unwrap_or(super::version::NEWEST);
+        let version = parts
+            .extensions
+            .get()
+            .copied()
+            .unwrap_or(super::version::NEWEST);
         let peer = parts.extensions.get().cloned().unwrap_or_default();
         Ok(Self {
             upgrade,
@@ -119,8 +123,11 @@ impl Hijack {
     pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
         let mut read = BytesMut::new();
         while let Some(frame) = self.body.frame().await {
-            let frame = frame.map_err(|e| Fault::invalid(format!("the request body did not arrive: {e}")))?;
-            let Ok(data) = frame.into_data() else { continue };
+            let frame = frame
+                .map_err(|e| Fault::invalid(format!("the request body did not arrive: {e}")))?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
             if read.len() + data.len() > LIMIT {
                 return Err(too_large().into());
             }
@@ -128,7 +135,9 @@ impl Hijack {
             if let Some(end) = end_of_object(&read) {
                 let object = read.split_to(end);
                 // Go's encoder ends a body with a newline, which is no input.
-                self.rest = read.strip_prefix(b"\n").map_or_else(|| read.clone().freeze(), Bytes::copy_from_slice);
+                self.rest = read
+                    .strip_prefix(b"\n")
+                    .map_or_else(|| read.clone().freeze(), Bytes::copy_from_slice);
                 return Ok(parse(&object)?.value);
             }
         }
@@ -179,7 +188,10 @@ fn end_of_object(text: &[u8]) -> Option<usize> {
     matches!(values.next(), Some(Ok(Value::Object(_)))).then(|| values.byte_offset())
 }
 
-fn rest_then<R: AsyncRead + Unpin>(rest: Bytes, reader: R) -> tokio::io::Chain<std::io::Cursor<Bytes>, R> {
+fn rest_then<R: AsyncRead + Unpin>(
+    rest: Bytes,
+    reader: R,
+) -> tokio::io::Chain<std::io::Cursor<Bytes>, R> {
     AsyncReadExt::chain(std::io::Cursor::new(rest), reader)
 }
 
@@ -271,7 +283,11 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut R, into: mpsc::Sender<Bytes>) {
     std::future::pending().await
 }
 
-async fn write<W>(writer: &mut W, mut out: mpsc::Receiver<Chunk>, framed: bool) -> std::io::Result<()>
+async fn write<W>(
+    writer: &mut W,
+    mut out: mpsc::Receiver<Chunk>,
+    framed: bool,
+) -> std::io::Result<()>
 where
     W: AsyncWrite + Unpin,
 {
@@ -295,7 +311,9 @@ where
         .max_message_size(LIMIT)
         .on_upgrade(move |socket| async move {
             let tasks = peer.tasks.clone();
-            tasks.track_future(converse_messages(socket, peer, serve)).await;
+            tasks
+                .track_future(converse_messages(socket, peer, serve))
+                .await;
         })
 }
 

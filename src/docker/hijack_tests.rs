@@ -65,7 +65,10 @@ async fn upgraded(target: &str, body: &str) -> (String, String) {
 #[tokio::test]
 async fn an_upgraded_client_half_closes_and_still_reads_everything() {
     let (head, output) = upgraded("/v1.42/attach", "").await;
-    assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
+    assert!(
+        head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"),
+        "{head}"
+    );
     assert!(head.ends_with("\r\n\r\n"), "the 101 comes alone: {head}");
     for line in [
         "Connection: Upgrade",
@@ -123,10 +126,15 @@ async fn bad_json_is_refused_before_the_stream() {
     let (address, _stop, _) = start(routes()).await;
     for body in ["{\"Tty\":3}", "[]", "nonsense"] {
         let length = body.len();
-        let request = format!("POST /exec HTTP/1.1\r\n{UPGRADE}Content-Length: {length}\r\n\r\n{body}");
+        let request =
+            format!("POST /exec HTTP/1.1\r\n{UPGRADE}Content-Length: {length}\r\n\r\n{body}");
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
-        assert!(read_until(&mut stream, "}").await.starts_with("HTTP/1.1 400 "));
+        assert!(
+            read_until(&mut stream, "}")
+                .await
+                .starts_with("HTTP/1.1 400 ")
+        );
     }
 }
 

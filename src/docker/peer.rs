@@ -34,7 +34,11 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(socket: &Arc<Socket>, stopping: CancellationToken, tasks: TaskTracker) -> Self {
+    pub(super) fn new(
+        socket: &Arc<Socket>,
+        stopping: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
         Self {
             socket: Some(Arc::downgrade(socket)),
             stopping,
@@ -57,7 +61,9 @@ impl Peer {
             return std::future::pending().await;
         };
         loop {
-            let Some(strong) = socket.upgrade() else { return };
+            let Some(strong) = socket.upgrade() else {
+                return;
+            };
             match tokio::time::timeout(LOOK, strong.ready(interest)).await {
                 Ok(Ok(ready)) if closed(ready) => return,
                 Ok(Err(_)) => return,
@@ -139,14 +145,21 @@ impl AsyncRead for Io {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let size = buffer.remaining().min(READ_MAX);
-        let read = ready!(self.0.poll_read(context, buffer.initialize_unfilled_to(size)))?;
+        let read = ready!(
+            self.0
+                .poll_read(context, buffer.initialize_unfilled_to(size))
+        )?;
         buffer.advance(read);
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Io {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.0.poll_write(context, |socket| match socket {
             Socket::Tcp(socket) => socket.try_write(bytes),
             Socket::Unix(socket) => socket.try_write(bytes),

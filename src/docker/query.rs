@@ -71,16 +71,19 @@ impl Query {
         let Some(value) = self.text(key) else {
             return Ok(None);
         };
-        value.parse().map(Some).map_err(|e: std::num::ParseIntError| {
-            use std::num::IntErrorKind::{NegOverflow, PosOverflow};
-            let why = match e.kind() {
-                PosOverflow | NegOverflow => "value out of range",
-                _ => "invalid syntax",
-            };
-            Fault::invalid(format!(
-                "invalid {key}: strconv.ParseInt: parsing {value:?}: {why}"
-            ))
-        })
+        value
+            .parse()
+            .map(Some)
+            .map_err(|e: std::num::ParseIntError| {
+                use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+                let why = match e.kind() {
+                    PosOverflow | NegOverflow => "value out of range",
+                    _ => "invalid syntax",
+                };
+                Fault::invalid(format!(
+                    "invalid {key}: strconv.ParseInt: parsing {value:?}: {why}"
+                ))
+            })
     }
 
     /// A time as `seconds[.fraction]` or RFC 3339; `None` if absent or empty.
@@ -141,7 +144,11 @@ fn epoch(text: &str) -> Option<Timestamp> {
     }
     let whole: i64 = seconds.parse().ok()?;
     let nanos: i32 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
-    let nanos = if seconds.starts_with('-') { -nanos } else { nanos };
+    let nanos = if seconds.starts_with('-') {
+        -nanos
+    } else {
+        nanos
+    };
     Timestamp::UNIX_EPOCH
         .checked_add(SignedDuration::new(whole, nanos))
         .ok()

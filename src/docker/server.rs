@@ -75,7 +75,11 @@ impl Server {
     ///
     /// # Errors
     /// One line that names the address.
-    pub async fn tcp(&mut self, address: SocketAddr, tls: Option<Tls>) -> Result<SocketAddr, String> {
+    pub async fn tcp(
+        &mut self,
+        address: SocketAddr,
+        tls: Option<Tls>,
+    ) -> Result<SocketAddr, String> {
         let wrong = |e: std::io::Error| format!("cannot listen on {address}: {e}");
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let bound = listener.local_addr().map_err(wrong)?;
@@ -91,7 +95,8 @@ impl Server {
     /// # Errors
     /// One line that names the path.
     pub fn unix(&mut self, path: &Path) -> Result<(), String> {
-        let listener = bind_unix(path).map_err(|e| format!("cannot listen on {}: {e}", path.display()))?;
+        let listener =
+            bind_unix(path).map_err(|e| format!("cannot listen on {}: {e}", path.display()))?;
         self.listeners.push(Listener {
             source: Source::Unix(listener, path.to_owned()),
             tls: None,
@@ -102,7 +107,10 @@ impl Server {
     /// Serves until `stopping` is cancelled and all requests have ended, ten seconds at most.
     pub async fn run<S>(self, service: S)
     where
-        S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
         S::Future: Send,
     {
         let tasks = TaskTracker::new();
@@ -118,7 +126,10 @@ impl Server {
         self.stopping.cancelled().await;
         tasks.close();
         if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
-            tracing::warn!(open = tasks.len(), "requests did not end in time and are cut");
+            tracing::warn!(
+                open = tasks.len(),
+                "requests did not end in time and are cut"
+            );
             over.cancel();
         }
     }
@@ -188,7 +199,9 @@ impl Source {
             Self::Unix(listener, _) => Ok(Socket::Unix(listener.accept().await?.0)),
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+                let keepalive = TcpKeepalive::new()
+                    .with_time(KEEPALIVE)
+                    .with_interval(KEEPALIVE);
                 // Both are improvements; a system that refuses them still works.
                 let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
                 let _ = stream.set_nodelay(true);

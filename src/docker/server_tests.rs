@@ -21,7 +21,10 @@ pub(in crate::docker) async fn start(
 ) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
     let stopping = CancellationToken::new();
     let mut server = Server::new(stopping.clone());
-    let address = server.tcp("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
+    let address = server
+        .tcp("127.0.0.1:0".parse().unwrap(), None)
+        .await
+        .unwrap();
     (address, stopping, tokio::spawn(server.run(front(routes))))
 }
 
@@ -45,7 +48,11 @@ pub(in crate::docker) async fn read_until(stream: &mut TcpStream, wanted: &str) 
             .await
             .unwrap()
             .unwrap();
-        assert!(read > 0, "closed after {:?}", String::from_utf8_lossy(&answer));
+        assert!(
+            read > 0,
+            "closed after {:?}",
+            String::from_utf8_lossy(&answer)
+        );
     }
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -73,7 +80,8 @@ pub(in crate::docker) async fn set(flag: &AtomicBool) {
 fn silent(dropped: Arc<AtomicBool>) -> Router {
     let events = async move || {
         let guard = Dropped(dropped.clone());
-        let items = futures::stream::iter([serde_json::json!({"a": 1})]).chain(futures::stream::pending());
+        let items =
+            futures::stream::iter([serde_json::json!({"a": 1})]).chain(futures::stream::pending());
         json_lines(
             "application/json",
             Newline::Lf,
@@ -121,7 +129,10 @@ async fn headers_and_the_first_object_come_at_once_and_a_client_that_leaves_is_n
     let dropped = Arc::new(AtomicBool::new(false));
     let (address, _stop, _) = start(silent(dropped.clone())).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"GET /events HTTP/1.1\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"GET /events HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
     let answer = read_until(&mut stream, "{\"a\":1}\n").await;
     assert!(answer.contains("Transfer-Encoding: chunked"), "{answer}");
     assert!(!dropped.load(Ordering::SeqCst));
@@ -162,7 +173,10 @@ async fn a_unix_socket_is_for_owner_and_group_and_a_stale_one_is_replaced() {
     let dropped = Arc::new(AtomicBool::new(false));
     let running = tokio::spawn(server.run(front(silent(dropped.clone()))));
     let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
-    stream.write_all(b"GET /events HTTP/1.1\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"GET /events HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
     assert!(stream.read(&mut [0; 64]).await.unwrap() > 0);
     drop(stream);
     set(&dropped).await;

@@ -20,7 +20,14 @@ const USE_REGISTRY: &str =
 /// their path with others.
 pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let mut router = Router::new();
-    for kind in ["/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs"] {
+    for kind in [
+        "/swarm",
+        "/nodes",
+        "/services",
+        "/tasks",
+        "/secrets",
+        "/configs",
+    ] {
         router = router
             .route(kind, any(no_swarm))
             .route(&format!("{kind}/{{*rest}}"), any(no_swarm));
@@ -31,7 +38,10 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/session", post(async || no_build("A build session")))
         .route("/grpc", post(async || no_build("A build session")))
         .route("/build", post(async || no_build("A build")))
-        .route("/build/cancel", post(async || no_build("Cancelling a build")))
+        .route(
+            "/build/cancel",
+            post(async || no_build("Cancelling a build")),
+        )
         .route("/build/prune", post(build_prune))
         .route("/commit", post(commit))
 }
@@ -50,7 +60,10 @@ async fn plugin(method: Method, Path(rest): Path<String>) -> Error {
     }
     let verb = match method {
         Method::GET => "/json",
-        Method::POST => rest.rfind('/').and_then(|at| rest.get(at..)).unwrap_or_default(),
+        Method::POST => rest
+            .rfind('/')
+            .and_then(|at| rest.get(at..))
+            .unwrap_or_default(),
         Method::DELETE => "",
         _ => return page_not_found(),
     };
@@ -145,7 +158,10 @@ mod tests {
     #[tokio::test]
     async fn there_are_no_plugins() {
         assert_eq!(ask("GET", "/plugins").await, (200, json!([])));
-        let missing = (404, json!({ "message": "plugin \"vieux/sshfs\" not found" }));
+        let missing = (
+            404,
+            json!({ "message": "plugin \"vieux/sshfs\" not found" }),
+        );
         assert_eq!(ask("GET", "/plugins/vieux/sshfs/json").await, missing);
         assert_eq!(ask("POST", "/plugins/vieux/sshfs/enable").await, missing);
         assert_eq!(ask("DELETE", "/plugins/vieux/sshfs").await, missing);

@@ -107,13 +107,15 @@ fn read(files: &Files) -> Result<TlsAcceptor, String> {
     let builder = match &files.authority {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let wrong =
-                |e: &dyn std::fmt::Display| format!("cannot use the TLS authority {}: {e}", path.display());
+            let wrong = |e: &dyn std::fmt::Display| {
+                format!("cannot use the TLS authority {}: {e}", path.display())
+            };
             let mut roots = RootCertStore::empty();
             for certificate in certificates(path)? {
                 roots.add(certificate).map_err(|e| wrong(&e))?;
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
             builder.with_client_cert_verifier(verifier.map_err(|e| wrong(&e))?)
         }
     };
@@ -130,10 +132,15 @@ fn read(files: &Files) -> Result<TlsAcceptor, String> {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let wrong = |e| format!("cannot read the TLS certificate {}: {e}", path.display());
-    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(wrong)?.collect();
+    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
+        .map_err(wrong)?
+        .collect();
     let read = read.map_err(wrong)?;
     if read.is_empty() {
-        return Err(format!("the file {} holds no certificate in PEM", path.display()));
+        return Err(format!(
+            "the file {} holds no certificate in PEM",
+            path.display()
+        ));
     }
     Ok(read)
 }

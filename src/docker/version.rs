@@ -63,7 +63,9 @@ impl<S: Sync> FromRequestParts<S> for ApiVersion {
 pub fn front(routes: Router) -> Versioned<Router> {
     let missing = || async { page_not_found() };
     Versioned {
-        inner: routes.fallback(missing).method_not_allowed_fallback(missing),
+        inner: routes
+            .fallback(missing)
+            .method_not_allowed_fallback(missing),
     }
 }
 
@@ -127,8 +129,8 @@ fn admit<B>(request: &mut Request<B>) -> Result<(), Box<Response>> {
         version = check(wanted)?;
         let query = request.uri().query();
         let target = query.map_or_else(|| rest.to_owned(), |query| format!("{rest}?{query}"));
-        *request.uri_mut() =
-            replaced(request.uri(), &target).ok_or_else(|| Box::new(page_not_found().into_response()))?;
+        *request.uri_mut() = replaced(request.uri(), &target)
+            .ok_or_else(|| Box::new(page_not_found().into_response()))?;
     }
     request.extensions_mut().insert(version);
     Ok(())
@@ -158,7 +160,8 @@ fn check(text: &str) -> Result<ApiVersion, Box<Response>> {
     let (major, minor) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     let rest = parts.max().unwrap_or(0);
     if (major, minor, rest) > (1, NEWEST.minor, 0) {
-        let words = format!("client version {text} is too new. Maximum supported API version is {NEWEST}");
+        let words =
+            format!("client version {text} is too new. Maximum supported API version is {NEWEST}");
         return Err(Box::new(Error(Fault::invalid(words)).into_response()));
     }
     if (major, minor) < (1, OLDEST.minor) {
@@ -167,7 +170,9 @@ fn check(text: &str) -> Result<ApiVersion, Box<Response>> {
              please upgrade your client to a newer version"
         );
         // Clients of these versions read errors as plain text.
-        return Err(Box::new((StatusCode::BAD_REQUEST, words + "\n").into_response()));
+        return Err(Box::new(
+            (StatusCode::BAD_REQUEST, words + "\n").into_response(),
+        ));
     }
     Ok(ApiVersion { minor })
 }
@@ -188,8 +193,9 @@ fn foreign(headers: &HeaderMap) -> Option<&'static str> {
             .and_then(|origin| Some(origin.split_once("://")?.1));
         authority.is_some_and(|authority| !host.is_empty() && authority.eq_ignore_ascii_case(host))
     };
-    (cross || !origins.iter().all(ours))
-        .then_some("requests of web pages are refused: the Docker API gives whoever speaks to it all rights")
+    (cross || !origins.iter().all(ours)).then_some(
+        "requests of web pages are refused: the Docker API gives whoever speaks to it all rights",
+    )
 }
 
 fn mark(headers: &mut HeaderMap) {
@@ -197,7 +203,10 @@ fn mark(headers: &mut HeaderMap) {
     headers.insert(API_VERSION, HeaderValue::from_static("1.55"));
     headers.insert(OSTYPE, HeaderValue::from_static("linux"));
     headers.insert(EXPERIMENTAL, HeaderValue::from_static("false"));
-    headers.insert(header::SERVER, HeaderValue::from_static("Docker/29.7.2 (linux)"));
+    headers.insert(
+        header::SERVER,
+        HeaderValue::from_static("Docker/29.7.2 (linux)"),
+    );
 }
 
 #[cfg(test)]
@@ -245,7 +254,10 @@ mod tests {
             ("/v1.24/info", "1.24 /info"),
             ("/v1.41/info?a=b%20c", "1.41 /info?a=b%20c"),
             ("/v1.55.0/info", "1.55 /info"),
-            ("/v1.43/images/a/b:c%2Fd/json", "1.43 /images/a/b:c%2Fd/json"),
+            (
+                "/v1.43/images/a/b:c%2Fd/json",
+                "1.43 /images/a/b:c%2Fd/json",
+            ),
         ];
         for (target, want) in cases {
             assert_eq!(get_text(target).await, (200, want.to_owned()), "{target}");
@@ -297,7 +309,11 @@ mod tests {
             ("OPTIONS", "/any"),
         ] {
             let (status, _, headers) = ask(method, target, &[]).await;
-            assert_eq!(headers["api-version"], NEWEST.to_string(), "{target} {status}");
+            assert_eq!(
+                headers["api-version"],
+                NEWEST.to_string(),
+                "{target} {status}"
+            );
             assert_eq!(headers["ostype"], "linux");
             assert_eq!(headers["docker-experimental"], "false");
             assert_eq!(headers["server"], format!("Docker/{ENGINE} (linux)"));
@@ -312,7 +328,10 @@ mod tests {
             status(&[("host", "d2k:2375"), ("origin", "http://D2K:2375")]).await,
             200
         );
-        assert_eq!(status(&[("host", ""), ("sec-fetch-site", "none")]).await, 200);
+        assert_eq!(
+            status(&[("host", ""), ("sec-fetch-site", "none")]).await,
+            200
+        );
         let refused: [&[(&str, &str)]; 5] = [
             &[("host", "d2k:2375"), ("origin", "http://evil.example")],
             &[("host", "d2k:2375"), ("origin", "null")],

@@ -35,5 +35,8 @@ pub fn decide(input: &Input) -> Option<Plan> {
     } else {
         return None;
     };
-    Some(Plan { kind: kind.to_owned(), annotations: BTreeMap::new() })
+    Some(Plan {
+        kind: kind.to_owned(),
+        annotations: BTreeMap::new(),
+    })
 }

@@ -76,7 +76,8 @@ impl Credentials {
             registry_token: wire.registrytoken.unwrap_or_default(),
             server: wire.serveraddress.unwrap_or_default(),
         };
-        if let (true, Some((username, password))) = (read.username.is_empty(), decoded(wire.auth.as_deref()))
+        if let (true, Some((username, password))) =
+            (read.username.is_empty(), decoded(wire.auth.as_deref()))
         {
             (read.username, read.password) = (username, password);
         }
@@ -137,7 +138,10 @@ fn decoded(auth: Option<&str>) -> Option<(String, String)> {
     let plain: String = auth?.trim().chars().map(url_safe).collect();
     let text = String::from_utf8(LENIENT.decode(plain).ok()?).ok()?;
     let (username, password) = text.split_once(':')?;
-    Some((username.to_owned(), password.trim_end_matches('\0').to_owned()))
+    Some((
+        username.to_owned(),
+        password.trim_end_matches('\0').to_owned(),
+    ))
 }
 
 #[cfg(test)]
@@ -156,7 +160,10 @@ mod tests {
             STANDARD.encode(JSON),
         ] {
             let read = Credentials::from_header(&header).expect(&header);
-            assert_eq!((read.username.as_str(), read.password.as_str()), ("ann", "p>?~ü"));
+            assert_eq!(
+                (read.username.as_str(), read.password.as_str()),
+                ("ann", "p>?~ü")
+            );
             assert_eq!(read.host(), "docker.io");
         }
     }
@@ -176,7 +183,10 @@ mod tests {
             STANDARD.encode("bob:s:t")
         );
         let read = Credentials::from_json(json.as_bytes()).expect("credentials");
-        assert_eq!((read.username.as_str(), read.password.as_str()), ("bob", "s:t"));
+        assert_eq!(
+            (read.username.as_str(), read.password.as_str()),
+            ("bob", "s:t")
+        );
         assert_eq!(read.host(), "ghcr.io");
     }
 
@@ -193,12 +203,18 @@ mod tests {
             registry_token: "t".into(),
             ..Credentials::default()
         };
-        assert_eq!(token.docker_config_json(&Reference::parse("x").expect("x")), None);
+        assert_eq!(
+            token.docker_config_json(&Reference::parse("x").expect("x")),
+            None
+        );
     }
 
     #[test]
     fn debug_output_has_no_secrets() {
         let shown = format!("{:?}", Credentials::basic("ann", "hunter2"));
-        assert!(shown.contains("ann") && !shown.contains("hunter2"), "{shown}");
+        assert!(
+            shown.contains("ann") && !shown.contains("hunter2"),
+            "{shown}"
+        );
     }
 }

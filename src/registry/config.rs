@@ -95,7 +95,10 @@ impl Document {
             created: self.created.unwrap_or_default(),
             author: self.author.unwrap_or_default(),
             size: layers.iter().map(|layer| layer.size).sum(),
-            layers: self.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default(),
+            layers: self
+                .rootfs
+                .and_then(|rootfs| rootfs.diff_ids)
+                .unwrap_or_default(),
             history,
             ..ImageFacts::default()
         }
@@ -177,7 +180,11 @@ mod tests {
             ("ann", "2026-01-02T03:04:05Z")
         );
         assert_eq!(
-            facts.history.iter().map(|step| step.size).collect::<Vec<_>>(),
+            facts
+                .history
+                .iter()
+                .map(|step| step.size)
+                .collect::<Vec<_>>(),
             [7, 0, 5]
         );
         assert_eq!(facts.history[2].comment, "buildkit");
@@ -185,8 +192,7 @@ mod tests {
 
     #[test]
     fn nulls_and_absent_fields_are_empty() {
-        let config =
-            json!({"config": {"Env": null, "Cmd": "sh", "Volumes": null, "Labels": null}, "history": null});
+        let config = json!({"config": {"Env": null, "Cmd": "sh", "Volumes": null, "Labels": null}, "history": null});
         let document: Document = serde_json::from_value(config).expect("config");
         let facts = document.into_facts(&[]);
         assert_eq!(

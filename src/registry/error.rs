@@ -91,7 +91,14 @@ impl RegistryError {
         if misled {
             return Self::other(format!("cannot ask {url}: {words}"));
         }
-        Self::unreachable(url, if timed_out { "no answer in time" } else { &words })
+        Self::unreachable(
+            url,
+            if timed_out {
+                "no answer in time"
+            } else {
+                &words
+            },
+        )
     }
 
     /// True if nothing answered.

@@ -65,7 +65,11 @@ mod tests {
             ("a*", "a/b", false),
             ("a&&b", "a&&b", true),
         ] {
-            assert_eq!(compile(pattern).expect(pattern).is_match(text), hit, "{pattern}");
+            assert_eq!(
+                compile(pattern).expect(pattern).is_match(text),
+                hit,
+                "{pattern}"
+            );
         }
         for bad in ["[", "[]", "[a", "a\\", "[z-a]", "[-a]"] {
             assert!(compile(bad).is_none(), "{bad}");

@@ -110,7 +110,13 @@ impl Registry {
         for endpoint in self.transport.places.endpoints(reference.registry()) {
             let place = Repository::new(&self.transport, endpoint, reference, credentials);
             match read(&place, reference, &self.platform).await {
-                Ok((facts, layers)) => return Ok(Found { place, facts, layers }),
+                Ok((facts, layers)) => {
+                    return Ok(Found {
+                        place,
+                        facts,
+                        layers,
+                    });
+                }
                 Err(error) => failures.add(error),
             }
         }
@@ -154,7 +160,9 @@ async fn read(
             match self::named(place, &entry.digest).await?.body {
                 Body::Image(manifest) => manifest,
                 Body::Index(_) => {
-                    return Err(RegistryError::other("the manifest list leads to another list"));
+                    return Err(RegistryError::other(
+                        "the manifest list leads to another list",
+                    ));
                 }
             }
         }
@@ -177,7 +185,10 @@ async fn read(
     Ok((facts, layers))
 }
 
-async fn document(place: &Repository<'_>, manifest: &OciImageManifest) -> Result<Document, RegistryError> {
+async fn document(
+    place: &Repository<'_>,
+    manifest: &OciImageManifest,
+) -> Result<Document, RegistryError> {
     let kind = manifest.config.media_type.as_str();
     let known = [
         IMAGE_CONFIG_MEDIA_TYPE,
@@ -244,15 +255,16 @@ async fn named(place: &Repository<'_>, wanted: &str) -> Result<Named, RegistryEr
         digest
     };
     let media_type = media_type(&answer);
-    let malformed =
-        |error: serde_json::Error| RegistryError::other(format!("manifest {digest} is malformed: {error}"));
+    let malformed = |error: serde_json::Error| {
+        RegistryError::other(format!("manifest {digest} is malformed: {error}"))
+    };
     let body = match media_type.as_str() {
         OCI_IMAGE_INDEX_MEDIA_TYPE | IMAGE_MANIFEST_LIST_MEDIA_TYPE => {
             Body::Index(serde_json::from_slice(&answer.body).map_err(malformed)?)
         }
-        OCI_IMAGE_MEDIA_TYPE | IMAGE_MANIFEST_MEDIA_TYPE => {
-            Body::Image(Box::new(serde_json::from_slice(&answer.body).map_err(malformed)?))
-        }
+        OCI_IMAGE_MEDIA_TYPE | IMAGE_MANIFEST_MEDIA_TYPE => Body::Image(Box::new(
+            serde_json::from_slice(&answer.body).map_err(malformed)?,
+        )),
         other => {
             return Err(RegistryError::other(format!(
                 "unsupported manifest media type {other:?} of {digest}"
@@ -298,7 +310,8 @@ fn choose<'a>(entries: &'a [ImageIndexEntry], wanted: &Platform) -> Option<&'a I
             let variant = listed.variant.as_deref().unwrap_or_default();
             listed.os.as_deref() == Some(wanted.os.as_str())
                 && listed.architecture.as_deref() == Some(wanted.architecture.as_str())
-                && (wanted.variant.is_empty() || is_variant(&wanted.architecture, variant, &wanted.variant))
+                && (wanted.variant.is_empty()
+                    || is_variant(&wanted.architecture, variant, &wanted.variant))
         })
     })
 }

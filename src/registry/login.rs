@@ -20,7 +20,10 @@ pub struct LoginAnswer {
 impl Registry {
     /// Tries the credentials at the registry that they name (Docker Hub if they name none).
     pub async fn login(&self, credentials: &Credentials) -> Result<LoginAnswer, RegistryError> {
-        let url = format!("{}/v2/", self.transport.places.itself(&credentials.host()).url);
+        let url = format!(
+            "{}/v2/",
+            self.transport.places.itself(&credentials.host()).url
+        );
         let request = self.transport.http.get(&url);
         let answer = self.transport.send(request, &url, CONFIG_LIMIT).await?;
         if answer.status.is_success() {
@@ -29,17 +32,29 @@ impl Registry {
         if answer.status != StatusCode::UNAUTHORIZED {
             return Err(not_there(&url, answer.status, &answer.body));
         }
-        let authorization = authorize(&self.transport, &url, &answer.headers, None, Some(credentials))
-            .await
-            .map_err(login_refusal)?;
+        let authorization = authorize(
+            &self.transport,
+            &url,
+            &answer.headers,
+            None,
+            Some(credentials),
+        )
+        .await
+        .map_err(login_refusal)?;
         let Some(value) = authorization.header else {
             return Err(RegistryError::bad_credentials());
         };
-        let request = self.transport.http.get(&url).header(header::AUTHORIZATION, value);
+        let request = self
+            .transport
+            .http
+            .get(&url)
+            .header(header::AUTHORIZATION, value);
         let answer = self.transport.send(request, &url, CONFIG_LIMIT).await?;
         match answer.status {
             status if status.is_success() => Ok(succeeded(authorization.identity_token)),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(RegistryError::bad_credentials()),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(RegistryError::bad_credentials())
+            }
             status => Err(not_there(&url, status, &answer.body)),
         }
     }
@@ -53,7 +68,10 @@ fn succeeded(identity_token: String) -> LoginAnswer {
 }
 
 fn not_there(url: &str, status: StatusCode, body: &[u8]) -> RegistryError {
-    RegistryError::other(format!("login attempt to {url} failed: {}", words(status, body)))
+    RegistryError::other(format!(
+        "login attempt to {url} failed: {}",
+        words(status, body)
+    ))
 }
 
 #[cfg(test)]
@@ -68,7 +86,10 @@ mod tests {
                 server: gateway(status).await,
                 ..Credentials::basic("ann", "pw")
             };
-            let error = reader(&[]).login(&credentials).await.expect_err("no registry");
+            let error = reader(&[])
+                .login(&credentials)
+                .await
+                .expect_err("no registry");
             assert_eq!(error.is_unreachable(), unreachable, "{error}");
             assert!(error.message.contains(&status.to_string()), "{error}");
         }

@@ -25,8 +25,9 @@ impl Reference {
     /// Reads `text` as Docker does; without tag and digest the tag is `latest`.
     pub fn parse(text: &str) -> Result<Self> {
         if text.len() == 64 && is_lower_hex(text) {
-            let words =
-                format!("invalid repository name ({text}), cannot specify 64-byte hexadecimal strings");
+            let words = format!(
+                "invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
+            );
             return Err(Fault::invalid(words));
         }
         let (registry, remainder) = split_registry(text);
@@ -168,14 +169,17 @@ pub fn is_ancestor(filter: &str, reference: &str, id: &str, digest: &str) -> boo
     let hex = filter.strip_prefix("sha256:").unwrap_or(filter);
     let by_id = !hex.is_empty()
         && is_lower_hex(hex)
-        && id.strip_prefix("sha256:").is_some_and(|id| id.starts_with(hex));
+        && id
+            .strip_prefix("sha256:")
+            .is_some_and(|id| id.starts_with(hex));
     let Ok(wanted) = Reference::parse(filter) else {
         return by_id;
     };
     let Ok(image) = Reference::parse(reference) else {
         return by_id;
     };
-    let by_digest = wanted.digest().is_some_and(|wanted| wanted == digest) && wanted.name() == image.name();
+    let by_digest =
+        wanted.digest().is_some_and(|wanted| wanted == digest) && wanted.name() == image.name();
     by_id || by_digest || wanted == image
 }
 
@@ -208,8 +212,16 @@ mod tests {
     #[test]
     fn short_names_become_full_and_back() {
         for (short, full, familiar) in [
-            ("busybox", "docker.io/library/busybox:latest", "busybox:latest"),
-            ("busybox:1.36", "docker.io/library/busybox:1.36", "busybox:1.36"),
+            (
+                "busybox",
+                "docker.io/library/busybox:latest",
+                "busybox:latest",
+            ),
+            (
+                "busybox:1.36",
+                "docker.io/library/busybox:1.36",
+                "busybox:1.36",
+            ),
             (
                 "docker.io/busybox",
                 "docker.io/library/busybox:latest",
@@ -231,7 +243,11 @@ mod tests {
                 "library/a/b:latest",
             ),
             ("localhost/x", "localhost/x:latest", "localhost/x:latest"),
-            ("localhost:5000/x:y", "localhost:5000/x:y", "localhost:5000/x:y"),
+            (
+                "localhost:5000/x:y",
+                "localhost:5000/x:y",
+                "localhost:5000/x:y",
+            ),
             ("[::1]:5000/x", "[::1]:5000/x:latest", "[::1]:5000/x:latest"),
             (
                 "ghcr.io/a/b__c/d--e",
@@ -251,7 +267,9 @@ mod tests {
             (Some("c"), Some(DIGEST), DIGEST)
         );
         assert_eq!(
-            Reference::parse(&format!("a@{DIGEST}")).expect("digest").tag(),
+            Reference::parse(&format!("a@{DIGEST}"))
+                .expect("digest")
+                .tag(),
             None
         );
     }
@@ -301,7 +319,10 @@ mod tests {
             busybox.with_suffix(DIGEST).expect("digest").familiar(),
             format!("busybox@{DIGEST}")
         );
-        assert_eq!(busybox.with_suffix("1").expect("tag").familiar(), "busybox:1");
+        assert_eq!(
+            busybox.with_suffix("1").expect("tag").familiar(),
+            "busybox:1"
+        );
     }
 
     #[test]
@@ -320,7 +341,10 @@ mod tests {
             assert_eq!(busybox.matches(pattern).expect(pattern), hit, "{pattern}");
         }
         assert!(
-            !Reference::parse("a/b").expect("a/b").matches("*").expect("star"),
+            !Reference::parse("a/b")
+                .expect("a/b")
+                .matches("*")
+                .expect("star"),
             "a star stays in its segment"
         );
         assert!(busybox.matches("a[").is_err());
@@ -343,6 +367,9 @@ mod tests {
     #[test]
     fn split_does_not_take_a_port_for_a_tag() {
         assert_eq!(split("h:5000/a"), ("h:5000/a", None, None));
-        assert_eq!(split("h:5000/a:b@c:d"), ("h:5000/a", Some("b"), Some("c:d")));
+        assert_eq!(
+            split("h:5000/a:b@c:d"),
+            ("h:5000/a", Some("b"), Some("c:d"))
+        );
     }
 }

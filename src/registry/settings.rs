@@ -165,7 +165,10 @@ impl Places {
             }
             host => format!("https://{host}"),
         };
-        Endpoint { url, mirror_of: None }
+        Endpoint {
+            url,
+            mirror_of: None,
+        }
     }
 }
 
@@ -188,7 +191,10 @@ fn mirror(text: &str) -> Result<(String, String)> {
         "index.docker.io" | "registry-1.docker.io" => HUB.to_owned(),
         host => host.to_owned(),
     };
-    let base = parsed.as_str().trim_end_matches('/').trim_end_matches("/v2");
+    let base = parsed
+        .as_str()
+        .trim_end_matches('/')
+        .trim_end_matches("/v2");
     Ok((host, base.to_owned()))
 }
 
@@ -205,7 +211,10 @@ fn is_loopback(host: &str) -> bool {
         Some((address, _)) => address,
         None => host.split(':').next().unwrap_or_default(),
     };
-    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    name == "localhost"
+        || name
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -53,7 +53,9 @@ struct Shared {
 
 impl Fake {
     pub(super) async fn start(door: Door) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("bind");
         let host = listener.local_addr().expect("address").to_string();
         let shared = Arc::new(Shared {
             door,
@@ -61,7 +63,9 @@ impl Fake {
             objects: Mutex::default(),
             asked: Mutex::default(),
         });
-        let router = Router::new().fallback(serve).with_state(Arc::clone(&shared));
+        let router = Router::new()
+            .fallback(serve)
+            .with_state(Arc::clone(&shared));
         tokio::spawn(async move { axum::serve(listener, router).await });
         let mut fake = Self {
             host,
@@ -74,8 +78,8 @@ impl Fake {
     }
 
     fn fill(&mut self) {
-        let layers =
-            [b"layer one".to_vec(), b"layer number two".to_vec()].map(|bytes| self.blob(LAYER, &bytes));
+        let layers = [b"layer one".to_vec(), b"layer number two".to_vec()]
+            .map(|bytes| self.blob(LAYER, &bytes));
         let config = json!({
             "architecture": "amd64", "os": "linux", "created": "2026-01-02T03:04:05Z",
             "config": {"Cmd": ["sh"], "ExposedPorts": {"80/tcp": {}}, "Env": ["A=b"]},
@@ -85,7 +89,8 @@ impl Fake {
         let config = self.blob(CONFIG, config.to_string().as_bytes());
         self.config = config["digest"].as_str().expect("digest").to_owned();
         let manifest =
-            json!({"schemaVersion": 2, "mediaType": IMAGE, "config": config, "layers": layers}).to_string();
+            json!({"schemaVersion": 2, "mediaType": IMAGE, "config": config, "layers": layers})
+                .to_string();
         let digest = sha256(manifest.as_bytes());
         let other = format!("sha256:{}", "0".repeat(64));
         let entry = |digest: &str, arch: &str, os: &str| {
@@ -178,13 +183,17 @@ pub(super) fn reader(mirrors: &[String]) -> Registry {
 
 /// An address where nothing listens.
 pub(super) async fn nowhere() -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
     listener.local_addr().expect("address").to_string()
 }
 
 /// An address where connections are taken and never answered.
 pub(super) async fn silence() -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
     let host = listener.local_addr().expect("address").to_string();
     tokio::spawn(async move {
         let mut held = Vec::new();
@@ -197,7 +206,9 @@ pub(super) async fn silence() -> String {
 
 /// An address that answers everything with one status.
 pub(super) async fn gateway(status: u16) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
     let host = listener.local_addr().expect("address").to_string();
     let status = StatusCode::from_u16(status).expect("status");
     let router = Router::new().fallback(move || async move { status });
@@ -233,8 +244,14 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
         return StatusCode::OK.into_response();
     }
     match shared.objects.lock().expect("objects").get(path) {
-        Some((media_type, bytes)) => ([(header::CONTENT_TYPE, *media_type)], bytes.clone()).into_response(),
-        None => failure(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "manifest unknown"),
+        Some((media_type, bytes)) => {
+            ([(header::CONTENT_TYPE, *media_type)], bytes.clone()).into_response()
+        }
+        None => failure(
+            StatusCode::NOT_FOUND,
+            "MANIFEST_UNKNOWN",
+            "manifest unknown",
+        ),
     }
 }
 
@@ -242,13 +259,20 @@ impl Shared {
     fn refusal(&self, path: &str, sent: Option<&str>) -> Option<Response> {
         let (open, challenge) = match self.door {
             Door::Open => return None,
-            Door::Basic => (sent == Some(ann().as_str()), "Basic realm=\"test\"".to_owned()),
+            Door::Basic => (
+                sent == Some(ann().as_str()),
+                "Basic realm=\"test\"".to_owned(),
+            ),
             Door::Bearer => {
                 let library = path.is_empty() || path.starts_with("library/");
-                let open = sent == Some("Bearer for-ann") || (library && sent == Some("Bearer for-all"));
+                let open =
+                    sent == Some("Bearer for-ann") || (library && sent == Some("Bearer for-all"));
                 (
                     open,
-                    format!("Bearer realm=\"http://{}/token\",service=\"test\"", self.host),
+                    format!(
+                        "Bearer realm=\"http://{}/token\",service=\"test\"",
+                        self.host
+                    ),
                 )
             }
         };
@@ -268,9 +292,11 @@ impl Shared {
 }
 
 fn token(query: &str, sent: Option<&str>, body: &Bytes) -> Response {
-    let answer = |token: &str| axum::body::Body::from(json!({ "token": token }).to_string()).into_response();
+    let answer =
+        |token: &str| axum::body::Body::from(json!({ "token": token }).to_string()).into_response();
     let form = String::from_utf8_lossy(body);
-    let refreshes = form.contains("grant_type=refresh_token") && form.contains("refresh_token=ident");
+    let refreshes =
+        form.contains("grant_type=refresh_token") && form.contains("refresh_token=ident");
     match sent {
         _ if refreshes => answer("for-ann"),
         Some(value) if value == ann() => answer("for-ann"),

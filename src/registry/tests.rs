@@ -36,7 +36,10 @@ async fn pulled(
 }
 
 fn statuses(lines: &[Value]) -> Vec<&str> {
-    lines.iter().filter_map(|line| line["status"].as_str()).collect()
+    lines
+        .iter()
+        .filter_map(|line| line["status"].as_str())
+        .collect()
 }
 
 #[tokio::test]
@@ -55,12 +58,20 @@ async fn an_image_is_read_through_its_list() {
         (25, 2, false)
     );
     assert_eq!(
-        facts.history.iter().map(|step| step.size).collect::<Vec<_>>(),
+        facts
+            .history
+            .iter()
+            .map(|step| step.size)
+            .collect::<Vec<_>>(),
         [9, 0, 16]
     );
     let by_digest = reference.with_suffix(&fake.list).expect("digest");
     assert_eq!(
-        reader(&[]).image(&by_digest, None).await.expect("by digest").id,
+        reader(&[])
+            .image(&by_digest, None)
+            .await
+            .expect("by digest")
+            .id,
         fake.config
     );
     assert_eq!(
@@ -104,7 +115,10 @@ async fn unknown_tags_and_unknown_repositories_are_told_apart() {
         .await
         .expect_err("repository");
     let words = format!("pull access denied for {}/nosuch, {DENIED}", fake.host);
-    assert_eq!((error.kind, &error.message), (RegistryErrorKind::Denied, &words));
+    assert_eq!(
+        (error.kind, &error.message),
+        (RegistryErrorKind::Denied, &words)
+    );
     assert_eq!(Fault::from(error).kind, Kind::NotFound);
 }
 
@@ -118,12 +132,20 @@ async fn doors_open_for_those_they_should() {
         let (reader, private) = (reader(&[]), fake.reference("private/app:1"));
         let nobody = reader.image(&private, None).await.expect_err("anonymous");
         assert_eq!(nobody.kind, anonymous);
-        assert!(reader.image(&private, Some(&ann(&fake.host, "pw"))).await.is_ok());
+        assert!(
+            reader
+                .image(&private, Some(&ann(&fake.host, "pw")))
+                .await
+                .is_ok()
+        );
         let wrong = reader
             .image(&private, Some(&ann(&fake.host, "no")))
             .await
             .expect_err("wrong password");
-        assert_eq!(wrong.message, "unauthorized: incorrect username or password");
+        assert_eq!(
+            wrong.message,
+            "unauthorized: incorrect username or password"
+        );
         assert_eq!(Fault::from(wrong).kind, Kind::Unauthorized);
         assert!(
             reader.image(&private, None).await.is_err(),
@@ -141,7 +163,10 @@ async fn tokens_serve_one_operation_and_of_every_kind() {
         .await
         .expect("anonymous token");
     let asked = fake.asked();
-    let tokens: Vec<_> = asked.iter().filter(|line| line.contains("/token")).collect();
+    let tokens: Vec<_> = asked
+        .iter()
+        .filter(|line| line.contains("/token"))
+        .collect();
     assert_eq!(
         tokens,
         ["GET /token?service=test&scope=repository%3Alibrary%2Fapp%3Apull"]
@@ -173,7 +198,10 @@ async fn tokens_serve_one_operation_and_of_every_kind() {
 async fn logins_are_tried_at_the_registry() {
     for door in [Door::Open, Door::Basic, Door::Bearer] {
         let fake = Fake::start(door).await;
-        let answer = reader(&[]).login(&ann(&fake.host, "pw")).await.expect("login");
+        let answer = reader(&[])
+            .login(&ann(&fake.host, "pw"))
+            .await
+            .expect("login");
         assert_eq!(
             (answer.status.as_str(), answer.identity_token.as_str()),
             ("Login Succeeded", "")
@@ -183,7 +211,10 @@ async fn logins_are_tried_at_the_registry() {
                 .login(&ann(&fake.host, "no"))
                 .await
                 .expect_err("wrong password");
-            assert_eq!(error.message, "unauthorized: incorrect username or password");
+            assert_eq!(
+                error.message,
+                "unauthorized: incorrect username or password"
+            );
         }
     }
     let error = reader(&[])
@@ -203,7 +234,10 @@ async fn mirrors_are_asked_first_and_get_no_credentials() {
     ];
     let reader = reader(&mirrors);
     reader
-        .image(&origin.reference("library/app:1"), Some(&ann(&origin.host, "pw")))
+        .image(
+            &origin.reference("library/app:1"),
+            Some(&ann(&origin.host, "pw")),
+        )
         .await
         .expect("by mirror");
     assert!(origin.asked().is_empty());
@@ -307,7 +341,11 @@ async fn a_pull_tells_what_docker_tells() {
     let shown = statuses(&lines);
     assert_eq!(
         shown[..3],
-        ["Pulling from library/app", "Pulling fs layer", "Pulling fs layer"]
+        [
+            "Pulling from library/app",
+            "Pulling fs layer",
+            "Pulling fs layer"
+        ]
     );
     assert_eq!(shown[3..5], ["Download complete", "Download complete"]);
     assert_eq!(lines[3]["progressDetail"]["total"], 9);
@@ -316,7 +354,10 @@ async fn a_pull_tells_what_docker_tells() {
     assert_eq!(shown[6], format!("Digest: {}", fake.list));
     assert_eq!(
         shown[7],
-        format!("Status: Downloaded newer image for {}", reference.familiar())
+        format!(
+            "Status: Downloaded newer image for {}",
+            reference.familiar()
+        )
     );
     let Some(PullItem::Done(facts)) = last else {
         panic!("{last:?}")
@@ -342,7 +383,9 @@ async fn a_pull_fails_at_once_or_at_the_layer_that_is_missing() {
         panic!("{last:?}")
     };
     assert!(
-        error.message.ends_with("is not at the registry: blob unknown"),
+        error
+            .message
+            .ends_with("is not at the registry: blob unknown"),
         "{error}"
     );
     assert_eq!(super::pull::error_line("x")["errorDetail"]["message"], "x");
@@ -382,7 +425,10 @@ async fn distribution_describes_the_name() {
         .distribution(&fake.reference("library/app:1"), None)
         .await
         .expect("list");
-    assert_eq!(listed.descriptor.digest.as_deref(), Some(fake.list.as_str()));
+    assert_eq!(
+        listed.descriptor.digest.as_deref(),
+        Some(fake.list.as_str())
+    );
     assert_eq!(listed.platforms.len(), 2, "an attestation is no platform");
     let single = reader(&[])
         .distribution(&fake.reference("library/app:single"), None)

@@ -92,7 +92,8 @@ pub(super) async fn authorize(
                 RegistryError::other(format!("the registry's token server {realm:?}: {error}"))
             })?;
             if url.starts_with("https://") && realm.scheme() != "https" {
-                let words = format!("the registry sends credentials to {realm} without TLS: refused");
+                let words =
+                    format!("the registry sends credentials to {realm} without TLS: refused");
                 return Err(RegistryError::other(words).into());
             }
             let service = service.as_deref().unwrap_or_default();
@@ -186,7 +187,9 @@ async fn token(
         status => return Err(RegistryError::other(words(status, &answer.body)).into()),
     }
     let read: TokenAnswer = serde_json::from_slice(&answer.body).map_err(|error| {
-        RegistryError::other(format!("the registry's token server sent no token: {error}"))
+        RegistryError::other(format!(
+            "the registry's token server sent no token: {error}"
+        ))
     })?;
     let bearer = if read.token.is_empty() {
         read.access_token
@@ -244,7 +247,9 @@ fn known(challenge: &http_auth::ChallengeRef<'_>) -> Option<Challenge> {
 pub(super) fn login_refusal(refusal: Refusal) -> RegistryError {
     match refusal {
         Refusal::Anonymous => RegistryError::bad_credentials(),
-        Refusal::Error(error) if error.kind == RegistryErrorKind::Denied => RegistryError::bad_credentials(),
+        Refusal::Error(error) if error.kind == RegistryErrorKind::Denied => {
+            RegistryError::bad_credentials()
+        }
         Refusal::Error(error) => error,
     }
 }

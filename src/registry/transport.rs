@@ -54,8 +54,9 @@ impl Transport {
     pub(super) fn new(settings: &RegistrySettings) -> Result<Self> {
         let tls = tls()?;
         let direct = client(tls.clone()).redirect(reqwest::redirect::Policy::none());
-        let failed =
-            |error: reqwest::Error| Fault::internal(format!("cannot set up HTTP for registries: {error}"));
+        let failed = |error: reqwest::Error| {
+            Fault::internal(format!("cannot set up HTTP for registries: {error}"))
+        };
         Ok(Self {
             places: Places::new(settings)?,
             http: client(tls).build().map_err(failed)?,
@@ -94,9 +95,9 @@ impl Transport {
                 "{place} sent more than {limit} bytes where less was expected"
             ))),
             // A gateway speaks for a registry that does not.
-            Ok(answer) if matches!(answer.status.as_u16(), 502..=504) => {
-                Err(RegistryError::unreachable(place, &answer.status.to_string()))
-            }
+            Ok(answer) if matches!(answer.status.as_u16(), 502..=504) => Err(
+                RegistryError::unreachable(place, &answer.status.to_string()),
+            ),
             Ok(answer) => Ok(answer),
             Err(error) => Err(self.failed(place, error)),
         }
@@ -130,7 +131,9 @@ fn tls() -> Result<rustls::ClientConfig> {
     let found = rustls_native_certs::load_native_certs();
     let (added, _) = roots.add_parsable_certificates(found.certs);
     if added == 0 {
-        tracing::warn!("no root certificates on this system: registries are reached by plain HTTP only");
+        tracing::warn!(
+            "no root certificates on this system: registries are reached by plain HTTP only"
+        );
     }
     let config = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -155,7 +158,9 @@ fn client(tls: rustls::ClientConfig) -> reqwest::ClientBuilder {
             continue;
         };
         match make(url) {
-            Ok(proxy) => client = client.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(&direct))),
+            Ok(proxy) => {
+                client = client.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(&direct)))
+            }
             Err(error) => tracing::warn!("{name} is not used for registries: {error}"),
         }
     }
@@ -189,7 +194,10 @@ impl<'a> Repository<'a> {
         reference: &'a Reference,
         credentials: Option<&'a Credentials>,
     ) -> Self {
-        let host = origin(&endpoint.url).split("://").last().unwrap_or_default();
+        let host = origin(&endpoint.url)
+            .split("://")
+            .last()
+            .unwrap_or_default();
         let own = endpoint.mirror_of.is_none();
         let credentials = credentials.filter(|known| own || known.host() == host);
         Self {
@@ -202,10 +210,20 @@ impl<'a> Repository<'a> {
     }
 
     /// A manifest by tag or digest.
-    pub(super) async fn manifest(&self, wanted: &str, accept: &str) -> Result<Answer, RegistryError> {
+    pub(super) async fn manifest(
+        &self,
+        wanted: &str,
+        accept: &str,
+    ) -> Result<Answer, RegistryError> {
         let url = self.url(&format!("manifests/{wanted}"));
         let answer = self
-            .ask(&self.transport.http, Method::GET, &url, accept, MANIFEST_LIMIT)
+            .ask(
+                &self.transport.http,
+                Method::GET,
+                &url,
+                accept,
+                MANIFEST_LIMIT,
+            )
             .await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Err(self.unknown(&answer).await);
@@ -229,7 +247,13 @@ impl<'a> Repository<'a> {
     pub(super) async fn has_blob(&self, digest: &str) -> Result<(), RegistryError> {
         let url = self.url(&format!("blobs/{digest}"));
         let answer = self
-            .ask(&self.transport.direct, Method::HEAD, &url, "*/*", CONFIG_LIMIT)
+            .ask(
+                &self.transport.direct,
+                Method::HEAD,
+                &url,
+                "*/*",
+                CONFIG_LIMIT,
+            )
             .await?;
         if answer.status.is_redirection() {
             return Ok(());
@@ -248,7 +272,11 @@ impl<'a> Repository<'a> {
     }
 
     fn url(&self, rest: &str) -> String {
-        let base = format!("{}/v2/{}/{rest}", self.endpoint.url, self.reference.repository());
+        let base = format!(
+            "{}/v2/{}/{rest}",
+            self.endpoint.url,
+            self.reference.repository()
+        );
         match &self.endpoint.mirror_of {
             // containerd's way of telling a mirror of everything which registry is meant.
             Some(registry) => format!("{base}?ns={registry}"),
@@ -270,7 +298,9 @@ impl<'a> Repository<'a> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone();
-            let plain = client.request(method.clone(), url).header(header::ACCEPT, accept);
+            let plain = client
+                .request(method.clone(), url)
+                .header(header::ACCEPT, accept);
             match known {
                 Some(value) => plain.header(header::AUTHORIZATION, value),
                 None => plain,
@@ -295,23 +325,34 @@ impl<'a> Repository<'a> {
         else {
             return Ok(answer);
         };
-        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        *self
+            .authorization
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(value);
         self.transport.send(request(), url, limit).await
     }
 
     fn accept(&self, answer: Answer) -> Result<Answer, RegistryError> {
         match answer.status {
             status if status.is_success() => Ok(answer),
-            StatusCode::UNAUTHORIZED if self.named_itself() => Err(RegistryError::bad_credentials()),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(RegistryError::denied(self.reference)),
+            StatusCode::UNAUTHORIZED if self.named_itself() => {
+                Err(RegistryError::bad_credentials())
+            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(RegistryError::denied(self.reference))
+            }
             status => Err(RegistryError::other(words(status, &answer.body))),
         }
     }
 
     /// With Basic the registry itself judges the password; with Bearer the token server has.
     fn named_itself(&self) -> bool {
-        let sent = self.authorization.lock().unwrap_or_else(PoisonError::into_inner);
-        sent.as_deref().is_some_and(|value| value.starts_with("Basic "))
+        let sent = self
+            .authorization
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        sent.as_deref()
+            .is_some_and(|value| value.starts_with("Basic "))
     }
 
     /// An unknown tag, or an unknown repository? Many registries say the same of both, so the list
@@ -331,7 +372,9 @@ impl<'a> Repository<'a> {
             )
             .await
         {
-            Ok(tags) if tags.status == StatusCode::NOT_FOUND => RegistryError::denied(self.reference),
+            Ok(tags) if tags.status == StatusCode::NOT_FOUND => {
+                RegistryError::denied(self.reference)
+            }
             _ => RegistryError::not_found(self.reference),
         }
     }

@@ -23,7 +23,11 @@ pub struct Command {
 /// is not there, 126 if it cannot be executed.
 pub fn failure(words: &str) -> (i32, String) {
     let code = match () {
-        () if words.contains("executable file not found") || words.contains("no such file or directory") => 127,
+        () if words.contains("executable file not found")
+            || words.contains("no such file or directory") =>
+        {
+            127
+        }
         () if words.contains("permission denied") || words.contains("is a directory") => 126,
         () => 126,
     };
@@ -37,7 +41,12 @@ pub fn failure(words: &str) -> (i32, String) {
 /// # Errors
 /// 501 for `--privileged`, which no exec of Kubernetes can add.
 pub fn command_line(command: &Command, record: &Record) -> Result<Vec<String>> {
-    let privileged = record.body.host_config.as_ref().and_then(|h| h.privileged).unwrap_or(false);
+    let privileged = record
+        .body
+        .host_config
+        .as_ref()
+        .and_then(|h| h.privileged)
+        .unwrap_or(false);
     if command.privileged && !privileged {
         return Err(Fault::not_implemented(
             "d2k: Kubernetes cannot give an exec more privileges than its container has (--privileged)",
@@ -53,9 +62,17 @@ pub fn command_line(command: &Command, record: &Record) -> Result<Vec<String>> {
             Some((name, value)) if is_name(name) => {
                 script.push_str(&format!("export {name}={}; ", quote(value)));
             }
-            Some(_) => return Err(Fault::invalid(format!("invalid environment variable: {entry}"))),
+            Some(_) => {
+                return Err(Fault::invalid(format!(
+                    "invalid environment variable: {entry}"
+                )));
+            }
             None if is_name(entry) => script.push_str(&format!("unset {entry}; ")),
-            None => return Err(Fault::invalid(format!("invalid environment variable: {entry}"))),
+            None => {
+                return Err(Fault::invalid(format!(
+                    "invalid environment variable: {entry}"
+                )));
+            }
         }
     }
     if !command.working_dir.is_empty() {
@@ -65,8 +82,17 @@ pub fn command_line(command: &Command, record: &Record) -> Result<Vec<String>> {
              config.json failed: no such file or directory' >&2; exit 126; }}; "
         ));
     }
-    script.push_str(&if same_user { "exec \"$@\"".to_owned() } else { as_user(&command.user) });
-    let mut line = vec!["/bin/sh".to_owned(), "-c".to_owned(), script, "sh".to_owned()];
+    script.push_str(&if same_user {
+        "exec \"$@\"".to_owned()
+    } else {
+        as_user(&command.user)
+    });
+    let mut line = vec![
+        "/bin/sh".to_owned(),
+        "-c".to_owned(),
+        script,
+        "sh".to_owned(),
+    ];
     line.extend(command.argv.iter().cloned());
     Ok(line)
 }

@@ -22,9 +22,21 @@ pub fn service(
     let ports = ports
         .iter()
         .map(|port| ServicePort {
-            name: Some(format!("{}-{}", port.protocol, if port.host_port == 0 { port.container_port } else { port.host_port })),
+            name: Some(format!(
+                "{}-{}",
+                port.protocol,
+                if port.host_port == 0 {
+                    port.container_port
+                } else {
+                    port.host_port
+                }
+            )),
             protocol: Some(port.protocol.to_uppercase()),
-            port: i32::from(if port.host_port == 0 { port.container_port } else { port.host_port }),
+            port: i32::from(if port.host_port == 0 {
+                port.container_port
+            } else {
+                port.host_port
+            }),
             target_port: Some(IntOrString::Int(i32::from(port.container_port))),
             ..ServicePort::default()
         })
@@ -55,10 +67,16 @@ pub fn node_ports(service: &Service) -> Vec<PublishedPort> {
         .into_iter()
         .flatten()
         .filter_map(|port| {
-            let Some(IntOrString::Int(target)) = port.target_port else { return None };
+            let Some(IntOrString::Int(target)) = port.target_port else {
+                return None;
+            };
             Some(PublishedPort {
                 container_port: u16::try_from(target).ok()?,
-                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()).to_lowercase(),
+                protocol: port
+                    .protocol
+                    .clone()
+                    .unwrap_or_else(|| "TCP".into())
+                    .to_lowercase(),
                 host_port: u16::try_from(port.node_port?).ok()?,
             })
         })

@@ -15,7 +15,6 @@ use super::keys;
 use super::quantity::{bytes, volume_size};
 use crate::fault::{Fault, Result};
 
-
 /// What d2k chose for a volume that is to be made.
 #[derive(Debug, Clone)]
 pub struct NewVolume {
@@ -90,7 +89,11 @@ pub fn check(request: &VolumeCreateRequest, name: &str) -> Result<()> {
 ///
 /// # Errors
 /// 500 if labels or options cannot be written as JSON.
-pub fn claim(request: &VolumeCreateRequest, new: &NewVolume, plan: &Plan) -> Result<PersistentVolumeClaim> {
+pub fn claim(
+    request: &VolumeCreateRequest,
+    new: &NewVolume,
+    plan: &Plan,
+) -> Result<PersistentVolumeClaim> {
     let options: BTreeMap<String, String> = request
         .driver_opts
         .clone()

@@ -28,9 +28,15 @@ pub fn deployment(record: &Record, template: PodTemplateSpec, replicas: i32) -> 
         spec: Some(DeploymentSpec {
             replicas: Some(replicas),
             // Docker never runs two of one container, not even for a moment.
-            strategy: Some(DeploymentStrategy { type_: Some("Recreate".into()), ..Default::default() }),
+            strategy: Some(DeploymentStrategy {
+                type_: Some("Recreate".into()),
+                ..Default::default()
+            }),
             revision_history_limit: Some(0),
-            selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
+            selector: LabelSelector {
+                match_labels: Some(selector),
+                ..LabelSelector::default()
+            },
             template,
             ..DeploymentSpec::default()
         }),
@@ -57,7 +63,9 @@ pub fn job(record: &Record, template: PodTemplateSpec, suspended: bool) -> Job {
 /// How often a Job may start its Pod again: Docker's retry count; without one, without end.
 fn retries(record: &Record) -> i32 {
     let host = record.host();
-    let Some(policy) = host.restart_policy else { return 0 };
+    let Some(policy) = host.restart_policy else {
+        return 0;
+    };
     match policy.name {
         Some(RestartPolicyNameEnum::ON_FAILURE) => match policy.maximum_retry_count.unwrap_or(0) {
             0 => i32::MAX,
@@ -70,7 +78,10 @@ fn retries(record: &Record) -> i32 {
 /// Whether a Job has run to its end, so that it can only be made anew, not started again.
 pub fn job_is_over(job: &Job) -> bool {
     let conditions = job.status.as_ref().and_then(|s| s.conditions.as_ref());
-    conditions.into_iter().flatten().any(|c| c.status == "True" && matches!(c.type_.as_str(), "Complete" | "Failed"))
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c.status == "True" && matches!(c.type_.as_str(), "Complete" | "Failed"))
 }
 
 /// Whether a Job has ever made a Pod.

@@ -284,6 +284,7 @@ fn the_manifest_runs_d2k_in_the_cluster_without_root_and_with_a_read_only_file_s
         .unwrap()
         .to_owned();
     let inside = |words: &str| world.sh(format!("DOCKER_HOST=tcp://{address}:2375 docker {words}"));
+    eventually("the Service leads to the Pod", || inside("ps").status == 0);
     assert_eq!(inside("run --rm busybox echo hello").success(), "hello");
     assert!(
         inside("ps --format '{{.Names}}'")

@@ -18,7 +18,11 @@ fn template(world: &World) -> Value {
     // `docker create` asks for a run in the foreground: a Job.
     let of = |kind: &str| world.object(kind)["items"][0]["spec"]["template"].clone();
     let deployment = of("deployments");
-    if deployment.is_null() { of("jobs") } else { deployment }
+    if deployment.is_null() {
+        of("jobs")
+    } else {
+        deployment
+    }
 }
 
 #[test]

@@ -194,7 +194,9 @@ fn a_log_without_any_stream_is_refused() {
 #[test]
 fn a_long_log_is_whole() {
     let Some(world) = World::new() else { return };
-    world.docker("run --name long busybox sh -c 'seq 50000; sleep 2'").success();
+    world
+        .docker("run --name long busybox sh -c 'seq 50000; sleep 2'")
+        .success();
     let lines = world.docker("logs long").lines();
     assert_eq!(
         (lines.len(), lines.last().map(String::as_str)),

@@ -33,7 +33,9 @@ fn is_registry(text: &str) -> bool {
         None => text,
     };
     host.split('.').all(|label| {
-        let fits = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let fits = label
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-');
         fits && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
     })
 }
