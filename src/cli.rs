@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{SETTINGS, Settings};
+use crate::config::{SETTINGS, Settings, readable};
 use crate::docker::version::{ENGINE, NEWEST, OLDEST};
 use crate::telemetry;
 
@@ -73,14 +73,16 @@ impl FromArgMatches for Flags {
 
 impl Flags {
     fn settings(&self) -> Result<Settings, String> {
-        Settings::read(&|name| {
+        let settings = Settings::read(&|name| {
             let known = SETTINGS.iter().any(|setting| setting.name == name);
             if known {
                 self.0.get_one::<String>(name).cloned()
             } else {
                 std::env::var(name).ok()
             }
-        })
+        })?;
+        readable(&settings)?;
+        Ok(settings)
     }
 }
 

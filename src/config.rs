@@ -122,7 +122,6 @@ impl Settings {
         let given = Given(given);
         let tls = given.tls()?;
         let kubeconfig = given.path("D2K_KUBECONFIG");
-        readable(kubeconfig.as_deref())?;
         let in_cluster = kubeconfig.is_none() && given.other("KUBERNETES_SERVICE_HOST").is_some();
         let everywhere = IpAddr::V4(if in_cluster {
             Ipv4Addr::UNSPECIFIED
@@ -331,8 +330,11 @@ impl Given<'_> {
 }
 
 /// A kubeconfig that is named must be there.
-fn readable(kubeconfig: Option<&std::path::Path>) -> Result<(), String> {
-    match kubeconfig.filter(|path| !path.is_file()) {
+///
+/// # Errors
+/// One line like that of any other bad value.
+pub fn readable(settings: &Settings) -> Result<(), String> {
+    match settings.kubeconfig.as_ref().filter(|path| !path.is_file()) {
         Some(path) => Err(wrong(
             "D2K_KUBECONFIG",
             &path.display().to_string(),

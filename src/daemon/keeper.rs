@@ -155,6 +155,18 @@ impl Keeper {
         let done = now.and_then(|s| s.terminated.as_ref());
         let restarts = status.restart_count;
         let daemon = &self.daemon;
+        if pod.metadata.deletion_timestamp.is_some() {
+            // A kubelet may start the process once more while its Pod ends; Docker knows one end.
+            let again = Some(restarts) > seen.started;
+            let last = status.last_state.as_ref().filter(|_| again);
+            let end = done.or(last.and_then(|s| s.terminated.as_ref()));
+            if let Some(end) = end.filter(|_| seen.started.is_some()) {
+                seen.over = true;
+                let code = daemon.exit_code(uid, end.exit_code);
+                daemon.died(container, code, end.reason.as_deref());
+            }
+            return;
+        }
         let last = status
             .last_state
             .as_ref()
@@ -209,7 +221,7 @@ impl Keeper {
             None => return,
         };
         let seen = self.pods.entry(uid.to_owned()).or_default();
-        if deleted && seen.died.is_none() && !initial && seen.started.is_some() {
+        if deleted && !seen.over && seen.died.is_none() && !initial && seen.started.is_some() {
             seen.died = seen.started;
             self.daemon.died(container, end.exit_code, None);
         }
