@@ -75,11 +75,7 @@ impl Flags {
     fn settings(&self) -> Result<Settings, String> {
         let settings = Settings::read(&|name| {
             let known = SETTINGS.iter().any(|setting| setting.name == name);
-            if known {
-                self.0.get_one::<String>(name).cloned()
-            } else {
-                std::env::var(name).ok()
-            }
+            if known { self.0.get_one::<String>(name).cloned() } else { std::env::var(name).ok() }
         })?;
         readable(&settings)?;
         Ok(settings)
@@ -90,10 +86,7 @@ impl Flags {
 pub fn run() -> ExitCode {
     let (flags, serves) = match Cli::parse().command {
         What::Version => {
-            println!(
-                "d2k {}, Docker API {OLDEST} to {NEWEST} (Engine {ENGINE})",
-                env!("CARGO_PKG_VERSION")
-            );
+            println!("d2k {}, Docker API {OLDEST} to {NEWEST} (Engine {ENGINE})", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
         }
         What::Serve(flags) => (flags, true),
@@ -103,11 +96,7 @@ pub fn run() -> ExitCode {
         Ok(settings) => settings,
         Err(line) => return fail(&line, 2),
     };
-    let done = if serves {
-        serve(settings)
-    } else {
-        health(&settings)
-    };
+    let done = if serves { serve(settings) } else { health(&settings) };
     done.map_or_else(|line| fail(&line, 1), |()| ExitCode::SUCCESS)
 }
 
@@ -118,9 +107,7 @@ fn fail(line: &str, code: u8) -> ExitCode {
 
 fn serve(settings: Settings) -> Result<(), String> {
     telemetry::log(settings.log_level, settings.log_format);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("cannot start: {e}"))?;
     let done = runtime.block_on(crate::serve::serve(settings));
     // A blocked thread must not hold up the end.
@@ -158,17 +145,12 @@ fn socket_health(settings: &Settings) -> Result<(), String> {
 }
 
 fn ask(mut stream: impl Read + Write, path: &str) -> std::io::Result<()> {
-    stream.write_all(
-        format!("GET {path} HTTP/1.1\r\nHost: d2k\r\nConnection: close\r\n\r\n").as_bytes(),
-    )?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: d2k\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut status = [0; 12];
     stream.read_exact(&mut status)?;
     match status.strip_prefix(b"HTTP/1.1 ") {
         Some(b"200") => Ok(()),
-        _ => Err(std::io::Error::other(format!(
-            "it says {}",
-            String::from_utf8_lossy(&status)
-        ))),
+        _ => Err(std::io::Error::other(format!("it says {}", String::from_utf8_lossy(&status)))),
     }
 }
 
@@ -183,17 +165,11 @@ mod tests {
 
     #[test]
     fn flags_become_settings() {
-        let cli =
-            Cli::try_parse_from(["d2k", "serve", "--namespace", "team-a", "--log-level=warn"])
-                .unwrap();
-        let What::Serve(flags) = cli.command else {
-            panic!("not serve")
-        };
+        let cli = Cli::try_parse_from(["d2k", "serve", "--namespace", "team-a", "--log-level=warn"]).unwrap();
+        let What::Serve(flags) = cli.command else { panic!("not serve") };
         assert_eq!(flags.settings().unwrap().namespace, "team-a");
         let cli = Cli::try_parse_from(["d2k", "serve", "--port", "-1"]).unwrap();
-        let What::Serve(flags) = cli.command else {
-            panic!("not serve")
-        };
+        let What::Serve(flags) = cli.command else { panic!("not serve") };
         assert_eq!(
             flags.settings().unwrap_err(),
             "D2K_PORT (--port) is \"-1\": it must be a port, 0 to 65535"

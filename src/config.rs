@@ -123,27 +123,16 @@ impl Settings {
         let tls = given.tls()?;
         let kubeconfig = given.path("D2K_KUBECONFIG");
         let in_cluster = kubeconfig.is_none() && given.other("KUBERNETES_SERVICE_HOST").is_some();
-        let everywhere = IpAddr::V4(if in_cluster {
-            Ipv4Addr::UNSPECIFIED
-        } else {
-            Ipv4Addr::LOCALHOST
-        });
+        let everywhere = IpAddr::V4(if in_cluster { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST });
         let namespace = given.checked("D2K_NAMESPACE", "a DNS label such as team-a", is_label)?;
-        let cluster_domain = given.checked(
-            "D2K_CLUSTER_DOMAIN",
-            "a DNS name such as cluster.local",
-            is_domain,
-        )?;
+        let cluster_domain =
+            given.checked("D2K_CLUSTER_DOMAIN", "a DNS name such as cluster.local", is_domain)?;
         let port = given.port("D2K_PORT")?;
         let default_host = format!("tcp://d2k.{namespace}.svc.{cluster_domain}:{port}");
         let publish = given.publish()?;
         Ok(Self {
             listen: given.parsed("D2K_LISTEN", "an IP address", |v| {
-                if v.is_empty() {
-                    Some(everywhere)
-                } else {
-                    v.parse().ok()
-                }
+                if v.is_empty() { Some(everywhere) } else { v.parse().ok() }
             })?,
             socket: given.path("D2K_SOCKET"),
             log_level: given.log_level()?,
@@ -172,16 +161,12 @@ impl Settings {
                 "a Kubernetes quantity such as 500Mi or 1Gi",
                 is_size,
             )?,
-            storage_class: given.checked(
-                "D2K_STORAGE_CLASS",
-                "the name of a storage class",
-                |v| v.is_empty() || is_domain(v),
-            )?,
-            docker_host: given.parsed("D2K_DOCKER_HOST", "a URL such as tcp://host:2375", |v| {
-                match v {
-                    "" => Some(default_host.clone()),
-                    _ => is_docker_host(v).then(|| v.to_owned()),
-                }
+            storage_class: given.checked("D2K_STORAGE_CLASS", "the name of a storage class", |v| {
+                v.is_empty() || is_domain(v)
+            })?,
+            docker_host: given.parsed("D2K_DOCKER_HOST", "a URL such as tcp://host:2375", |v| match v {
+                "" => Some(default_host.clone()),
+                _ => is_docker_host(v).then(|| v.to_owned()),
             })?,
             namespace,
             port,
@@ -202,33 +187,16 @@ impl Given<'_> {
 
     /// The value, or the default; an empty variable counts as not given.
     fn text(&self, name: &str) -> String {
-        let default = || {
-            SETTINGS
-                .iter()
-                .find(|s| s.name == name)
-                .map_or("", |s| s.default)
-                .to_owned()
-        };
-        self.other(name)
-            .map_or_else(default, |value| value.trim().to_owned())
+        let default = || SETTINGS.iter().find(|s| s.name == name).map_or("", |s| s.default).to_owned();
+        self.other(name).map_or_else(default, |value| value.trim().to_owned())
     }
 
-    fn parsed<T>(
-        &self,
-        name: &str,
-        allowed: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<T, String> {
+    fn parsed<T>(&self, name: &str, allowed: &str, parse: impl Fn(&str) -> Option<T>) -> Result<T, String> {
         let value = self.text(name);
         parse(&value).ok_or_else(|| wrong(name, &value, allowed))
     }
 
-    fn checked(
-        &self,
-        name: &str,
-        allowed: &str,
-        good: impl Fn(&str) -> bool,
-    ) -> Result<String, String> {
+    fn checked(&self, name: &str, allowed: &str, good: impl Fn(&str) -> bool) -> Result<String, String> {
         self.parsed(name, allowed, |value| good(value).then(|| value.to_owned()))
     }
 
@@ -239,25 +207,14 @@ impl Given<'_> {
         good: impl Fn(&str) -> bool,
     ) -> Result<Vec<String>, String> {
         let value = self.text(name);
-        let parts = value
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty());
+        let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
         parts
-            .map(|part| {
-                if good(part) {
-                    Ok(part.to_owned())
-                } else {
-                    Err(wrong(name, part, allowed))
-                }
-            })
+            .map(|part| if good(part) { Ok(part.to_owned()) } else { Err(wrong(name, part, allowed)) })
             .collect()
     }
 
     fn path(&self, name: &str) -> Option<PathBuf> {
-        Some(self.text(name))
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
+        Some(self.text(name)).filter(|value| !value.is_empty()).map(PathBuf::from)
     }
 
     fn port(&self, name: &str) -> Result<u16, String> {
@@ -266,61 +223,33 @@ impl Given<'_> {
 
     fn log_level(&self) -> Result<LogLevel, String> {
         self.parsed("D2K_LOG_LEVEL", "debug, info, warn or error", |value| {
-            let levels = [
-                LogLevel::Debug,
-                LogLevel::Info,
-                LogLevel::Warn,
-                LogLevel::Error,
-            ];
+            let levels = [LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
             levels.into_iter().find(|level| level.as_str() == value)
         })
     }
 
     fn publish(&self) -> Result<Vec<String>, String> {
         let allowed = "service, proxy, or service,proxy";
-        let ways = self.checked_list("D2K_PUBLISH", allowed, |way| {
-            matches!(way, "service" | "proxy")
-        })?;
-        if ways.is_empty() {
-            Err(wrong("D2K_PUBLISH", &self.text("D2K_PUBLISH"), allowed))
-        } else {
-            Ok(ways)
-        }
+        let ways = self.checked_list("D2K_PUBLISH", allowed, |way| matches!(way, "service" | "proxy"))?;
+        if ways.is_empty() { Err(wrong("D2K_PUBLISH", &self.text("D2K_PUBLISH"), allowed)) } else { Ok(ways) }
     }
 
     fn tls(&self) -> Result<Option<Files>, String> {
         let [certificate, key, authority] =
             ["D2K_TLS_CERT", "D2K_TLS_KEY", "D2K_TLS_CA"].map(|name| self.path(name));
         match (certificate, key) {
-            (Some(certificate), Some(key)) => Ok(Some(Files {
-                certificate,
-                key,
-                authority,
-            })),
+            (Some(certificate), Some(key)) => Ok(Some(Files { certificate, key, authority })),
             (None, None) if authority.is_none() => Ok(None),
-            (None, _) => Err(wrong(
-                "D2K_TLS_CERT",
-                "",
-                "a path, because another TLS setting is given",
-            )),
-            (_, None) => Err(wrong(
-                "D2K_TLS_KEY",
-                "",
-                "a path, because D2K_TLS_CERT is given",
-            )),
+            (None, _) => Err(wrong("D2K_TLS_CERT", "", "a path, because another TLS setting is given")),
+            (_, None) => Err(wrong("D2K_TLS_KEY", "", "a path, because D2K_TLS_CERT is given")),
         }
     }
 
     fn mirrors(&self) -> Result<BTreeMap<String, String>, String> {
-        let (name, allowed) = (
-            "D2K_REGISTRY_MIRRORS",
-            "host=url or *=url, the url with http:// or https://",
-        );
+        let (name, allowed) = ("D2K_REGISTRY_MIRRORS", "host=url or *=url, the url with http:// or https://");
         let pair = |part: &str| {
             let (host, url) = part.split_once('=')?;
-            let address = url
-                .strip_prefix("http://")
-                .or_else(|| url.strip_prefix("https://"))?;
+            let address = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
             let good = (host == "*" || is_host(host)) && !address.is_empty();
             good.then(|| (host.to_owned(), url.trim_end_matches('/').to_owned()))
         };
@@ -335,34 +264,23 @@ impl Given<'_> {
 /// One line like that of any other bad value.
 pub fn readable(settings: &Settings) -> Result<(), String> {
     match settings.kubeconfig.as_ref().filter(|path| !path.is_file()) {
-        Some(path) => Err(wrong(
-            "D2K_KUBECONFIG",
-            &path.display().to_string(),
-            "the path of a file that exists",
-        )),
+        Some(path) => {
+            Err(wrong("D2K_KUBECONFIG", &path.display().to_string(), "the path of a file that exists"))
+        }
         None => Ok(()),
     }
 }
 
 fn wrong(name: &str, value: &str, allowed: &str) -> String {
-    let flag = SETTINGS
-        .iter()
-        .find(|s| s.name == name)
-        .map_or("", |s| s.flag);
+    let flag = SETTINGS.iter().find(|s| s.name == name).map_or("", |s| s.flag);
     format!("{name} (--{flag}) is {value:?}: it must be {allowed}")
 }
 
 /// Seconds, or a duration with units, above nothing and up to a day.
 fn duration(text: &str) -> Option<Duration> {
     let seconds = || text.parse().ok().map(Duration::from_secs);
-    let units = || {
-        text.parse::<jiff::SignedDuration>()
-            .ok()
-            .and_then(|d| Duration::try_from(d).ok())
-    };
-    seconds()
-        .or_else(units)
-        .filter(|d| !d.is_zero() && *d <= Duration::from_secs(86_400))
+    let units = || text.parse::<jiff::SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
+    seconds().or_else(units).filter(|d| !d.is_zero() && *d <= Duration::from_secs(86_400))
 }
 
 fn is_label(text: &str) -> bool {
@@ -379,35 +297,22 @@ fn is_domain(text: &str) -> bool {
 }
 
 fn is_host(text: &str) -> bool {
-    let host = text
-        .rsplit_once(':')
-        .filter(|(_, port)| port.parse::<u16>().is_ok())
-        .map_or(text, |(host, _)| host);
-    let address = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse::<IpAddr>()
-        .is_ok();
+    let host =
+        text.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(text, |(host, _)| host);
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
     address || is_domain(&host.to_lowercase())
 }
 
 fn is_docker_host(text: &str) -> bool {
     let known = ["tcp://", "unix://", "http://", "https://", "ssh://"];
-    known.iter().any(|scheme| {
-        text.strip_prefix(scheme)
-            .is_some_and(|rest| !rest.is_empty())
-    })
+    known.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()))
 }
 
 /// A positive Kubernetes quantity.
 fn is_size(text: &str) -> bool {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let units = [
-        "", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
-    ];
+    let units = ["", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
     number.parse::<f64>().is_ok_and(|n| n > 0.0) && units.contains(&unit)
 }
 

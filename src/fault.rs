@@ -41,10 +41,7 @@ pub type Result<T, E = Fault> = std::result::Result<T, E>;
 impl Fault {
     /// A fault of `kind` with the words `message`.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-        }
+        Self { kind, message: message.into() }
     }
     /// 400: the request is wrong.
     pub fn invalid(message: impl Into<String>) -> Self {

@@ -40,11 +40,7 @@ impl Policies {
     /// # Errors
     /// A policy may refuse a volume.
     pub fn volume(&self, input: &volumes::Input) -> Result<volumes::Plan> {
-        Ok(volumes::decide(
-            input,
-            &self.volume_size,
-            &self.storage_class,
-        ))
+        Ok(volumes::decide(input, &self.volume_size, &self.storage_class))
     }
 
     /// Whether a run becomes a Deployment or a Job.

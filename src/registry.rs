@@ -42,17 +42,11 @@ impl Registry {
     /// A reader with these settings; refuses malformed ones.
     pub fn new(settings: &RegistrySettings) -> Result<Self> {
         let transport = Arc::new(Transport::new(settings)?);
-        Ok(Self {
-            transport,
-            platform: settings.platform.clone(),
-        })
+        Ok(Self { transport, platform: settings.platform.clone() })
     }
 
     /// The same reader for another platform, as `--platform` asks.
     pub fn for_platform(&self, platform: Platform) -> Self {
-        Self {
-            transport: Arc::clone(&self.transport),
-            platform,
-        }
+        Self { transport: Arc::clone(&self.transport), platform }
     }
 }

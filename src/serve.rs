@@ -23,28 +23,20 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
     let stopping = CancellationToken::new();
     let tls = settings.tls.clone().map(Tls::load).transpose()?;
     let mut front = Server::new(stopping.clone());
-    let address = front
-        .tcp(SocketAddr::new(settings.listen, settings.port), tls)
-        .await?;
+    let address = front.tcp(SocketAddr::new(settings.listen, settings.port), tls).await?;
     if let Some(path) = &settings.socket {
         front.unix(path)?;
     }
     let mut admin = Server::new(stopping.clone());
     if let Some(port) = settings.admin_port {
-        admin
-            .tcp(SocketAddr::new(settings.listen, port), None)
-            .await?;
+        admin.tcp(SocketAddr::new(settings.listen, port), None).await?;
     }
     let signalled = stopping.clone();
     tokio::spawn(async move {
         let _ = stop_signal().await;
         signalled.cancel();
     });
-    let kubeconfig = settings
-        .kubeconfig
-        .as_ref()
-        .map(|p| p.display().to_string())
-        .unwrap_or_default();
+    let kubeconfig = settings.kubeconfig.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
     let connecting = connect(&kubeconfig, &settings.namespace);
     let connection = tokio::select! {
         connection = connecting => connection?,
@@ -52,21 +44,13 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
     };
     let Connection { cluster, changes } = connection;
     let registry = Registry::new(&registry_settings(&settings)).map_err(|fault| fault.message)?;
-    let policies = Policies {
-        volume_size: settings.volume_size.clone(),
-        storage_class: settings.storage_class.clone(),
-    };
+    let policies =
+        Policies { volume_size: settings.volume_size.clone(), storage_class: settings.storage_class.clone() };
     tracing::info!(
         %address, namespace = settings.namespace, server = cluster.server(), kubernetes = cluster.version(),
         "serving the Docker API"
     );
-    let daemon = Daemon::new(
-        cluster,
-        policies,
-        registry,
-        options(&settings),
-        stopping.clone(),
-    );
+    let daemon = Daemon::new(cluster, policies, registry, options(&settings), stopping.clone());
     let keeping = tokio::spawn(keeper::run(daemon.clone(), changes));
     daemon.probe_metrics().await;
     let routes = version::front(docker::routes(daemon));
@@ -77,11 +61,7 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
 
 fn registry_settings(settings: &Settings) -> RegistrySettings {
     RegistrySettings {
-        mirrors: settings
-            .registry_mirrors
-            .iter()
-            .map(|(host, url)| format!("{host}={url}"))
-            .collect(),
+        mirrors: settings.registry_mirrors.iter().map(|(host, url)| format!("{host}={url}")).collect(),
         insecure: settings.insecure_registries.clone(),
         timeout: Duration::from_secs(10),
         platform: Platform::default(),

@@ -75,17 +75,8 @@ struct Series {
 static VALUES: Mutex<BTreeMap<Key, Series>> = Mutex::new(BTreeMap::new());
 
 fn change(metric: &Metric, labels: &[&str], change: impl FnOnce(&mut Series)) {
-    let key = (
-        metric.name,
-        labels.iter().map(|&label| label.to_owned()).collect(),
-    );
-    change(
-        VALUES
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(key)
-            .or_default(),
-    );
+    let key = (metric.name, labels.iter().map(|&label| label.to_owned()).collect());
+    change(VALUES.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
 }
 
 /// Counts one.
@@ -132,18 +123,11 @@ impl Drop for Open {
 
 /// All metrics as Prometheus text.
 pub fn render() -> String {
-    let values = VALUES
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
+    let values = VALUES.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut text = String::new();
     for metric in TABLE {
         let kind = format!("{:?}", metric.kind).to_lowercase();
-        let _ = writeln!(
-            text,
-            "# HELP {} {}\n# TYPE {} {kind}",
-            metric.name, metric.help, metric.name
-        );
+        let _ = writeln!(text, "# HELP {} {}\n# TYPE {} {kind}", metric.name, metric.help, metric.name);
         for ((_, labels), series) in values.iter().filter(|((name, _), _)| *name == metric.name) {
             line(&mut text, metric, labels, series);
         }
@@ -153,39 +137,19 @@ pub fn render() -> String {
 
 fn line(text: &mut String, metric: &Metric, labels: &[String], series: &Series) {
     let name = metric.name;
-    let pairs: Vec<_> = metric
-        .labels
-        .iter()
-        .zip(labels)
-        .map(|(k, v)| format!("{k}={v:?}"))
-        .collect();
+    let pairs: Vec<_> = metric.labels.iter().zip(labels).map(|(k, v)| format!("{k}={v:?}")).collect();
     let pairs = pairs.join(",");
-    let set = if pairs.is_empty() {
-        String::new()
-    } else {
-        format!("{{{pairs}}}")
-    };
+    let set = if pairs.is_empty() { String::new() } else { format!("{{{pairs}}}") };
     if metric.kind != Kind::Histogram {
         let _ = writeln!(text, "{name}{set} {}", series.value);
         return;
     }
     let comma = if pairs.is_empty() { "" } else { "," };
     for (bound, count) in BUCKETS.iter().zip(series.buckets) {
-        let _ = writeln!(
-            text,
-            "{name}_bucket{{{pairs}{comma}le=\"{bound}\"}} {count}"
-        );
+        let _ = writeln!(text, "{name}_bucket{{{pairs}{comma}le=\"{bound}\"}} {count}");
     }
-    let _ = writeln!(
-        text,
-        "{name}_bucket{{{pairs}{comma}le=\"+Inf\"}} {}",
-        series.count
-    );
-    let _ = writeln!(
-        text,
-        "{name}_sum{set} {}\n{name}_count{set} {}",
-        series.value, series.count
-    );
+    let _ = writeln!(text, "{name}_bucket{{{pairs}{comma}le=\"+Inf\"}} {}", series.count);
+    let _ = writeln!(text, "{name}_sum{set} {}\n{name}_count{set} {}", series.value, series.count);
 }
 
 /// Routes of the admin port: `/metrics`, `/healthz` (the process lives), `/readyz` (`ready` says
@@ -201,12 +165,7 @@ where
         };
         std::future::ready(answer)
     };
-    let metrics = async || {
-        (
-            [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-            render(),
-        )
-    };
+    let metrics = async || ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], render());
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
@@ -233,12 +192,7 @@ pub fn log(level: LogLevel, format: LogFormat) {
 mod tests {
     use super::*;
 
-    static SECONDS: Metric = Metric {
-        name: "s",
-        help: "",
-        kind: Kind::Histogram,
-        labels: &["a"],
-    };
+    static SECONDS: Metric = Metric { name: "s", help: "", kind: Kind::Histogram, labels: &["a"] };
 
     #[test]
     fn metrics_are_prometheus_text() {
@@ -255,11 +209,7 @@ mod tests {
 
     #[test]
     fn histograms_count_upwards() {
-        let mut series = Series {
-            value: 0.5,
-            count: 2,
-            ..Series::default()
-        };
+        let mut series = Series { value: 0.5, count: 2, ..Series::default() };
         series.buckets[9] = 2;
         let mut text = String::new();
         line(&mut text, &SECONDS, &["x".to_owned()], &series);

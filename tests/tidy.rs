@@ -19,10 +19,7 @@ const LONGEST_FILE: usize = 500;
 /// What a module must not name, in its code (its comments may).
 const MUST_NOT_NAME: &[(&str, &[&str])] = &[
     ("docker", &["kube", "wasmtime", "crate::cluster"]),
-    (
-        "daemon",
-        &["axum", "hyper", "kube", "wasmtime", "crate::docker"],
-    ),
+    ("daemon", &["axum", "hyper", "kube", "wasmtime", "crate::docker"]),
     (
         "translate",
         &[
@@ -46,39 +43,9 @@ const MUST_NOT_NAME: &[(&str, &[&str])] = &[
             "crate::cluster",
         ],
     ),
-    (
-        "cluster",
-        &[
-            "axum",
-            "bollard_stubs",
-            "wasmtime",
-            "crate::docker",
-            "crate::daemon",
-            "crate::policy",
-        ],
-    ),
-    (
-        "policy",
-        &[
-            "axum",
-            "hyper",
-            "kube",
-            "crate::docker",
-            "crate::daemon",
-            "crate::cluster",
-        ],
-    ),
-    (
-        "registry",
-        &[
-            "axum",
-            "kube",
-            "wasmtime",
-            "crate::docker",
-            "crate::daemon",
-            "crate::cluster",
-        ],
-    ),
+    ("cluster", &["axum", "bollard_stubs", "wasmtime", "crate::docker", "crate::daemon", "crate::policy"]),
+    ("policy", &["axum", "hyper", "kube", "crate::docker", "crate::daemon", "crate::cluster"]),
+    ("registry", &["axum", "kube", "wasmtime", "crate::docker", "crate::daemon", "crate::cluster"]),
 ];
 
 /// A Rust file of the repository.
@@ -92,10 +59,7 @@ struct Source {
 fn sources(folders: &[&str]) -> Vec<Source> {
     let mut files = Vec::new();
     for folder in folders {
-        walk(
-            &Path::new(env!("CARGO_MANIFEST_DIR")).join(folder),
-            &mut files,
-        );
+        walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut files);
     }
     files.sort();
     files
@@ -103,10 +67,7 @@ fn sources(folders: &[&str]) -> Vec<Source> {
         .map(|path| {
             let text = fs::read_to_string(&path).unwrap();
             let code = blank_out(&text);
-            let path = path
-                .strip_prefix(env!("CARGO_MANIFEST_DIR"))
-                .unwrap()
-                .to_owned();
+            let path = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().to_owned();
             Source { path, text, code }
         })
         .collect()
@@ -130,10 +91,7 @@ fn blank_out(text: &str) -> String {
     )
     .unwrap();
     let spaces = |found: &regex::Captures<'_>| -> String {
-        found[0]
-            .chars()
-            .map(|c| if c == '\n' { '\n' } else { ' ' })
-            .collect()
+        found[0].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect()
     };
     tokens.replace_all(text, spaces).into_owned()
 }
@@ -141,12 +99,7 @@ fn blank_out(text: &str) -> String {
 /// The module of a source file: `translate` for `src/translate.rs` and all below `src/translate/`.
 fn module(path: &Path) -> Option<String> {
     let part = path.strip_prefix("src").ok()?.components().next()?;
-    Some(
-        part.as_os_str()
-            .to_string_lossy()
-            .trim_end_matches(".rs")
-            .to_owned(),
-    )
+    Some(part.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned())
 }
 
 #[track_caller]
@@ -162,9 +115,7 @@ fn no_layer_names_what_it_must_not_know() {
         if source.path.ends_with("testing.rs") || source.path.ends_with("tests.rs") {
             continue;
         }
-        let rules = MUST_NOT_NAME
-            .iter()
-            .filter(|(name, _)| Some(*name) == module(&source.path).as_deref());
+        let rules = MUST_NOT_NAME.iter().filter(|(name, _)| Some(*name) == module(&source.path).as_deref());
         for word in rules.flat_map(|(_, words)| *words) {
             let pattern = if word.contains("::") || word.starts_with(char::is_uppercase) {
                 format!(r"\b{word}\b")
@@ -174,12 +125,7 @@ fn no_layer_names_what_it_must_not_know() {
             let pattern = Regex::new(&pattern).unwrap();
             for (at, line) in source.code.lines().enumerate() {
                 if pattern.is_match(line) {
-                    places.push(format!(
-                        "{}:{}: {word}: {}",
-                        source.path.display(),
-                        at + 1,
-                        line.trim()
-                    ));
+                    places.push(format!("{}:{}: {word}: {}", source.path.display(), at + 1, line.trim()));
                 }
             }
         }
@@ -194,11 +140,7 @@ fn every_file_opens_with_what_it_owns() {
     assert!(!files.is_empty());
     none(
         "files without a module doc",
-        files
-            .iter()
-            .filter(|s| without(s))
-            .map(|s| s.path.display().to_string())
-            .collect(),
+        files.iter().filter(|s| without(s)).map(|s| s.path.display().to_string()).collect(),
     );
 }
 
@@ -225,11 +167,7 @@ fn no_function_is_too_long() {
             };
             if length > LONGEST_FUNCTION {
                 let line = source.code[..start].lines().count().max(1);
-                places.push(format!(
-                    "{}:{line}: {} has {length} lines",
-                    source.path.display(),
-                    &found[1]
-                ));
+                places.push(format!("{}:{line}: {} has {length} lines", source.path.display(), &found[1]));
             }
         }
     }
@@ -264,19 +202,11 @@ fn modules_are_named_files_and_nothing_is_left_undone() {
     let mut places = Vec::new();
     for source in sources(&["src", "tests", "benches"]) {
         if source.path.ends_with("mod.rs") {
-            places.push(format!(
-                "{} (name it for its folder)",
-                source.path.display()
-            ));
+            places.push(format!("{} (name it for its folder)", source.path.display()));
         }
         for (at, line) in source.text.lines().enumerate() {
             if undone.is_match(line) {
-                places.push(format!(
-                    "{}:{}: {}",
-                    source.path.display(),
-                    at + 1,
-                    line.trim()
-                ));
+                places.push(format!("{}:{}: {}", source.path.display(), at + 1, line.trim()));
             }
         }
     }
@@ -291,13 +221,9 @@ fn the_readme_tells_what_happens_to_each_field_of_a_create_request() {
     let (table, after) = rest.split_once("<!-- end of create fields -->").unwrap();
     let wanted = d2k::translate::fields::markdown();
     if std::env::var_os("D2K_BLESS").is_some() {
-        let new =
-            format!("{before}<!-- create fields -->\n{wanted}<!-- end of create fields -->{after}");
+        let new = format!("{before}<!-- create fields -->\n{wanted}<!-- end of create fields -->{after}");
         std::fs::write(&path, new).unwrap();
         return;
     }
-    assert_eq!(
-        table, wanted,
-        "run this test with D2K_BLESS=1 to write the table anew"
-    );
+    assert_eq!(table, wanted, "run this test with D2K_BLESS=1 to write the table anew");
 }

@@ -1,11 +1,6 @@
 //! Golden folders below `tests/translate`: a create request goes in, a Pod template or a claim, the
 //! warnings or the refusal come out, all as files that a person can read. `D2K_BLESS=1` rewrites them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -47,17 +42,9 @@ struct Staged {
 #[test]
 fn folders_are_as_expected() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/translate");
-    let mut folders: Vec<PathBuf> = fs::read_dir(&root)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut folders: Vec<PathBuf> = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
-    assert!(
-        folders.len() >= 20,
-        "only {} cases in {}",
-        folders.len(),
-        root.display()
-    );
+    assert!(folders.len() >= 20, "only {} cases in {}", folders.len(), root.display());
     let wrong: Vec<String> = folders.iter().flat_map(|folder| compare(folder)).collect();
     assert!(
         wrong.is_empty(),
@@ -69,8 +56,9 @@ fn folders_are_as_expected() {
 /// Runs a case and compares its outputs with the files beside it.
 fn compare(folder: &Path) -> Vec<String> {
     let setting: Setting = match fs::read_to_string(folder.join("setting.json")) {
-        Ok(text) => serde_json::from_str(&text)
-            .unwrap_or_else(|error| panic!("{}: {error}", folder.display())),
+        Ok(text) => {
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        }
         Err(_) => Setting::default(),
     };
     let outputs = match fs::read_to_string(folder.join("volume.json")) {
@@ -81,17 +69,8 @@ fn compare(folder: &Path) -> Vec<String> {
         }
     };
     let outputs = outputs.unwrap_or_else(|fault| BTreeMap::from([("error.txt", status(&fault))]));
-    let names = [
-        "pod.yaml",
-        "warnings.txt",
-        "error.txt",
-        "claim.yaml",
-        "reply.json",
-    ];
-    names
-        .iter()
-        .filter_map(|name| check(&folder.join(name), outputs.get(name)))
-        .collect()
+    let names = ["pod.yaml", "warnings.txt", "error.txt", "claim.yaml", "reply.json"];
+    names.iter().filter_map(|name| check(&folder.join(name), outputs.get(name))).collect()
 }
 
 fn check(file: &Path, actual: Option<&String>) -> Option<String> {
@@ -129,26 +108,18 @@ fn pod_outputs(raw: &Value, setting: &Setting) -> Result<BTreeMap<&'static str, 
     let body = validate::body(raw)?;
     let image = setting.image.clone().unwrap_or_else(|| ImageFacts {
         cmd: vec!["sh".to_owned()],
-        reference: format!(
-            "docker.io/library/{}",
-            body.image.clone().unwrap_or_default()
-        ),
+        reference: format!("docker.io/library/{}", body.image.clone().unwrap_or_default()),
         ..ImageFacts::default()
     });
-    let name = if setting.name.is_empty() {
-        "web"
-    } else {
-        &setting.name
-    };
+    let name = if setting.name.is_empty() { "web" } else { &setting.name };
     validate::name(name)?;
     validate::request(&body, &image)?;
     let plans = mounts::plan(&body, &image, &[])?.plans;
     let claims = plans.iter().filter_map(|plan| match &plan.kind {
         MountKind::Named(name) => Some((name.clone(), name.clone())),
-        MountKind::Anonymous => Some((
-            plan.target.clone(),
-            format!("anonymous{}", plan.target.replace('/', "-")),
-        )),
+        MountKind::Anonymous => {
+            Some((plan.target.clone(), format!("anonymous{}", plan.target.replace('/', "-"))))
+        }
         MountKind::Tmpfs(_) | MountKind::Shm(_) => None,
     });
     let record = record(name, raw, body, image);
@@ -174,10 +145,7 @@ fn pod_outputs(raw: &Value, setting: &Setting) -> Result<BTreeMap<&'static str, 
     };
     let plan = pod_template(&record, &context)?;
     warnings.extend(plan.warnings);
-    let mut outputs = BTreeMap::from([(
-        "pod.yaml",
-        serde_yaml_ng::to_string(&plan.template).unwrap(),
-    )]);
+    let mut outputs = BTreeMap::from([("pod.yaml", serde_yaml_ng::to_string(&plan.template).unwrap())]);
     if !warnings.is_empty() {
         outputs.insert("warnings.txt", warnings.join("\n") + "\n");
     }
@@ -203,11 +171,7 @@ fn record(name: &str, raw: &Value, body: ContainerCreateBody, image: ImageFacts)
 
 fn volume_outputs(raw: &Value, setting: &Setting) -> Result<BTreeMap<&'static str, String>, Fault> {
     let request: VolumeCreateRequest = serde_json::from_value(raw.clone()).unwrap();
-    let name = request
-        .name
-        .clone()
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| ID.to_owned());
+    let name = request.name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| ID.to_owned());
     let new = volume::NewVolume {
         object: name.to_lowercase().chars().take(32).collect(),
         name,
@@ -215,12 +179,7 @@ fn volume_outputs(raw: &Value, setting: &Setting) -> Result<BTreeMap<&'static st
         anonymous: setting.anonymous,
     };
     volume::check(&request, &new.name)?;
-    let options = request
-        .driver_opts
-        .clone()
-        .unwrap_or_default()
-        .into_iter()
-        .collect();
+    let options = request.driver_opts.clone().unwrap_or_default().into_iter().collect();
     let asked = volume::asked(&options)?;
     let plan = d2k::policy::volumes::decide(
         &d2k::policy::volumes::Input {
@@ -236,9 +195,6 @@ fn volume_outputs(raw: &Value, setting: &Setting) -> Result<BTreeMap<&'static st
     let reply = serde_json::to_value(volume::volume(&claim)).unwrap();
     Ok(BTreeMap::from([
         ("claim.yaml", serde_yaml_ng::to_string(&claim).unwrap()),
-        (
-            "reply.json",
-            serde_json::to_string_pretty(&reply).unwrap() + "\n",
-        ),
+        ("reply.json", serde_json::to_string_pretty(&reply).unwrap() + "\n"),
     ]))
 }

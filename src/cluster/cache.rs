@@ -18,21 +18,14 @@ pub struct Entry<K> {
 impl<K> Entry<K> {
     /// Wraps an object.
     pub fn new(object: K) -> Self {
-        Self {
-            object: Arc::new(object),
-            memo: OnceLock::new(),
-        }
+        Self { object: Arc::new(object), memo: OnceLock::new() }
     }
 
     /// What `derive` makes of the object, computed on the first call and kept with the entry.
     /// All callers of one entry must ask for the same type; another type is derived anew.
     pub fn memo<T: Send + Sync + 'static>(&self, derive: impl Fn(&K) -> T) -> Arc<T> {
-        let kept = self
-            .memo
-            .get_or_init(|| Arc::new(derive(&self.object)))
-            .clone();
-        kept.downcast::<T>()
-            .unwrap_or_else(|_| Arc::new(derive(&self.object)))
+        let kept = self.memo.get_or_init(|| Arc::new(derive(&self.object))).clone();
+        kept.downcast::<T>().unwrap_or_else(|_| Arc::new(derive(&self.object)))
     }
 }
 
@@ -49,12 +42,7 @@ struct State<K> {
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        Self {
-            state: RwLock::new(State {
-                objects: BTreeMap::new(),
-                groups: HashMap::new(),
-            }),
-        }
+        Self { state: RwLock::new(State { objects: BTreeMap::new(), groups: HashMap::new() }) }
     }
 }
 
@@ -80,15 +68,8 @@ impl<K: Cached> Cache<K> {
     /// The objects of a group ([`Cached::group`]).
     pub fn group(&self, group: &str) -> Vec<Arc<Entry<K>>> {
         let state = self.read();
-        let names = state
-            .groups
-            .get(group)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        names
-            .iter()
-            .filter_map(|name| state.objects.get(name).cloned())
-            .collect()
+        let names = state.groups.get(group).map(Vec::as_slice).unwrap_or_default();
+        names.iter().filter_map(|name| state.objects.get(name).cloned()).collect()
     }
 
     /// Whether the cache is at least as new as this version of an object, or newer than its end.
@@ -136,8 +117,5 @@ impl<K: Cached> Cache<K> {
 /// Resource versions of one resource are comparable integers (KEP-5504, stable in Kubernetes 1.35;
 /// true of every etcd-backed server before).
 pub(crate) fn version(meta: &ObjectMeta) -> u64 {
-    meta.resource_version
-        .as_deref()
-        .and_then(|v| v.parse().ok())
-        .unwrap_or(0)
+    meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
 }

@@ -121,20 +121,10 @@ impl super::Cluster {
         version: String,
     ) -> (Self, Feed, mpsc::UnboundedReceiver<Change>) {
         let caches = Caches::new();
-        let inner = Arc::new(super::Inner {
-            client: client.clone(),
-            namespace,
-            server,
-            version,
-            caches,
-        });
+        let inner = Arc::new(super::Inner { client: client.clone(), namespace, server, version, caches });
         let (changes, receiver) = mpsc::unbounded_channel();
-        let feed = Feed {
-            client,
-            namespace: inner.namespace.clone(),
-            inner: Arc::downgrade(&inner),
-            changes,
-        };
+        let feed =
+            Feed { client, namespace: inner.namespace.clone(), inner: Arc::downgrade(&inner), changes };
         (Self { inner }, feed, receiver)
     }
 }
@@ -155,11 +145,7 @@ impl Feed {
         wait
     }
 
-    async fn run<K: Cached>(
-        self,
-        labels: Option<&'static str>,
-        ready: tokio::sync::oneshot::Sender<()>,
-    ) {
+    async fn run<K: Cached>(self, labels: Option<&'static str>, ready: tokio::sync::oneshot::Sender<()>) {
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut config = watcher::Config::default().any_semantic();
         if let Some(labels) = labels {
@@ -248,12 +234,7 @@ impl Feed {
 
     fn tell(&self, object: Object, previous: Option<Object>, deleted: bool, initial: bool) {
         // The receiver lives as long as the daemon; without it nobody wants the news.
-        let _ = self.changes.send(Change {
-            object,
-            previous,
-            deleted,
-            initial,
-        });
+        let _ = self.changes.send(Change { object, previous, deleted, initial });
     }
 }
 
@@ -265,11 +246,7 @@ impl super::Cluster {
 
     /// Waits until `look` finds something, looking again after every change of any cache.
     /// `None` when `deadline` passes first.
-    pub async fn wait<T>(
-        &self,
-        deadline: Duration,
-        mut look: impl FnMut() -> Option<T>,
-    ) -> Option<T> {
+    pub async fn wait<T>(&self, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
         let mut changed = self.inner.caches.changed.subscribe();
         let seen = async {
             loop {

@@ -35,39 +35,25 @@ pub async fn connect(kubeconfig: &str, namespace: &str) -> Result<Connection, St
     let client = Client::try_from(config).map_err(|e| format!("{source}: {e}"))?;
     let version = tokio::time::timeout(FIRST_ANSWER, client.apiserver_version())
         .await
-        .map_err(|_| {
-            format!("the API server {server} ({source}) did not answer within {FIRST_ANSWER:?}")
-        })?
+        .map_err(|_| format!("the API server {server} ({source}) did not answer within {FIRST_ANSWER:?}"))?
         .map_err(|e| {
-            format!(
-                "the API server {server} ({source}) cannot be used: {}",
-                super::errors::words(&e)
-            )
+            format!("the API server {server} ({source}) cannot be used: {}", super::errors::words(&e))
         })?;
-    let (cluster, feed, changes) = Cluster::new(
-        client,
-        namespace.to_owned(),
-        server.clone(),
-        version.git_version,
-    );
-    feed.start_and_sync(FIRST_LIST)
-        .await
-        .map_err(|e| format!("{server} ({source}): {e}"))?;
+    let (cluster, feed, changes) =
+        Cluster::new(client, namespace.to_owned(), server.clone(), version.git_version);
+    feed.start_and_sync(FIRST_LIST).await.map_err(|e| format!("{server} ({source}): {e}"))?;
     Ok(Connection { cluster, changes })
 }
 
 async fn configuration(kubeconfig: &str) -> Result<(Config, String), String> {
     if kubeconfig.is_empty() {
         let config = Config::incluster().map_err(|e| {
-            format!(
-                "no kubeconfig is set (D2K_KUBECONFIG is empty), and d2k does not run in a Pod: {e}"
-            )
+            format!("no kubeconfig is set (D2K_KUBECONFIG is empty), and d2k does not run in a Pod: {e}")
         })?;
         return Ok((config, "the Pod's ServiceAccount".to_owned()));
     }
     let source = format!("kubeconfig {kubeconfig}");
-    let file =
-        Kubeconfig::read_from(Path::new(kubeconfig)).map_err(|e| format!("{source}: {e}"))?;
+    let file = Kubeconfig::read_from(Path::new(kubeconfig)).map_err(|e| format!("{source}: {e}"))?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
         .await
         .map_err(|e| format!("{source}: {e}"))?;

@@ -24,10 +24,7 @@ impl Cluster {
 
     /// Whether the metrics API answers here.
     pub async fn has_metrics(&self) -> bool {
-        self.metrics_api()
-            .list(&kube::api::ListParams::default().limit(1))
-            .await
-            .is_ok()
+        self.metrics_api().list(&kube::api::ListParams::default().limit(1)).await.is_ok()
     }
 
     /// The usage of one Pod; `None` while the metrics server has not seen it.
@@ -41,26 +38,15 @@ impl Cluster {
             .await
             .map_err(|e| fault(&format!("read the metrics of Pod {pod}"), &e))?;
         Ok(found.map(|metrics| {
-            let containers = metrics
-                .data
-                .get("containers")
-                .and_then(|c| c.as_array())
-                .cloned();
+            let containers = metrics.data.get("containers").and_then(|c| c.as_array()).cloned();
             let read = |key: &str| -> Vec<String> {
                 containers
                     .iter()
                     .flatten()
-                    .filter_map(|c| {
-                        c.pointer(&format!("/usage/{key}"))?
-                            .as_str()
-                            .map(str::to_owned)
-                    })
+                    .filter_map(|c| c.pointer(&format!("/usage/{key}"))?.as_str().map(str::to_owned))
                     .collect()
             };
-            Usage {
-                cpu: read("cpu"),
-                memory: read("memory"),
-            }
+            Usage { cpu: read("cpu"), memory: read("memory") }
         }))
     }
 }

@@ -24,15 +24,9 @@ impl Cluster {
     ///
     /// # Errors
     /// The container's refusal, or the cluster's words.
-    pub async fn connect_port(
-        &self,
-        pod: &str,
-        ip: Option<IpAddr>,
-        port: u16,
-    ) -> Result<Box<dyn Stream>> {
+    pub async fn connect_port(&self, pod: &str, ip: Option<IpAddr>, port: u16) -> Result<Box<dyn Stream>> {
         if let Some(ip) = ip {
-            match tokio::time::timeout(DIRECT, TcpStream::connect(SocketAddr::new(ip, port))).await
-            {
+            match tokio::time::timeout(DIRECT, TcpStream::connect(SocketAddr::new(ip, port))).await {
                 Ok(Ok(stream)) => {
                     let _ = stream.set_nodelay(true);
                     return Ok(Box::new(stream));
@@ -52,13 +46,10 @@ impl Cluster {
             .portforward(pod, &[port])
             .await
             .map_err(|e| fault(&format!("forward port {port} of Pod {pod}"), &e))?;
-        let stream = forwarder.take_stream(port).ok_or_else(|| {
-            Fault::internal(format!("port {port} of Pod {pod} was not forwarded"))
-        })?;
-        Ok(Box::new(Forwarded {
-            stream,
-            _forwarder: forwarder,
-        }))
+        let stream = forwarder
+            .take_stream(port)
+            .ok_or_else(|| Fault::internal(format!("port {port} of Pod {pod} was not forwarded")))?;
+        Ok(Box::new(Forwarded { stream, _forwarder: forwarder }))
     }
 }
 

@@ -116,30 +116,18 @@ pub struct Resizer(Sender<kube::api::TerminalSize>);
 impl Resizer {
     /// Tells the process the size of its terminal.
     pub async fn send(&mut self, size: TerminalSize) {
-        let _ = self
-            .0
-            .send(kube::api::TerminalSize {
-                height: size.height,
-                width: size.width,
-            })
-            .await;
+        let _ = self.0.send(kube::api::TerminalSize { height: size.height, width: size.width }).await;
     }
 }
 
 fn lost() -> ProcessStatus {
-    ProcessStatus {
-        code: None,
-        message: "the connection to the container was lost".into(),
-    }
+    ProcessStatus { code: None, message: "the connection to the container was lost".into() }
 }
 
 /// Reads the status object of the remote command protocol: success, an exit code, or words.
 fn read_status(status: Status) -> ProcessStatus {
     if status.status.as_deref() == Some("Success") {
-        return ProcessStatus {
-            code: Some(0),
-            message: String::new(),
-        };
+        return ProcessStatus { code: Some(0), message: String::new() };
     }
     let code = status
         .details
@@ -147,10 +135,7 @@ fn read_status(status: Status) -> ProcessStatus {
         .flat_map(|d| d.causes.iter().flatten())
         .find(|c| c.reason.as_deref() == Some("ExitCode"))
         .and_then(|c| c.message.as_deref()?.parse().ok());
-    ProcessStatus {
-        code,
-        message: status.message.unwrap_or_default(),
-    }
+    ProcessStatus { code, message: status.message.unwrap_or_default() }
 }
 
 fn parameters(container: &str, wanted: Wanted) -> AttachParams {
@@ -169,9 +154,7 @@ fn parameters(container: &str, wanted: Wanted) -> AttachParams {
 async fn in_time<T>(what: String, open: impl Future<Output = kube::Result<T>>) -> Result<T> {
     match tokio::time::timeout(OPEN, open).await {
         Ok(opened) => opened.map_err(|e| fault(&what, &e)),
-        Err(_) => Err(Fault::unavailable(format!(
-            "Kubernetes did not {what} within {OPEN:?}"
-        ))),
+        Err(_) => Err(Fault::unavailable(format!("Kubernetes did not {what} within {OPEN:?}"))),
     }
 }
 
@@ -219,9 +202,7 @@ impl Cluster {
             follow: query.follow,
             previous: query.previous,
             // The client library rounds to the nearest second: half of the times to one too late.
-            since_time: query
-                .since
-                .and_then(|t| Timestamp::from_second(t.as_second()).ok()),
+            since_time: query.since.and_then(|t| Timestamp::from_second(t.as_second()).ok()),
             tail_lines: query.tail,
             timestamps: true,
             ..Default::default()
@@ -254,9 +235,6 @@ mod tests {
     fn success_is_zero_and_words_without_a_code_are_kept() {
         assert_eq!(status(json!({"status": "Success"})).code, Some(0));
         let failed = status(json!({"status": "Failure", "message": "no such file"}));
-        assert_eq!(
-            (failed.code, failed.message.as_str()),
-            (None, "no such file")
-        );
+        assert_eq!((failed.code, failed.message.as_str()), (None, "no such file"));
     }
 }

@@ -28,14 +28,8 @@ impl Cluster {
     pub async fn create<K: Cached>(&self, object: &K) -> Result<Arc<Entry<K>>> {
         let what = named("create", object);
         let api: Api<K> = self.api();
-        let params = PostParams {
-            field_manager: Some(MANAGER.into()),
-            ..Default::default()
-        };
-        let made = api
-            .create(&params, object)
-            .await
-            .map_err(|e| fault(&what, &e))?;
+        let params = PostParams { field_manager: Some(MANAGER.into()), ..Default::default() };
+        let made = api.create(&params, object).await.map_err(|e| fault(&what, &e))?;
         Ok(self.settle(made).await)
     }
 
@@ -45,10 +39,7 @@ impl Cluster {
     /// `NotFound` if it is gone; the cluster's words otherwise.
     pub async fn patch<K: Cached>(&self, name: &str, patch: &Value) -> Result<Arc<Entry<K>>> {
         let api: Api<K> = self.api();
-        let params = PatchParams {
-            field_manager: Some(MANAGER.into()),
-            ..Default::default()
-        };
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..Default::default() };
         let made = api
             .patch(name, &params, &Patch::Merge(patch))
             .await
@@ -62,10 +53,7 @@ impl Cluster {
     /// `Conflict` if somebody else wrote it meanwhile.
     pub async fn replace<K: Cached>(&self, name: &str, object: &K) -> Result<Arc<Entry<K>>> {
         let api: Api<K> = self.api();
-        let params = PostParams {
-            field_manager: Some(MANAGER.into()),
-            ..Default::default()
-        };
+        let params = PostParams { field_manager: Some(MANAGER.into()), ..Default::default() };
         let made = api
             .replace(name, &params, object)
             .await
@@ -96,15 +84,9 @@ impl Cluster {
     }
 
     async fn gone<K: Cached>(&self, name: &str, limit: Duration) {
-        let uid = self
-            .cache::<K>()
-            .get(name)
-            .and_then(|e| e.object.meta().uid.clone());
+        let uid = self.cache::<K>().get(name).and_then(|e| e.object.meta().uid.clone());
         self.wait(limit, || {
-            let now = self
-                .cache::<K>()
-                .get(name)
-                .and_then(|e| e.object.meta().uid.clone());
+            let now = self.cache::<K>().get(name).and_then(|e| e.object.meta().uid.clone());
             (now.is_none() || now != uid).then_some(())
         })
         .await;
@@ -124,13 +106,9 @@ impl Cluster {
     {
         let name = object.meta().name.clone().unwrap_or_default();
         let api: Api<K> = self.api();
-        api.patch(
-            &name,
-            &PatchParams::apply(MANAGER).force(),
-            &Patch::Apply(object),
-        )
-        .await
-        .map_err(|e| fault(&named("apply", object), &e))
+        api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object))
+            .await
+            .map_err(|e| fault(&named("apply", object), &e))
     }
 
     /// Reads an object of a kind without cache.
@@ -145,9 +123,7 @@ impl Cluster {
             + DeserializeOwned,
     {
         let api: Api<K> = self.api();
-        api.get_opt(name)
-            .await
-            .map_err(|e| fault(&format!("read {} {name}", K::kind(&())), &e))
+        api.get_opt(name).await.map_err(|e| fault(&format!("read {} {name}", K::kind(&())), &e))
     }
 
     /// Deletes an object of a kind without cache; an object that is not there is no error.
@@ -182,10 +158,7 @@ impl Cluster {
     /// The cluster's words.
     pub async fn events(&self) -> Result<Vec<k8s_openapi::api::core::v1::Event>> {
         let api: Api<k8s_openapi::api::core::v1::Event> = self.api();
-        let list = api
-            .list(&Default::default())
-            .await
-            .map_err(|e| fault("list Events", &e))?;
+        let list = api.list(&Default::default()).await.map_err(|e| fault("list Events", &e))?;
         Ok(list.items)
     }
 
@@ -216,19 +189,11 @@ where
         Ok(Either::Left(_) | Either::Right(_)) => Ok(()),
         Err(error) => {
             let fault = fault(&format!("delete {} {name}", K::kind(&())), &error);
-            if fault.kind == Kind::NotFound {
-                Ok(())
-            } else {
-                Err(fault)
-            }
+            if fault.kind == Kind::NotFound { Ok(()) } else { Err(fault) }
         }
     }
 }
 
 fn named<K: Resource<DynamicType = ()>>(verb: &str, object: &K) -> String {
-    format!(
-        "{verb} {} {}",
-        K::kind(&()),
-        object.meta().name.as_deref().unwrap_or_default()
-    )
+    format!("{verb} {} {}", K::kind(&()), object.meta().name.as_deref().unwrap_or_default())
 }

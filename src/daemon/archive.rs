@@ -20,10 +20,7 @@ pub type Stream = mpsc::Receiver<std::io::Result<Bytes>>;
 const BLOCK: usize = 64 * 1024;
 
 fn missing(path: &str, container: &Container) -> Fault {
-    Fault::not_found(format!(
-        "Could not find the file {path} in container {}",
-        container.record.name
-    ))
+    Fault::not_found(format!("Could not find the file {path} in container {}", container.record.name))
 }
 
 fn gone(container: &Container) -> Fault {
@@ -43,18 +40,13 @@ impl Daemon {
             return self.staged_stat(container, path).await;
         };
         // The link itself is asked about, even where the path ends in a slash.
-        let script = "p=$1; [ \"$p\" = / ] || p=${p%/}; stat -c '%f %s %Y' \"$p\" || exit 44; readlink \"$p\" || true";
+        let script =
+            "p=$1; [ \"$p\" = / ] || p=${p%/}; stat -c '%f %s %Y' \"$p\" || exit 44; readlink \"$p\" || true";
         let command = ["/bin/sh", "-c", script, "sh", path].map(str::to_owned);
-        match self
-            .run_quietly(&pod, &container.container_name(), &command)
-            .await
-        {
+        match self.run_quietly(&pod, &container.container_name(), &command).await {
             Ok((0, output)) => {
                 let mut lines = output.lines();
-                let (first, target) = (
-                    lines.next().unwrap_or_default(),
-                    lines.next().unwrap_or_default(),
-                );
+                let (first, target) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
                 Stat::read(first, path, target)
                     .ok_or_else(|| Fault::internal(format!("stat of {path} answered {first:?}")))
             }
@@ -70,30 +62,19 @@ impl Daemon {
         if let Some((file, bytes)) = files.get(&wanted) {
             return Ok(stat_of(file, bytes.len()));
         }
-        let directory = Staged {
-            path: wanted.clone(),
-            mode: 0o755,
-            mtime: 0,
-            directory: true,
-            key: String::new(),
-        };
+        let directory =
+            Staged { path: wanted.clone(), mode: 0o755, mtime: 0, directory: true, key: String::new() };
         let above = wanted == "/" || files.keys().any(|p| p.starts_with(&format!("{wanted}/")));
         // What directories the image has is not known here: the ones that every image has are taken
         // for granted, others are made when the container starts.
         let usual = [
-            "/bin", "/dev", "/etc", "/home", "/opt", "/proc", "/root", "/run", "/srv", "/tmp",
-            "/usr", "/var",
+            "/bin", "/dev", "/etc", "/home", "/opt", "/proc", "/root", "/run", "/srv", "/tmp", "/usr", "/var",
         ];
-        if above || usual.contains(&wanted.as_str()) || path.ends_with("/.") || path.ends_with('/')
-        {
+        if above || usual.contains(&wanted.as_str()) || path.ends_with("/.") || path.ends_with('/') {
             return Ok(stat_of(&directory, 4096));
         }
         let exited = container.state().phase == Phase::Exited;
-        Err(if exited {
-            gone(container)
-        } else {
-            missing(path, container)
-        })
+        Err(if exited { gone(container) } else { missing(path, container) })
     }
 
     /// The archive of a path, with its entries under the path's last element.
@@ -112,17 +93,10 @@ impl Daemon {
         };
         let contents = path.ends_with("/.") || clean(path) == "/";
         let whole = clean(path);
-        let (parent, name) = if contents {
-            (whole.clone(), ".".to_owned())
-        } else {
-            (parent(&whole), base(&whole))
-        };
+        let (parent, name) =
+            if contents { (whole.clone(), ".".to_owned()) } else { (parent(&whole), base(&whole)) };
         // `./` keeps a name that begins with a dash from being an option.
-        let name = if name.starts_with('-') {
-            format!("./{name}")
-        } else {
-            name
-        };
+        let name = if name.starts_with('-') { format!("./{name}") } else { name };
         let script = "cd \"$1\" && tar -cf - \"$2\"";
         let command = ["/bin/sh", "-c", script, "sh", &parent, &name].map(str::to_owned);
         let stream = self.tar_out(container, &pod, &command).await?;
@@ -142,25 +116,10 @@ impl Daemon {
         self.tar_out(container, &pod, &command).await
     }
 
-    async fn tar_out(
-        &self,
-        container: &Container,
-        pod: &str,
-        command: &[String],
-    ) -> Result<Stream> {
-        let wanted = Wanted {
-            stdout: true,
-            stderr: true,
-            ..Wanted::default()
-        };
-        let mut process = self
-            .cluster
-            .exec(pod, &container.container_name(), command, wanted)
-            .await?;
-        let mut stdout = process
-            .stdout
-            .take()
-            .ok_or_else(|| Fault::internal("tar has no output"))?;
+    async fn tar_out(&self, container: &Container, pod: &str, command: &[String]) -> Result<Stream> {
+        let wanted = Wanted { stdout: true, stderr: true, ..Wanted::default() };
+        let mut process = self.cluster.exec(pod, &container.container_name(), command, wanted).await?;
+        let mut stdout = process.stdout.take().ok_or_else(|| Fault::internal("tar has no output"))?;
         let mut first = bytes::BytesMut::with_capacity(BLOCK);
         // Nothing is answered before tar has begun: what it has to say can still become a status.
         if stdout.read_buf(&mut first).await.unwrap_or(0) == 0 {
@@ -189,9 +148,7 @@ impl Daemon {
             // tar's own failures (a file that changed while it was read) are told by its exit code 1.
             let status = ended.await;
             if status.code.is_none_or(|code| code > 1) {
-                let _ = sender
-                    .send(Err(std::io::Error::other(status.message)))
-                    .await;
+                let _ = sender.send(Err(std::io::Error::other(status.message))).await;
             }
         });
         Ok(receiver)
@@ -208,23 +165,14 @@ impl Daemon {
         archive: impl futures::Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
     ) -> Result<()> {
         self.require_own(container, "copied into while it does not run")
-            .or_else(|fault| {
-                if container.running_pod().is_some() {
-                    Ok(())
-                } else {
-                    Err(fault)
-                }
-            })?;
+            .or_else(|fault| if container.running_pod().is_some() { Ok(()) } else { Err(fault) })?;
         let Some(pod) = container.running_pod() else {
             let bytes = collect(archive).await?;
             self.stage(container, &clean(path), &bytes).await?;
             self.tell(&container.record, "extract-to-dir", []);
             return Ok(());
         };
-        match self
-            .path_stat(container, &format!("{}/.", path.trim_end_matches('/')))
-            .await
-        {
+        match self.path_stat(container, &format!("{}/.", path.trim_end_matches('/'))).await {
             Ok(stat) if stat.is_dir() => {}
             Err(fault) if fault.kind == Kind::NotFound => {
                 return match self.path_stat(container, path).await {
@@ -250,23 +198,11 @@ impl Daemon {
         use futures::StreamExt;
         let script = "cd \"$1\" && tar -xpf -";
         let command = ["/bin/sh", "-c", script, "sh", path].map(str::to_owned);
-        let wanted = Wanted {
-            stdin: true,
-            stdout: true,
-            stderr: true,
-            tty: false,
-        };
-        let mut process = self
-            .cluster
-            .exec(pod, &container.container_name(), &command, wanted)
-            .await?;
-        let mut stdin = process
-            .stdin
-            .take()
-            .ok_or_else(|| Fault::internal("tar has no input"))?;
+        let wanted = Wanted { stdin: true, stdout: true, stderr: true, tty: false };
+        let mut process = self.cluster.exec(pod, &container.container_name(), &command, wanted).await?;
+        let mut stdin = process.stdin.take().ok_or_else(|| Fault::internal("tar has no input"))?;
         while let Some(block) = archive.next().await {
-            let block =
-                block.map_err(|e| Fault::invalid(format!("the archive did not arrive: {e}")))?;
+            let block = block.map_err(|e| Fault::invalid(format!("the archive did not arrive: {e}")))?;
             if stdin.write_all(&block).await.is_err() {
                 break;
             }
@@ -307,8 +243,7 @@ async fn collect(
     use futures::StreamExt;
     let mut all = Vec::new();
     while let Some(block) = archive.next().await {
-        let block =
-            block.map_err(|e| Fault::invalid(format!("the archive did not arrive: {e}")))?;
+        let block = block.map_err(|e| Fault::invalid(format!("the archive did not arrive: {e}")))?;
         all.extend_from_slice(&block);
         if all.len() > 4 * 1024 * 1024 {
             return Err(Fault::invalid(
@@ -329,11 +264,7 @@ fn no_tools(container: &Container, words: &str) -> Fault {
 
 fn parent(path: &str) -> String {
     let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-    if parent.is_empty() {
-        "/".into()
-    } else {
-        parent.to_owned()
-    }
+    if parent.is_empty() { "/".into() } else { parent.to_owned() }
 }
 
 fn stat_of(file: &Staged, size: usize) -> Stat {
@@ -366,13 +297,7 @@ fn pack(files: &Files, path: &str) -> Option<Vec<u8>> {
         } else {
             tar::EntryType::Regular
         });
-        builder
-            .append_data(
-                &mut header,
-                inside.trim_start_matches('/'),
-                bytes.as_slice(),
-            )
-            .ok()?;
+        builder.append_data(&mut header, inside.trim_start_matches('/'), bytes.as_slice()).ok()?;
         any = true;
     }
     let bytes = builder.into_inner().ok()?;

@@ -35,10 +35,7 @@ pub struct Options {
 }
 
 /// Sends the sizes that a client tells to the terminal of a process, the last one told first.
-pub(crate) async fn resize(
-    resizer: Option<Resizer>,
-    mut sizes: watch::Receiver<Option<TerminalSize>>,
-) {
+pub(crate) async fn resize(resizer: Option<Resizer>, mut sizes: watch::Receiver<Option<TerminalSize>>) {
     let Some(mut resizer) = resizer else { return };
     sizes.mark_changed();
     while sizes.changed().await.is_ok() {
@@ -57,10 +54,7 @@ impl Daemon {
         self.tell(&record, "attach", []);
         let was_running = container.state().phase == Phase::Running;
         if !options.stream {
-            let query = Query {
-                tty: record.tty(),
-                ..Query::default()
-            };
+            let query = Query { tty: record.tty(), ..Query::default() };
             return self.logs(&container, &query, &pipe.output).await;
         }
         let Some((container, run)) = self.attached_run(&container, &pipe.output).await else {
@@ -69,9 +63,7 @@ impl Daemon {
         let live = record.tty() || (options.stdin && record.open_stdin());
         if live && container.state().phase == Phase::Running {
             let before = options.logs || !was_running;
-            return self
-                .attach_process(&container, &run, options, before, pipe)
-                .await;
+            return self.attach_process(&container, &run, options, before, pipe).await;
         }
         if !options.stdout && !options.stderr {
             // Only input was wanted, and nothing takes it.
@@ -80,12 +72,7 @@ impl Daemon {
         let now = jiff::Timestamp::now();
         let since = (was_running && !options.logs).then_some(now);
         let first = record.state.finished.filter(|_| !was_running);
-        let query = Query {
-            follow: true,
-            since: since.or(first),
-            tty: record.tty(),
-            ..Query::default()
-        };
+        let query = Query { follow: true, since: since.or(first), tty: record.tty(), ..Query::default() };
         self.run_log(&container, &run, &query, &pipe.output).await
     }
 
@@ -96,9 +83,7 @@ impl Daemon {
         output: &mpsc::Sender<Chunk>,
     ) -> Option<(Container, Run)> {
         let id = container.record.id.clone();
-        let old = (container.state().phase != Phase::Running)
-            .then(|| pod_uid(container))
-            .flatten();
+        let old = (container.state().phase != Phase::Running).then(|| pod_uid(container)).flatten();
         let look = || match self.container_by_id(&id) {
             None if self.runs.is_replacing(&id) => None,
             None => Some(None),
@@ -131,35 +116,20 @@ impl Daemon {
             stderr: true,
             tty: record.tty(),
         };
-        let mut process = match self
-            .cluster
-            .attach(&run.pod, &container.container_name(), wanted)
-            .await
-        {
+        let mut process = match self.cluster.attach(&run.pod, &container.container_name(), wanted).await {
             Ok(process) => process,
             // It ended before it could be attached: the log has all of its output.
             Err(_) => {
-                let query = Query {
-                    follow: true,
-                    tty: record.tty(),
-                    ..Query::default()
-                };
+                let query = Query { follow: true, tty: record.tty(), ..Query::default() };
                 return self.run_log(container, run, &query, &pipe.output).await;
             }
         };
         let Pipe { input, output } = pipe;
         let mut helpers = tokio::task::JoinSet::new();
         // The log is read before input is let in: what is in it was written without input.
-        let earlier = if before {
-            self.written_before(container, run).await
-        } else {
-            Vec::new()
-        };
+        let earlier = if before { self.written_before(container, run).await } else { Vec::new() };
         if !earlier.is_empty() && (options.stdout || options.stderr) {
-            let chunk = Chunk {
-                channel: Channel::Stdout,
-                bytes: Bytes::from(earlier),
-            };
+            let chunk = Chunk { channel: Channel::Stdout, bytes: Bytes::from(earlier) };
             if output.send(chunk).await.is_err() {
                 return Ok(());
             }
@@ -168,11 +138,7 @@ impl Daemon {
         // otherwise, and with a terminal, the client leaves (the CLI's detach keys arrive so).
         let (leave, left) = tokio::sync::oneshot::channel();
         let once = record.body.stdin_once.unwrap_or(false) && !record.tty();
-        let end = if once {
-            InputEnd::Process
-        } else {
-            InputEnd::Client(leave)
-        };
+        let end = if once { InputEnd::Process } else { InputEnd::Client(leave) };
         helpers.spawn(feed(input, process.stdin.take(), end));
         let left = async {
             if left.await.is_err() {
@@ -180,26 +146,14 @@ impl Daemon {
             }
         };
         helpers.spawn(resize(process.resizer(), self.attached.sizes(&record.id)));
-        let stdout = read(
-            process.stdout.take(),
-            Channel::Stdout,
-            output.clone(),
-            options.stdout,
-        );
-        let stderr = read(
-            process.stderr.take(),
-            Channel::Stderr,
-            output.clone(),
-            options.stderr,
-        );
+        let stdout = read(process.stdout.take(), Channel::Stdout, output.clone(), options.stdout);
+        let stderr = read(process.stderr.take(), Channel::Stderr, output.clone(), options.stderr);
         let whole = async {
             tokio::join!(stdout, stderr);
         };
         let id = &record.id;
         let over = async {
-            self.cluster
-                .wait(FOREVER, || self.run_is_over(id, run).then_some(()))
-                .await;
+            self.cluster.wait(FOREVER, || self.run_is_over(id, run).then_some(())).await;
             // What the process wrote last is still on its way.
             tokio::time::sleep(Duration::from_secs(2)).await;
         };
@@ -215,18 +169,12 @@ impl Daemon {
 
     /// What the run has written so far, without the lines' times.
     async fn written_before(&self, container: &Container, run: &Run) -> Vec<u8> {
-        let query = LogQuery {
-            container: container.container_name(),
-            ..LogQuery::default()
-        };
+        let query = LogQuery { container: container.container_name(), ..LogQuery::default() };
         let mut log = Vec::new();
         if let Ok(stream) = self.cluster.logs(&run.pod, &query).await {
             let _ = std::pin::pin!(stream).read_to_end(&mut log).await;
         }
-        log.split_inclusive(|b| *b == b'\n')
-            .flat_map(|line| split(line).1)
-            .copied()
-            .collect()
+        log.split_inclusive(|b| *b == b'\n').flat_map(|line| split(line).1).copied().collect()
     }
 }
 

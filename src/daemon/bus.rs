@@ -44,11 +44,7 @@ impl Event {
             if matches!(self.kind, "container" | "image") {
                 fields.insert("id".into(), json!(self.id));
             }
-            if let Some(image) = self
-                .attributes
-                .get("image")
-                .filter(|_| self.kind == "container")
-            {
+            if let Some(image) = self.attributes.get("image").filter(|_| self.kind == "container") {
                 fields.insert("from".into(), json!(image));
             }
         }
@@ -66,11 +62,7 @@ pub struct Bus {
 
 impl Default for Bus {
     fn default() -> Self {
-        Self {
-            began: Timestamp::now(),
-            past: Mutex::default(),
-            live: broadcast::Sender::new(BEHIND),
-        }
+        Self { began: Timestamp::now(), past: Mutex::default(), live: broadcast::Sender::new(BEHIND) }
     }
 }
 
@@ -110,13 +102,7 @@ mod tests {
 
     fn event(action: &str, second: i64) -> Event {
         let time = Timestamp::from_second(second).unwrap();
-        Event {
-            kind: "container",
-            action: action.into(),
-            id: "a".into(),
-            attributes: BTreeMap::new(),
-            time,
-        }
+        Event { kind: "container", action: action.into(), id: "a".into(), attributes: BTreeMap::new(), time }
     }
 
     #[tokio::test]

@@ -50,19 +50,12 @@ impl Daemon {
         let mut warnings = fields::check(&request.raw)?;
         let asked = request.body.image.clone().unwrap_or_default();
         if asked.is_empty() {
-            return Err(Fault::invalid(
-                "no image specified: \"Image\" is empty or missing",
-            ));
+            return Err(Fault::invalid("no image specified: \"Image\" is empty or missing"));
         }
-        let image = self
-            .image_for_create(&asked, request.credentials.as_ref(), &request.platform)
-            .await?;
+        let image = self.image_for_create(&asked, request.credentials.as_ref(), &request.platform).await?;
         validate::request(&request.body, &image)?;
         let name = self.choose_name(&request.name)?;
-        let _name = self
-            .locks
-            .name(&name)
-            .ok_or_else(|| self.name_conflict(&name, None))?;
+        let _name = self.locks.name(&name).ok_or_else(|| self.name_conflict(&name, None))?;
         if let Some(owner) = self.name_owner(&name) {
             return Err(self.name_conflict(&name, Some(&owner)));
         }
@@ -85,19 +78,14 @@ impl Daemon {
         for warning in &warnings {
             tracing::warn!(container = %record.name, "{warning}");
         }
-        Ok(Created {
-            id: record.id,
-            warnings,
-        })
+        Ok(Created { id: record.id, warnings })
     }
 
     fn choose_name(&self, asked: &str) -> Result<String> {
         let asked = asked.strip_prefix('/').unwrap_or(asked);
         if asked.is_empty() {
             let free = |name: &String| self.name_owner(name).is_none();
-            return Ok(std::iter::repeat_with(names::random)
-                .find(free)
-                .unwrap_or_else(random_id));
+            return Ok(std::iter::repeat_with(names::random).find(free).unwrap_or_else(random_id));
         }
         validate::name(asked)?;
         Ok(asked.to_owned())
@@ -106,37 +94,19 @@ impl Daemon {
     /// Networks of a new container: the network mode, and those of `NetworkingConfig`. One that does
     /// not exist is an error of start, as with Docker: the CLI takes a 404 here for a missing image.
     fn memberships(&self, body: &ContainerCreateBody) -> BTreeMap<String, Membership> {
-        let mode = body
-            .host_config
-            .as_ref()
-            .and_then(|h| h.network_mode.clone())
-            .unwrap_or_default();
-        let mode = if matches!(mode.as_str(), "" | "default") {
-            "bridge".to_owned()
-        } else {
-            mode
-        };
-        let endpoints = body
-            .networking_config
-            .as_ref()
-            .and_then(|n| n.endpoints_config.clone())
-            .unwrap_or_default();
-        let mut wanted: BTreeMap<String, _> =
-            endpoints.into_iter().map(|(k, v)| (k, Some(v))).collect();
+        let mode = body.host_config.as_ref().and_then(|h| h.network_mode.clone()).unwrap_or_default();
+        let mode = if matches!(mode.as_str(), "" | "default") { "bridge".to_owned() } else { mode };
+        let endpoints =
+            body.networking_config.as_ref().and_then(|n| n.endpoints_config.clone()).unwrap_or_default();
+        let mut wanted: BTreeMap<String, _> = endpoints.into_iter().map(|(k, v)| (k, Some(v))).collect();
         if !mode.starts_with("container:") {
             wanted.entry(mode).or_insert(None);
         }
         let mut memberships = BTreeMap::new();
         for (key, settings) in wanted {
-            let key = if key == "default" {
-                "bridge".to_owned()
-            } else {
-                key
-            };
+            let key = if key == "default" { "bridge".to_owned() } else { key };
             match self.network(&key) {
-                Ok(found) => {
-                    memberships.insert(found.name.clone(), membership(&found, settings.as_ref()))
-                }
+                Ok(found) => memberships.insert(found.name.clone(), membership(&found, settings.as_ref())),
                 Err(_) => memberships.insert(key, Membership::default()),
             };
         }
@@ -154,8 +124,7 @@ impl Daemon {
                 bindings::Host::Port(port) => port,
                 bindings::Host::Any => self.reserve(&binding.protocol, None, &mut reserved).await?,
                 bindings::Host::Range(first, last) => {
-                    self.reserve(&binding.protocol, Some((first, last)), &mut reserved)
-                        .await?
+                    self.reserve(&binding.protocol, Some((first, last)), &mut reserved).await?
                 }
             };
             let port = PublishedPort {
@@ -203,25 +172,10 @@ impl Daemon {
             })
         };
         let name = ask(None)?;
-        let taken = self
-            .containers()
-            .iter()
-            .any(|c| c.record.object == name && c.own)
-            || self
-                .cluster
-                .cache::<k8s_openapi::api::apps::v1::Deployment>()
-                .get(&name)
-                .is_some()
-            || self
-                .cluster
-                .cache::<k8s_openapi::api::batch::v1::Job>()
-                .get(&name)
-                .is_some();
-        if taken {
-            ask(Some(&record.id))
-        } else {
-            Ok(name)
-        }
+        let taken = self.containers().iter().any(|c| c.record.object == name && c.own)
+            || self.cluster.cache::<k8s_openapi::api::apps::v1::Deployment>().get(&name).is_some()
+            || self.cluster.cache::<k8s_openapi::api::batch::v1::Job>().get(&name).is_some();
+        if taken { ask(Some(&record.id)) } else { Ok(name) }
     }
 
     async fn make_workload(
@@ -231,9 +185,7 @@ impl Daemon {
         warnings: &mut Vec<String>,
     ) -> Result<()> {
         self.make_service(record).await?;
-        let (template, told) = self
-            .template_and_warnings(record, kind == workload_policy::Plan::Job)
-            .await?;
+        let (template, told) = self.template_and_warnings(record, kind == workload_policy::Plan::Job).await?;
         warnings.extend(told);
         record.warnings.clone_from(warnings);
         match self.create_object(record, &template, kind).await {
@@ -246,9 +198,8 @@ impl Daemon {
                     taken_by_other: Some(&record.id),
                 })?;
                 self.make_service(record).await?;
-                let (template, _) = self
-                    .template_and_warnings(record, kind == workload_policy::Plan::Job)
-                    .await?;
+                let (template, _) =
+                    self.template_and_warnings(record, kind == workload_policy::Plan::Job).await?;
                 self.create_object(record, &template, kind).await
             }
             result => result,
@@ -262,16 +213,12 @@ impl Daemon {
         kind: workload_policy::Plan,
     ) -> Result<()> {
         match kind {
-            workload_policy::Plan::Deployment => self
-                .cluster
-                .create(&workload::deployment(record, template.clone(), 0))
-                .await
-                .map(|_| ()),
-            workload_policy::Plan::Job => self
-                .cluster
-                .create(&workload::job(record, template.clone(), true))
-                .await
-                .map(|_| ()),
+            workload_policy::Plan::Deployment => {
+                self.cluster.create(&workload::deployment(record, template.clone(), 0)).await.map(|_| ())
+            }
+            workload_policy::Plan::Job => {
+                self.cluster.create(&workload::job(record, template.clone(), true)).await.map(|_| ())
+            }
         }
     }
 
@@ -312,10 +259,7 @@ impl Daemon {
         let mut wanted = record.ports.clone();
         if publish_all {
             let missing = exposed.into_iter().filter(|(port, protocol)| {
-                !record
-                    .ports
-                    .iter()
-                    .any(|p| p.container_port == *port && p.protocol == *protocol)
+                !record.ports.iter().any(|p| p.container_port == *port && p.protocol == *protocol)
             });
             wanted.extend(missing.map(|(container_port, protocol)| PublishedPort {
                 container_port,
@@ -325,13 +269,11 @@ impl Daemon {
         }
         let name = self.service_name(record);
         let object = service::service(record, &name, &plan.kind, &wanted, plan.annotations);
-        let made: std::sync::Arc<crate::cluster::Entry<Service>> =
-            self.cluster.create(&object).await?;
+        let made: std::sync::Arc<crate::cluster::Entry<Service>> = self.cluster.create(&object).await?;
         let allocated = service::node_ports(&made.object);
         for port in wanted.iter().filter(|p| p.host_port == 0) {
-            let same = |a: &&PublishedPort| {
-                a.container_port == port.container_port && a.protocol == port.protocol
-            };
+            let same =
+                |a: &&PublishedPort| a.container_port == port.container_port && a.protocol == port.protocol;
             record.ports.extend(allocated.iter().find(same).cloned());
         }
         Ok(())
@@ -343,18 +285,12 @@ impl Daemon {
         let own = record.user_networks().next().is_some();
         let others = || {
             self.containers().iter().any(|c| {
-                c.record.user_networks().any(|(_, m)| {
-                    m.aliases
-                        .iter()
-                        .any(|a| a.eq_ignore_ascii_case(&record.object))
-                })
+                c.record
+                    .user_networks()
+                    .any(|(_, m)| m.aliases.iter().any(|a| a.eq_ignore_ascii_case(&record.object)))
             })
         };
-        if own || others() {
-            format!("{}-ports", record.object)
-        } else {
-            record.object.clone()
-        }
+        if own || others() { format!("{}-ports", record.object) } else { record.object.clone() }
     }
 
     async fn drop_service(&self, record: &Record) {
@@ -368,8 +304,7 @@ impl Daemon {
 
     /// The Pod template as the record and the cluster are now.
     pub(crate) async fn template(&self, record: &Record) -> Result<PodTemplateSpec> {
-        let once =
-            self.policies.workload(&workload_question(record))? == workload_policy::Plan::Job;
+        let once = self.policies.workload(&workload_question(record))? == workload_policy::Plan::Job;
         let is_job = self
             .own_container(&record.object, &record.id)
             .map_or(once, |c| c.kind == crate::translate::container::Kind::Job);
@@ -401,18 +336,12 @@ impl Daemon {
 
     /// Mounts of the containers named in `VolumesFrom`.
     pub(crate) fn inherited_mounts(&self, body: &ContainerCreateBody) -> Result<Vec<MountPlan>> {
-        let from = body
-            .host_config
-            .as_ref()
-            .and_then(|h| h.volumes_from.clone())
-            .unwrap_or_default();
+        let from = body.host_config.as_ref().and_then(|h| h.volumes_from.clone()).unwrap_or_default();
         let mut inherited = Vec::new();
         for spec in from {
             let (key, mode) = spec.split_once(':').unwrap_or((&spec, ""));
             // Not 404: the CLI takes that for a missing image.
-            let other = self
-                .container(key)
-                .map_err(|fault| Fault::invalid(fault.message))?;
+            let other = self.container(key).map_err(|fault| Fault::invalid(fault.message))?;
             let deeper = self.inherited_mounts(&other.record.body)?;
             let plans = mounts::plan(&other.record.body, &other.record.image, &deeper)?.plans;
             let claims = self.claims(&other.record);
@@ -430,19 +359,11 @@ impl Daemon {
 
 fn workload_question(record: &Record) -> workload_policy::Input {
     let host = record.host();
-    let policy = host
-        .restart_policy
-        .and_then(|p| p.name)
-        .map(|name| name.to_string())
-        .unwrap_or_default();
+    let policy = host.restart_policy.and_then(|p| p.name).map(|name| name.to_string()).unwrap_or_default();
     workload_policy::Input {
         name: record.name.clone(),
         labels: record.docker_labels(),
-        restart_policy: if policy.is_empty() {
-            "no".into()
-        } else {
-            policy
-        },
+        restart_policy: if policy.is_empty() { "no".into() } else { policy },
         auto_remove: host.auto_remove.unwrap_or(false),
         foreground: record.body.attach_stdout.unwrap_or(false),
     }

@@ -142,9 +142,7 @@ impl Daemon {
             true
         });
         if !fresh {
-            return Err(Fault::conflict(format!(
-                "exec {id} has already been started"
-            )));
+            return Err(Fault::conflict(format!("exec {id} has already been started")));
         }
         let action = format!("exec_start: {}", exec.command.argv.join(" "));
         self.tell(&container.record, &action, [("execID", exec.id.clone())]);
@@ -165,13 +163,7 @@ impl Daemon {
                 let (code, words) = failure(&fault.message);
                 if let Some(pipe) = pipe {
                     let bytes = Bytes::from(format!("{words}\r\n"));
-                    let _ = pipe
-                        .output
-                        .send(Chunk {
-                            channel: Channel::Stdout,
-                            bytes,
-                        })
-                        .await;
+                    let _ = pipe.output.send(Chunk { channel: Channel::Stdout, bytes }).await;
                     self.end_exec(&exec, &container, code);
                     return;
                 }
@@ -194,15 +186,8 @@ impl Daemon {
         self.tell(&container.record, "exec_die", extra);
     }
 
-    async fn open_exec(
-        &self,
-        exec: &Exec,
-        container: &Container,
-        attached: bool,
-    ) -> Result<Process> {
-        let pod = container
-            .running_pod()
-            .ok_or_else(|| super::lifecycle::not_running(container))?;
+    async fn open_exec(&self, exec: &Exec, container: &Container, attached: bool) -> Result<Process> {
+        let pod = container.running_pod().ok_or_else(|| super::lifecycle::not_running(container))?;
         let argv = command_line(&exec.command, &container.record)?;
         let wanted = Wanted {
             stdin: exec.streams.stdin && attached,
@@ -211,9 +196,7 @@ impl Daemon {
             stderr: !exec.streams.tty,
             tty: exec.streams.tty,
         };
-        self.cluster
-            .exec(&pod, &container.container_name(), &argv, wanted)
-            .await
+        self.cluster.exec(&pod, &container.container_name(), &argv, wanted).await
     }
 
     /// Carries bytes both ways until the process has ended and all of its output is sent, or the
@@ -226,18 +209,8 @@ impl Daemon {
         let mut helpers = tokio::task::JoinSet::new();
         helpers.spawn(feed(input, stdin, InputEnd::Process));
         helpers.spawn(super::attach::resize(resizer, sizes));
-        let stdout = read(
-            process.stdout.take(),
-            Channel::Stdout,
-            output.clone(),
-            exec.streams.stdout,
-        );
-        let stderr = read(
-            process.stderr.take(),
-            Channel::Stderr,
-            output.clone(),
-            exec.streams.stderr,
-        );
+        let stdout = read(process.stdout.take(), Channel::Stdout, output.clone(), exec.streams.stdout);
+        let stderr = read(process.stderr.take(), Channel::Stderr, output.clone(), exec.streams.stderr);
         let ended = process.ended();
         let whole = async {
             let ((), (), status) = tokio::join!(stdout, stderr, ended);
@@ -252,10 +225,7 @@ impl Daemon {
         if status.code.is_none() && !status.message.is_empty() {
             let (_, words) = failure(&status.message);
             let _ = output
-                .send(Chunk {
-                    channel: Channel::Stdout,
-                    bytes: Bytes::from(format!("{words}\r\n")),
-                })
+                .send(Chunk { channel: Channel::Stdout, bytes: Bytes::from(format!("{words}\r\n")) })
                 .await;
         }
         status
@@ -268,11 +238,7 @@ impl Daemon {
         container: &str,
         command: &[String],
     ) -> Result<(i32, String)> {
-        let wanted = Wanted {
-            stdout: true,
-            stderr: true,
-            ..Wanted::default()
-        };
+        let wanted = Wanted { stdout: true, stderr: true, ..Wanted::default() };
         let mut process = self.cluster.exec(pod, container, command, wanted).await?;
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let ended = process.ended();
@@ -364,11 +330,8 @@ pub(crate) async fn read(
 
 /// Docker's inspect answer of an exec.
 pub fn inspect(exec: &Exec) -> serde_json::Value {
-    let (entrypoint, arguments) = exec
-        .command
-        .argv
-        .split_first()
-        .map_or(("", [].as_slice()), |(e, a)| (e.as_str(), a));
+    let (entrypoint, arguments) =
+        exec.command.argv.split_first().map_or(("", [].as_slice()), |(e, a)| (e.as_str(), a));
     let mut process = BTreeMap::from([
         ("tty", serde_json::json!(exec.streams.tty)),
         ("entrypoint", serde_json::json!(entrypoint)),

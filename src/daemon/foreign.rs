@@ -15,11 +15,7 @@ impl Daemon {
     pub(crate) async fn start_foreign(&self, container: &Container) -> Result<()> {
         self.scale_foreign(container, 1).await?;
         let id = container.record.id.clone();
-        let runs = || {
-            self.container_by_id(&id)
-                .filter(|c| c.state().running())
-                .map(|_| ())
-        };
+        let runs = || self.container_by_id(&id).filter(|c| c.state().running()).map(|_| ());
         let limit = self.options.start_timeout;
         self.cluster.wait(limit, runs).await.ok_or_else(|| {
             let (kind, name) = (container.kind.as_str(), &container.record.object);
@@ -34,19 +30,12 @@ impl Daemon {
     pub(crate) async fn stop_foreign(&self, container: &Container, grace: i64) -> Result<()> {
         if container.kind == Kind::Pod {
             let grace = u32::try_from(grace.max(1)).ok();
-            return self
-                .cluster
-                .delete::<Pod>(&container.record.object, grace)
-                .await;
+            return self.cluster.delete::<Pod>(&container.record.object, grace).await;
         }
         self.scale_foreign(container, 0).await?;
         let id = container.record.id.clone();
         let limit = Duration::from_secs(grace.unsigned_abs()) + Duration::from_secs(60);
-        let gone = || {
-            self.container_by_id(&id)
-                .is_none_or(|c| c.pods.is_empty())
-                .then_some(())
-        };
+        let gone = || self.container_by_id(&id).is_none_or(|c| c.pods.is_empty()).then_some(());
         self.cluster.wait(limit, gone).await;
         Ok(())
     }
@@ -55,16 +44,8 @@ impl Daemon {
         let object = &container.record.object;
         let patch = json!({"spec": {"replicas": replicas}});
         match container.kind {
-            Kind::Deployment => self
-                .cluster
-                .patch::<Deployment>(object, &patch)
-                .await
-                .map(|_| ()),
-            Kind::StatefulSet => self
-                .cluster
-                .patch::<StatefulSet>(object, &patch)
-                .await
-                .map(|_| ()),
+            Kind::Deployment => self.cluster.patch::<Deployment>(object, &patch).await.map(|_| ()),
+            Kind::StatefulSet => self.cluster.patch::<StatefulSet>(object, &patch).await.map(|_| ()),
             Kind::DaemonSet | Kind::Job | Kind::Pod => Err(Fault::conflict(format!(
                 "container {} is the {} {object}, which d2k did not make and Kubernetes cannot stop and start; use \
                  kubectl",

@@ -41,11 +41,8 @@ impl Healths {
             if all.get(id).is_some_and(|w| w.run == *run) {
                 return false;
             }
-            let watched = Watched {
-                run: run.clone(),
-                health: Health::default(),
-                _stop: stop.clone().drop_guard(),
-            };
+            let watched =
+                Watched { run: run.clone(), health: Health::default(), _stop: stop.clone().drop_guard() };
             all.insert(id.to_owned(), watched);
             true
         })
@@ -65,8 +62,7 @@ impl Daemon {
         }
         let container = container.clone();
         tokio::spawn(async move {
-            stop.run_until_cancelled(self.clone().run_checks(&container, &check))
-                .await;
+            stop.run_until_cancelled(self.clone().run_checks(&container, &check)).await;
         });
     }
 
@@ -75,15 +71,11 @@ impl Daemon {
         loop {
             let age = Timestamp::now().duration_since(started);
             let young = Duration::try_from(age).unwrap_or_default() < check.start_period;
-            let starting = self.health.with(|all| {
-                all.get(&container.record.id)
-                    .is_some_and(|w| w.health.status() == "starting")
-            });
-            let pause = if young && starting {
-                check.start_interval.min(check.interval)
-            } else {
-                check.interval
-            };
+            let starting = self
+                .health
+                .with(|all| all.get(&container.record.id).is_some_and(|w| w.health.status() == "starting"));
+            let pause =
+                if young && starting { check.start_interval.min(check.interval) } else { check.interval };
             tokio::time::sleep(pause).await;
             let outcome = self.run_check(container, check).await;
             self.take_outcome(container, check, outcome, started);
@@ -93,46 +85,22 @@ impl Daemon {
     async fn run_check(&self, container: &Container, check: &Check) -> Outcome {
         let start = Timestamp::now();
         let Some(pod) = container.pod().and_then(|p| p.metadata.name.clone()) else {
-            return Outcome {
-                start,
-                end: start,
-                exit_code: 1,
-                output: "the Pod is gone".into(),
-            };
+            return Outcome { start, end: start, exit_code: 1, output: "the Pod is gone".into() };
         };
         let name = container.container_name();
-        let run =
-            tokio::time::timeout(check.timeout, self.run_quietly(&pod, &name, &check.command))
-                .await;
+        let run = tokio::time::timeout(check.timeout, self.run_quietly(&pod, &name, &check.command)).await;
         let (exit_code, output) = match run {
             Ok(Ok(result)) => result,
             Ok(Err(fault)) => (-1, fault.message),
-            Err(_) => (
-                -1,
-                format!("Health check exceeded timeout ({:?})", check.timeout),
-            ),
+            Err(_) => (-1, format!("Health check exceeded timeout ({:?})", check.timeout)),
         };
-        Outcome {
-            start,
-            end: Timestamp::now(),
-            exit_code,
-            output,
-        }
+        Outcome { start, end: Timestamp::now(), exit_code, output }
     }
 
-    fn take_outcome(
-        &self,
-        container: &Container,
-        check: &Check,
-        outcome: Outcome,
-        started: Timestamp,
-    ) {
+    fn take_outcome(&self, container: &Container, check: &Check, outcome: Outcome, started: Timestamp) {
         let changed = self.health.with(|all| {
             let watched = all.get_mut(&container.record.id)?;
-            watched
-                .health
-                .take(outcome, check, started)
-                .then(|| watched.health.status())
+            watched.health.take(outcome, check, started).then(|| watched.health.status())
         });
         if let Some(status) = changed {
             self.tell(&container.record, &format!("health_status: {status}"), []);

@@ -16,10 +16,7 @@ impl Daemon {
         let containers = self.containers();
         let mut events: Vec<Event> = containers.iter().flat_map(of_record).collect();
         match self.cluster.events().await {
-            Ok(all) => events.extend(
-                all.iter()
-                    .filter_map(|event| of_kubernetes(event, &containers)),
-            ),
+            Ok(all) => events.extend(all.iter().filter_map(|event| of_kubernetes(event, &containers))),
             Err(error) => {
                 tracing::warn!(%error, "Kubernetes' Events were not read; the history is shorter")
             }
@@ -38,48 +35,28 @@ fn of_record(container: &Container) -> Vec<Event> {
     let run = container.state().run;
     let mut events = vec![container_event(record, "create", [], record.created)];
     // Kubernetes' times have whole seconds, cut off: a start is never before its create.
-    let after =
-        |time: Timestamp, other: Timestamp| time.max(other + jiff::SignedDuration::from_millis(1));
+    let after = |time: Timestamp, other: Timestamp| time.max(other + jiff::SignedDuration::from_millis(1));
     let started = run.started.map(|time| after(time, record.created));
     events.extend(started.map(|time| container_event(record, "start", [], time)));
-    let ended = run
-        .finished
-        .filter(|end| run.started.is_none_or(|start| start <= *end));
+    let ended = run.finished.filter(|end| run.started.is_none_or(|start| start <= *end));
     events.extend(ended.map(|time| {
         let time = after(time, started.unwrap_or(record.created));
-        container_event(
-            record,
-            "die",
-            [("exitCode", run.exit_code.to_string())],
-            time,
-        )
+        container_event(record, "die", [("exitCode", run.exit_code.to_string())], time)
     }));
     events
 }
 
 /// The kubelet's Events about a Pod whose name begins with the name of a container's workload.
-fn of_kubernetes(
-    event: &k8s_openapi::api::core::v1::Event,
-    containers: &[Container],
-) -> Option<Event> {
+fn of_kubernetes(event: &k8s_openapi::api::core::v1::Event, containers: &[Container]) -> Option<Event> {
     let about = &event.involved_object;
-    let pod = about
-        .name
-        .as_deref()
-        .filter(|_| about.kind.as_deref() == Some("Pod"))?;
+    let pod = about.name.as_deref().filter(|_| about.kind.as_deref() == Some("Pod"))?;
     let action = match event.reason.as_deref()? {
         "Started" => "start",
         "Killing" => "stop",
         _ => return None,
     };
-    let owns = |c: &&Container| {
-        pod.strip_prefix(&c.record.object)
-            .is_some_and(|rest| rest.starts_with('-'))
-    };
-    let container = containers
-        .iter()
-        .filter(owns)
-        .max_by_key(|c| c.record.object.len())?;
+    let owns = |c: &&Container| pod.strip_prefix(&c.record.object).is_some_and(|rest| rest.starts_with('-'));
+    let container = containers.iter().filter(owns).max_by_key(|c| c.record.object.len())?;
     let time = event
         .event_time
         .as_ref()
@@ -89,11 +66,7 @@ fn of_kubernetes(
     let created = container.record.created;
     // The start of the current run is told from the record; the kubelet's Event has the same second.
     let told = action == "start"
-        && container
-            .state()
-            .run
-            .started
-            .is_some_and(|s| (s.as_second() - time.as_second()).abs() <= 1);
+        && container.state().run.started.is_some_and(|s| (s.as_second() - time.as_second()).abs() <= 1);
     (!told && time >= created - jiff::SignedDuration::from_secs(1)).then(|| {
         let time = time.max(created + jiff::SignedDuration::from_millis(1));
         container_event(&container.record, action, [], time)

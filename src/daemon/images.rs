@@ -48,11 +48,8 @@ impl Daemon {
     /// Every image, by name.
     pub fn images(&self) -> Vec<Image> {
         let maps = self.cluster.cache::<ConfigMap>().all();
-        let mut all: BTreeMap<String, Image> = maps
-            .iter()
-            .filter_map(|m| read(&m.object))
-            .map(|i| (i.name.clone(), i))
-            .collect();
+        let mut all: BTreeMap<String, Image> =
+            maps.iter().filter_map(|m| read(&m.object)).map(|i| (i.name.clone(), i)).collect();
         for container in self.containers() {
             let facts = &container.record.image;
             let asked = container.record.body.image.clone().unwrap_or_default();
@@ -78,9 +75,8 @@ impl Daemon {
         let all = self.images();
         if let Ok(reference) = Reference::parse(key) {
             let name = reference.to_string();
-            if let Some(found) = all
-                .iter()
-                .find(|i| i.name == name || repo_digest(i).as_deref() == Some(&name))
+            if let Some(found) =
+                all.iter().find(|i| i.name == name || repo_digest(i).as_deref() == Some(&name))
             {
                 return Ok(found.clone());
             }
@@ -89,17 +85,8 @@ impl Daemon {
         if hex.len() < 4 || !hex.chars().all(|c| c.is_ascii_hexdigit()) {
             return Err(missing());
         }
-        let fits = |i: &&Image| {
-            i.facts
-                .id
-                .strip_prefix("sha256:")
-                .is_some_and(|id| id.starts_with(hex))
-        };
-        let mut ids: Vec<&str> = all
-            .iter()
-            .filter(fits)
-            .map(|i| i.facts.id.as_str())
-            .collect();
+        let fits = |i: &&Image| i.facts.id.strip_prefix("sha256:").is_some_and(|id| id.starts_with(hex));
+        let mut ids: Vec<&str> = all.iter().filter(fits).map(|i| i.facts.id.as_str()).collect();
         ids.dedup();
         match ids.as_slice() {
             [_] => all.iter().find(fits).cloned().ok_or_else(missing),
@@ -109,20 +96,14 @@ impl Daemon {
 
     /// All names of the image of an ID.
     pub fn image_names(&self, id: &str) -> Vec<Image> {
-        self.images()
-            .into_iter()
-            .filter(|i| i.facts.id == id)
-            .collect()
+        self.images().into_iter().filter(|i| i.facts.id == id).collect()
     }
 
     async fn remember(&self, name: &str, facts: &ImageFacts) -> Result<()> {
         let map = ConfigMap {
             metadata: ObjectMeta {
                 name: Some(object_name(name)),
-                labels: Some(BTreeMap::from([(
-                    keys::ROLE.to_owned(),
-                    role::IMAGE.to_owned(),
-                )])),
+                labels: Some(BTreeMap::from([(keys::ROLE.to_owned(), role::IMAGE.to_owned())])),
                 ..ObjectMeta::default()
             },
             data: Some(BTreeMap::from([
@@ -137,9 +118,7 @@ impl Daemon {
             let now = self.cluster.cache::<ConfigMap>().get(&object)?;
             read(&now.object).filter(|i| i.facts == *facts).map(|_| ())
         };
-        self.cluster
-            .wait(std::time::Duration::from_secs(5), seen)
-            .await;
+        self.cluster.wait(std::time::Duration::from_secs(5), seen).await;
         Ok(())
     }
 
@@ -169,10 +148,7 @@ impl Daemon {
                 tracing::warn!(image = asked, %error, "no registry in reach; nothing is known of the image");
                 Ok(self.registry.synthesised(&reference))
             }
-            Err(_) => Err(Fault::not_found(format!(
-                "No such image: {}",
-                reference.familiar()
-            ))),
+            Err(_) => Err(Fault::not_found(format!("No such image: {}", reference.familiar()))),
         }
     }
 
@@ -188,18 +164,9 @@ impl Daemon {
     ) -> Result<impl Stream<Item = Value> + Send + 'static> {
         let asked = reference.to_string();
         let meant = Reference::parse(&self.policies.image(&asked)?)?;
-        let known = self
-            .image(&asked)
-            .ok()
-            .filter(|i| !i.object.is_empty())
-            .map(|i| i.facts.digest);
-        let registry =
-            platform.map_or_else(|| self.registry.clone(), |p| self.registry.for_platform(p));
-        let mut items = Box::pin(
-            registry
-                .pull(&meant, credentials.as_ref(), known.as_deref())
-                .peekable(),
-        );
+        let known = self.image(&asked).ok().filter(|i| !i.object.is_empty()).map(|i| i.facts.digest);
+        let registry = platform.map_or_else(|| self.registry.clone(), |p| self.registry.for_platform(p));
+        let mut items = Box::pin(registry.pull(&meant, credentials.as_ref(), known.as_deref()).peekable());
         if let Some(PullItem::Failed(error)) = items.as_mut().peek().await {
             return Err(error.clone().into());
         }
@@ -249,11 +216,7 @@ impl Daemon {
     ///
     /// # Errors
     /// 409 if a container uses it and `force` is not given.
-    pub async fn remove_image(
-        &self,
-        key: &str,
-        force: bool,
-    ) -> Result<(Vec<String>, Option<String>)> {
+    pub async fn remove_image(&self, key: &str, force: bool) -> Result<(Vec<String>, Option<String>)> {
         let image = self.image(key)?;
         let id = image.facts.id.clone();
         let by_id = Reference::parse(key).map_or(true, |r| r.to_string() != image.name);
@@ -265,17 +228,10 @@ impl Daemon {
         }
         let going: Vec<Image> = if by_id { names.clone() } else { vec![image] };
         let last = going.len() == names.len();
-        if let Some(user) = self
-            .containers()
-            .into_iter()
-            .find(|c| c.record.image.id == id)
-            .filter(|_| last && !force)
+        if let Some(user) =
+            self.containers().into_iter().find(|c| c.record.image.id == id).filter(|_| last && !force)
         {
-            let state = if user.state().running() {
-                "running"
-            } else {
-                "stopped"
-            };
+            let state = if user.state().running() { "running" } else { "stopped" };
             return Err(Fault::conflict(format!(
                 "conflict: unable to remove repository reference \"{key}\" (must force) - container {} is using its \
                  referenced image {} ({state})",
@@ -286,27 +242,14 @@ impl Daemon {
         let mut untagged = Vec::new();
         for image in going {
             if !image.object.is_empty() {
-                self.cluster
-                    .delete::<ConfigMap>(&image.object, None)
-                    .await?;
+                self.cluster.delete::<ConfigMap>(&image.object, None).await?;
             }
-            let familiar =
-                Reference::parse(&image.name).map_or(image.name.clone(), |r| r.familiar());
-            self.tell_of(
-                "image",
-                "untag",
-                &id,
-                BTreeMap::from([("name".to_owned(), familiar.clone())]),
-            );
+            let familiar = Reference::parse(&image.name).map_or(image.name.clone(), |r| r.familiar());
+            self.tell_of("image", "untag", &id, BTreeMap::from([("name".to_owned(), familiar.clone())]));
             untagged.push(familiar);
         }
         if last {
-            self.tell_of(
-                "image",
-                "delete",
-                &id,
-                BTreeMap::from([("name".to_owned(), id.clone())]),
-            );
+            self.tell_of("image", "delete", &id, BTreeMap::from([("name".to_owned(), id.clone())]));
         }
         Ok((untagged, last.then_some(id)))
     }

@@ -30,10 +30,7 @@ struct Seen {
 
 /// Does the work until the changes end.
 pub async fn run(daemon: Arc<Daemon>, mut changes: mpsc::UnboundedReceiver<Change>) {
-    let mut keeper = Keeper {
-        daemon,
-        pods: HashMap::new(),
-    };
+    let mut keeper = Keeper { daemon, pods: HashMap::new() };
     while let Some(change) = changes.recv().await {
         keeper.take(&change).await;
     }
@@ -48,10 +45,7 @@ impl Keeper {
     async fn take(&mut self, change: &Change) {
         match &change.object {
             Object::Pod(entry) => self.pod(&entry.object, change),
-            Object::Deployment(_)
-            | Object::Job(_)
-            | Object::StatefulSet(_)
-            | Object::DaemonSet(_) => {
+            Object::Deployment(_) | Object::Job(_) | Object::StatefulSet(_) | Object::DaemonSet(_) => {
                 self.workload(change);
             }
             Object::Claim(entry) => self.volume(&entry.object, change),
@@ -83,10 +77,7 @@ impl Keeper {
 
     /// What was left undone when d2k last ended.
     fn recover(&mut self, container: &Container) {
-        if container.own
-            && container.record.state.finished.is_some()
-            && container.record.auto_remove()
-        {
+        if container.own && container.record.state.finished.is_some() && container.record.auto_remove() {
             self.remove_later(container);
         } else if container.own && container.state().running() {
             let (daemon, record) = (self.daemon.clone(), container.record.clone());
@@ -100,11 +91,7 @@ impl Keeper {
 
     /// The container that a Pod belongs to, with this Pod as it is in the change.
     fn container_of_pod(&self, pod: &Arc<Pod>) -> Option<Container> {
-        let label = pod
-            .metadata
-            .labels
-            .as_ref()
-            .and_then(|l| l.get(keys::CONTAINER));
+        let label = pod.metadata.labels.as_ref().and_then(|l| l.get(keys::CONTAINER));
         let uid = pod.metadata.uid.as_ref();
         let all = self.daemon.containers_of(label.map(String::as_str), pod);
         let mut container = all.into_iter().find(|c| c.own == label.is_some())?;
@@ -113,11 +100,7 @@ impl Keeper {
                 *other = pod.clone();
             }
         }
-        if container
-            .pods
-            .iter()
-            .all(|p| p.metadata.uid.as_ref() != uid)
-        {
+        if container.pods.iter().all(|p| p.metadata.uid.as_ref() != uid) {
             container.pods.push(pod.clone());
         }
         Some(container)
@@ -167,10 +150,7 @@ impl Keeper {
             }
             return;
         }
-        let last = status
-            .last_state
-            .as_ref()
-            .and_then(|s| s.terminated.as_ref());
+        let last = status.last_state.as_ref().and_then(|s| s.terminated.as_ref());
         if let Some(last) = last.filter(|_| seen.died < Some(restarts - 1) && !initial) {
             if seen.started < Some(restarts - 1) {
                 daemon.started(record);
@@ -186,8 +166,7 @@ impl Keeper {
             seen.over = true;
             return;
         }
-        let ran =
-            done.is_some_and(|d| !state::is_failed_start(d.reason.as_deref().unwrap_or_default()));
+        let ran = done.is_some_and(|d| !state::is_failed_start(d.reason.as_deref().unwrap_or_default()));
         if (runs || ran) && seen.started < Some(restarts) {
             seen.started = Some(restarts);
             if !initial {
@@ -210,11 +189,7 @@ impl Keeper {
             return;
         }
         let earlier = i32::try_from(container.pods.len().saturating_sub(1)).unwrap_or(0);
-        let earlier = if container.kind == Kind::Job {
-            earlier
-        } else {
-            0
-        };
+        let earlier = if container.kind == Kind::Job { earlier } else { 0 };
         let end = match state::ended(&container.record, pod, earlier) {
             Some(end) => end,
             None if deleted && container.wanted == 0 => unseen_end(container, pod),
@@ -228,11 +203,7 @@ impl Keeper {
         if self.daemon.runs.begin_record(uid) {
             let exit_code = self.daemon.exit_code(uid, end.exit_code);
             let end = RunState { exit_code, ..end };
-            tokio::spawn(
-                self.daemon
-                    .clone()
-                    .record(container.clone(), pod.clone(), end),
-            );
+            tokio::spawn(self.daemon.clone().record(container.clone(), pod.clone(), end));
         }
     }
 
@@ -262,21 +233,12 @@ impl Keeper {
         }
         let name = crate::translate::volume::name(claim);
         let action = if change.deleted { "destroy" } else { "create" };
-        self.daemon.tell_of(
-            "volume",
-            action,
-            &name,
-            [("driver".to_owned(), "local".to_owned())].into(),
-        );
+        self.daemon.tell_of("volume", action, &name, [("driver".to_owned(), "local".to_owned())].into());
     }
 }
 
 fn address(pod: &Pod) -> Option<String> {
-    pod.metadata
-        .deletion_timestamp
-        .is_none()
-        .then(|| pod.status.as_ref()?.pod_ip.clone())
-        .flatten()
+    pod.metadata.deletion_timestamp.is_none().then(|| pod.status.as_ref()?.pod_ip.clone()).flatten()
 }
 
 /// The end of a Pod that was deleted before its container's end could be seen.
@@ -299,12 +261,7 @@ impl Daemon {
                 ("name".to_owned(), name.clone()),
                 ("type".to_owned(), "bridge".to_owned()),
             ];
-            self.tell_of(
-                "network",
-                "connect",
-                &self.network_id(name, membership),
-                attributes.into(),
-            );
+            self.tell_of("network", "connect", &self.network_id(name, membership), attributes.into());
         }
         self.tell(record, "start", []);
     }
@@ -319,10 +276,7 @@ impl Daemon {
             (Some(started), Some(finished)) => finished.as_second() - started.as_second(),
             _ => 0,
         };
-        let extra = [
-            ("exitCode", code.to_string()),
-            ("execDuration", seconds.max(0).to_string()),
-        ];
+        let extra = [("exitCode", code.to_string()), ("execDuration", seconds.max(0).to_string())];
         self.tell(record, "die", extra);
         for (name, membership) in &record.networks {
             let attributes = [
@@ -330,12 +284,7 @@ impl Daemon {
                 ("name".to_owned(), name.clone()),
                 ("type".to_owned(), "bridge".to_owned()),
             ];
-            self.tell_of(
-                "network",
-                "disconnect",
-                &self.network_id(name, membership),
-                attributes.into(),
-            );
+            self.tell_of("network", "disconnect", &self.network_id(name, membership), attributes.into());
         }
     }
 
@@ -352,14 +301,7 @@ impl Daemon {
         // A finished Job keeps its Pod, and the Pod its log, unless it was stopped.
         if container.kind != Kind::Job || pod.metadata.deletion_timestamp.is_some() {
             let uid = pod.metadata.uid.clone().unwrap_or_default();
-            self.keep_log(
-                record,
-                &uid,
-                &name,
-                &container.container_name(),
-                end.finished,
-            )
-            .await;
+            self.keep_log(record, &uid, &name, &container.container_name(), end.finished).await;
         }
         self.publisher.close(&record.id);
         self.health.forget(&record.id);
@@ -380,10 +322,7 @@ impl Daemon {
         let quiet = tokio::time::timeout(READERS, self.attached.none(id));
         let _ = quiet.await;
         let _lock = self.locks.container(id).await;
-        let Some(container) = self
-            .container_by_id(id)
-            .filter(|c| c.state().phase != Phase::Running)
-        else {
+        let Some(container) = self.container_by_id(id).filter(|c| c.state().phase != Phase::Running) else {
             return;
         };
         if let Err(error) = self.remove_locked(&container, true).await {
@@ -394,15 +333,8 @@ impl Daemon {
     /// The containers that a Pod may belong to.
     fn containers_of(&self, label: Option<&str>, pod: &Pod) -> Vec<Container> {
         if label.is_some() {
-            let object = pod
-                .spec
-                .as_ref()
-                .and_then(|s| s.containers.first())
-                .map(|c| c.name.clone());
-            return object
-                .into_iter()
-                .flat_map(|object| self.workload_containers(&object))
-                .collect();
+            let object = pod.spec.as_ref().and_then(|s| s.containers.first()).map(|c| c.name.clone());
+            return object.into_iter().flat_map(|object| self.workload_containers(&object)).collect();
         }
         let uid = pod.metadata.uid.as_ref();
         let holds = |c: &Container| c.pods.iter().any(|p| p.metadata.uid.as_ref() == uid);

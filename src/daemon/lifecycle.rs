@@ -55,11 +55,7 @@ impl Daemon {
             self.signal_by_exec(container, sent).await?;
             let over = Duration::from_secs(grace.unsigned_abs());
             let id = container.record.id.clone();
-            let ended = || {
-                self.container_by_id(&id)
-                    .is_none_or(|c| !c.state().running())
-                    .then_some(())
-            };
+            let ended = || self.container_by_id(&id).is_none_or(|c| !c.state().running()).then_some(());
             self.cluster.wait(over, ended).await;
         }
         self.take_down(container, grace).await
@@ -72,12 +68,9 @@ impl Daemon {
         }
         // Kubernetes takes a grace period of 0 as leave not to wait for the end.
         let grace = u32::try_from(grace.max(1)).unwrap_or(u32::MAX);
-        let pod = container
-            .pod()
-            .and_then(|p| Some((p.metadata.name.clone()?, p.metadata.uid.clone()?)));
+        let pod = container.pod().and_then(|p| Some((p.metadata.name.clone()?, p.metadata.uid.clone()?)));
         if let Some((name, uid)) = &pod {
-            self.begin_capture(uid, name, &container.container_name())
-                .await;
+            self.begin_capture(uid, name, &container.container_name()).await;
         }
         let shorter = i64::from(grace) <= container.record.stop_timeout();
         if !shorter && let Some((name, _)) = &pod {
@@ -90,11 +83,7 @@ impl Daemon {
         let Some((_, uid)) = pod else { return Ok(()) };
         let limit = Duration::from_secs(u64::from(grace)) + KUBELET;
         let id = &container.record.id;
-        let down = || {
-            self.container_by_id(id)
-                .is_none_or(|c| is_down(&c, &uid))
-                .then_some(())
-        };
+        let down = || self.container_by_id(id).is_none_or(|c| is_down(&c, &uid)).then_some(());
         match self.cluster.wait(limit, down).await {
             Some(()) => Ok(()),
             None => Err(Fault::internal(format!(
@@ -108,16 +97,12 @@ impl Daemon {
     async fn scale_down(&self, container: &Container) -> Result<()> {
         let object = &container.record.object;
         match container.kind {
-            Kind::Job => self
-                .cluster
-                .patch::<Job>(object, &json!({"spec": {"suspend": true}}))
-                .await
-                .map(|_| ()),
-            _ => self
-                .cluster
-                .patch::<Deployment>(object, &json!({"spec": {"replicas": 0}}))
-                .await
-                .map(|_| ()),
+            Kind::Job => {
+                self.cluster.patch::<Job>(object, &json!({"spec": {"suspend": true}})).await.map(|_| ())
+            }
+            _ => {
+                self.cluster.patch::<Deployment>(object, &json!({"spec": {"replicas": 0}})).await.map(|_| ())
+            }
         }
     }
 
@@ -149,40 +134,26 @@ impl Daemon {
     /// Sends a signal to the container's first process with the image's own `kill`; without one,
     /// the signals that end a process end the Pod instead.
     async fn signal_by_exec(&self, container: &Container, signal: i32) -> Result<()> {
-        let pod = container
-            .running_pod()
-            .ok_or_else(|| not_running(container))?;
+        let pod = container.running_pod().ok_or_else(|| not_running(container))?;
         let commands = [
             vec!["kill".to_owned(), format!("-{signal}"), "1".to_owned()],
-            vec![
-                "/bin/sh".to_owned(),
-                "-c".to_owned(),
-                format!("kill -{signal} 1"),
-            ],
+            vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("kill -{signal} 1")],
         ];
         let mut words = String::new();
         for command in commands {
-            match self
-                .run_quietly(&pod, &container.container_name(), &command)
-                .await
-            {
+            match self.run_quietly(&pod, &container.container_name(), &command).await {
                 Ok((0, _)) => return Ok(()),
                 Ok((_, output)) => words = output,
                 Err(fault) => words = fault.message,
             }
-            if self
-                .container_by_id(&container.record.id)
-                .is_none_or(|c| !c.state().running())
-            {
+            if self.container_by_id(&container.record.id).is_none_or(|c| !c.state().running()) {
                 return Ok(());
             }
         }
         // HUP, INT, QUIT and TERM end a process that does not handle them.
         if matches!(signal, 1 | 2 | 3 | 15) {
             let _lock = self.locks.container(&container.record.id).await;
-            return self
-                .take_down(container, container.record.stop_timeout())
-                .await;
+            return self.take_down(container, container.record.stop_timeout()).await;
         }
         Err(Fault::not_implemented(format!(
             "signal {} cannot be sent to container {}: its image has no kill command ({})",
@@ -229,48 +200,26 @@ impl Daemon {
             let message = "Renaming a container with the same name as its current name";
             return Err(Fault::invalid(message));
         }
-        let _name = self
-            .locks
-            .name(name)
-            .ok_or_else(|| self.name_conflict(name, None))?;
+        let _name = self.locks.name(name).ok_or_else(|| self.name_conflict(name, None))?;
         if let Some(owner) = self.name_owner(name) {
             return Err(self.name_conflict(name, Some(&owner)));
         }
-        self.annotate(&container, &json!({keys::NAME: name}))
-            .await?;
+        self.annotate(&container, &json!({keys::NAME: name})).await?;
         let renamed = self.container(&record.id)?;
-        self.tell(
-            &renamed.record,
-            "rename",
-            [("oldName", format!("/{}", record.name))],
-        );
+        self.tell(&renamed.record, "rename", [("oldName", format!("/{}", record.name))]);
         self.sync_networks().await;
         Ok(())
     }
 
     /// Changes annotations of a container's workload.
-    pub(crate) async fn annotate(
-        &self,
-        container: &Container,
-        notes: &serde_json::Value,
-    ) -> Result<()> {
+    pub(crate) async fn annotate(&self, container: &Container, notes: &serde_json::Value) -> Result<()> {
         let patch = json!({"metadata": {"annotations": notes}});
         let object = &container.record.object;
         match container.kind {
-            Kind::Deployment => self
-                .cluster
-                .patch::<Deployment>(object, &patch)
-                .await
-                .map(|_| ()),
+            Kind::Deployment => self.cluster.patch::<Deployment>(object, &patch).await.map(|_| ()),
             Kind::Job => self.cluster.patch::<Job>(object, &patch).await.map(|_| ()),
-            Kind::StatefulSet => self
-                .cluster
-                .patch::<StatefulSet>(object, &patch)
-                .await
-                .map(|_| ()),
-            Kind::DaemonSet | Kind::Pod => {
-                Err(Fault::not_implemented("this workload cannot be changed"))
-            }
+            Kind::StatefulSet => self.cluster.patch::<StatefulSet>(object, &patch).await.map(|_| ()),
+            Kind::DaemonSet | Kind::Pod => Err(Fault::not_implemented("this workload cannot be changed")),
         }
     }
 
@@ -280,11 +229,7 @@ impl Daemon {
         let object = &container.record.object;
         if container.kind == Kind::Deployment && container.wanted > 0 {
             let patch = json!({"metadata": {"annotations": notes}, "spec": {"replicas": 0}});
-            return self
-                .cluster
-                .patch::<Deployment>(object, &patch)
-                .await
-                .map(|_| ());
+            return self.cluster.patch::<Deployment>(object, &patch).await.map(|_| ());
         }
         self.annotate(container, &notes).await
     }
@@ -321,12 +266,7 @@ fn is_down(container: &Container, uid: &str) -> bool {
 
 /// The signal that stops the container: the request's, the image's, or TERM.
 fn stop_signal(container: &Container) -> i32 {
-    let asked = container
-        .record
-        .body
-        .stop_signal
-        .as_deref()
-        .unwrap_or_default();
+    let asked = container.record.body.stop_signal.as_deref().unwrap_or_default();
     signal::number(asked).unwrap_or_else(|_| image_signal(container))
 }
 

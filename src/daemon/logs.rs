@@ -108,10 +108,7 @@ impl Sender<'_> {
             }
             _ => out.extend_from_slice(text),
         }
-        let chunk = Chunk {
-            channel: Channel::Stdout,
-            bytes: Bytes::from(out),
-        };
+        let chunk = Chunk { channel: Channel::Stdout, bytes: Bytes::from(out) };
         let sent = self.output.send(chunk).await.is_ok();
         // After the send: a reader that is cut off here sends the line again when it goes on.
         self.position.note(time);
@@ -125,11 +122,7 @@ impl Sender<'_> {
         let mut line = Vec::new();
         loop {
             line.clear();
-            match (&mut stream)
-                .take(LONGEST_LINE)
-                .read_until(b'\n', &mut line)
-                .await
-            {
+            match (&mut stream).take(LONGEST_LINE).read_until(b'\n', &mut line).await {
                 Ok(0) | Err(_) => return true,
                 Ok(_) => {}
             }
@@ -154,14 +147,10 @@ impl Sender<'_> {
 fn last_lines<'a>(log: &'a [u8], query: &Query) -> Vec<&'a [u8]> {
     let fits = |line: &&[u8]| {
         let time = split(line).0;
-        time.is_none_or(|t| {
-            query.since.is_none_or(|s| t >= s) && query.until.is_none_or(|u| t <= u)
-        })
+        time.is_none_or(|t| query.since.is_none_or(|s| t >= s) && query.until.is_none_or(|u| t <= u))
     };
     let lines: Vec<&[u8]> = log.split_inclusive(|b| *b == b'\n').filter(fits).collect();
-    let skip = query
-        .tail
-        .map_or(0, |tail| lines.len().saturating_sub(tail));
+    let skip = query.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
     lines.into_iter().skip(skip).collect()
 }
 
@@ -178,11 +167,7 @@ impl Daemon {
         output: &mpsc::Sender<Chunk>,
     ) -> Result<()> {
         let record = &container.record;
-        let mut sender = Sender {
-            query,
-            output,
-            position: Position::default(),
-        };
+        let mut sender = Sender { query, output, position: Position::default() };
         let past = self.past_log(container).await;
         // `tail` counts over all Pods: what the live Pod has is read whole, once, to count it.
         let current = match query.tail {
@@ -230,8 +215,7 @@ impl Daemon {
                     return Some(());
                 };
                 let next = run_of(&now);
-                (now.state().phase == Phase::Exited || (next.is_some() && next != read))
-                    .then_some(())
+                (now.state().phase == Phase::Exited || (next.is_some() && next != read)).then_some(())
             });
             tokio::select! {
                 _ = news => {}
@@ -242,12 +226,7 @@ impl Daemon {
     }
 
     /// Sends the log of one run; false when the client wants no more.
-    async fn live_run(
-        &self,
-        container: &Container,
-        run: &Run,
-        sender: &mut Sender<'_>,
-    ) -> Result<bool> {
+    async fn live_run(&self, container: &Container, run: &Run, sender: &mut Sender<'_>) -> Result<bool> {
         let query = LogQuery {
             container: container.container_name(),
             follow: sender.query.follow,
@@ -256,11 +235,7 @@ impl Daemon {
         };
         let seen = sender.position.last.is_some();
         if run.restarts > 0 && !seen {
-            let previous = LogQuery {
-                previous: true,
-                follow: false,
-                ..query.clone()
-            };
+            let previous = LogQuery { previous: true, follow: false, ..query.clone() };
             if let Ok(stream) = self.cluster.logs(&run.pod, &previous).await
                 && !sender.stream(stream, false).await
             {
@@ -276,9 +251,7 @@ impl Daemon {
         // The kubelet notices the end of a container up to 5 s late; the watch knows it at once.
         let output = sender.output.clone();
         let id = &container.record.id;
-        let over = self
-            .cluster
-            .wait(Duration::MAX, || self.run_is_over(id, run).then_some(()));
+        let over = self.cluster.wait(Duration::MAX, || self.run_is_over(id, run).then_some(()));
         let go_on = tokio::select! {
             go_on = sender.stream(stream, seen) => go_on,
             _ = over => true,
@@ -292,11 +265,7 @@ impl Daemon {
         loop {
             let before = (sender.position.last, sender.position.same);
             let since = sender.position.last.or(query.since);
-            let rest = LogQuery {
-                follow: false,
-                since,
-                ..query.clone()
-            };
+            let rest = LogQuery { follow: false, since, ..query.clone() };
             let Ok(stream) = self.cluster.logs(&run.pod, &rest).await else {
                 return Ok(true);
             };
@@ -321,11 +290,7 @@ impl Daemon {
         query: &Query,
         output: &mpsc::Sender<Chunk>,
     ) -> Result<()> {
-        let mut sender = Sender {
-            query,
-            output,
-            position: Position::default(),
-        };
+        let mut sender = Sender { query, output, position: Position::default() };
         self.live_run(container, run, &mut sender).await.map(|_| ())
     }
 
@@ -351,22 +316,11 @@ impl Daemon {
         let Some(run) = run_of(container) else {
             return Vec::new();
         };
-        let query = LogQuery {
-            container: container.container_name(),
-            ..LogQuery::default()
-        };
+        let query = LogQuery { container: container.container_name(), ..LogQuery::default() };
         let mut all = Vec::new();
         if run.restarts > 0
-            && let Ok(stream) = self
-                .cluster
-                .logs(
-                    &run.pod,
-                    &LogQuery {
-                        previous: true,
-                        ..query.clone()
-                    },
-                )
-                .await
+            && let Ok(stream) =
+                self.cluster.logs(&run.pod, &LogQuery { previous: true, ..query.clone() }).await
         {
             let _ = std::pin::pin!(stream).read_to_end(&mut all).await;
         }
@@ -390,25 +344,16 @@ pub(crate) struct Run {
 /// was kept because the Pod of a Deployment was about to go.
 pub(crate) fn run_of(container: &Container) -> Option<Run> {
     let pod = container.pod()?;
-    let kept =
-        container.record.state.pod == pod.metadata.uid.clone()? && container.kind != Kind::Job;
+    let kept = container.record.state.pod == pod.metadata.uid.clone()? && container.kind != Kind::Job;
     let status = crate::translate::state::status_of(pod, &container.record.object)?;
     let state = status.state.as_ref();
-    let ran = state.is_some_and(|s| s.running.is_some() || s.terminated.is_some())
-        || status.restart_count > 0;
-    (ran && !kept).then(|| {
-        Some(Run {
-            pod: pod.metadata.name.clone()?,
-            restarts: status.restart_count,
-        })
-    })?
+    let ran =
+        state.is_some_and(|s| s.running.is_some() || s.terminated.is_some()) || status.restart_count > 0;
+    (ran && !kept).then(|| Some(Run { pod: pod.metadata.name.clone()?, restarts: status.restart_count }))?
 }
 
 fn count_same(log: &[u8], time: Option<Timestamp>) -> usize {
-    log.split_inclusive(|b| *b == b'\n')
-        .rev()
-        .take_while(|line| split(line).0 == time)
-        .count()
+    log.split_inclusive(|b| *b == b'\n').rev().take_while(|line| split(line).0 == time).count()
 }
 
 #[cfg(test)]
@@ -418,35 +363,19 @@ mod tests {
     const LOG: &[u8] = b"2026-01-01T00:00:01Z a\n2026-01-01T00:00:02Z b\n2026-01-01T00:00:03Z c\n";
 
     fn lines(query: &Query) -> Vec<&'static str> {
-        last_lines(LOG, query)
-            .into_iter()
-            .map(|l| std::str::from_utf8(split(l).1).unwrap().trim())
-            .collect()
+        last_lines(LOG, query).into_iter().map(|l| std::str::from_utf8(split(l).1).unwrap().trim()).collect()
     }
 
     #[test]
     fn tail_counts_after_the_times_have_cut() {
-        let query = Query {
-            tail: Some(1),
-            until: "2026-01-01T00:00:02Z".parse().ok(),
-            ..Query::default()
-        };
+        let query = Query { tail: Some(1), until: "2026-01-01T00:00:02Z".parse().ok(), ..Query::default() };
         assert_eq!(lines(&query), ["b"]);
-        assert_eq!(
-            lines(&Query {
-                tail: Some(0),
-                ..Query::default()
-            }),
-            Vec::<&str>::new()
-        );
+        assert_eq!(lines(&Query { tail: Some(0), ..Query::default() }), Vec::<&str>::new());
         assert_eq!(lines(&Query::default()), ["a", "b", "c"]);
     }
 
     #[test]
     fn a_line_without_a_time_is_all_text() {
-        assert_eq!(
-            split(b"no time here\n"),
-            (None, b"no time here\n".as_slice())
-        );
+        assert_eq!(split(b"no time here\n"), (None, b"no time here\n".as_slice()));
     }
 }

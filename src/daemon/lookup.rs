@@ -23,62 +23,28 @@ struct Derived {
 
 fn derive(meta: &ObjectMeta, kind: Kind, spec: Option<&PodSpec>, namespace: &str) -> Derived {
     if let Some(record) = Record::read(meta) {
-        return Derived {
-            own: true,
-            record: Arc::new(record),
-        };
+        return Derived { own: true, record: Arc::new(record) };
     }
     let spec = spec.cloned().unwrap_or_default();
-    Derived {
-        own: false,
-        record: Arc::new(foreign_record(meta, kind, &spec, namespace)),
-    }
+    Derived { own: false, record: Arc::new(foreign_record(meta, kind, &spec, namespace)) }
 }
 
 impl Daemon {
     /// Every container of the namespace, in no order.
     pub fn containers(&self) -> Vec<Container> {
-        self.workloads()
-            .into_iter()
-            .filter_map(|object| self.container_of(&object))
-            .collect()
+        self.workloads().into_iter().filter_map(|object| self.container_of(&object)).collect()
     }
 
     /// Every object that is a container's workload.
     fn workloads(&self) -> Vec<Object> {
         let cluster = &self.cluster;
         let mut all: Vec<Object> = Vec::new();
-        all.extend(
-            cluster
-                .cache::<Deployment>()
-                .all()
-                .into_iter()
-                .map(Object::Deployment),
-        );
+        all.extend(cluster.cache::<Deployment>().all().into_iter().map(Object::Deployment));
         all.extend(cluster.cache::<Job>().all().into_iter().map(Object::Job));
-        all.extend(
-            cluster
-                .cache::<StatefulSet>()
-                .all()
-                .into_iter()
-                .map(Object::StatefulSet),
-        );
-        all.extend(
-            cluster
-                .cache::<DaemonSet>()
-                .all()
-                .into_iter()
-                .map(Object::DaemonSet),
-        );
+        all.extend(cluster.cache::<StatefulSet>().all().into_iter().map(Object::StatefulSet));
+        all.extend(cluster.cache::<DaemonSet>().all().into_iter().map(Object::DaemonSet));
         let bare = |pod: &Arc<Entry<Pod>>| pod.object.metadata.owner_references.is_none();
-        all.extend(
-            cluster
-                .cache::<Pod>()
-                .all()
-                .into_iter()
-                .filter(bare)
-                .map(Object::Pod),
-        );
+        all.extend(cluster.cache::<Pod>().all().into_iter().filter(bare).map(Object::Pod));
         all
     }
 
@@ -89,28 +55,15 @@ impl Daemon {
             Object::Deployment(entry) => Some(self.of_deployment(entry, &derived)),
             Object::Job(entry) => Some(self.of_job(entry, &derived)),
             Object::StatefulSet(entry) => {
-                let replicas = entry
-                    .object
-                    .spec
-                    .as_ref()
-                    .and_then(|s| s.replicas)
-                    .unwrap_or(1);
-                Some(self.foreign(
-                    &derived,
-                    Kind::StatefulSet,
-                    &entry.object.metadata,
-                    replicas,
-                ))
+                let replicas = entry.object.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
+                Some(self.foreign(&derived, Kind::StatefulSet, &entry.object.metadata, replicas))
             }
             Object::DaemonSet(entry) => {
                 Some(self.foreign(&derived, Kind::DaemonSet, &entry.object.metadata, 1))
             }
             Object::Pod(entry) if entry.object.metadata.owner_references.is_none() => {
                 let pods = vec![entry.object.clone()];
-                Some(Container {
-                    pods,
-                    ..self.foreign(&derived, Kind::Pod, &entry.object.metadata, 1)
-                })
+                Some(Container { pods, ..self.foreign(&derived, Kind::Pod, &entry.object.metadata, 1) })
             }
             _ => None,
         }
@@ -136,9 +89,7 @@ impl Daemon {
                 let spec = s.spec.as_ref().and_then(|s| s.template.spec.as_ref());
                 derive(&s.metadata, Kind::DaemonSet, spec, namespace)
             }),
-            Object::Pod(entry) => {
-                entry.memo(|p| derive(&p.metadata, Kind::Pod, p.spec.as_ref(), namespace))
-            }
+            Object::Pod(entry) => entry.memo(|p| derive(&p.metadata, Kind::Pod, p.spec.as_ref(), namespace)),
             _ => return None,
         })
     }
@@ -150,11 +101,7 @@ impl Daemon {
         } else {
             self.selected(spec.map(|s| &s.selector))
         };
-        let conditions = entry
-            .object
-            .status
-            .as_ref()
-            .and_then(|s| s.conditions.as_ref());
+        let conditions = entry.object.status.as_ref().and_then(|s| s.conditions.as_ref());
         let refused = conditions
             .into_iter()
             .flatten()
@@ -173,12 +120,7 @@ impl Daemon {
     }
 
     fn of_job(&self, entry: &Entry<Job>, derived: &Derived) -> Container {
-        let suspended = entry
-            .object
-            .spec
-            .as_ref()
-            .and_then(|s| s.suspend)
-            .unwrap_or(false);
+        let suspended = entry.object.spec.as_ref().and_then(|s| s.suspend).unwrap_or(false);
         let pods = if derived.own {
             self.cluster.cache::<Pod>().group(derived.record.short())
         } else {
@@ -196,13 +138,7 @@ impl Daemon {
         }
     }
 
-    fn foreign(
-        &self,
-        derived: &Derived,
-        kind: Kind,
-        meta: &ObjectMeta,
-        replicas: i32,
-    ) -> Container {
+    fn foreign(&self, derived: &Derived, kind: Kind, meta: &ObjectMeta, replicas: i32) -> Container {
         Container {
             kind,
             own: false,
@@ -221,16 +157,9 @@ impl Daemon {
         };
         let matches = |pod: &Arc<Entry<Pod>>| {
             let labels = pod.object.metadata.labels.as_ref();
-            wanted
-                .iter()
-                .all(|(k, v)| labels.is_some_and(|l| l.get(k) == Some(v)))
+            wanted.iter().all(|(k, v)| labels.is_some_and(|l| l.get(k) == Some(v)))
         };
-        self.cluster
-            .cache::<Pod>()
-            .all()
-            .into_iter()
-            .filter(matches)
-            .collect()
+        self.cluster.cache::<Pod>().all().into_iter().filter(matches).collect()
     }
 
     /// The container that a client means: full ID, else exact name, else a unique ID prefix.
@@ -245,14 +174,11 @@ impl Daemon {
         let object = match found {
             Some((_, object)) => object,
             None => {
-                let mut hits = all
-                    .iter()
-                    .filter(|(record, _)| !name.is_empty() && record.id.starts_with(name));
+                let mut hits =
+                    all.iter().filter(|(record, _)| !name.is_empty() && record.id.starts_with(name));
                 let first = hits.next().ok_or_else(|| missing(key))?;
                 if hits.next().is_some() {
-                    return Err(Fault::invalid(format!(
-                        "multiple IDs found with provided prefix: {key}"
-                    )));
+                    return Err(Fault::invalid(format!("multiple IDs found with provided prefix: {key}")));
                 }
                 &first.1
             }
@@ -263,39 +189,24 @@ impl Daemon {
     /// The container of an ID, if it still exists.
     pub fn container_by_id(&self, id: &str) -> Option<Container> {
         let all = self.containers_lazy();
-        all.iter()
-            .find(|(record, _)| record.id == id)
-            .and_then(|(_, object)| self.container_of(object))
+        all.iter().find(|(record, _)| record.id == id).and_then(|(_, object)| self.container_of(object))
     }
 
     /// The container that d2k made under this object name, if it still exists.
     pub fn own_container(&self, object: &str, id: &str) -> Option<Container> {
-        self.workload_containers(object)
-            .into_iter()
-            .find(|c| c.record.id == id)
+        self.workload_containers(object).into_iter().find(|c| c.record.id == id)
     }
 
     /// The containers whose workload has this object name.
     pub(crate) fn workload_containers(&self, object: &str) -> Vec<Container> {
-        let deployment = self
-            .cluster
-            .cache::<Deployment>()
-            .get(object)
-            .map(Object::Deployment);
+        let deployment = self.cluster.cache::<Deployment>().get(object).map(Object::Deployment);
         let job = self.cluster.cache::<Job>().get(object).map(Object::Job);
-        [deployment, job]
-            .into_iter()
-            .flatten()
-            .filter_map(|o| self.container_of(&o))
-            .collect()
+        [deployment, job].into_iter().flatten().filter_map(|o| self.container_of(&o)).collect()
     }
 
     /// Whether a Docker name is in use, and by which container ID.
     pub fn name_owner(&self, name: &str) -> Option<String> {
-        self.containers_lazy()
-            .iter()
-            .find(|(record, _)| record.name == name)
-            .map(|(r, _)| r.id.clone())
+        self.containers_lazy().iter().find(|(record, _)| record.name == name).map(|(r, _)| r.id.clone())
     }
 
     /// Records of all workloads, without their Pods: what a search by name needs.
@@ -320,10 +231,7 @@ fn objects(entries: Vec<Arc<Entry<Pod>>>) -> Vec<Arc<Pod>> {
 fn owned(pods: Vec<Arc<Entry<Pod>>>, owner: &ObjectMeta) -> Vec<Arc<Pod>> {
     let is_owner = |pod: &Arc<Entry<Pod>>| {
         let owners = pod.object.metadata.owner_references.as_ref();
-        owners
-            .into_iter()
-            .flatten()
-            .any(|o| Some(&o.uid) == owner.uid.as_ref())
+        owners.into_iter().flatten().any(|o| Some(&o.uid) == owner.uid.as_ref())
     };
     objects(pods.into_iter().filter(is_owner).collect())
 }

@@ -28,17 +28,9 @@ impl Daemon {
     /// All networks, Docker's own first.
     pub fn networks(&self) -> Vec<Network> {
         let namespace = self.cluster.namespace();
-        let mut all: Vec<Network> = PREDEFINED
-            .iter()
-            .map(|name| Network::predefined(name, namespace))
-            .collect();
-        all.extend(
-            self.cluster
-                .cache::<ConfigMap>()
-                .all()
-                .iter()
-                .filter_map(|m| Network::read(&m.object)),
-        );
+        let mut all: Vec<Network> =
+            PREDEFINED.iter().map(|name| Network::predefined(name, namespace)).collect();
+        all.extend(self.cluster.cache::<ConfigMap>().all().iter().filter_map(|m| Network::read(&m.object)));
         all
     }
 
@@ -49,17 +41,11 @@ impl Daemon {
     pub fn network(&self, key: &str) -> Result<Network> {
         let key = if key == "default" { "bridge" } else { key };
         let all = self.networks();
-        let exact = all
-            .iter()
-            .find(|n| n.id == key)
-            .or_else(|| all.iter().find(|n| n.name == key));
+        let exact = all.iter().find(|n| n.id == key).or_else(|| all.iter().find(|n| n.name == key));
         if let Some(found) = exact {
             return Ok(found.clone());
         }
-        let hits: Vec<&Network> = all
-            .iter()
-            .filter(|n| !key.is_empty() && n.id.starts_with(key))
-            .collect();
+        let hits: Vec<&Network> = all.iter().filter(|n| !key.is_empty() && n.id.starts_with(key)).collect();
         match hits.as_slice() {
             [one] => Ok((*one).clone()),
             [] => Err(Fault::not_found(format!("network {key} not found"))),
@@ -73,9 +59,7 @@ impl Daemon {
     /// The ID of a network by the name under which a container is in it.
     pub(crate) fn network_id(&self, name: &str, membership: &Membership) -> String {
         let known = || self.network(name).map(|n| n.id).unwrap_or_default();
-        Some(membership.network_id.clone())
-            .filter(|id| !id.is_empty())
-            .unwrap_or_else(known)
+        Some(membership.network_id.clone()).filter(|id| !id.is_empty()).unwrap_or_else(known)
     }
 
     /// Creates a network.
@@ -87,15 +71,9 @@ impl Daemon {
         let name = request.name.clone();
         let _lock = self.network_lock.lock().await;
         if self.networks().iter().any(|n| n.name == name) {
-            return Err(Fault::conflict(format!(
-                "network with name {name} already exists"
-            )));
+            return Err(Fault::conflict(format!("network with name {name} already exists")));
         }
-        let driver = request
-            .driver
-            .clone()
-            .filter(|d| !d.is_empty())
-            .unwrap_or_else(|| "bridge".into());
+        let driver = request.driver.clone().filter(|d| !d.is_empty()).unwrap_or_else(|| "bridge".into());
         let object = self.policies.name(&naming::Input {
             what: naming::What::Network,
             docker_name: &name,
@@ -128,10 +106,7 @@ impl Daemon {
     pub async fn remove_network(&self, key: &str) -> Result<()> {
         let network = self.network(key)?;
         if network::is_predefined(&network.name) {
-            let message = format!(
-                "{} is a pre-defined network and cannot be removed",
-                network.name
-            );
+            let message = format!("{} is a pre-defined network and cannot be removed", network.name);
             return Err(Fault::forbidden(message));
         }
         let _lock = self.network_lock.lock().await;
@@ -145,25 +120,14 @@ impl Daemon {
                 member.record.id.get(..12).unwrap_or_default()
             )));
         }
-        self.cluster
-            .delete_uncached::<EndpointSlice>(&network.object)
-            .await?;
-        self.cluster
-            .delete::<Service>(&network.object, None)
-            .await?;
-        self.cluster
-            .delete::<ConfigMap>(&network.object, None)
-            .await?;
+        self.cluster.delete_uncached::<EndpointSlice>(&network.object).await?;
+        self.cluster.delete::<Service>(&network.object, None).await?;
+        self.cluster.delete::<ConfigMap>(&network.object, None).await?;
         self.tell_network("destroy", &network, BTreeMap::new());
         Ok(())
     }
 
-    fn tell_network(
-        &self,
-        action: &str,
-        network: &Network,
-        mut attributes: BTreeMap<String, String>,
-    ) {
+    fn tell_network(&self, action: &str, network: &Network, mut attributes: BTreeMap<String, String>) {
         attributes.insert("name".into(), network.name.clone());
         attributes.insert("type".into(), network.driver.clone());
         self.tell_of("network", action, &network.id, attributes);
@@ -224,11 +188,7 @@ impl Daemon {
                 "the container is known in the network from now on, and resolves its names after a restart"
             );
         }
-        self.tell_network(
-            "connect",
-            &network,
-            [("container".to_owned(), record.id.clone())].into(),
-        );
+        self.tell_network("connect", &network, [("container".to_owned(), record.id.clone())].into());
         Ok(())
     }
 
@@ -251,11 +211,7 @@ impl Daemon {
             networks.remove(&network.name);
         })
         .await?;
-        self.tell_network(
-            "disconnect",
-            &network,
-            [("container".to_owned(), record.id.clone())].into(),
-        );
+        self.tell_network("disconnect", &network, [("container".to_owned(), record.id.clone())].into());
         Ok(())
     }
 
@@ -269,11 +225,7 @@ impl Daemon {
         let container = self.container(id)?;
         let mut networks = container.record.networks.clone();
         change(&mut networks);
-        self.annotate(
-            &container,
-            &json!({keys::NETWORKS: record::json(&networks)}),
-        )
-        .await?;
+        self.annotate(&container, &json!({keys::NETWORKS: record::json(&networks)})).await?;
         self.renew_created_job(id).await?;
         self.sync_networks().await;
         Ok(())
@@ -294,11 +246,8 @@ impl Daemon {
     pub(crate) async fn sync_networks(&self) {
         let _lock = self.network_lock.lock().await;
         for network in self.networks().into_iter().filter(|n| !n.object.is_empty()) {
-            let mut members: Vec<Member> = self
-                .members(&network)
-                .iter()
-                .filter_map(|c| self.member(&network, c))
-                .collect();
+            let mut members: Vec<Member> =
+                self.members(&network).iter().filter_map(|c| self.member(&network, c)).collect();
             members.sort();
             if !self.networks_written.changed(&network.object, &members) {
                 continue;
@@ -360,9 +309,7 @@ pub(crate) fn membership(network: &Network, settings: Option<&EndpointSettings>)
     Membership {
         network_id: network.id.clone(),
         aliases: settings.and_then(|s| s.aliases.clone()).unwrap_or_default(),
-        settings: settings
-            .and_then(|s| serde_json::to_value(s).ok())
-            .unwrap_or(Value::Null),
+        settings: settings.and_then(|s| serde_json::to_value(s).ok()).unwrap_or(Value::Null),
     }
 }
 
@@ -383,9 +330,7 @@ fn check_network(request: &NetworkCreateRequest) -> Result<()> {
     }
     match request.driver.as_deref().unwrap_or_default() {
         "" | "bridge" | "overlay" | "default" => Ok(()),
-        "host" | "null" => Err(Fault::forbidden(
-            "only one instance of this network is allowed",
-        )),
+        "host" | "null" => Err(Fault::forbidden("only one instance of this network is allowed")),
         other => Err(Fault::not_found(format!(
             "could not find plugin {other} in v1 plugin registry: plugin not found"
         ))),
@@ -398,10 +343,7 @@ pub struct Written(std::sync::Mutex<BTreeMap<String, Vec<Member>>>);
 
 impl Written {
     fn changed(&self, object: &str, members: &[Member]) -> bool {
-        let mut all = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let same = all.get(object).is_some_and(|old| old == members);
         if !same {
             all.insert(object.to_owned(), members.to_vec());
@@ -410,9 +352,6 @@ impl Written {
     }
 
     fn forget(&self, object: &str) {
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .remove(object);
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(object);
     }
 }

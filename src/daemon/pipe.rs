@@ -45,39 +45,21 @@ pub struct Attached {
 
 impl Default for Attached {
     fn default() -> Self {
-        Self {
-            readers: Arc::default(),
-            left: watch::Sender::new(()),
-            sizes: Mutex::default(),
-        }
+        Self { readers: Arc::default(), left: watch::Sender::new(()), sizes: Mutex::default() }
     }
 }
 
 impl Attached {
     /// Notes a reader of a container until the guard is dropped.
     pub fn enter(&self, id: &str) -> Reader {
-        *self
-            .readers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(id.to_owned())
-            .or_default() += 1;
-        Reader {
-            readers: self.readers.clone(),
-            left: self.left.clone(),
-            id: id.to_owned(),
-        }
+        *self.readers.lock().unwrap_or_else(PoisonError::into_inner).entry(id.to_owned()).or_default() += 1;
+        Reader { readers: self.readers.clone(), left: self.left.clone(), id: id.to_owned() }
     }
 
     /// Resolves when nobody reads.
     pub async fn none(&self, id: &str) {
         let mut left = self.left.subscribe();
-        while self
-            .readers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(id)
-        {
+        while self.readers.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id) {
             if left.changed().await.is_err() {
                 return;
             }
@@ -96,18 +78,12 @@ impl Attached {
 
     fn size(&self, id: &str) -> watch::Sender<Option<TerminalSize>> {
         let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
-        sizes
-            .entry(id.to_owned())
-            .or_insert_with(|| watch::Sender::new(None))
-            .clone()
+        sizes.entry(id.to_owned()).or_insert_with(|| watch::Sender::new(None)).clone()
     }
 
     /// Forgets the terminal size of a container or exec that is gone.
     pub fn forget(&self, id: &str) {
-        self.sizes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 }
 

@@ -32,18 +32,12 @@ pub struct Publisher {
 
 impl Publisher {
     fn is_open(&self, id: &str) -> bool {
-        self.open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(id)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
     }
 
     /// Closes the ports of a container and its connections.
     pub fn close(&self, id: &str) {
-        self.open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 }
 
@@ -57,11 +51,7 @@ pub struct Reserved<'a> {
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        let mut all = self
-            .publisher
-            .reserved
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.publisher.reserved.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|(protocol, port)| (protocol.as_str(), *port) != (&self.protocol, self.port));
     }
 }
@@ -71,29 +61,19 @@ impl Daemon {
     ///
     /// # Errors
     /// Docker's words if all are taken.
-    pub(crate) async fn pick_port(
-        &self,
-        protocol: &str,
-        range: Option<(u16, u16)>,
-    ) -> Result<Reserved<'_>> {
+    pub(crate) async fn pick_port(&self, protocol: &str, range: Option<(u16, u16)>) -> Result<Reserved<'_>> {
         let taken: Vec<(String, u16)> = self
             .containers()
             .iter()
             .flat_map(|c| {
-                c.record
-                    .ports
-                    .iter()
-                    .map(|p| (p.protocol.clone(), p.host_port))
-                    .collect::<Vec<_>>()
+                c.record.ports.iter().map(|p| (p.protocol.clone(), p.host_port)).collect::<Vec<_>>()
             })
             .collect();
         let candidates: Vec<u16> = match range {
             Some((first, last)) => (first..=last).collect(),
             None => {
                 let start = rand::rng().random_range(RANDOM);
-                (start..=*RANDOM.end())
-                    .chain(*RANDOM.start()..start)
-                    .collect()
+                (start..=*RANDOM.end()).chain(*RANDOM.start()..start).collect()
             }
         };
         for port in candidates {
@@ -101,18 +81,10 @@ impl Daemon {
             if taken.contains(&key) || !self.bindable(protocol, port).await {
                 continue;
             }
-            let mut reserved = self
-                .publisher
-                .reserved
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut reserved = self.publisher.reserved.lock().unwrap_or_else(PoisonError::into_inner);
             if !reserved.contains(&key) {
                 reserved.push(key);
-                return Ok(Reserved {
-                    publisher: &self.publisher,
-                    protocol: protocol.to_owned(),
-                    port,
-                });
+                return Ok(Reserved { publisher: &self.publisher, protocol: protocol.to_owned(), port });
             }
         }
         Err(Fault::internal("all ports are allocated"))
@@ -131,10 +103,7 @@ impl Daemon {
     /// # Errors
     /// Docker's `port is already allocated`.
     pub(crate) async fn open_ports(self: &Arc<Self>, record: &Record) -> Result<()> {
-        if !self.options.publish_proxy
-            || record.ports.is_empty()
-            || self.publisher.is_open(&record.id)
-        {
+        if !self.options.publish_proxy || record.ports.is_empty() || self.publisher.is_open(&record.id) {
             return Ok(());
         }
         let stop = self.stopping.child_token();
@@ -142,11 +111,7 @@ impl Daemon {
         for port in &record.ports {
             self.open_port(record, port, &stop).await?;
         }
-        self.publisher
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(record.id.clone(), guard);
+        self.publisher.open.lock().unwrap_or_else(PoisonError::into_inner).insert(record.id.clone(), guard);
         Ok(())
     }
 
@@ -157,24 +122,14 @@ impl Daemon {
         stop: &CancellationToken,
     ) -> Result<()> {
         let address = SocketAddr::new(self.options.listen, port.host_port);
-        let target = Target {
-            daemon: Arc::downgrade(self),
-            id: record.id.clone(),
-            port: port.container_port,
-        };
+        let target =
+            Target { daemon: Arc::downgrade(self), id: record.id.clone(), port: port.container_port };
         let bound = match port.protocol.as_str() {
             "tcp" => TcpListener::bind(address).await.map(|l| {
-                tokio::spawn(stop.clone().run_until_cancelled_owned(serve_tcp(
-                    l,
-                    target,
-                    stop.clone(),
-                )));
+                tokio::spawn(stop.clone().run_until_cancelled_owned(serve_tcp(l, target, stop.clone())));
             }),
             "udp" => UdpSocket::bind(address).await.map(|s| {
-                tokio::spawn(
-                    stop.clone()
-                        .run_until_cancelled_owned(serve_udp(Arc::new(s), target)),
-                );
+                tokio::spawn(stop.clone().run_until_cancelled_owned(serve_udp(Arc::new(s), target)));
             }),
             _ => Ok(()),
         };
@@ -238,9 +193,7 @@ async fn forward_tcp(mut client: tokio::net::TcpStream, target: Target) {
     match daemon.cluster.connect_port(&pod, ip, target.port).await {
         Ok(mut server) => {
             drop(daemon);
-            let _ =
-                tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, 65_536, 65_536)
-                    .await;
+            let _ = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, 65_536, 65_536).await;
         }
         Err(error) => {
             tracing::debug!(%pod, port = target.port, %error, "a published port was not reached")
@@ -268,26 +221,16 @@ async fn serve_udp(socket: Arc<UdpSocket>, target: Target) {
 }
 
 /// A socket of our own for one client, whose answers go back to that client.
-async fn connect_udp(
-    target: &Target,
-    socket: Arc<UdpSocket>,
-    client: SocketAddr,
-) -> Option<Arc<UdpSocket>> {
+async fn connect_udp(target: &Target, socket: Arc<UdpSocket>, client: SocketAddr) -> Option<Arc<UdpSocket>> {
     let (_, _, ip) = target.pod()?;
-    let any: IpAddr = if ip?.is_ipv6() {
-        [0u16; 8].into()
-    } else {
-        [0u8; 4].into()
-    };
+    let any: IpAddr = if ip?.is_ipv6() { [0u16; 8].into() } else { [0u8; 4].into() };
     let server = Arc::new(UdpSocket::bind((any, 0)).await.ok()?);
     server.connect((ip?, target.port)).await.ok()?;
     let answers = server.clone();
     tokio::spawn(async move {
         let mut datagram = vec![0; DATAGRAM];
         while let Ok(Ok(size)) = tokio::time::timeout(UDP_IDLE, answers.recv(&mut datagram)).await {
-            let _ = socket
-                .send_to(datagram.get(..size).unwrap_or_default(), client)
-                .await;
+            let _ = socket.send_to(datagram.get(..size).unwrap_or_default(), client).await;
         }
     });
     Some(server)

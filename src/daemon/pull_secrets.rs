@@ -34,26 +34,16 @@ impl Daemon {
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
-                labels: Some(BTreeMap::from([(
-                    keys::ROLE.to_owned(),
-                    role::REGISTRY.to_owned(),
-                )])),
+                labels: Some(BTreeMap::from([(keys::ROLE.to_owned(), role::REGISTRY.to_owned())])),
                 ..ObjectMeta::default()
             },
             type_: Some("kubernetes.io/dockerconfigjson".into()),
-            data: Some(BTreeMap::from([(
-                ".dockerconfigjson".to_owned(),
-                ByteString(config.into_bytes()),
-            )])),
+            data: Some(BTreeMap::from([(".dockerconfigjson".to_owned(), ByteString(config.into_bytes()))])),
             ..Secret::default()
         };
         match self.cluster.apply(&secret).await {
             Ok(_) => {
-                self.pull_secrets
-                    .0
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(name);
+                self.pull_secrets.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
             }
             Err(error) => {
                 tracing::warn!(registry = reference.registry(), %error, "the pull secret was not kept")
@@ -67,24 +57,14 @@ impl Daemon {
             return Vec::new();
         };
         let name = name(reference.registry());
-        let known = || {
-            self.pull_secrets
-                .0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains(&name)
-        };
+        let known = || self.pull_secrets.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&name);
         if known() {
             return vec![name];
         }
         // It may be of an earlier d2k.
         match self.cluster.read::<Secret>(&name).await {
             Ok(Some(_)) => {
-                self.pull_secrets
-                    .0
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(name.clone());
+                self.pull_secrets.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
                 vec![name]
             }
             Ok(None) | Err(_) => Vec::new(),

@@ -75,38 +75,19 @@ impl Daemon {
             self.drop_log(record).await;
         }
         if self.has_staged_files(record) {
-            self.cluster
-                .delete_uncached::<Secret>(&super::staging::secret_name(record))
-                .await?;
+            self.cluster.delete_uncached::<Secret>(&super::staging::secret_name(record)).await?;
         }
-        for claim in self
-            .cluster
-            .cache::<PersistentVolumeClaim>()
-            .group(record.short())
-        {
+        for claim in self.cluster.cache::<PersistentVolumeClaim>().group(record.short()) {
             let meta = &claim.object.metadata;
-            let anonymous = meta
-                .annotations
-                .as_ref()
-                .is_some_and(|a| a.contains_key(keys::ANONYMOUS));
+            let anonymous = meta.annotations.as_ref().is_some_and(|a| a.contains_key(keys::ANONYMOUS));
             if volumes && anonymous {
                 let name = meta.name.clone().unwrap_or_default();
-                self.cluster
-                    .begin_delete::<PersistentVolumeClaim>(&name, None)
-                    .await?;
+                self.cluster.begin_delete::<PersistentVolumeClaim>(&name, None).await?;
             }
         }
         // A Pod that still ends holds its volumes and its address.
-        let pods = || {
-            self.cluster
-                .cache::<Pod>()
-                .group(record.short())
-                .is_empty()
-                .then_some(())
-        };
-        self.cluster
-            .wait(std::time::Duration::from_secs(30), pods)
-            .await;
+        let pods = || self.cluster.cache::<Pod>().group(record.short()).is_empty().then_some(());
+        self.cluster.wait(std::time::Duration::from_secs(30), pods).await;
         Ok(())
     }
 
@@ -117,19 +98,12 @@ impl Daemon {
     pub async fn prune(&self, fits: impl Fn(&Container) -> bool) -> Result<Vec<String>> {
         let mut removed = Vec::new();
         for container in self.containers() {
-            if !container.own
-                || container.state().running()
-                || container.wanted > 0
-                || !fits(&container)
-            {
+            if !container.own || container.state().running() || container.wanted > 0 || !fits(&container) {
                 continue;
             }
             let id = container.record.id.clone();
             let _lock = self.locks.container(&id).await;
-            if self
-                .container_by_id(&id)
-                .is_some_and(|c| !c.state().running())
-            {
+            if self.container_by_id(&id).is_some_and(|c| !c.state().running()) {
                 self.remove_locked(&container, false).await?;
                 removed.push(id);
             }

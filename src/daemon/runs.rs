@@ -20,10 +20,7 @@ impl Runs {
     /// Notes that a container is being started, until the guard is dropped.
     pub fn starting(&self, id: &str) -> Starting<'_> {
         with(&self.starting, |set| set.insert(id.to_owned()));
-        Starting {
-            runs: self,
-            id: id.to_owned(),
-        }
+        Starting { runs: self, id: id.to_owned() }
     }
 
     /// Whether a container is being started.

@@ -38,10 +38,7 @@ pub struct Captures(Mutex<HashMap<String, JoinHandle<Vec<u8>>>>);
 
 impl Captures {
     fn take(&self, pod: &str) -> Option<JoinHandle<Vec<u8>>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(pod)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(pod)
     }
 }
 
@@ -82,11 +79,7 @@ fn until(log: &[u8], end: Option<Timestamp>) -> Vec<u8> {
     // Finish times have whole seconds.
     let end = end + jiff::SignedDuration::from_secs(1);
     let in_time = |line: &&[u8]| super::logs::split(line).0.is_none_or(|time| time < end);
-    log.split_inclusive(|b| *b == b'\n')
-        .filter(in_time)
-        .flatten()
-        .copied()
-        .collect()
+    log.split_inclusive(|b| *b == b'\n').filter(in_time).flatten().copied().collect()
 }
 
 impl Daemon {
@@ -108,11 +101,7 @@ impl Daemon {
             reading.await
         });
         let _ = wait.await;
-        self.spool
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(uid.to_owned(), capture);
+        self.spool.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), capture);
     }
 
     /// Keeps the log of a Pod whose container has ended.
@@ -124,15 +113,8 @@ impl Daemon {
         container: &str,
         end: Option<Timestamp>,
     ) {
-        let query = LogQuery {
-            container: container.to_owned(),
-            tail: Some(LINES),
-            ..LogQuery::default()
-        };
-        let previous = LogQuery {
-            previous: true,
-            ..query.clone()
-        };
+        let query = LogQuery { container: container.to_owned(), tail: Some(LINES), ..LogQuery::default() };
+        let previous = LogQuery { previous: true, ..query.clone() };
         let now = read(self.cluster.clone(), pod.to_owned(), query);
         let before = read(self.cluster.clone(), pod.to_owned(), previous);
         let (mut now, mut log) = tokio::join!(now, before);
@@ -191,11 +173,7 @@ impl Daemon {
 
     /// Forgets the kept log of a removed container.
     pub(crate) async fn drop_log(&self, record: &Record) {
-        if let Err(error) = self
-            .cluster
-            .delete_uncached::<ConfigMap>(&name(record))
-            .await
-        {
+        if let Err(error) = self.cluster.delete_uncached::<ConfigMap>(&name(record)).await {
             tracing::warn!(container = %record.name, %error, "the kept log could not be deleted");
         }
     }
@@ -210,9 +188,7 @@ fn pack(log: &[u8]) -> Vec<u8> {
 fn unpack(packed: &[u8]) -> Vec<u8> {
     let mut log = Vec::new();
     // A log that somebody damaged is shown as far as it can be read.
-    let _ = GzDecoder::new(packed)
-        .take(4 * KEPT as u64)
-        .read_to_end(&mut log);
+    let _ = GzDecoder::new(packed).take(4 * KEPT as u64).read_to_end(&mut log);
     log
 }
 
@@ -227,10 +203,7 @@ mod tests {
 
     #[test]
     fn a_log_survives_packing() {
-        assert_eq!(
-            unpack(&pack(b"2026-01-01T00:00:00Z a\n")),
-            b"2026-01-01T00:00:00Z a\n"
-        );
+        assert_eq!(unpack(&pack(b"2026-01-01T00:00:00Z a\n")), b"2026-01-01T00:00:00Z a\n");
     }
 
     #[test]

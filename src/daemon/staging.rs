@@ -92,12 +92,7 @@ impl Daemon {
     ///
     /// # Errors
     /// 400 if it is no archive, holds more than a Secret can, or entries other than files and directories.
-    pub(crate) async fn stage(
-        &self,
-        container: &Container,
-        directory: &str,
-        archive: &[u8],
-    ) -> Result<()> {
+    pub(crate) async fn stage(&self, container: &Container, directory: &str, archive: &[u8]) -> Result<()> {
         let record = &container.record;
         let mut files = self.read_staged(record).await?;
         add(&mut files, directory, archive)?;
@@ -110,8 +105,7 @@ impl Daemon {
             )));
         }
         self.write_staged(record, files).await?;
-        self.annotate(container, &json!({keys::FILES: "true"}))
-            .await?;
+        self.annotate(container, &json!({keys::FILES: "true"})).await?;
         self.renew_created_job(&record.id).await
     }
 
@@ -119,18 +113,13 @@ impl Daemon {
         let mut data = BTreeMap::new();
         let mut index = Vec::new();
         for (at, (mut file, bytes)) in files.into_values().enumerate() {
-            file.key = if file.directory {
-                String::new()
-            } else {
-                format!("f{at}")
-            };
+            file.key = if file.directory { String::new() } else { format!("f{at}") };
             if !file.directory {
                 data.insert(file.key.clone(), ByteString(bytes));
             }
             index.push(file);
         }
-        let index = serde_json::to_vec(&index)
-            .map_err(|e| Fault::internal(format!("staged files: {e}")))?;
+        let index = serde_json::to_vec(&index).map_err(|e| Fault::internal(format!("staged files: {e}")))?;
         data.insert(INDEX.to_owned(), ByteString(index));
         let secret = Secret {
             metadata: ObjectMeta {
@@ -152,10 +141,7 @@ fn add(files: &mut Files, directory: &str, archive: &[u8]) -> Result<()> {
         let mut entry = entry.map_err(wrong)?;
         let name = entry.path().map_err(wrong)?.to_string_lossy().into_owned();
         // Cleaned as an absolute path, so that no entry leaves the directory by `..`.
-        let path = clean(&format!(
-            "{directory}/{}",
-            clean(&format!("/{name}")).trim_start_matches('/')
-        ));
+        let path = clean(&format!("{directory}/{}", clean(&format!("/{name}")).trim_start_matches('/')));
         let header = entry.header();
         let kind = header.entry_type();
         let (mode, mtime) = (header.mode().unwrap_or(0o644), header.mtime().unwrap_or(0));
@@ -167,13 +153,7 @@ fn add(files: &mut Files, directory: &str, archive: &[u8]) -> Result<()> {
         }
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).map_err(wrong)?;
-        let staged = Staged {
-            path: path.clone(),
-            mode,
-            mtime,
-            directory,
-            key: String::new(),
-        };
+        let staged = Staged { path: path.clone(), mode, mtime, directory, key: String::new() };
         files.insert(path, (staged, bytes));
     }
     Ok(())

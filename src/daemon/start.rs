@@ -99,26 +99,16 @@ impl Daemon {
             let now = self.cluster.cache::<Deployment>().get(name)?;
             (now.object.metadata.resource_version != old.resource_version).then_some(())
         };
-        self.cluster
-            .wait(std::time::Duration::from_secs(1), newer)
-            .await;
+        self.cluster.wait(std::time::Duration::from_secs(1), newer).await;
     }
 
     /// A Job that was never started is released; one that has run is made anew.
     async fn run_job(&self, container: &Container) -> Result<()> {
         let object = &container.record.object;
-        let cached = self
-            .cluster
-            .cache::<Job>()
-            .get(object)
-            .ok_or_else(|| gone(container))?;
+        let cached = self.cluster.cache::<Job>().get(object).ok_or_else(|| gone(container))?;
         if !workload::job_has_started(&cached.object) {
             let release = json!({"spec": {"suspend": false}});
-            return self
-                .cluster
-                .patch::<Job>(object, &release)
-                .await
-                .map(|_| ());
+            return self.cluster.patch::<Job>(object, &release).await.map(|_| ());
         }
         if let (Some(pod), Some(run)) = (container.pod(), Some(&container.record.state)) {
             let (uid, name) = (pod.metadata.uid.clone(), pod.metadata.name.clone());
@@ -146,10 +136,7 @@ impl Daemon {
         let object = &container.record.object;
         self.runs.begin_replace(&container.record.id);
         self.cluster.delete::<Job>(object, None).await?;
-        self.cluster
-            .create(&workload::job(&container.record, template, suspended))
-            .await
-            .map(|_| ())
+        self.cluster.create(&workload::job(&container.record, template, suspended)).await.map(|_| ())
     }
 
     async fn await_start(&self, container: &Container, before: &BTreeSet<String>) -> Result<()> {
@@ -157,27 +144,20 @@ impl Daemon {
         let mut trouble = None;
         let look = || {
             let Some(now) = self.own_container(&container.record.object, id) else {
-                return self
-                    .container_by_id(id)
-                    .is_none()
-                    .then(|| Err(gone(container)));
+                return self.container_by_id(id).is_none().then(|| Err(gone(container)));
             };
             if let Some(words) = now.refused.clone() {
                 return Some(Err(Fault::internal(format!(
                     "Kubernetes refuses to run the container: {words}"
                 ))));
             }
-            let fresh = now
-                .pod()
-                .filter(|p| !before.contains(&p.metadata.uid.clone().unwrap_or_default()));
+            let fresh = now.pod().filter(|p| !before.contains(&p.metadata.uid.clone().unwrap_or_default()));
             fresh?;
             let state = now.state();
             trouble = state.trouble.clone().or(trouble.take());
             match (state.phase, state.trouble) {
                 (Phase::Running | Phase::Restarting, _) => Some(Ok(())),
-                (Phase::Exited, _) if state.run.pod != container.record.state.pod => {
-                    Some(ended(&state.run))
-                }
+                (Phase::Exited, _) if state.run.pod != container.record.state.pod => Some(ended(&state.run)),
                 (_, Some(trouble)) if trouble.fatal => Some(Err(cannot_start(&now, &trouble))),
                 _ => None,
             }
@@ -208,17 +188,13 @@ impl Daemon {
         let events = self.cluster.events().await.ok()?;
         let about = |name: Option<&str>| {
             name.is_some_and(|n| {
-                n == object
-                    || n.strip_prefix(object)
-                        .is_some_and(|rest| rest.starts_with('-'))
+                n == object || n.strip_prefix(object).is_some_and(|rest| rest.starts_with('-'))
             })
         };
-        let warnings = events.into_iter().filter(|e| {
-            e.type_.as_deref() == Some("Warning") && about(e.involved_object.name.as_deref())
-        });
-        warnings
-            .max_by_key(|e| e.last_timestamp.as_ref().map(|t| t.0))
-            .and_then(|e| e.message)
+        let warnings = events
+            .into_iter()
+            .filter(|e| e.type_.as_deref() == Some("Warning") && about(e.involved_object.name.as_deref()));
+        warnings.max_by_key(|e| e.last_timestamp.as_ref().map(|t| t.0)).and_then(|e| e.message)
     }
 
     /// A container that could not start is stopped again and remembers why.
@@ -228,33 +204,21 @@ impl Daemon {
         let Some(now) = self.own_container(&record.object, &record.id) else {
             return;
         };
-        let state = RunState {
-            error: why.to_owned(),
-            ..now.record.state.clone()
-        };
+        let state = RunState { error: why.to_owned(), ..now.record.state.clone() };
         let state = if now.record.state.finished.is_some() || state.exit_code != 0 {
             state
         } else {
-            RunState {
-                exit_code: 128,
-                ..state
-            }
+            RunState { exit_code: 128, ..state }
         };
         let note = json!({keys::STATE: record::json(&state)});
         let result = match now.kind {
             Kind::Job => {
                 let patch = json!({"metadata": {"annotations": note}, "spec": {"suspend": true}});
-                self.cluster
-                    .patch::<Job>(&record.object, &patch)
-                    .await
-                    .map(|_| ())
+                self.cluster.patch::<Job>(&record.object, &patch).await.map(|_| ())
             }
             _ => {
                 let patch = json!({"metadata": {"annotations": note}, "spec": {"replicas": 0}});
-                self.cluster
-                    .patch::<Deployment>(&record.object, &patch)
-                    .await
-                    .map(|_| ())
+                self.cluster.patch::<Deployment>(&record.object, &patch).await.map(|_| ())
             }
         };
         if let Err(error) = result {
@@ -273,15 +237,11 @@ impl Daemon {
 fn pods(container: &Container) -> BTreeSet<String> {
     let recorded = &container.record.state.pod;
     let earlier = |uid: &String, ends: bool| ends || uid == recorded;
-    let all = container.pods.iter().filter_map(|p| {
-        Some((
-            p.metadata.uid.clone()?,
-            p.metadata.deletion_timestamp.is_some(),
-        ))
-    });
-    all.filter(|(uid, ends)| earlier(uid, *ends))
-        .map(|(uid, _)| uid)
-        .collect()
+    let all = container
+        .pods
+        .iter()
+        .filter_map(|p| Some((p.metadata.uid.clone()?, p.metadata.deletion_timestamp.is_some())));
+    all.filter(|(uid, ends)| earlier(uid, *ends)).map(|(uid, _)| uid).collect()
 }
 
 fn gone(container: &Container) -> Fault {
@@ -293,20 +253,14 @@ fn ended(run: &RunState) -> Result<()> {
     if run.error.is_empty() {
         return Ok(());
     }
-    Err(Fault::invalid(format!(
-        "failed to create task for container: {}",
-        run.error
-    )))
+    Err(Fault::invalid(format!("failed to create task for container: {}", run.error)))
 }
 
 fn cannot_start(container: &Container, trouble: &Trouble) -> Fault {
     let image = container.record.body.image.clone().unwrap_or_default();
     let words = format!("{}: {}", trouble.reason, trouble.message);
     if is_failed_start(&trouble.reason) {
-        return Fault::invalid(format!(
-            "failed to create task for container: {}",
-            trouble.message
-        ));
+        return Fault::invalid(format!("failed to create task for container: {}", trouble.message));
     }
     match trouble.reason.as_str() {
         "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => {

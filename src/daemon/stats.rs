@@ -45,11 +45,7 @@ impl Daemon {
     pub async fn sample(&self, container: &Container, before: Option<&Sample>) -> Result<Sample> {
         let record = &container.record;
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-        let limit = record
-            .host()
-            .memory
-            .and_then(|m| u64::try_from(m).ok())
-            .filter(|m| *m > 0);
+        let limit = record.host().memory.and_then(|m| u64::try_from(m).ok()).filter(|m| *m > 0);
         let mut sample = Sample {
             id: record.id.clone(),
             name: record.name.clone(),
@@ -78,22 +74,13 @@ impl Daemon {
             return (0, 0);
         };
         let sum = |all: &[String], read: fn(&Quantity) -> Option<i64>| -> u64 {
-            all.iter()
-                .filter_map(|q| u64::try_from(read(&Quantity(q.clone()))?).ok())
-                .sum()
+            all.iter().filter_map(|q| u64::try_from(read(&Quantity(q.clone()))?).ok()).sum()
         };
-        (
-            sum(&usage.cpu, quantity::nanocores),
-            sum(&usage.memory, quantity::bytes),
-        )
+        (sum(&usage.cpu, quantity::nanocores), sum(&usage.memory, quantity::bytes))
     }
 
     fn integrate(&self, id: &str, nanocores: u64, memory: u64, processors: u64) -> Counters {
-        let mut all = self
-            .stats
-            .counters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.stats.counters.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let (last, counters) = all.get(id).copied().unwrap_or((now, Counters::default()));
         let counters = counters.after(nanocores, memory, processors, now.duration_since(last));

@@ -11,12 +11,7 @@ use crate::translate::record::Record;
 
 impl Daemon {
     /// Publishes an event of a container.
-    pub(crate) fn tell<const N: usize>(
-        &self,
-        record: &Record,
-        action: &str,
-        extra: [(&str, String); N],
-    ) {
+    pub(crate) fn tell<const N: usize>(&self, record: &Record, action: &str, extra: [(&str, String); N]) {
         self.publish(container_event(record, action, extra, Timestamp::now()));
     }
 
@@ -53,17 +48,8 @@ pub(crate) fn container_event<const N: usize>(
     time: Timestamp,
 ) -> Event {
     let mut attributes = record.docker_labels();
-    attributes.insert(
-        "image".into(),
-        record.body.image.clone().unwrap_or_default(),
-    );
+    attributes.insert("image".into(), record.body.image.clone().unwrap_or_default());
     attributes.insert("name".into(), record.name.clone());
     attributes.extend(extra.map(|(key, value)| (key.to_owned(), value)));
-    Event {
-        kind: "container",
-        action: action.into(),
-        id: record.id.clone(),
-        attributes,
-        time,
-    }
+    Event { kind: "container", action: action.into(), id: record.id.clone(), attributes, time }
 }

@@ -25,15 +25,9 @@ impl Daemon {
     /// 409 if it does not run, 501 if its image has neither `ps` nor a shell.
     pub async fn top(&self, key: &str, arguments: &str) -> Result<Table> {
         let container = self.container(key)?;
-        let pod = container
-            .running_pod()
-            .ok_or_else(|| not_running(&container))?;
+        let pod = container.running_pod().ok_or_else(|| not_running(&container))?;
         let name = container.container_name();
-        let arguments = if arguments.is_empty() {
-            "-ef"
-        } else {
-            arguments
-        };
+        let arguments = if arguments.is_empty() { "-ef" } else { arguments };
         let mut ps = vec!["ps".to_owned()];
         ps.extend(arguments.split_whitespace().map(str::to_owned));
         let shell = vec!["/bin/sh".to_owned(), "-c".to_owned(), FROM_PROC.to_owned()];
@@ -59,22 +53,11 @@ impl Daemon {
 /// d2k's, not the container's.
 fn parse(output: &str, by_ps: bool) -> Table {
     let mut lines = output.lines();
-    let titles: Vec<String> = lines
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect();
-    let own = |line: &&str| {
-        !by_ps
-            || !line
-                .split_whitespace()
-                .any(|word| word == "ps" || word.ends_with("/ps"))
-    };
-    let processes = lines
-        .filter(own)
-        .map(|line| columns(line, titles.len()))
-        .collect();
+    let titles: Vec<String> =
+        lines.next().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    let own =
+        |line: &&str| !by_ps || !line.split_whitespace().any(|word| word == "ps" || word.ends_with("/ps"));
+    let processes = lines.filter(own).map(|line| columns(line, titles.len())).collect();
     Table { titles, processes }
 }
 
@@ -96,10 +79,7 @@ mod tests {
 
     #[test]
     fn the_command_keeps_its_blanks_and_ps_is_left_out() {
-        let table = parse(
-            "PID USER COMMAND\n    1 root  sh -c sleep 9\n   12 root  ps -ef\n",
-            true,
-        );
+        let table = parse("PID USER COMMAND\n    1 root  sh -c sleep 9\n   12 root  ps -ef\n", true);
         assert_eq!(table.titles, ["PID", "USER", "COMMAND"]);
         assert_eq!(table.processes, [["1", "root", "sh -c sleep 9"]]);
     }

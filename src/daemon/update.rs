@@ -20,29 +20,21 @@ impl Daemon {
         self.require_own(&container, "updated")?;
         let record = &container.record;
         let mut raw = record.raw.clone();
-        let sent = changes
-            .as_object()
-            .ok_or_else(|| Fault::invalid("invalid JSON: an object is expected"))?;
-        let host = raw
-            .as_object_mut()
-            .map(|body| body.entry("HostConfig").or_insert_with(|| json!({})));
+        let sent =
+            changes.as_object().ok_or_else(|| Fault::invalid("invalid JSON: an object is expected"))?;
+        let host = raw.as_object_mut().map(|body| body.entry("HostConfig").or_insert_with(|| json!({})));
         let host = host.and_then(Value::as_object_mut);
-        let host =
-            host.ok_or_else(|| Fault::internal("the container's create request cannot be read"))?;
+        let host = host.ok_or_else(|| Fault::internal("the container's create request cannot be read"))?;
         for (key, value) in sent.iter().filter(|(_, value)| is_set(value)) {
             host.insert(key.clone(), value.clone());
         }
         let mut warnings = fields::check(&json!({"HostConfig": changes}))?;
         let body = validate::body(&raw)?;
         validate::request(&body, &record.image)?;
-        self.annotate(&container, &json!({keys::REQUEST: raw.to_string()}))
-            .await?;
+        self.annotate(&container, &json!({keys::REQUEST: raw.to_string()})).await?;
         if let Some(pod) = container.running_pod() {
             let host = body.host_config.unwrap_or_default();
-            warnings.extend(
-                self.resize_running(&pod, &container.container_name(), &host)
-                    .await,
-            );
+            warnings.extend(self.resize_running(&pod, &container.container_name(), &host).await);
         } else {
             self.renew_created_job(&id).await?;
         }
@@ -61,9 +53,7 @@ impl Daemon {
         }
         let patch = json!({"spec": {"containers": [{"name": container, "resources": resources}]}});
         if let Err(fault) = self.cluster.resize_pod(pod, &patch).await {
-            warnings.push(format!(
-                "the new limits take effect at the next start: {fault}"
-            ));
+            warnings.push(format!("the new limits take effect at the next start: {fault}"));
         }
         warnings
     }
@@ -77,8 +67,6 @@ fn is_set(value: &Value) -> bool {
         Value::Number(number) => number.as_f64() != Some(0.0),
         Value::String(text) => !text.is_empty(),
         Value::Array(list) => !list.is_empty(),
-        Value::Object(map) => map
-            .get("Name")
-            .map_or(!map.is_empty(), |name| name.as_str() != Some("")),
+        Value::Object(map) => map.get("Name").map_or(!map.is_empty(), |name| name.as_str() != Some("")),
     }
 }

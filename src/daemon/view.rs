@@ -15,17 +15,9 @@ use crate::translate::state::Phase;
 impl Daemon {
     /// The part of a view that all containers share; `api` is the minor version of the client.
     pub fn view_base(&self, api: u32) -> Context {
-        let networks: BTreeMap<String, String> = self
-            .networks()
-            .into_iter()
-            .map(|n| (n.name, n.id))
-            .collect();
-        Context {
-            networks,
-            api,
-            namespace: self.cluster.namespace().to_owned(),
-            ..Context::default()
-        }
+        let networks: BTreeMap<String, String> =
+            self.networks().into_iter().map(|n| (n.name, n.id)).collect();
+        Context { networks, api, namespace: self.cluster.namespace().to_owned(), ..Context::default() }
     }
 
     /// The view of one container.
@@ -43,9 +35,8 @@ impl Daemon {
     pub fn mounts_of(&self, container: &Container) -> Vec<(MountPlan, String)> {
         let record = &container.record;
         let inherited = self.inherited_mounts(&record.body).unwrap_or_default();
-        let plans = mounts::plan(&record.body, &record.image, &inherited)
-            .map(|m| m.plans)
-            .unwrap_or_default();
+        let plans =
+            mounts::plan(&record.body, &record.image, &inherited).map(|m| m.plans).unwrap_or_default();
         plans
             .into_iter()
             .map(|plan| {
@@ -72,10 +63,7 @@ impl Daemon {
     /// Tells the terminal size of a container.
     pub fn resize(&self, record: &Record, size: TerminalSize) {
         self.attached.resize(&record.id, size);
-        let extra = [
-            ("height", size.height.to_string()),
-            ("width", size.width.to_string()),
-        ];
+        let extra = [("height", size.height.to_string()), ("width", size.width.to_string())];
         self.tell(record, "resize", extra);
     }
 

@@ -24,9 +24,7 @@ impl Daemon {
     /// All volumes of the namespace.
     pub fn volumes(&self) -> Vec<Claim> {
         let all = self.cluster.cache::<PersistentVolumeClaim>().all();
-        all.into_iter()
-            .filter(|c| c.object.metadata.deletion_timestamp.is_none())
-            .collect()
+        all.into_iter().filter(|c| c.object.metadata.deletion_timestamp.is_none()).collect()
     }
 
     /// The volume of a Docker name.
@@ -34,10 +32,7 @@ impl Daemon {
     /// # Errors
     /// 404 in Docker's words.
     pub fn volume(&self, name: &str) -> Result<Claim> {
-        let found = self
-            .volumes()
-            .into_iter()
-            .find(|c| volume::name(&c.object) == name);
+        let found = self.volumes().into_iter().find(|c| volume::name(&c.object) == name);
         found.ok_or_else(|| Fault::not_found(format!("get {name}: no such volume")))
     }
 
@@ -49,9 +44,7 @@ impl Daemon {
         let asked = request.name.clone().unwrap_or_default();
         let anonymous = asked.is_empty();
         let name = if anonymous { random_id() } else { asked };
-        self.ensure_volume(request, &name, anonymous, None)
-            .await
-            .map(|(claim, _)| claim)
+        self.ensure_volume(request, &name, anonymous, None).await.map(|(claim, _)| claim)
     }
 
     /// The volume of a name, and whether it was made now.
@@ -67,12 +60,7 @@ impl Daemon {
             docker_name: name,
             taken_by_other: None,
         })?;
-        let new = NewVolume {
-            name: name.to_owned(),
-            object,
-            created: Timestamp::now(),
-            anonymous,
-        };
+        let new = NewVolume { name: name.to_owned(), object, created: Timestamp::now(), anonymous };
         volume::check(&request, name)?;
         let plan = self.decide_volume(&request, name)?;
         if let Ok(found) = self.volume(name) {
@@ -87,9 +75,7 @@ impl Daemon {
         let object = new.object.clone();
         let cache = || self.cluster.cache::<PersistentVolumeClaim>();
         self.cluster
-            .wait(std::time::Duration::from_secs(20), || {
-                cache().get(&object).is_none().then_some(())
-            })
+            .wait(std::time::Duration::from_secs(20), || cache().get(&object).is_none().then_some(()))
             .await;
         match self.cluster.create(&claim).await {
             Ok(made) => Ok((made, true)),
@@ -103,21 +89,11 @@ impl Daemon {
     }
 
     fn decide_volume(&self, request: &VolumeCreateRequest, name: &str) -> Result<policy::Plan> {
-        let options = request
-            .driver_opts
-            .clone()
-            .unwrap_or_default()
-            .into_iter()
-            .collect();
+        let options = request.driver_opts.clone().unwrap_or_default().into_iter().collect();
         let asked = volume::asked(&options)?;
         self.policies.volume(&policy::Input {
             name: name.to_owned(),
-            labels: request
-                .labels
-                .clone()
-                .unwrap_or_default()
-                .into_iter()
-                .collect(),
+            labels: request.labels.clone().unwrap_or_default().into_iter().collect(),
             size: asked.size.map(|size| size.0),
             storage_class: asked.storage_class,
             access_mode: asked.access_mode,
@@ -135,9 +111,7 @@ impl Daemon {
                 MountKind::Anonymous => (anonymous_name(record, &plan.target), true),
                 MountKind::Tmpfs(_) | MountKind::Shm(_) => continue,
             };
-            let (claim, new) = self
-                .ensure_volume(request_of(&plan), &name, anonymous, Some(record))
-                .await?;
+            let (claim, new) = self.ensure_volume(request_of(&plan), &name, anonymous, Some(record)).await?;
             if new {
                 made.push(claim.object.metadata.name.clone().unwrap_or_default());
             }
@@ -148,9 +122,8 @@ impl Daemon {
     /// Docker volume name, or target of an anonymous volume → claim name.
     pub(crate) fn claims(&self, record: &Record) -> BTreeMap<String, String> {
         let inherited = self.inherited_mounts(&record.body).unwrap_or_default();
-        let plans = mounts::plan(&record.body, &record.image, &inherited)
-            .map(|m| m.plans)
-            .unwrap_or_default();
+        let plans =
+            mounts::plan(&record.body, &record.image, &inherited).map(|m| m.plans).unwrap_or_default();
         let mut claims = BTreeMap::new();
         for plan in plans {
             let Some(key) = plan.claim_key() else {
@@ -161,10 +134,7 @@ impl Daemon {
                 _ => anonymous_name(record, &plan.target),
             };
             if let Ok(claim) = self.volume(&name) {
-                claims.insert(
-                    key.to_owned(),
-                    claim.object.metadata.name.clone().unwrap_or_default(),
-                );
+                claims.insert(key.to_owned(), claim.object.metadata.name.clone().unwrap_or_default());
             }
         }
         claims
@@ -195,19 +165,14 @@ impl Daemon {
             Err(_) if force => return Ok(()),
             other => other?,
         };
-        let users: Vec<String> = self
-            .volume_users(&claim.object)
-            .iter()
-            .map(|c| c.record.id.clone())
-            .collect();
+        let users: Vec<String> =
+            self.volume_users(&claim.object).iter().map(|c| c.record.id.clone()).collect();
         if !users.is_empty() {
             let message = format!("remove {name}: volume is in use - [{}]", users.join(", "));
             return Err(Fault::conflict(message));
         }
         let object = claim.object.metadata.name.clone().unwrap_or_default();
-        self.cluster
-            .delete::<PersistentVolumeClaim>(&object, None)
-            .await
+        self.cluster.delete::<PersistentVolumeClaim>(&object, None).await
     }
 }
 
@@ -228,9 +193,8 @@ fn request_of(plan: &MountPlan) -> VolumeCreateRequest {
 
 fn pod_mounts(pod: &k8s_openapi::api::core::v1::Pod, claim: &str) -> bool {
     let volumes = pod.spec.as_ref().and_then(|s| s.volumes.as_ref());
-    volumes.into_iter().flatten().any(|v| {
-        v.persistent_volume_claim
-            .as_ref()
-            .is_some_and(|source| source.claim_name == claim)
-    })
+    volumes
+        .into_iter()
+        .flatten()
+        .any(|v| v.persistent_volume_claim.as_ref().is_some_and(|source| source.claim_name == claim))
 }

@@ -73,8 +73,5 @@ fn is_recorded(container: &Container) -> bool {
 
 fn outcome(container: &Container) -> Outcome {
     let run = container.state().run;
-    Outcome {
-        code: run.exit_code,
-        error: run.error,
-    }
+    Outcome { code: run.exit_code, error: run.error }
 }

@@ -34,9 +34,7 @@ pub fn router() -> Router<Arc<Daemon>> {
 }
 
 fn path(query: &Query) -> Result<&str> {
-    Ok(query
-        .text("path")
-        .ok_or_else(|| Fault::invalid("bad parameter: path cannot be empty"))?)
+    Ok(query.text("path").ok_or_else(|| Fault::invalid("bad parameter: path cannot be empty"))?)
 }
 
 fn with_stat(mut response: Response, stat: &Stat) -> Response {
@@ -46,36 +44,22 @@ fn with_stat(mut response: Response, stat: &Stat) -> Response {
     response
 }
 
-async fn stat(
-    State(daemon): State<Arc<Daemon>>,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Response> {
+async fn stat(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<Response> {
     let container = daemon.container(&id)?;
     let stat = daemon.path_stat(&container, path(&query)?).await?;
     Ok(with_stat(StatusCode::OK.into_response(), &stat))
 }
 
-async fn read(
-    State(daemon): State<Arc<Daemon>>,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Response> {
+async fn read(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<Response> {
     let container = daemon.container(&id)?;
     let (stat, stream) = daemon.read_archive(&container, path(&query)?).await?;
-    Ok(with_stat(
-        bytes("application/x-tar", ReceiverStream::new(stream)),
-        &stat,
-    ))
+    Ok(with_stat(bytes("application/x-tar", ReceiverStream::new(stream)), &stat))
 }
 
 async fn export(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Result<Response> {
     let container = daemon.container(&id)?;
     let stream = daemon.export(&container).await?;
-    Ok(bytes(
-        "application/octet-stream",
-        ReceiverStream::new(stream),
-    ))
+    Ok(bytes("application/octet-stream", ReceiverStream::new(stream)))
 }
 
 /// Compressed archives are told by their first bytes, whatever their headers say, as dockerd does.
@@ -87,21 +71,11 @@ async fn write(
 ) -> Result<Response> {
     let container = daemon.container(&id)?;
     let path = path(&query)?;
-    let mut blocks = body
-        .into_data_stream()
-        .map_err(std::io::Error::other)
-        .boxed();
-    let first = blocks
-        .next()
-        .await
-        .transpose()
-        .map_err(|e| Fault::invalid(format!("no archive arrived: {e}")))?;
+    let mut blocks = body.into_data_stream().map_err(std::io::Error::other).boxed();
+    let first =
+        blocks.next().await.transpose().map_err(|e| Fault::invalid(format!("no archive arrived: {e}")))?;
     let first = first.unwrap_or_default();
-    let kinds: [(&[u8], &str); 3] = [
-        (b"BZh", "bzip2"),
-        (b"\xfd7zXZ\0", "xz"),
-        (b"\x28\xb5\x2f\xfd", "zstd"),
-    ];
+    let kinds: [(&[u8], &str); 3] = [(b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd")];
     if let Some((_, kind)) = kinds.iter().find(|(magic, _)| first.starts_with(magic)) {
         return Err(Fault::not_implemented(format!(
             "d2k: archives compressed with {kind} are not unpacked; send tar or gzip"
@@ -109,31 +83,17 @@ async fn write(
         .into());
     }
     let gzip = first.starts_with(b"\x1f\x8b");
-    let whole = futures::stream::once(async move { Ok(first) })
-        .chain(blocks)
-        .boxed();
+    let whole = futures::stream::once(async move { Ok(first) }).chain(blocks).boxed();
     if gzip {
         let reader = async_compression::tokio::bufread::GzipDecoder::new(StreamReader::new(whole));
-        daemon
-            .write_archive(
-                &container,
-                path,
-                ReaderStream::with_capacity(reader, 65_536),
-            )
-            .await?;
+        daemon.write_archive(&container, path, ReaderStream::with_capacity(reader, 65_536)).await?;
     } else {
         daemon.write_archive(&container, path, whole).await?;
     }
     Ok(StatusCode::OK.into_response())
 }
 
-async fn top(
-    State(daemon): State<Arc<Daemon>>,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Response> {
-    let table = daemon
-        .top(&id, query.get("ps_args").unwrap_or_default())
-        .await?;
+async fn top(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<Response> {
+    let table = daemon.top(&id, query.get("ps_args").unwrap_or_default()).await?;
     Ok(Json(json!({"Titles": table.titles, "Processes": table.processes})).into_response())
 }

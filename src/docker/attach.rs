@@ -42,16 +42,11 @@ fn options(query: &Query) -> Options {
 
 async fn run(daemon: Arc<Daemon>, container: Container, options: Options, session: Session) {
     let told = session.output.clone();
-    let pipe = Pipe {
-        input: session.input,
-        output: session.output,
-    };
+    let pipe = Pipe { input: session.input, output: session.output };
     if let Err(fault) = daemon.attach(container, options, pipe).await {
         let bytes = bytes::Bytes::from(format!("{fault}\r\n"));
         let channel = crate::daemon::pipe::Channel::SystemError;
-        let _ = told
-            .send(crate::daemon::pipe::Chunk { channel, bytes })
-            .await;
+        let _ = told.send(crate::daemon::pipe::Chunk { channel, bytes }).await;
     }
 }
 
@@ -65,12 +60,10 @@ async fn attach(
     let options = options(&query);
     // Noted before the answer: `--rm` must not take the output away from a client that just came.
     let reader = daemon.reader(&container.record.id);
-    Ok(
-        hijack.run(container.record.tty(), move |session| async move {
-            run(daemon, container, options, session).await;
-            drop(reader);
-        }),
-    )
+    Ok(hijack.run(container.record.tty(), move |session| async move {
+        run(daemon, container, options, session).await;
+        drop(reader);
+    }))
 }
 
 async fn attach_ws(
@@ -88,9 +81,7 @@ async fn attach_ws(
     if version.below(42) || unsaid {
         (options.stdin, options.stdout, options.stderr) = (true, true, true);
     }
-    Ok(websocket(upgrade, peer, move |session| {
-        run(daemon, container, options, session)
-    }))
+    Ok(websocket(upgrade, peer, move |session| run(daemon, container, options, session)))
 }
 
 async fn show_logs(
@@ -101,20 +92,15 @@ async fn show_logs(
     peer: Peer,
 ) -> Result<Response> {
     if !query.flag("stdout") && !query.flag("stderr") {
-        return Err(Fault::invalid(
-            "Bad parameters: must specify at least one of 'stdout' or 'stderr'",
-        )
-        .into());
+        return Err(
+            Fault::invalid("Bad parameters: must specify at least one of 'stdout' or 'stderr'").into()
+        );
     }
     let container = daemon.container(&id)?;
     let real = |time: Option<Timestamp>| time.filter(|t| *t != Timestamp::UNIX_EPOCH);
     let details = query.flag("details").then(|| {
         let labels = container.record.docker_labels();
-        labels
-            .iter()
-            .map(|(k, v)| format!("{k}={v}"))
-            .collect::<Vec<_>>()
-            .join(",")
+        labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",")
     });
     let wanted = logs::Query {
         follow: query.flag("follow"),
@@ -127,19 +113,14 @@ async fn show_logs(
     };
     // Kubernetes merges both streams into what d2k calls stdout.
     let stdout = query.flag("stdout");
-    Ok(output(
-        container.record.tty(),
-        version,
-        &peer,
-        move |sender| async move {
-            if !stdout {
-                return;
-            }
-            if let Err(fault) = daemon.logs(&container, &wanted, &sender).await {
-                tracing::warn!(container = %container.record.name, error = %fault, "logs broke off");
-            }
-        },
-    ))
+    Ok(output(container.record.tty(), version, &peer, move |sender| async move {
+        if !stdout {
+            return;
+        }
+        if let Err(fault) = daemon.logs(&container, &wanted, &sender).await {
+            tracing::warn!(container = %container.record.name, error = %fault, "logs broke off");
+        }
+    }))
 }
 
 /// `all`, a number, or nothing for all; dockerd takes what is no number, or negative, for all.

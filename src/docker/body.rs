@@ -41,15 +41,12 @@ pub struct Json<T>(pub T);
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         match serde_json::to_vec(&self.0) {
-            Ok(text) => (
-                [(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
-                text,
-            )
-                .into_response(),
-            Err(e) => Error(Fault::internal(format!(
-                "an answer cannot be written as JSON: {e}"
-            )))
-            .into_response(),
+            Ok(text) => {
+                ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response()
+            }
+            Err(e) => {
+                Error(Fault::internal(format!("an answer cannot be written as JSON: {e}"))).into_response()
+            }
         }
     }
 }
@@ -85,8 +82,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for OptionalJson<T> {
 pub async fn read(mut body: Body) -> Result<Bytes, Fault> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|e| Fault::invalid(format!("the request body did not arrive: {e}")))?;
+        let frame = frame.map_err(|e| Fault::invalid(format!("the request body did not arrive: {e}")))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -100,10 +96,7 @@ pub async fn read(mut body: Body) -> Result<Bytes, Fault> {
 }
 
 pub(super) fn too_large() -> Fault {
-    Fault::invalid(format!(
-        "http: request body too large: at most {} MiB are read",
-        LIMIT / 1024 / 1024
-    ))
+    Fault::invalid(format!("http: request body too large: at most {} MiB are read", LIMIT / 1024 / 1024))
 }
 
 async fn drain(mut body: Body) {
@@ -117,18 +110,13 @@ async fn drain(mut body: Body) {
 }
 
 fn check_type(parts: &Parts) -> Result<(), Fault> {
-    let given = parts
-        .headers
-        .get(CONTENT_TYPE)
-        .map(|v| String::from_utf8_lossy(v.as_bytes()));
+    let given = parts.headers.get(CONTENT_TYPE).map(|v| String::from_utf8_lossy(v.as_bytes()));
     let given = given.unwrap_or_default();
     let media = given.split(';').next().unwrap_or_default().trim();
     if media.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    Err(Fault::invalid(format!(
-        "Content-Type specified ({given}) must be 'application/json'"
-    )))
+    Err(Fault::invalid(format!("Content-Type specified ({given}) must be 'application/json'")))
 }
 
 /// Reads JSON as a type and as a value.
@@ -163,11 +151,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_comes_as_its_type_and_as_it_is() {
         for media in ["application/json", "Application/JSON; charset=utf-8"] {
-            let body = post(Some(media), r#"{"Image":"busybox","Odd":[1]}"#)
-                .await
-                .unwrap()
-                .0
-                .unwrap();
+            let body = post(Some(media), r#"{"Image":"busybox","Odd":[1]}"#).await.unwrap().0.unwrap();
             assert_eq!(body.value.image.as_deref(), Some("busybox"));
             assert_eq!(body.raw["Odd"][0], 1);
         }
@@ -188,55 +172,28 @@ mod tests {
         assert!(post(None, "").await.unwrap().0.is_none());
         assert!(post(Some("text/plain"), "").await.unwrap().0.is_none());
         let request = Request::builder().body(Body::empty()).unwrap();
-        let error = JsonBody::<Config>::from_request(request, &())
-            .await
-            .unwrap_err();
-        assert_eq!(
-            error.0.message,
-            "invalid JSON: got EOF while reading request body"
-        );
+        let error = JsonBody::<Config>::from_request(request, &()).await.unwrap_err();
+        assert_eq!(error.0.message, "invalid JSON: got EOF while reading request body");
     }
 
     #[tokio::test]
     async fn what_is_wrong_is_said() {
-        let words =
-            async |media, body: &'static str| post(media, body).await.unwrap_err().0.message;
+        let words = async |media, body: &'static str| post(media, body).await.unwrap_err().0.message;
         let json = Some("application/json");
         assert_eq!(
             words(Some("text/plain"), "{}").await,
             "Content-Type specified (text/plain) must be 'application/json'"
         );
-        assert!(
-            words(None, "{}")
-                .await
-                .starts_with("Content-Type specified ()")
-        );
-        assert!(
-            words(json, "{\n\"Image\" 3}")
-                .await
-                .contains("line 2 column")
-        );
-        assert!(
-            words(json, r#"{"Image":3}"#)
-                .await
-                .contains("invalid type: integer `3`, expected a string")
-        );
+        assert!(words(None, "{}").await.starts_with("Content-Type specified ()"));
+        assert!(words(json, "{\n\"Image\" 3}").await.contains("line 2 column"));
+        assert!(words(json, r#"{"Image":3}"#).await.contains("invalid type: integer `3`, expected a string"));
         assert!(words(json, "{} {}").await.contains("trailing characters"));
-        assert!(
-            words(json, "{\"Image\":\"\u{1}\"}")
-                .await
-                .starts_with("invalid JSON")
-        );
+        assert!(words(json, "{\"Image\":\"\u{1}\"}").await.starts_with("invalid JSON"));
     }
 
     #[tokio::test]
     async fn a_large_body_is_refused() {
-        let error = post(Some("application/json"), vec![b' '; LIMIT + 1])
-            .await
-            .unwrap_err();
-        assert_eq!(
-            error.0.message,
-            "http: request body too large: at most 8 MiB are read"
-        );
+        let error = post(Some("application/json"), vec![b' '; LIMIT + 1]).await.unwrap_err();
+        assert_eq!(error.0.message, "http: request body too large: at most 8 MiB are read");
     }
 }

@@ -86,27 +86,14 @@ async fn create(
     Ok((StatusCode::CREATED, answer).into_response())
 }
 
-async fn list(
-    State(daemon): State<Arc<Daemon>>,
-    version: ApiVersion,
-    query: Query,
-) -> Result<Response> {
+async fn list(State(daemon): State<Arc<Daemon>>, version: ApiVersion, query: Query) -> Result<Response> {
     let filters = query.filters()?;
     filters.check(&FILTERS)?;
-    let limit = query
-        .int("limit")?
-        .filter(|n| *n > 0)
-        .and_then(|n| usize::try_from(n).ok());
-    let all =
-        query.flag("all") || limit.is_some() || filters.has("status") || filters.has("exited");
+    let limit = query.int("limit")?.filter(|n| *n > 0).and_then(|n| usize::try_from(n).ok());
+    let all = query.flag("all") || limit.is_some() || filters.has("status") || filters.has("exited");
     let mut containers = selected(&daemon, &filters)?;
     containers.retain(|c| all || c.state().running());
-    containers.sort_by(|a, b| {
-        b.record
-            .created
-            .cmp(&a.record.created)
-            .then(b.record.id.cmp(&a.record.id))
-    });
+    containers.sort_by(|a, b| b.record.created.cmp(&a.record.created).then(b.record.id.cmp(&a.record.id)));
     containers.truncate(limit.unwrap_or(usize::MAX));
     let now = Timestamp::now();
     let base = daemon.view_base(version.minor);
@@ -128,15 +115,7 @@ async fn list(
 /// The containers that pass the filters.
 fn selected(daemon: &Daemon, filters: &Filters) -> Result<Vec<Container>> {
     for status in filters.get("status") {
-        let known = [
-            "created",
-            "running",
-            "paused",
-            "restarting",
-            "removing",
-            "exited",
-            "dead",
-        ];
+        let known = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
         if !known.contains(&status.as_str()) {
             return Err(Fault::invalid(format!(
                 "invalid filter 'status={status}': use one of created, running, paused, restarting, removing, exited, dead"
@@ -150,8 +129,7 @@ fn selected(daemon: &Daemon, filters: &Filters) -> Result<Vec<Container>> {
         }
     }
     for code in filters.get("exited") {
-        code.parse::<i32>()
-            .map_err(|_| Fault::invalid(format!("invalid filter 'exited={code}'")))?;
+        code.parse::<i32>().map_err(|_| Fault::invalid(format!("invalid filter 'exited={code}'")))?;
     }
     let is_task = filters.bool("is-task")?;
     let border = |key: &str| -> Result<Option<Timestamp>> {
@@ -160,11 +138,7 @@ fn selected(daemon: &Daemon, filters: &Filters) -> Result<Vec<Container>> {
         for name in all {
             times.push(daemon.container(name)?.record.created);
         }
-        Ok(if key == "before" {
-            times.into_iter().min()
-        } else {
-            times.into_iter().max()
-        })
+        Ok(if key == "before" { times.into_iter().min() } else { times.into_iter().max() })
     };
     let (before, since) = (border("before")?, border("since")?);
     let mut containers = daemon.containers();
@@ -187,24 +161,14 @@ fn passes(daemon: &Daemon, container: &Container, filters: &Filters) -> bool {
         return false;
     }
     let state = container.state();
-    let status = if container.removing {
-        "removing"
-    } else {
-        state.phase.as_str()
-    };
+    let status = if container.removing { "removing" } else { state.phase.as_str() };
     let health = || {
         let health = daemon.health(&record.id);
-        health
-            .and_then(|h| h.get("Status")?.as_str().map(str::to_owned))
-            .unwrap_or_else(|| "none".into())
+        health.and_then(|h| h.get("Status")?.as_str().map(str::to_owned)).unwrap_or_else(|| "none".into())
     };
     let ports = |published: bool| -> Vec<(u16, String)> {
         if published {
-            record
-                .ports
-                .iter()
-                .map(|p| (p.host_port, p.protocol.clone()))
-                .collect()
+            record.ports.iter().map(|p| (p.host_port, p.protocol.clone())).collect()
         } else {
             crate::translate::bindings::exposed(record)
         }
@@ -212,9 +176,7 @@ fn passes(daemon: &Daemon, container: &Container, filters: &Filters) -> bool {
     let port = |key: &str, published: bool| {
         filters.any(key, |wanted| {
             port_range(wanted).is_some_and(|(first, last, protocol)| {
-                ports(published)
-                    .iter()
-                    .any(|(p, proto)| (first..=last).contains(p) && *proto == protocol)
+                ports(published).iter().any(|(p, proto)| (first..=last).contains(p) && *proto == protocol)
             })
         })
     };
@@ -243,21 +205,13 @@ fn passes(daemon: &Daemon, container: &Container, filters: &Filters) -> bool {
 
 fn passes_volume(daemon: &Daemon, container: &Container, filters: &Filters) -> bool {
     let mounts = daemon.mounts_of(container);
-    filters.any("volume", |wanted| {
-        mounts
-            .iter()
-            .any(|(plan, name)| name == wanted || plan.target == wanted)
-    })
+    filters.any("volume", |wanted| mounts.iter().any(|(plan, name)| name == wanted || plan.target == wanted))
 }
 
 fn port_range(text: &str) -> Option<(u16, u16, String)> {
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    Some((
-        first.parse().ok()?,
-        last.parse().ok()?,
-        protocol.to_ascii_lowercase(),
-    ))
+    Some((first.parse().ok()?, last.parse().ok()?, protocol.to_ascii_lowercase()))
 }
 
 async fn show(
@@ -314,14 +268,11 @@ async fn remove(
     query: Query,
 ) -> Result<StatusCode> {
     if query.flag("link") {
-        return Err(Fault::not_implemented(
-            "d2k: links between containers are not supported; use a network",
-        )
-        .into());
+        return Err(
+            Fault::not_implemented("d2k: links between containers are not supported; use a network").into()
+        );
     }
-    daemon
-        .remove(&id, query.flag("force"), query.flag("v"))
-        .await?;
+    daemon.remove(&id, query.flag("force"), query.flag("v")).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

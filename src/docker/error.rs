@@ -44,11 +44,7 @@ impl IntoResponse for Error {
         if kind == Kind::NotModified {
             return StatusCode::NOT_MODIFIED.into_response();
         }
-        (
-            status(kind),
-            Json(serde_json::json!({ "message": message })),
-        )
-            .into_response()
+        (status(kind), Json(serde_json::json!({ "message": message }))).into_response()
     }
 }
 

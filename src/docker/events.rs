@@ -61,9 +61,7 @@ fn passes(filters: &Filters, event: &Event) -> bool {
     let attribute = |key: &str| event.attributes.get(key).map(String::as_str);
     let name = attribute("name").unwrap_or_default();
     let object = |key: &str, kind: &str| {
-        filters.any(key, |wanted| {
-            event.kind == kind && (wanted == name || event.id.starts_with(wanted))
-        })
+        filters.any(key, |wanted| event.kind == kind && (wanted == name || event.id.starts_with(wanted)))
     };
     let bare = |image: &str| {
         image
@@ -82,19 +80,11 @@ fn passes(filters: &Filters, event: &Event) -> bool {
         && object("volume", "volume")
         && object("daemon", "daemon")
         && filters.any("image", |wanted| {
-            let image = if event.kind == "image" {
-                name
-            } else {
-                attribute("image").unwrap_or_default()
-            };
-            (event.kind == "image" && event.id == wanted)
-                || image == wanted
-                || bare(image) == bare(wanted)
+            let image = if event.kind == "image" { name } else { attribute("image").unwrap_or_default() };
+            (event.kind == "image" && event.id == wanted) || image == wanted || bare(image) == bare(wanted)
         })
         && filters.exact("scope", "local")
-        && ["config", "node", "plugin", "secret", "service"]
-            .iter()
-            .all(|key| !filters.has(key))
+        && ["config", "node", "plugin", "secret", "service"].iter().all(|key| !filters.has(key))
 }
 
 async fn events(
@@ -111,20 +101,13 @@ async fn events(
         until: query.time("until")?,
         legacy: version.below(52),
     };
-    let content_type = if wanted.legacy {
-        "application/json"
-    } else {
-        "application/jsonl"
-    };
+    let content_type = if wanted.legacy { "application/json" } else { "application/jsonl" };
     let stopping = peer.stopping.clone().cancelled_owned();
     let lines = stream(daemon, wanted).take_until(stopping);
     Ok(json_lines(content_type, Newline::Lf, lines))
 }
 
-fn stream(
-    daemon: Arc<Daemon>,
-    wanted: Wanted,
-) -> impl futures::Stream<Item = Value> + Send + 'static {
+fn stream(daemon: Arc<Daemon>, wanted: Wanted) -> impl futures::Stream<Item = Value> + Send + 'static {
     async_stream::stream! {
         let (past, mut live) = daemon.events.subscribe();
         // Docker replays only for who asks for it.

@@ -59,17 +59,15 @@ fn argv(cmd: Option<Value>) -> Result<Vec<String>> {
     match cmd {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::String(word)) => Ok(vec![word]),
-        Some(list) => Ok(serde_json::from_value(list)
-            .map_err(|e| Fault::invalid(format!("invalid JSON: Cmd: {e}")))?),
+        Some(list) => {
+            Ok(serde_json::from_value(list).map_err(|e| Fault::invalid(format!("invalid JSON: Cmd: {e}")))?)
+        }
     }
 }
 
 fn console(size: Option<&Vec<u16>>) -> Option<TerminalSize> {
     match size?.as_slice() {
-        [height, width] if *height > 0 && *width > 0 => Some(TerminalSize {
-            height: *height,
-            width: *width,
-        }),
+        [height, width] if *height > 0 && *width > 0 => Some(TerminalSize { height: *height, width: *width }),
         _ => None,
     }
 }
@@ -118,10 +116,7 @@ async fn start(
     }
     let tty = options.tty.unwrap_or(exec.streams.tty);
     Ok(hijack.run(tty, move |session| async move {
-        let pipe = Pipe {
-            input: session.input,
-            output: session.output,
-        };
+        let pipe = Pipe { input: session.input, output: session.output };
         // A task of its own: the exec is brought to its end, and on record, also without its client.
         let _ = tokio::spawn(daemon.run_exec(exec, container, Some(pipe))).await;
     }))

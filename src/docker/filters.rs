@@ -30,18 +30,15 @@ impl Filters {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        let parsed: Option<HashMap<String, Value>> = serde_json::from_str(text)
-            .map_err(|e| Fault::invalid(format!("invalid filter: {e}")))?;
+        let parsed: Option<HashMap<String, Value>> =
+            serde_json::from_str(text).map_err(|e| Fault::invalid(format!("invalid filter: {e}")))?;
         let mut fields = BTreeMap::new();
         for (key, value) in parsed.unwrap_or_default() {
-            let values = values(&value)
-                .ok_or_else(|| Fault::invalid(format!("invalid filter '{key}={value}'")))?;
+            let values =
+                values(&value).ok_or_else(|| Fault::invalid(format!("invalid filter '{key}={value}'")))?;
             fields.insert(key, values);
         }
-        Ok(Self {
-            fields,
-            names: OnceLock::new(),
-        })
+        Ok(Self { fields, names: OnceLock::new() })
     }
 
     /// Refuses keys that are not in the list.
@@ -49,11 +46,7 @@ impl Filters {
     /// # Errors
     /// 400 `invalid filter 'foo'`.
     pub fn check(&self, known: &[&str]) -> Result<()> {
-        match self
-            .fields
-            .keys()
-            .find(|key| !known.contains(&key.as_str()))
-        {
+        match self.fields.keys().find(|key| !known.contains(&key.as_str())) {
             Some(key) => Err(Fault::invalid(format!("invalid filter '{key}'"))),
             None => Ok(()),
         }
@@ -105,21 +98,15 @@ impl Filters {
 
     /// `name`: a pattern found anywhere in the name, with or without its leading slash.
     pub fn name(&self, name: &str) -> bool {
-        let patterns = self.names.get_or_init(|| {
-            self.get("name")
-                .iter()
-                .map(|p| (p.clone(), compile(p)))
-                .collect()
-        });
+        let patterns =
+            self.names.get_or_init(|| self.get("name").iter().map(|p| (p.clone(), compile(p))).collect());
         let bare = name.strip_prefix('/').unwrap_or(name);
         let slashed = format!("/{bare}");
         patterns.is_empty()
             || patterns.iter().any(|(text, pattern)| {
                 text == bare
                     || *text == slashed
-                    || pattern
-                        .as_ref()
-                        .is_some_and(|p| p.is_match(bare) || p.is_match(&slashed))
+                    || pattern.as_ref().is_some_and(|p| p.is_match(bare) || p.is_match(&slashed))
             })
     }
 
@@ -160,16 +147,12 @@ impl Filters {
             [] => return Ok(None),
             [one] => one,
             _ => {
-                return Err(Fault::invalid(format!(
-                    "more than one {key} filter specified"
-                )));
+                return Err(Fault::invalid(format!("more than one {key} filter specified")));
             }
         };
         let ago = || now.checked_sub(value.parse::<SignedDuration>().ok()?).ok();
         let wrong = || {
-            Fault::invalid(format!(
-                "invalid filter '{key}={value}': neither a time nor a duration like 24h"
-            ))
+            Fault::invalid(format!("invalid filter '{key}={value}': neither a time nor a duration like 24h"))
         };
         moment(value).or_else(ago).ok_or_else(wrong).map(Some)
     }
@@ -194,10 +177,7 @@ fn values(value: &Value) -> Option<Vec<String>> {
 }
 
 fn compile(pattern: &str) -> Option<Regex> {
-    RegexBuilder::new(pattern)
-        .size_limit(PATTERN_SIZE)
-        .build()
-        .ok()
+    RegexBuilder::new(pattern).size_limit(PATTERN_SIZE).build().ok()
 }
 
 #[cfg(test)]
@@ -210,10 +190,7 @@ mod tests {
 
     #[test]
     fn both_forms_mean_the_same() {
-        for text in [
-            r#"{"id":["b","a"]}"#,
-            r#"{"id":{"a":true,"b":true,"c":false}}"#,
-        ] {
+        for text in [r#"{"id":["b","a"]}"#, r#"{"id":{"a":true,"b":true,"c":false}}"#] {
             let mut values = filters(text).get("id").to_vec();
             values.sort();
             assert_eq!(values, ["a", "b"]);
@@ -225,39 +202,21 @@ mod tests {
 
     #[test]
     fn what_is_no_filter_is_refused() {
-        for text in [
-            "{",
-            "[]",
-            "3",
-            "\"a\"",
-            r#"{"a":1}"#,
-            r#"{"a":"b"}"#,
-            r#"{"a":[1]}"#,
-            r#"{"a":{"b":1}}"#,
-        ] {
+        for text in
+            ["{", "[]", "3", "\"a\"", r#"{"a":1}"#, r#"{"a":"b"}"#, r#"{"a":[1]}"#, r#"{"a":{"b":1}}"#]
+        {
             let fault = Filters::parse(text).unwrap_err();
-            assert!(
-                fault.message.starts_with("invalid filter"),
-                "{text}: {fault}"
-            );
+            assert!(fault.message.starts_with("invalid filter"), "{text}: {fault}");
         }
-        let fault = filters(r#"{"foo":["a"],"id":["b"]}"#)
-            .check(&["id", "name"])
-            .unwrap_err();
+        let fault = filters(r#"{"foo":["a"],"id":["b"]}"#).check(&["id", "name"]).unwrap_err();
         assert_eq!(fault.message, "invalid filter 'foo'");
         assert_eq!(filters(r#"{"id":["b"]}"#).check(&["id"]), Ok(()));
     }
 
     #[test]
     fn names_are_patterns_and_ids_are_prefixes() {
-        let name =
-            |pattern: &str, name: &str| filters(&format!(r#"{{"name":["{pattern}"]}}"#)).name(name);
-        assert!(
-            name("eb", "/web")
-                && name("^web$", "/web")
-                && name("^/web$", "web")
-                && name("w.b", "web")
-        );
+        let name = |pattern: &str, name: &str| filters(&format!(r#"{{"name":["{pattern}"]}}"#)).name(name);
+        assert!(name("eb", "/web") && name("^web$", "/web") && name("^/web$", "web") && name("w.b", "web"));
         assert!(!name("^eb", "/web") && !name("db", "/web"));
         assert!(name("a[", "a[") && !name("a[", "a"));
         assert!(filters("").name("any"));
@@ -281,9 +240,7 @@ mod tests {
         assert!(pass(r#"{"label":["a","b=x=y"]}"#) && pass(r#"{"label":["a=1"]}"#) && pass(""));
         assert!(!pass(r#"{"label":["a=2"]}"#) && !pass(r#"{"label":["a","c"]}"#));
         assert!(
-            !pass(r#"{"label!":["a"]}"#)
-                && pass(r#"{"label!":["c"]}"#)
-                && pass(r#"{"label!":["a","c"]}"#)
+            !pass(r#"{"label!":["a"]}"#) && pass(r#"{"label!":["c"]}"#) && pass(r#"{"label!":["a","c"]}"#)
         );
     }
 
@@ -293,10 +250,7 @@ mod tests {
         assert_eq!(read(r#"{"dangling":{"true":true}}"#), Ok(Some(true)));
         assert_eq!(read(r#"{"dangling":["0"]}"#), Ok(Some(false)));
         assert_eq!(read(""), Ok(None));
-        assert_eq!(
-            read(r#"{"dangling":["yes"]}"#).unwrap_err().message,
-            "invalid filter 'dangling=[yes]'"
-        );
+        assert_eq!(read(r#"{"dangling":["yes"]}"#).unwrap_err().message, "invalid filter 'dangling=[yes]'");
         assert!(read(r#"{"dangling":["true","false"]}"#).is_err());
     }
 
@@ -304,22 +258,10 @@ mod tests {
     fn until_is_a_time_or_an_age() {
         let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
         let read = |value: &str| filters(&format!(r#"{{"until":["{value}"]}}"#)).until(now);
-        assert_eq!(
-            read("24h").unwrap().unwrap().to_string(),
-            "2026-01-01T00:00:00Z"
-        );
-        assert_eq!(
-            read("1h30m").unwrap().unwrap().to_string(),
-            "2026-01-01T22:30:00Z"
-        );
-        assert_eq!(
-            read("1700000000").unwrap().unwrap().as_second(),
-            1_700_000_000
-        );
-        assert_eq!(
-            read("2025-12-31").unwrap().unwrap().to_string(),
-            "2025-12-31T00:00:00Z"
-        );
+        assert_eq!(read("24h").unwrap().unwrap().to_string(), "2026-01-01T00:00:00Z");
+        assert_eq!(read("1h30m").unwrap().unwrap().to_string(), "2026-01-01T22:30:00Z");
+        assert_eq!(read("1700000000").unwrap().unwrap().as_second(), 1_700_000_000);
+        assert_eq!(read("2025-12-31").unwrap().unwrap().to_string(), "2025-12-31T00:00:00Z");
         assert!(read("yesterday").is_err());
         assert_eq!(filters("").until(now), Ok(None));
         assert!(filters(r#"{"until":["1h","2h"]}"#).until(now).is_err());

@@ -49,8 +49,7 @@ impl Decoder {
     /// # Errors
     /// The number of a stream that no output has.
     pub fn next_chunk(&mut self) -> Result<Option<Chunk>, u8> {
-        let Some([stream, _, _, _, length @ ..]) = self.buffer.first_chunk::<HEADER>().copied()
-        else {
+        let Some([stream, _, _, _, length @ ..]) = self.buffer.first_chunk::<HEADER>().copied() else {
             return Ok(None);
         };
         let channel = match stream {
@@ -64,10 +63,7 @@ impl Decoder {
             return Ok(None);
         }
         self.buffer.advance(HEADER);
-        Ok(Some(Chunk {
-            channel,
-            bytes: self.buffer.split_to(length).freeze(),
-        }))
+        Ok(Some(Chunk { channel, bytes: self.buffer.split_to(length).freeze() }))
     }
 
     /// Bytes that belong to no whole frame yet.
@@ -81,30 +77,21 @@ mod tests {
     use super::*;
 
     fn chunk(channel: Channel, text: &'static str) -> Chunk {
-        Chunk {
-            channel,
-            bytes: Bytes::from_static(text.as_bytes()),
-        }
+        Chunk { channel, bytes: Bytes::from_static(text.as_bytes()) }
     }
 
     #[test]
     fn a_frame_is_the_stream_three_zeroes_the_length_and_the_bytes() {
         let frame = encode(chunk(Channel::Stderr, "hey"), true);
         assert_eq!(frame.as_ref(), b"\x02\0\0\0\0\0\0\x03hey");
-        assert_eq!(
-            encode(chunk(Channel::Stderr, "hey"), false).as_ref(),
-            b"hey"
-        );
+        assert_eq!(encode(chunk(Channel::Stderr, "hey"), false).as_ref(), b"hey");
         assert!(encode(chunk(Channel::Stdout, ""), true).is_empty());
     }
 
     #[test]
     fn frames_survive_any_cutting() {
-        let sent = [
-            chunk(Channel::Stdout, "one"),
-            chunk(Channel::Stderr, "two"),
-            chunk(Channel::SystemError, "x"),
-        ];
+        let sent =
+            [chunk(Channel::Stdout, "one"), chunk(Channel::Stderr, "two"), chunk(Channel::SystemError, "x")];
         let wire: Vec<u8> = sent.iter().flat_map(|c| encode(c.clone(), true)).collect();
         for size in 1..wire.len() {
             let (mut decoder, mut read) = (Decoder::default(), Vec::new());

@@ -53,13 +53,7 @@ impl Session {
     /// Tells a failure that came after the 101: as a line of the output, as Docker does.
     pub async fn fail(&self, fault: &Fault) {
         let bytes = Bytes::from(format!("{fault}\r\n"));
-        let _ = self
-            .output
-            .send(Chunk {
-                channel: Channel::Stdout,
-                bytes,
-            })
-            .await;
+        let _ = self.output.send(Chunk { channel: Channel::Stdout, bytes }).await;
     }
 }
 
@@ -84,32 +78,17 @@ impl<S: Sync> FromRequest<S> for Hijack {
 
     async fn from_request(request: Request, _: &S) -> Result<Self> {
         let (mut parts, body) = request.into_parts();
-        let upgrade = parts
-            .extensions
-            .remove::<OnUpgrade>()
-            .filter(|_| wants_upgrade(&parts.headers));
-        let version = parts
-            .extensions
-            .get()
-            .copied()
-            .unwrap_or(super::version::NEWEST);
+        let upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| wants_upgrade(&parts.headers));
+        let version = parts.extensions.get().copied().unwrap_or(super::version::NEWEST);
         let peer = parts.extensions.get().cloned().unwrap_or_default();
-        Ok(Self {
-            upgrade,
-            body,
-            rest: Bytes::new(),
-            version,
-            peer,
-        })
+        Ok(Self { upgrade, body, rest: Bytes::new(), version, peer })
     }
 }
 
 fn wants_upgrade(headers: &HeaderMap) -> bool {
     let has = |name, token: &str| {
         let values = headers.get_all(name).iter().filter_map(|v| v.to_str().ok());
-        values
-            .flat_map(|v| v.split(','))
-            .any(|v| v.trim().eq_ignore_ascii_case(token))
+        values.flat_map(|v| v.split(',')).any(|v| v.trim().eq_ignore_ascii_case(token))
     };
     has(header::CONNECTION, "upgrade") && has(header::UPGRADE, "tcp")
 }
@@ -123,8 +102,7 @@ impl Hijack {
     pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
         let mut read = BytesMut::new();
         while let Some(frame) = self.body.frame().await {
-            let frame = frame
-                .map_err(|e| Fault::invalid(format!("the request body did not arrive: {e}")))?;
+            let frame = frame.map_err(|e| Fault::invalid(format!("the request body did not arrive: {e}")))?;
             let Ok(data) = frame.into_data() else {
                 continue;
             };
@@ -135,9 +113,8 @@ impl Hijack {
             if let Some(end) = end_of_object(&read) {
                 let object = read.split_to(end);
                 // Go's encoder ends a body with a newline, which is no input.
-                self.rest = read
-                    .strip_prefix(b"\n")
-                    .map_or_else(|| read.clone().freeze(), Bytes::copy_from_slice);
+                self.rest =
+                    read.strip_prefix(b"\n").map_or_else(|| read.clone().freeze(), Bytes::copy_from_slice);
                 return Ok(parse(&object)?.value);
             }
         }
@@ -151,13 +128,7 @@ impl Hijack {
         F: FnOnce(Session) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let Self {
-            upgrade,
-            body,
-            rest,
-            version,
-            peer,
-        } = self;
+        let Self { upgrade, body, rest, version, peer } = self;
         let Some(upgrade) = upgrade else {
             return plain(body, rest, tty, peer, serve);
         };
@@ -172,10 +143,7 @@ impl Hijack {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(output_type(tty, version)),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(output_type(tty, version)));
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
         response
@@ -188,10 +156,7 @@ fn end_of_object(text: &[u8]) -> Option<usize> {
     matches!(values.next(), Some(Ok(Value::Object(_)))).then(|| values.byte_offset())
 }
 
-fn rest_then<R: AsyncRead + Unpin>(
-    rest: Bytes,
-    reader: R,
-) -> tokio::io::Chain<std::io::Cursor<Bytes>, R> {
+fn rest_then<R: AsyncRead + Unpin>(rest: Bytes, reader: R) -> tokio::io::Chain<std::io::Cursor<Bytes>, R> {
     AsyncReadExt::chain(std::io::Cursor::new(rest), reader)
 }
 
@@ -283,11 +248,7 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut R, into: mpsc::Sender<Bytes>) {
     std::future::pending().await
 }
 
-async fn write<W>(
-    writer: &mut W,
-    mut out: mpsc::Receiver<Chunk>,
-    framed: bool,
-) -> std::io::Result<()>
+async fn write<W>(writer: &mut W, mut out: mpsc::Receiver<Chunk>, framed: bool) -> std::io::Result<()>
 where
     W: AsyncWrite + Unpin,
 {
@@ -307,14 +268,10 @@ where
     F: FnOnce(Session) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    upgrade
-        .max_message_size(LIMIT)
-        .on_upgrade(move |socket| async move {
-            let tasks = peer.tasks.clone();
-            tasks
-                .track_future(converse_messages(socket, peer, serve))
-                .await;
-        })
+    upgrade.max_message_size(LIMIT).on_upgrade(move |socket| async move {
+        let tasks = peer.tasks.clone();
+        tasks.track_future(converse_messages(socket, peer, serve)).await;
+    })
 }
 
 async fn converse_messages<F, Fut>(socket: WebSocket, peer: Peer, serve: F)

@@ -17,10 +17,7 @@ async fn echo(mut session: Session) {
         all.extend_from_slice(&bytes);
     }
     for channel in [Channel::Stdout, Channel::Stderr] {
-        let chunk = Chunk {
-            channel,
-            bytes: all.clone().into(),
-        };
+        let chunk = Chunk { channel, bytes: all.clone().into() };
         let _ = session.output.send(chunk).await;
     }
 }
@@ -38,10 +35,7 @@ fn routes() -> Router {
         Ok::<_, Error>(hijack.run(start.tty == Some(true), echo))
     };
     let ws = async |upgrade: WebSocketUpgrade, peer: Peer| websocket(upgrade, peer, echo);
-    Router::new()
-        .route("/attach", post(attach))
-        .route("/exec", post(exec))
-        .route("/ws", get(ws))
+    Router::new().route("/attach", post(attach)).route("/exec", post(exec)).route("/ws", get(ws))
 }
 
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
@@ -65,16 +59,11 @@ async fn upgraded(target: &str, body: &str) -> (String, String) {
 #[tokio::test]
 async fn an_upgraded_client_half_closes_and_still_reads_everything() {
     let (head, output) = upgraded("/v1.42/attach", "").await;
-    assert!(
-        head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"),
-        "{head}"
-    );
+    assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
     assert!(head.ends_with("\r\n\r\n"), "the 101 comes alone: {head}");
-    for line in [
-        "Connection: Upgrade",
-        "Upgrade: tcp",
-        "Content-Type: application/vnd.docker.multiplexed-stream",
-    ] {
+    for line in
+        ["Connection: Upgrade", "Upgrade: tcp", "Content-Type: application/vnd.docker.multiplexed-stream"]
+    {
         assert!(head.contains(&format!("{line}\r\n")), "{line}: {head}");
     }
     assert_eq!(output, FRAMES);
@@ -95,26 +84,17 @@ async fn without_an_upgrade_the_body_is_the_input() {
     let (address, _stop, _) = start(routes()).await;
     for (target, body) in [
         ("/attach", "Content-Length: 3\r\n\r\nabc"),
-        (
-            "/attach",
-            "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n",
-        ),
+        ("/attach", "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"),
         (
             "/exec",
             "Transfer-Encoding: chunked\r\n\r\n9\r\n {\"Tty\":f\r\n7\r\nalse}ab\r\n1\r\nc\r\n0\r\n\r\n",
         ),
-        (
-            "/exec",
-            "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n3\r\nabc\r\n0\r\n\r\n",
-        ),
+        ("/exec", "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n3\r\nabc\r\n0\r\n\r\n"),
     ] {
         let request = format!("POST {target} HTTP/1.1\r\nConnection: close\r\n{body}");
         let answer = talk(address, request.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        assert!(
-            answer.contains("Content-Type: application/vnd.docker.raw-stream\r\n"),
-            "{answer}"
-        );
+        assert!(answer.contains("Content-Type: application/vnd.docker.raw-stream\r\n"), "{answer}");
         for frame in [&FRAMES[..11], &FRAMES[11..]] {
             assert!(answer.contains(frame), "{target}: {answer:?}");
         }
@@ -126,15 +106,10 @@ async fn bad_json_is_refused_before_the_stream() {
     let (address, _stop, _) = start(routes()).await;
     for body in ["{\"Tty\":3}", "[]", "nonsense"] {
         let length = body.len();
-        let request =
-            format!("POST /exec HTTP/1.1\r\n{UPGRADE}Content-Length: {length}\r\n\r\n{body}");
+        let request = format!("POST /exec HTTP/1.1\r\n{UPGRADE}Content-Length: {length}\r\n\r\n{body}");
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
-        assert!(
-            read_until(&mut stream, "}")
-                .await
-                .starts_with("HTTP/1.1 400 ")
-        );
+        assert!(read_until(&mut stream, "}").await.starts_with("HTTP/1.1 400 "));
     }
 }
 
@@ -146,10 +121,7 @@ fn endless(dropped: Arc<AtomicBool>, writes: bool) -> Router {
             let _guard = guard;
             loop {
                 let bytes = Bytes::from_static(b"tick");
-                let chunk = Chunk {
-                    channel: Channel::Stdout,
-                    bytes,
-                };
+                let chunk = Chunk { channel: Channel::Stdout, bytes };
                 if writes {
                     let _ = session.output.send(chunk).await;
                 }
@@ -183,9 +155,7 @@ async fn a_silent_session_ends_when_its_connection_is_reset() {
         let request = format!("POST /attach HTTP/1.1\r\n{upgrade}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         read_until(&mut stream, "\r\n\r\n").await;
-        socket2::SockRef::from(&stream)
-            .set_linger(Some(Duration::ZERO))
-            .unwrap();
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         drop(stream);
         set(&dropped).await;
     }
@@ -198,10 +168,7 @@ async fn the_end_of_d2k_ends_sessions() {
     let mut streams = Vec::new();
     for upgrade in [UPGRADE, ""] {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream
-            .write_all(format!("POST /attach HTTP/1.1\r\n{upgrade}\r\n").as_bytes())
-            .await
-            .unwrap();
+        stream.write_all(format!("POST /attach HTTP/1.1\r\n{upgrade}\r\n").as_bytes()).await.unwrap();
         read_until(&mut stream, "tick").await;
         streams.push(stream);
     }
@@ -209,10 +176,7 @@ async fn the_end_of_d2k_ends_sessions() {
     for mut stream in streams {
         stream.read_to_end(&mut Vec::new()).await.unwrap();
     }
-    tokio::time::timeout(Duration::from_secs(5), server)
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap();
     set(&dropped).await;
 }
 
@@ -223,22 +187,13 @@ async fn output_waits_for_a_slow_client_and_none_is_lost() {
         hijack.run(true, async |session: Session| {
             for _ in 0..CHUNKS {
                 let bytes = Bytes::from(vec![b'x'; 8192]);
-                let _ = session
-                    .output
-                    .send(Chunk {
-                        channel: Channel::Stdout,
-                        bytes,
-                    })
-                    .await;
+                let _ = session.output.send(Chunk { channel: Channel::Stdout, bytes }).await;
             }
         })
     };
     let (address, _stop, _) = start(Router::new().route("/attach", post(attach))).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream
-        .write_all(format!("POST /attach HTTP/1.1\r\n{UPGRADE}\r\nunread input").as_bytes())
-        .await
-        .unwrap();
+    stream.write_all(format!("POST /attach HTTP/1.1\r\n{UPGRADE}\r\nunread input").as_bytes()).await.unwrap();
     let head = read_until(&mut stream, "\r\n\r\n").await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     let mut output = Vec::new();
@@ -254,10 +209,7 @@ async fn a_websocket_carries_bare_messages() {
             let Some(bytes) = session.input.recv().await else {
                 return;
             };
-            let chunk = Chunk {
-                channel: Channel::Stdout,
-                bytes: bytes.to_ascii_uppercase().into(),
-            };
+            let chunk = Chunk { channel: Channel::Stdout, bytes: bytes.to_ascii_uppercase().into() };
             let _ = session.output.send(chunk).await;
         })
     };
@@ -266,11 +218,7 @@ async fn a_websocket_carries_bare_messages() {
     let request = "GET /v1.41/upper HTTP/1.1\r\nHost: d2k\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
-    assert!(
-        read_until(&mut stream, "\r\n\r\n")
-            .await
-            .starts_with("HTTP/1.1 101 ")
-    );
+    assert!(read_until(&mut stream, "\r\n\r\n").await.starts_with("HTTP/1.1 101 "));
     // A masked binary message "abc" with the mask 0.
     stream.write_all(b"\x82\x83\0\0\0\0abc").await.unwrap();
     let mut answer = [0; 7];

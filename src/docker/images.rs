@@ -53,11 +53,7 @@ async fn login(State(daemon): State<Arc<Daemon>>, body: OptionalJson<Value>) -> 
     Ok(Json(answer).into_response())
 }
 
-async fn pull(
-    State(daemon): State<Arc<Daemon>>,
-    query: Query,
-    headers: HeaderMap,
-) -> Result<Response> {
+async fn pull(State(daemon): State<Arc<Daemon>>, query: Query, headers: HeaderMap) -> Result<Response> {
     let Some(name) = query.text("fromImage") else {
         return Err(Fault::not_implemented(
             "d2k: an image cannot be imported, Kubernetes pulls from registries only; push it to one",
@@ -72,18 +68,12 @@ async fn pull(
         Some(text) => Some(text.parse::<Platform>()?),
         None => None,
     };
-    let lines = daemon
-        .pull(reference, credentials(&headers), platform)
-        .await?;
+    let lines = daemon.pull(reference, credentials(&headers), platform).await?;
     Ok(json_lines("application/json", Newline::CrLf, lines))
 }
 
 fn created(image: &Image) -> i64 {
-    image
-        .facts
-        .created
-        .parse::<Timestamp>()
-        .map_or(0, Timestamp::as_second)
+    image.facts.created.parse::<Timestamp>().map_or(0, Timestamp::as_second)
 }
 
 fn familiar(name: &str) -> String {
@@ -92,10 +82,7 @@ fn familiar(name: &str) -> String {
 
 /// One line an image ID, with all of its names.
 pub(super) fn summaries(daemon: &Daemon, version: ApiVersion) -> Vec<Value> {
-    group(daemon.images())
-        .into_values()
-        .map(|names| summary(daemon, &names, version))
-        .collect()
+    group(daemon.images()).into_values().map(|names| summary(daemon, &names, version)).collect()
 }
 
 fn group(images: Vec<Image>) -> BTreeMap<String, Vec<Image>> {
@@ -111,9 +98,7 @@ fn digests(names: &[Image]) -> Vec<String> {
         .iter()
         .filter_map(|image| {
             let full = repo_digest(image)?;
-            Reference::parse(&full)
-                .ok()
-                .map(|r| format!("{}@{}", r.familiar_name(), image.facts.digest))
+            Reference::parse(&full).ok().map(|r| format!("{}@{}", r.familiar_name(), image.facts.digest))
         })
         .collect();
     all.sort();
@@ -122,22 +107,14 @@ fn digests(names: &[Image]) -> Vec<String> {
 }
 
 fn tags(names: &[Image]) -> Vec<String> {
-    names
-        .iter()
-        .filter(|i| !i.name.contains('@'))
-        .map(|i| familiar(&i.name))
-        .collect()
+    names.iter().filter(|i| !i.name.contains('@')).map(|i| familiar(&i.name)).collect()
 }
 
 fn summary(daemon: &Daemon, names: &[Image], version: ApiVersion) -> Value {
     let Some(image) = names.first() else {
         return Value::Null;
     };
-    let users = daemon
-        .containers()
-        .iter()
-        .filter(|c| c.record.image.id == image.facts.id)
-        .count();
+    let users = daemon.containers().iter().filter(|c| c.record.image.id == image.facts.id).count();
     let mut tags = tags(names);
     if tags.is_empty() && version.below(43) {
         tags.push("<none>:<none>".into());
@@ -161,11 +138,7 @@ fn summary(daemon: &Daemon, names: &[Image], version: ApiVersion) -> Value {
     value
 }
 
-async fn list(
-    State(daemon): State<Arc<Daemon>>,
-    version: ApiVersion,
-    query: Query,
-) -> Result<Response> {
+async fn list(State(daemon): State<Arc<Daemon>>, version: ApiVersion, query: Query) -> Result<Response> {
     let filters = query.filters()?;
     filters.check(&["before", "dangling", "label", "reference", "since", "until"])?;
     let dangling = filters.bool("dangling")?;
@@ -190,10 +163,8 @@ async fn list(
             && since.is_none_or(|t| time > t)
             && until.is_none_or(|t| time < t.as_second())
     });
-    let mut lines: Vec<Value> = group(images)
-        .into_values()
-        .map(|names| summary(&daemon, &names, version))
-        .collect();
+    let mut lines: Vec<Value> =
+        group(images).into_values().map(|names| summary(&daemon, &names, version)).collect();
     lines.sort_by_key(|line| -line.get("Created").and_then(Value::as_i64).unwrap_or(0));
     Ok(Json(lines).into_response())
 }
@@ -228,17 +199,10 @@ fn inspect(daemon: &Daemon, name: &str, version: ApiVersion) -> Result<Value> {
         if list.is_empty() {
             return Value::Null;
         }
-        list.iter()
-            .map(|key| (key.clone(), json!({})))
-            .collect::<serde_json::Map<_, _>>()
-            .into()
+        list.iter().map(|key| (key.clone(), json!({}))).collect::<serde_json::Map<_, _>>().into()
     };
     let list = |list: &[String]| {
-        if list.is_empty() {
-            Value::Null
-        } else {
-            json!(list)
-        }
+        if list.is_empty() { Value::Null } else { json!(list) }
     };
     let mut config = json!({
         "Hostname": "", "Domainname": "", "User": facts.user, "AttachStdin": false, "AttachStdout": false,
@@ -314,9 +278,7 @@ async fn write(
 ) -> Result<Response> {
     match split(&rest) {
         (name, "tag") => {
-            let repo = query
-                .text("repo")
-                .ok_or_else(|| Fault::invalid("the new name (repo) is missing"))?;
+            let repo = query.text("repo").ok_or_else(|| Fault::invalid("the new name (repo) is missing"))?;
             let mut target = Reference::parse(repo)?;
             if let Some(tag) = query.text("tag") {
                 target = target.with_suffix(tag)?;
@@ -335,10 +297,7 @@ async fn remove(
     query: Query,
 ) -> Result<Response> {
     let (untagged, deleted) = daemon.remove_image(&name, query.flag("force")).await?;
-    let mut lines: Vec<Value> = untagged
-        .into_iter()
-        .map(|name| json!({"Untagged": name}))
-        .collect();
+    let mut lines: Vec<Value> = untagged.into_iter().map(|name| json!({"Untagged": name})).collect();
     lines.extend(deleted.map(|id| json!({"Deleted": id})));
     Ok(Json(lines).into_response())
 }
@@ -350,11 +309,7 @@ async fn prune(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Respon
     let until = filters.until(Timestamp::now())?;
     let (mut deleted, mut reclaimed) = (Vec::new(), 0);
     if filters.bool("dangling")? == Some(false) {
-        let used: Vec<String> = daemon
-            .containers()
-            .iter()
-            .map(|c| c.record.image.id.clone())
-            .collect();
+        let used: Vec<String> = daemon.containers().iter().map(|c| c.record.image.id.clone()).collect();
         for image in daemon.images() {
             let labels = &image.facts.labels;
             let fits = filters.labels(|key| labels.get(key).map(String::as_str))
@@ -375,17 +330,11 @@ async fn prune(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Respon
 
 /// Registries have no search that d2k could ask: what is known here is looked through.
 async fn search(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Response> {
-    let term = query
-        .text("term")
-        .ok_or_else(|| Fault::invalid("the search term (term) is missing"))?;
+    let term = query.text("term").ok_or_else(|| Fault::invalid("the search term (term) is missing"))?;
     let mut names: Vec<String> = daemon
         .images()
         .iter()
-        .filter_map(|image| {
-            Reference::parse(&image.name)
-                .ok()
-                .map(|r| r.familiar_name())
-        })
+        .filter_map(|image| Reference::parse(&image.name).ok().map(|r| r.familiar_name()))
         .filter(|name| name.contains(term))
         .collect();
     names.dedup();
@@ -407,9 +356,6 @@ async fn distribution(
         return Err(page_not_found());
     };
     let reference = Reference::parse(name)?;
-    let answer = daemon
-        .registry
-        .distribution(&reference, credentials(&headers).as_ref())
-        .await;
+    let answer = daemon.registry.distribution(&reference, credentials(&headers).as_ref()).await;
     Ok(Json(answer.map_err(Fault::from)?).into_response())
 }

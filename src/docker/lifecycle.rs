@@ -15,8 +15,7 @@ use crate::daemon::pipe::TerminalSize;
 use crate::fault::Fault;
 use crate::translate::signal;
 
-const PAUSE: &str =
-    "d2k: Kubernetes cannot freeze a container; stop it, or scale its Deployment to 0";
+const PAUSE: &str = "d2k: Kubernetes cannot freeze a container; stop it, or scale its Deployment to 0";
 
 /// The routes.
 pub fn router() -> Router<Arc<Daemon>> {
@@ -32,9 +31,7 @@ pub fn router() -> Router<Arc<Daemon>> {
 
 /// Since API 1.24 a start takes no host configuration; dockerd lets only a bare `{}` pass.
 fn refuse_body(headers: &HeaderMap) -> Result<()> {
-    let length = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|n| n > 7) {
         return Err(Fault::invalid(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
@@ -94,11 +91,7 @@ async fn restart(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn kill(
-    State(daemon): State<Arc<Daemon>>,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<StatusCode> {
+async fn kill(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<StatusCode> {
     let signal = signal::number(query.text("signal").unwrap_or("KILL"))?;
     outlive(async move { daemon.kill(&id, signal).await }).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -115,10 +108,7 @@ pub(super) fn size(query: &Query) -> Result<TerminalSize> {
         let value = query.int(key)?.unwrap_or(0);
         Ok(u16::try_from(value).map_err(|_| Fault::invalid(format!("invalid {key}: {value}")))?)
     };
-    Ok(TerminalSize {
-        height: number("h")?,
-        width: number("w")?,
-    })
+    Ok(TerminalSize { height: number("h")?, width: number("w")? })
 }
 
 async fn resize(
@@ -129,9 +119,7 @@ async fn resize(
     let size = size(&query)?;
     let container = daemon.container(&id)?;
     if !container.state().running() && !daemon.is_starting(&container.record.id) {
-        return Err(
-            Fault::conflict(format!("container {} is not running", container.record.id)).into(),
-        );
+        return Err(Fault::conflict(format!("container {} is not running", container.record.id)).into());
     }
     daemon.resize(&container.record, size);
     Ok(StatusCode::OK)

@@ -40,12 +40,7 @@ struct Endpoint {
 }
 
 fn label<'a>(network: &'a Network, key: &str) -> Option<&'a str> {
-    network
-        .request
-        .labels
-        .as_ref()?
-        .get(key)
-        .map(String::as_str)
+    network.request.labels.as_ref()?.get(key).map(String::as_str)
 }
 
 async fn list(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Response> {
@@ -59,24 +54,13 @@ async fn list(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Respons
     }
     let mut all = daemon.networks();
     all.retain(|network| {
-        let kind = if is_predefined(&network.name) {
-            "builtin"
-        } else {
-            "custom"
-        };
+        let kind = if is_predefined(&network.name) { "builtin" } else { "custom" };
         // Docker matches a part of the name here, without regular expressions.
         filters.any("name", |part| network.name.contains(part))
             && filters.prefix("id", &network.id)
             && filters.exact("driver", &network.driver)
-            && filters.exact(
-                "scope",
-                network
-                    .request
-                    .scope
-                    .as_deref()
-                    .filter(|s| !s.is_empty())
-                    .unwrap_or("local"),
-            )
+            && filters
+                .exact("scope", network.request.scope.as_deref().filter(|s| !s.is_empty()).unwrap_or("local"))
             && filters.exact("type", kind)
             && filters.labels(|key| label(network, key))
             && dangling.is_none_or(|wanted| {
@@ -85,37 +69,21 @@ async fn list(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Respons
             })
     });
     // A list does not tell the members, as with Docker.
-    let all: Vec<Value> = all
-        .iter()
-        .map(|network| network.inspect(json!({})))
-        .collect();
+    let all: Vec<Value> = all.iter().map(|network| network.inspect(json!({}))).collect();
     Ok(Json(all).into_response())
 }
 
-async fn show(
-    State(daemon): State<Arc<Daemon>>,
-    Path(id): Path<String>,
-    query: Query,
-) -> Result<Response> {
+async fn show(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<Response> {
     let network = daemon.network(&id)?;
     if let Some(scope) = query.text("scope")
-        && scope
-            != network
-                .request
-                .scope
-                .as_deref()
-                .filter(|s| !s.is_empty())
-                .unwrap_or("local")
+        && scope != network.request.scope.as_deref().filter(|s| !s.is_empty()).unwrap_or("local")
     {
         return Err(Fault::not_found(format!("network {id} not found")).into());
     }
     Ok(Json(network.inspect(daemon.network_containers(&network))).into_response())
 }
 
-async fn create(
-    State(daemon): State<Arc<Daemon>>,
-    body: JsonBody<NetworkCreateRequest>,
-) -> Result<Response> {
+async fn create(State(daemon): State<Arc<Daemon>>, body: JsonBody<NetworkCreateRequest>) -> Result<Response> {
     let (network, warning) = daemon.create_network(body.value).await?;
     let answer = Json(json!({"Id": network.id, "Warning": warning}));
     Ok((StatusCode::CREATED, answer).into_response())
@@ -132,9 +100,7 @@ async fn connect(
     body: JsonBody<Endpoint>,
 ) -> Result<StatusCode> {
     let container = body.value.container.unwrap_or_default();
-    daemon
-        .connect_network(&id, &container, body.value.endpoint_config)
-        .await?;
+    daemon.connect_network(&id, &container, body.value.endpoint_config).await?;
     Ok(StatusCode::OK)
 }
 
@@ -146,9 +112,7 @@ async fn disconnect(
     let container = body.value.container.unwrap_or_default();
     match daemon.disconnect_network(&id, &container).await {
         // `--force` is for containers that are gone.
-        Err(fault)
-            if body.value.force == Some(true) && fault.kind == crate::fault::Kind::NotFound =>
-        {
+        Err(fault) if body.value.force == Some(true) && fault.kind == crate::fault::Kind::NotFound => {
             daemon.network(&id)?;
             Ok(StatusCode::OK)
         }

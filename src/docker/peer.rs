@@ -34,16 +34,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(
-        socket: &Arc<Socket>,
-        stopping: CancellationToken,
-        tasks: TaskTracker,
-    ) -> Self {
-        Self {
-            socket: Some(Arc::downgrade(socket)),
-            stopping,
-            tasks,
-        }
+    pub(super) fn new(socket: &Arc<Socket>, stopping: CancellationToken, tasks: TaskTracker) -> Self {
+        Self { socket: Some(Arc::downgrade(socket)), stopping, tasks }
     }
 
     /// Resolves when the client can receive nothing any more. A mere end of its sending is not that.
@@ -145,21 +137,14 @@ impl AsyncRead for Io {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let size = buffer.remaining().min(READ_MAX);
-        let read = ready!(
-            self.0
-                .poll_read(context, buffer.initialize_unfilled_to(size))
-        )?;
+        let read = ready!(self.0.poll_read(context, buffer.initialize_unfilled_to(size)))?;
         buffer.advance(read);
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Io {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.0.poll_write(context, |socket| match socket {
             Socket::Tcp(socket) => socket.try_write(bytes),
             Socket::Unix(socket) => socket.try_write(bytes),
@@ -191,12 +176,6 @@ impl AsyncWrite for Io {
             Socket::Unix(socket) => SockRef::from(socket).shutdown(Shutdown::Write),
         };
         // A client that closed first leaves nothing to shut down.
-        Poll::Ready(done.or_else(|e| {
-            if e.kind() == io::ErrorKind::NotConnected {
-                Ok(())
-            } else {
-                Err(e)
-            }
-        }))
+        Poll::Ready(done.or_else(|e| if e.kind() == io::ErrorKind::NotConnected { Ok(()) } else { Err(e) }))
     }
 }

@@ -25,9 +25,7 @@ impl Query {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decode(key), decode(value))
         });
-        Self {
-            pairs: pairs.collect(),
-        }
+        Self { pairs: pairs.collect() }
     }
 
     /// The first value of a key, which may be empty.
@@ -42,10 +40,7 @@ impl Query {
 
     /// All values of a key, in order.
     pub fn all(&self, key: &str) -> impl Iterator<Item = &str> {
-        self.pairs
-            .iter()
-            .filter(move |(k, _)| k == key)
-            .map(|(_, value)| value.as_str())
+        self.pairs.iter().filter(move |(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
     /// Docker's boolean: absent, empty, `0`, `no`, `false` and `none` are false, all else is true.
@@ -56,10 +51,7 @@ impl Query {
     /// [`Query::flag`] with a default for an absent key.
     pub fn flag_or(&self, key: &str, default: bool) -> bool {
         self.get(key).map_or(default, |value| {
-            !matches!(
-                value.trim().to_lowercase().as_str(),
-                "" | "0" | "no" | "false" | "none"
-            )
+            !matches!(value.trim().to_lowercase().as_str(), "" | "0" | "no" | "false" | "none")
         })
     }
 
@@ -71,19 +63,14 @@ impl Query {
         let Some(value) = self.text(key) else {
             return Ok(None);
         };
-        value
-            .parse()
-            .map(Some)
-            .map_err(|e: std::num::ParseIntError| {
-                use std::num::IntErrorKind::{NegOverflow, PosOverflow};
-                let why = match e.kind() {
-                    PosOverflow | NegOverflow => "value out of range",
-                    _ => "invalid syntax",
-                };
-                Fault::invalid(format!(
-                    "invalid {key}: strconv.ParseInt: parsing {value:?}: {why}"
-                ))
-            })
+        value.parse().map(Some).map_err(|e: std::num::ParseIntError| {
+            use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+            let why = match e.kind() {
+                PosOverflow | NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            Fault::invalid(format!("invalid {key}: strconv.ParseInt: parsing {value:?}: {why}"))
+        })
     }
 
     /// A time as `seconds[.fraction]` or RFC 3339; `None` if absent or empty.
@@ -144,14 +131,8 @@ fn epoch(text: &str) -> Option<Timestamp> {
     }
     let whole: i64 = seconds.parse().ok()?;
     let nanos: i32 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
-    let nanos = if seconds.starts_with('-') {
-        -nanos
-    } else {
-        nanos
-    };
-    Timestamp::UNIX_EPOCH
-        .checked_add(SignedDuration::new(whole, nanos))
-        .ok()
+    let nanos = if seconds.starts_with('-') { -nanos } else { nanos };
+    Timestamp::UNIX_EPOCH.checked_add(SignedDuration::new(whole, nanos)).ok()
 }
 
 #[cfg(test)]
@@ -164,10 +145,7 @@ mod tests {
         assert_eq!(query.all("Cmd").collect::<Vec<_>>(), ["sh", "-c"]);
         assert_eq!(query.get("Cmd"), Some("sh"));
         assert_eq!(query.get("name"), Some("a/b c"));
-        assert_eq!(
-            (query.get("empty"), query.text("empty"), query.get("bare")),
-            (Some(""), None, Some(""))
-        );
+        assert_eq!((query.get("empty"), query.text("empty"), query.get("bare")), (Some(""), None, Some("")));
         assert_eq!(query.get("bad"), Some("%zz\u{fffd}"));
         assert_eq!(query.get("none"), None);
     }
@@ -190,10 +168,7 @@ mod tests {
         assert_eq!(query.int("t"), Ok(Some(-1)));
         assert_eq!((query.int("e"), query.int("missing")), (Ok(None), Ok(None)));
         let words = |key| query.int(key).unwrap_err().message;
-        assert_eq!(
-            words("x"),
-            "invalid x: strconv.ParseInt: parsing \"ten\": invalid syntax"
-        );
+        assert_eq!(words("x"), "invalid x: strconv.ParseInt: parsing \"ten\": invalid syntax");
         assert!(words("big").ends_with("value out of range"));
     }
 
@@ -209,18 +184,12 @@ mod tests {
             ("2023-11-14", "2023-11-14T00:00:00Z"),
         ];
         for (text, want) in cases {
-            let time = Query::parse(&format!("since={text}"))
-                .time("since")
-                .unwrap()
-                .unwrap();
+            let time = Query::parse(&format!("since={text}")).time("since").unwrap().unwrap();
             assert_eq!(time.to_string(), want, "{text}");
         }
         assert_eq!(Query::parse("since=").time("since"), Ok(None));
         for bad in ["soon", "1.x", "99999999999999999999", "999999999999999"] {
-            assert!(
-                Query::parse(&format!("since={bad}")).time("since").is_err(),
-                "{bad}"
-            );
+            assert!(Query::parse(&format!("since={bad}")).time("since").is_err(), "{bad}");
         }
     }
 }

@@ -65,28 +65,18 @@ enum Source {
 impl Server {
     /// A server that ends when `stopping` is cancelled.
     pub fn new(stopping: CancellationToken) -> Self {
-        Self {
-            listeners: Vec::new(),
-            stopping,
-        }
+        Self { listeners: Vec::new(), stopping }
     }
 
     /// Listens on a TCP port (0 = any free one); gives the address.
     ///
     /// # Errors
     /// One line that names the address.
-    pub async fn tcp(
-        &mut self,
-        address: SocketAddr,
-        tls: Option<Tls>,
-    ) -> Result<SocketAddr, String> {
+    pub async fn tcp(&mut self, address: SocketAddr, tls: Option<Tls>) -> Result<SocketAddr, String> {
         let wrong = |e: std::io::Error| format!("cannot listen on {address}: {e}");
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let bound = listener.local_addr().map_err(wrong)?;
-        self.listeners.push(Listener {
-            source: Source::Tcp(listener),
-            tls,
-        });
+        self.listeners.push(Listener { source: Source::Tcp(listener), tls });
         Ok(bound)
     }
 
@@ -95,41 +85,27 @@ impl Server {
     /// # Errors
     /// One line that names the path.
     pub fn unix(&mut self, path: &Path) -> Result<(), String> {
-        let listener =
-            bind_unix(path).map_err(|e| format!("cannot listen on {}: {e}", path.display()))?;
-        self.listeners.push(Listener {
-            source: Source::Unix(listener, path.to_owned()),
-            tls: None,
-        });
+        let listener = bind_unix(path).map_err(|e| format!("cannot listen on {}: {e}", path.display()))?;
+        self.listeners.push(Listener { source: Source::Unix(listener, path.to_owned()), tls: None });
         Ok(())
     }
 
     /// Serves until `stopping` is cancelled and all requests have ended, ten seconds at most.
     pub async fn run<S>(self, service: S)
     where
-        S: Service<Request<Incoming>, Response = Response, Error = Infallible>
-            + Clone
-            + Send
-            + 'static,
+        S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
     {
         let tasks = TaskTracker::new();
         let over = CancellationToken::new();
         for listener in self.listeners {
-            let shared = Shared {
-                stopping: self.stopping.clone(),
-                over: over.clone(),
-                tasks: tasks.clone(),
-            };
+            let shared = Shared { stopping: self.stopping.clone(), over: over.clone(), tasks: tasks.clone() };
             tasks.spawn(accept(listener, service.clone(), shared));
         }
         self.stopping.cancelled().await;
         tasks.close();
         if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
-            tracing::warn!(
-                open = tasks.len(),
-                "requests did not end in time and are cut"
-            );
+            tracing::warn!(open = tasks.len(), "requests did not end in time and are cut");
             over.cancel();
         }
     }
@@ -178,9 +154,7 @@ where
         match socket {
             Ok(socket) => {
                 let (tls, service) = (listener.tls.clone(), service.clone());
-                shared
-                    .tasks
-                    .spawn(connection(Arc::new(socket), tls, service, shared.clone()));
+                shared.tasks.spawn(connection(Arc::new(socket), tls, service, shared.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -199,9 +173,7 @@ impl Source {
             Self::Unix(listener, _) => Ok(Socket::Unix(listener.accept().await?.0)),
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                let keepalive = TcpKeepalive::new()
-                    .with_time(KEEPALIVE)
-                    .with_interval(KEEPALIVE);
+                let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
                 // Both are improvements; a system that refuses them still works.
                 let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
                 let _ = stream.set_nodelay(true);
@@ -240,14 +212,9 @@ where
         async move { Ok::<_, Infallible>(service.oneshot(request).await?.map_while_there(peer)) }
     });
     let mut http = http1::Builder::new();
-    http.half_close(true)
-        .title_case_headers(true)
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME);
+    http.half_close(true).title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
     http.max_headers(HEADERS).max_buf_size(HEADER_BYTES);
-    let served = http
-        .serve_connection(TokioIo::new(io), TowerToHyperService::new(service))
-        .with_upgrades();
+    let served = http.serve_connection(TokioIo::new(io), TowerToHyperService::new(service)).with_upgrades();
     let mut served = pin!(served);
     let ended = tokio::select! {
         ended = &mut served => ended,

@@ -21,10 +21,7 @@ pub(in crate::docker) async fn start(
 ) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
     let stopping = CancellationToken::new();
     let mut server = Server::new(stopping.clone());
-    let address = server
-        .tcp("127.0.0.1:0".parse().unwrap(), None)
-        .await
-        .unwrap();
+    let address = server.tcp("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
     (address, stopping, tokio::spawn(server.run(front(routes))))
 }
 
@@ -33,10 +30,7 @@ pub(in crate::docker) async fn talk(address: SocketAddr, request: &[u8]) -> Stri
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut answer = Vec::new();
-    tokio::time::timeout(SOON, stream.read_to_end(&mut answer))
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -44,15 +38,8 @@ pub(in crate::docker) async fn talk(address: SocketAddr, request: &[u8]) -> Stri
 pub(in crate::docker) async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
     let mut answer = Vec::new();
     while !String::from_utf8_lossy(&answer).contains(wanted) {
-        let read = tokio::time::timeout(SOON, stream.read_buf(&mut answer))
-            .await
-            .unwrap()
-            .unwrap();
-        assert!(
-            read > 0,
-            "closed after {:?}",
-            String::from_utf8_lossy(&answer)
-        );
+        let read = tokio::time::timeout(SOON, stream.read_buf(&mut answer)).await.unwrap().unwrap();
+        assert!(read > 0, "closed after {:?}", String::from_utf8_lossy(&answer));
     }
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -80,13 +67,8 @@ pub(in crate::docker) async fn set(flag: &AtomicBool) {
 fn silent(dropped: Arc<AtomicBool>) -> Router {
     let events = async move || {
         let guard = Dropped(dropped.clone());
-        let items =
-            futures::stream::iter([serde_json::json!({"a": 1})]).chain(futures::stream::pending());
-        json_lines(
-            "application/json",
-            Newline::Lf,
-            items.inspect(move |_| _ = &guard),
-        )
+        let items = futures::stream::iter([serde_json::json!({"a": 1})]).chain(futures::stream::pending());
+        json_lines("application/json", Newline::Lf, items.inspect(move |_| _ = &guard))
     };
     Router::new().route("/events", get(events))
 }
@@ -97,14 +79,8 @@ async fn a_request_without_a_host_is_served() {
     for host in ["", "Host:\r\n", "Host: d2k\r\n"] {
         let request = format!("GET /v1.41/_ping HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
         let answer = talk(address, request.as_bytes()).await;
-        assert!(
-            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nOK"),
-            "{answer}"
-        );
-        assert!(
-            answer.contains("Api-Version: 1.55\r\n") && answer.contains("Ostype: linux\r\n"),
-            "{answer}"
-        );
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nOK"), "{answer}");
+        assert!(answer.contains("Api-Version: 1.55\r\n") && answer.contains("Ostype: linux\r\n"), "{answer}");
     }
 }
 
@@ -118,10 +94,7 @@ async fn a_large_body_gets_its_refusal() {
         body.len()
     );
     let answer = talk(address, &[head.as_bytes(), &body].concat()).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 400 ") && answer.contains("request body too large"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("request body too large"), "{answer}");
 }
 
 #[tokio::test]
@@ -129,10 +102,7 @@ async fn headers_and_the_first_object_come_at_once_and_a_client_that_leaves_is_n
     let dropped = Arc::new(AtomicBool::new(false));
     let (address, _stop, _) = start(silent(dropped.clone())).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream
-        .write_all(b"GET /events HTTP/1.1\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET /events HTTP/1.1\r\n\r\n").await.unwrap();
     let answer = read_until(&mut stream, "{\"a\":1}\n").await;
     assert!(answer.contains("Transfer-Encoding: chunked"), "{answer}");
     assert!(!dropped.load(Ordering::SeqCst));
@@ -164,19 +134,13 @@ async fn a_unix_socket_is_for_owner_and_group_and_a_stale_one_is_replaced() {
     let stopping = CancellationToken::new();
     let mut server = Server::new(stopping.clone());
     server.unix(&path).unwrap();
-    assert_eq!(
-        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o660
-    );
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
     let error = Server::new(stopping.clone()).unix(&path).unwrap_err();
     assert!(error.ends_with("another program listens there"), "{error}");
     let dropped = Arc::new(AtomicBool::new(false));
     let running = tokio::spawn(server.run(front(silent(dropped.clone()))));
     let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
-    stream
-        .write_all(b"GET /events HTTP/1.1\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET /events HTTP/1.1\r\n\r\n").await.unwrap();
     assert!(stream.read(&mut [0; 64]).await.unwrap() > 0);
     drop(stream);
     set(&dropped).await;
@@ -184,11 +148,6 @@ async fn a_unix_socket_is_for_owner_and_group_and_a_stale_one_is_replaced() {
     running.await.unwrap();
     assert!(!path.exists());
     std::fs::write(&path, "").unwrap();
-    assert!(
-        Server::new(stopping)
-            .unix(&path)
-            .unwrap_err()
-            .ends_with("is no socket")
-    );
+    assert!(Server::new(stopping).unix(&path).unwrap_err().ends_with("is no socket"));
     std::fs::remove_file(&path).unwrap();
 }

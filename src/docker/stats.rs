@@ -33,8 +33,7 @@ async fn stats(
     let container = daemon.container(&id)?;
     if query.flag_or("stream", true) {
         let stopping = peer.stopping.clone().cancelled_owned();
-        let samples =
-            daemon_stats::stream(daemon, container.record.id.clone()).take_until(stopping);
+        let samples = daemon_stats::stream(daemon, container.record.id.clone()).take_until(stopping);
         return Ok(json_lines("application/json", Newline::Lf, samples));
     }
     let first = daemon.sample(&container, None).await?;

@@ -35,11 +35,7 @@ pub enum Newline {
 
 /// The content type of a process's output.
 pub fn output_type(tty: bool, version: ApiVersion) -> &'static str {
-    if tty || version.below(42) {
-        RAW
-    } else {
-        MULTIPLEXED
-    }
+    if tty || version.below(42) { RAW } else { MULTIPLEXED }
 }
 
 /// A 200 with JSON objects as they come.
@@ -74,9 +70,7 @@ where
     E: Into<axum::BoxError> + 'static,
 {
     let mut response = Response::new(Body::from_stream(items));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -120,14 +114,8 @@ mod tests {
     #[tokio::test]
     async fn objects_are_lines() {
         let items = || stream::iter([serde_json::json!({"a": 1}), serde_json::json!({})]);
-        assert_eq!(
-            text(json_lines("application/json", Newline::CrLf, items())).await,
-            "{\"a\":1}\r\n{}\r\n"
-        );
-        assert_eq!(
-            text(json_lines("application/json", Newline::Lf, items())).await,
-            "{\"a\":1}\n{}\n"
-        );
+        assert_eq!(text(json_lines("application/json", Newline::CrLf, items())).await, "{\"a\":1}\r\n{}\r\n");
+        assert_eq!(text(json_lines("application/json", Newline::Lf, items())).await, "{\"a\":1}\n{}\n");
         assert_eq!(
             text(json_later(async { serde_json::json!({"StatusCode": 7}) })).await,
             "{\"StatusCode\":7}\n"
@@ -138,12 +126,8 @@ mod tests {
     async fn output_is_framed_without_a_terminal() {
         let answer = |tty, version| {
             output(tty, version, &Peer::default(), |output| async move {
-                let _ = output
-                    .send(Chunk {
-                        channel: Channel::Stderr,
-                        bytes: Bytes::from_static(b"x"),
-                    })
-                    .await;
+                let _ =
+                    output.send(Chunk { channel: Channel::Stderr, bytes: Bytes::from_static(b"x") }).await;
             })
         };
         for (tty, version, media, want) in [

@@ -20,17 +20,8 @@ const USE_REGISTRY: &str =
 /// their path with others.
 pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let mut router = Router::new();
-    for kind in [
-        "/swarm",
-        "/nodes",
-        "/services",
-        "/tasks",
-        "/secrets",
-        "/configs",
-    ] {
-        router = router
-            .route(kind, any(no_swarm))
-            .route(&format!("{kind}/{{*rest}}"), any(no_swarm));
+    for kind in ["/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs"] {
+        router = router.route(kind, any(no_swarm)).route(&format!("{kind}/{{*rest}}"), any(no_swarm));
     }
     router
         .route("/plugins", get(async || Json(json!([]))))
@@ -38,10 +29,7 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/session", post(async || no_build("A build session")))
         .route("/grpc", post(async || no_build("A build session")))
         .route("/build", post(async || no_build("A build")))
-        .route(
-            "/build/cancel",
-            post(async || no_build("Cancelling a build")),
-        )
+        .route("/build/cancel", post(async || no_build("Cancelling a build")))
         .route("/build/prune", post(build_prune))
         .route("/commit", post(commit))
 }
@@ -60,10 +48,7 @@ async fn plugin(method: Method, Path(rest): Path<String>) -> Error {
     }
     let verb = match method {
         Method::GET => "/json",
-        Method::POST => rest
-            .rfind('/')
-            .and_then(|at| rest.get(at..))
-            .unwrap_or_default(),
+        Method::POST => rest.rfind('/').and_then(|at| rest.get(at..)).unwrap_or_default(),
         Method::DELETE => "",
         _ => return page_not_found(),
     };
@@ -128,11 +113,7 @@ mod tests {
     use super::*;
 
     async fn ask(method: &str, path: &str) -> (u16, Value) {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .body(Body::empty())
-            .unwrap();
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
         let answer = front(router()).oneshot(request).await.unwrap();
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
@@ -141,27 +122,17 @@ mod tests {
 
     #[tokio::test]
     async fn there_is_no_swarm() {
-        for (method, path) in [
-            ("GET", "/v1.41/swarm"),
-            ("POST", "/swarm/init"),
-            ("GET", "/nodes/x"),
-            ("GET", "/tasks"),
-        ] {
-            assert_eq!(
-                ask(method, path).await,
-                (503, json!({ "message": NO_SWARM })),
-                "{path}"
-            );
+        for (method, path) in
+            [("GET", "/v1.41/swarm"), ("POST", "/swarm/init"), ("GET", "/nodes/x"), ("GET", "/tasks")]
+        {
+            assert_eq!(ask(method, path).await, (503, json!({ "message": NO_SWARM })), "{path}");
         }
     }
 
     #[tokio::test]
     async fn there_are_no_plugins() {
         assert_eq!(ask("GET", "/plugins").await, (200, json!([])));
-        let missing = (
-            404,
-            json!({ "message": "plugin \"vieux/sshfs\" not found" }),
-        );
+        let missing = (404, json!({ "message": "plugin \"vieux/sshfs\" not found" }));
         assert_eq!(ask("GET", "/plugins/vieux/sshfs/json").await, missing);
         assert_eq!(ask("POST", "/plugins/vieux/sshfs/enable").await, missing);
         assert_eq!(ask("DELETE", "/plugins/vieux/sshfs").await, missing);

@@ -34,10 +34,7 @@ async fn ping() -> Response {
     let headers = [
         ("Builder-Version", "1"),
         ("Swarm", "inactive"),
-        (
-            header::CACHE_CONTROL.as_str(),
-            "no-cache, no-store, must-revalidate",
-        ),
+        (header::CACHE_CONTROL.as_str(), "no-cache, no-store, must-revalidate"),
         (header::PRAGMA.as_str(), "no-cache"),
         (header::CONTENT_TYPE.as_str(), "text/plain; charset=utf-8"),
     ];
@@ -84,25 +81,15 @@ async fn show_version(State(daemon): State<Arc<Daemon>>) -> Response {
 /// Bytes of memory of this machine, for clients that must have a number; a Role cannot read nodes.
 fn memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|l| {
-        l.strip_prefix("MemTotal:")?
-            .trim()
-            .strip_suffix("kB")?
-            .trim()
-            .parse()
-            .ok()
-    });
+    let total = text
+        .lines()
+        .find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
     total.map_or(1 << 30, |kib: u64| kib * 1024)
 }
 
 async fn info(State(daemon): State<Arc<Daemon>>) -> Response {
     let containers = daemon.containers();
-    let count = |wanted: fn(Phase) -> bool| {
-        containers
-            .iter()
-            .filter(|c| wanted(c.state().phase))
-            .count()
-    };
+    let count = |wanted: fn(Phase) -> bool| containers.iter().filter(|c| wanted(c.state().phase)).count();
     let running = count(|p| matches!(p, Phase::Running | Phase::Restarting));
     let namespace = daemon.cluster.namespace();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -148,29 +135,17 @@ async fn info(State(daemon): State<Arc<Daemon>>) -> Response {
 fn wanted(query: &Query) -> Result<impl Fn(&str) -> bool> {
     let types: Vec<String> = query.all("type").map(str::to_owned).collect();
     for kind in &types {
-        if !matches!(
-            kind.as_str(),
-            "container" | "image" | "volume" | "build-cache"
-        ) {
+        if !matches!(kind.as_str(), "container" | "image" | "volume" | "build-cache") {
             return Err(Fault::invalid(format!("unknown object type: {kind}")).into());
         }
     }
     Ok(move |kind: &str| types.is_empty() || types.iter().any(|t| t == kind))
 }
 
-async fn df(
-    State(daemon): State<Arc<Daemon>>,
-    version: ApiVersion,
-    query: Query,
-) -> Result<Response> {
+async fn df(State(daemon): State<Arc<Daemon>>, version: ApiVersion, query: Query) -> Result<Response> {
     let wanted = wanted(&query)?;
     let mut answer = json!({});
-    let mut put = |kind: &str,
-                   legacy: &str,
-                   usage: &str,
-                   items: Vec<Value>,
-                   active: usize,
-                   total: i64| {
+    let mut put = |kind: &str, legacy: &str, usage: &str, items: Vec<Value>, active: usize, total: i64| {
         let Some(fields) = answer.as_object_mut().filter(|_| wanted(kind)) else {
             return;
         };
@@ -195,24 +170,10 @@ async fn df(
         line
     });
     let running = containers.iter().filter(|c| c.state().running()).count();
-    put(
-        "container",
-        "Containers",
-        "ContainerUsage",
-        lines.collect(),
-        running,
-        0,
-    );
+    put("container", "Containers", "ContainerUsage", lines.collect(), running, 0);
     let images = super::images::summaries(&daemon, version);
     let size = images.iter().filter_map(|i| i.get("Size")?.as_i64()).sum();
-    put(
-        "image",
-        "Images",
-        "ImageUsage",
-        images,
-        containers.len(),
-        size,
-    );
+    put("image", "Images", "ImageUsage", images, containers.len(), size);
     let (mut volumes, mut active, mut size) = (Vec::new(), 0, 0);
     for claim in daemon.volumes() {
         let users = daemon.volume_users(&claim.object).len();
@@ -220,22 +181,12 @@ async fn df(
         (active, size) = (active + usize::from(users > 0), size + bytes.max(0));
         let mut value = serde_json::to_value(volume::volume(&claim.object)).unwrap_or_default();
         if let Some(fields) = value.as_object_mut() {
-            fields.insert(
-                "UsageData".into(),
-                json!({"Size": bytes, "RefCount": users}),
-            );
+            fields.insert("UsageData".into(), json!({"Size": bytes, "RefCount": users}));
         }
         volumes.push(value);
     }
     put("volume", "Volumes", "VolumeUsage", volumes, active, size);
-    put(
-        "build-cache",
-        "BuildCache",
-        "BuildCacheUsage",
-        Vec::new(),
-        0,
-        0,
-    );
+    put("build-cache", "BuildCache", "BuildCacheUsage", Vec::new(), 0, 0);
     if version.below(52)
         && let Some(fields) = answer.as_object_mut()
     {

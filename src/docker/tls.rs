@@ -45,15 +45,8 @@ impl Tls {
     /// One line that names the file and what is wrong with it.
     pub fn load(files: Files) -> Result<Self, String> {
         let stamps = stamps(&files);
-        let current = Current {
-            acceptor: read(&files)?,
-            stamps,
-            looked: Instant::now(),
-        };
-        Ok(Self {
-            files,
-            current: Arc::new(Mutex::new(current)),
-        })
+        let current = Current { acceptor: read(&files)?, stamps, looked: Instant::now() };
+        Ok(Self { files, current: Arc::new(Mutex::new(current)) })
     }
 
     /// What the next connection is accepted with.
@@ -84,16 +77,8 @@ impl Tls {
 }
 
 fn stamps(files: &Files) -> Vec<Option<SystemTime>> {
-    let paths = [
-        Some(&files.certificate),
-        Some(&files.key),
-        files.authority.as_ref(),
-    ];
-    paths
-        .into_iter()
-        .flatten()
-        .map(|path| std::fs::metadata(path).and_then(|m| m.modified()).ok())
-        .collect()
+    let paths = [Some(&files.certificate), Some(&files.key), files.authority.as_ref()];
+    paths.into_iter().flatten().map(|path| std::fs::metadata(path).and_then(|m| m.modified()).ok()).collect()
 }
 
 fn read(files: &Files) -> Result<TlsAcceptor, String> {
@@ -107,24 +92,18 @@ fn read(files: &Files) -> Result<TlsAcceptor, String> {
     let builder = match &files.authority {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let wrong = |e: &dyn std::fmt::Display| {
-                format!("cannot use the TLS authority {}: {e}", path.display())
-            };
+            let wrong =
+                |e: &dyn std::fmt::Display| format!("cannot use the TLS authority {}: {e}", path.display());
             let mut roots = RootCertStore::empty();
             for certificate in certificates(path)? {
                 roots.add(certificate).map_err(|e| wrong(&e))?;
             }
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
             builder.with_client_cert_verifier(verifier.map_err(|e| wrong(&e))?)
         }
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|e| {
-        format!(
-            "the TLS certificate {} and key {}: {e}",
-            files.certificate.display(),
-            files.key.display()
-        )
+        format!("the TLS certificate {} and key {}: {e}", files.certificate.display(), files.key.display())
     })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
@@ -132,15 +111,10 @@ fn read(files: &Files) -> Result<TlsAcceptor, String> {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let wrong = |e| format!("cannot read the TLS certificate {}: {e}", path.display());
-    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
-        .map_err(wrong)?
-        .collect();
+    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(wrong)?.collect();
     let read = read.map_err(wrong)?;
     if read.is_empty() {
-        return Err(format!(
-            "the file {} holds no certificate in PEM",
-            path.display()
-        ));
+        return Err(format!("the file {} holds no certificate in PEM", path.display()));
     }
     Ok(read)
 }

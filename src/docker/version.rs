@@ -62,11 +62,7 @@ impl<S: Sync> FromRequestParts<S> for ApiVersion {
 /// request and answer passes [`Versioned`].
 pub fn front(routes: Router) -> Versioned<Router> {
     let missing = || async { page_not_found() };
-    Versioned {
-        inner: routes
-            .fallback(missing)
-            .method_not_allowed_fallback(missing),
-    }
+    Versioned { inner: routes.fallback(missing).method_not_allowed_fallback(missing) }
 }
 
 /// Strips and checks `/vX.Y`, refuses foreign browser pages, answers OPTIONS, marks all answers.
@@ -106,11 +102,7 @@ where
             let took = begun.elapsed();
             tracing::debug!(%method, path, status = status.as_u16(), ?took, "answered");
             telemetry::count(&telemetry::REQUESTS, &[method.as_str(), status.as_str()]);
-            telemetry::observe(
-                &telemetry::REQUEST_SECONDS,
-                &[method.as_str()],
-                took.as_secs_f64(),
-            );
+            telemetry::observe(&telemetry::REQUEST_SECONDS, &[method.as_str()], took.as_secs_f64());
             Ok(answer)
         })
     }
@@ -129,8 +121,8 @@ fn admit<B>(request: &mut Request<B>) -> Result<(), Box<Response>> {
         version = check(wanted)?;
         let query = request.uri().query();
         let target = query.map_or_else(|| rest.to_owned(), |query| format!("{rest}?{query}"));
-        *request.uri_mut() = replaced(request.uri(), &target)
-            .ok_or_else(|| Box::new(page_not_found().into_response()))?;
+        *request.uri_mut() =
+            replaced(request.uri(), &target).ok_or_else(|| Box::new(page_not_found().into_response()))?;
     }
     request.extensions_mut().insert(version);
     Ok(())
@@ -152,16 +144,12 @@ fn replaced(uri: &Uri, target: &str) -> Option<Uri> {
 
 /// Compares as Docker does: part by part, missing parts are 0.
 fn check(text: &str) -> Result<ApiVersion, Box<Response>> {
-    let number = |part: &str| {
-        part.parse::<u32>()
-            .unwrap_or(if part.is_empty() { 0 } else { u32::MAX })
-    };
+    let number = |part: &str| part.parse::<u32>().unwrap_or(if part.is_empty() { 0 } else { u32::MAX });
     let mut parts = text.split('.').map(number);
     let (major, minor) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     let rest = parts.max().unwrap_or(0);
     if (major, minor, rest) > (1, NEWEST.minor, 0) {
-        let words =
-            format!("client version {text} is too new. Maximum supported API version is {NEWEST}");
+        let words = format!("client version {text} is too new. Maximum supported API version is {NEWEST}");
         return Err(Box::new(Error(Fault::invalid(words)).into_response()));
     }
     if (major, minor) < (1, OLDEST.minor) {
@@ -170,9 +158,7 @@ fn check(text: &str) -> Result<ApiVersion, Box<Response>> {
              please upgrade your client to a newer version"
         );
         // Clients of these versions read errors as plain text.
-        return Err(Box::new(
-            (StatusCode::BAD_REQUEST, words + "\n").into_response(),
-        ));
+        return Err(Box::new((StatusCode::BAD_REQUEST, words + "\n").into_response()));
     }
     Ok(ApiVersion { minor })
 }
@@ -182,20 +168,13 @@ fn foreign(headers: &HeaderMap) -> Option<&'static str> {
     let site = headers.get(FETCH_SITE).map(HeaderValue::as_bytes);
     let cross = site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
     let origins = headers.get_all(header::ORIGIN);
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or_default();
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let ours = |origin: &HeaderValue| {
-        let authority = origin
-            .to_str()
-            .ok()
-            .and_then(|origin| Some(origin.split_once("://")?.1));
+        let authority = origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
         authority.is_some_and(|authority| !host.is_empty() && authority.eq_ignore_ascii_case(host))
     };
-    (cross || !origins.iter().all(ours)).then_some(
-        "requests of web pages are refused: the Docker API gives whoever speaks to it all rights",
-    )
+    (cross || !origins.iter().all(ours))
+        .then_some("requests of web pages are refused: the Docker API gives whoever speaks to it all rights")
 }
 
 fn mark(headers: &mut HeaderMap) {
@@ -203,10 +182,7 @@ fn mark(headers: &mut HeaderMap) {
     headers.insert(API_VERSION, HeaderValue::from_static("1.55"));
     headers.insert(OSTYPE, HeaderValue::from_static("linux"));
     headers.insert(EXPERIMENTAL, HeaderValue::from_static("false"));
-    headers.insert(
-        header::SERVER,
-        HeaderValue::from_static("Docker/29.7.2 (linux)"),
-    );
+    headers.insert(header::SERVER, HeaderValue::from_static("Docker/29.7.2 (linux)"));
 }
 
 #[cfg(test)]
@@ -233,10 +209,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let answer = routes()
-            .oneshot(request.body(Body::empty()).unwrap())
-            .await
-            .unwrap();
+        let answer = routes().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap(), headers)
@@ -254,10 +227,7 @@ mod tests {
             ("/v1.24/info", "1.24 /info"),
             ("/v1.41/info?a=b%20c", "1.41 /info?a=b%20c"),
             ("/v1.55.0/info", "1.55 /info"),
-            (
-                "/v1.43/images/a/b:c%2Fd/json",
-                "1.43 /images/a/b:c%2Fd/json",
-            ),
+            ("/v1.43/images/a/b:c%2Fd/json", "1.43 /images/a/b:c%2Fd/json"),
         ];
         for (target, want) in cases {
             assert_eq!(get_text(target).await, (200, want.to_owned()), "{target}");
@@ -271,14 +241,9 @@ mod tests {
         let old = "client version 1.23 is too old. Minimum supported API version is 1.24, \
                    please upgrade your client to a newer version\n";
         assert_eq!(get_text("/v1.23/info").await, (400, old.to_owned()));
-        for target in [
-            "/v1/info",
-            "/v0.9/info",
-            "/v2.0/info",
-            "/v1.99999999999999/info",
-            "/v1.55.1/info",
-            "/v./info",
-        ] {
+        for target in
+            ["/v1/info", "/v0.9/info", "/v2.0/info", "/v1.99999999999999/info", "/v1.55.1/info", "/v./info"]
+        {
             assert_eq!(get_text(target).await.0, 400, "{target}");
         }
     }
@@ -286,15 +251,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_there_is_a_page_not_found() {
         let missing = (404, r#"{"message":"page not found"}"#.to_owned());
-        for target in [
-            "/nosuch",
-            "/v1.41/nosuch",
-            "/v1.41",
-            "/v1.41/",
-            "/",
-            "/vx/info",
-            "/auth",
-        ] {
+        for target in ["/nosuch", "/v1.41/nosuch", "/v1.41", "/v1.41/", "/", "/vx/info", "/auth"] {
             assert_eq!(get_text(target).await, missing, "{target}");
         }
         assert_eq!(ask("DELETE", "/v1.41/info", &[]).await.0, 404);
@@ -302,18 +259,11 @@ mod tests {
 
     #[tokio::test]
     async fn every_answer_is_marked() {
-        for (method, target) in [
-            ("GET", "/info"),
-            ("GET", "/nosuch"),
-            ("GET", "/v1.1/x"),
-            ("OPTIONS", "/any"),
-        ] {
+        for (method, target) in
+            [("GET", "/info"), ("GET", "/nosuch"), ("GET", "/v1.1/x"), ("OPTIONS", "/any")]
+        {
             let (status, _, headers) = ask(method, target, &[]).await;
-            assert_eq!(
-                headers["api-version"],
-                NEWEST.to_string(),
-                "{target} {status}"
-            );
+            assert_eq!(headers["api-version"], NEWEST.to_string(), "{target} {status}");
             assert_eq!(headers["ostype"], "linux");
             assert_eq!(headers["docker-experimental"], "false");
             assert_eq!(headers["server"], format!("Docker/{ENGINE} (linux)"));
@@ -324,23 +274,13 @@ mod tests {
     #[tokio::test]
     async fn pages_of_others_are_refused() {
         let status = async |headers: &[(&str, &str)]| ask("GET", "/info", headers).await.0;
-        assert_eq!(
-            status(&[("host", "d2k:2375"), ("origin", "http://D2K:2375")]).await,
-            200
-        );
-        assert_eq!(
-            status(&[("host", ""), ("sec-fetch-site", "none")]).await,
-            200
-        );
+        assert_eq!(status(&[("host", "d2k:2375"), ("origin", "http://D2K:2375")]).await, 200);
+        assert_eq!(status(&[("host", ""), ("sec-fetch-site", "none")]).await, 200);
         let refused: [&[(&str, &str)]; 5] = [
             &[("host", "d2k:2375"), ("origin", "http://evil.example")],
             &[("host", "d2k:2375"), ("origin", "null")],
             &[("origin", "http://")],
-            &[
-                ("host", "d2k:2375"),
-                ("origin", "http://d2k:2375"),
-                ("origin", "http://evil.example"),
-            ],
+            &[("host", "d2k:2375"), ("origin", "http://d2k:2375"), ("origin", "http://evil.example")],
             &[("host", "d2k:2375"), ("sec-fetch-site", "cross-site")],
         ];
         for headers in refused {

@@ -33,10 +33,7 @@ pub fn router() -> Router<Arc<Daemon>> {
 fn answer(claim: &Claim) -> Value {
     let mut value = serde_json::to_value(volume::volume(claim)).unwrap_or_default();
     if let Some(fields) = value.as_object_mut() {
-        let nothing = |v: Option<&Value>| {
-            v.and_then(Value::as_object)
-                .is_none_or(serde_json::Map::is_empty)
-        };
+        let nothing = |v: Option<&Value>| v.and_then(Value::as_object).is_none_or(serde_json::Map::is_empty);
         if nothing(fields.get("Labels")) {
             fields.insert("Labels".into(), json!({}));
         }
@@ -62,9 +59,7 @@ async fn list(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Respons
         .volumes()
         .iter()
         .filter(|claim| suits(&filters, &claim.object))
-        .filter(|claim| {
-            dangling.is_none_or(|wanted| daemon.volume_users(&claim.object).is_empty() == wanted)
-        })
+        .filter(|claim| dangling.is_none_or(|wanted| daemon.volume_users(&claim.object).is_empty() == wanted))
         .map(|claim| answer(&claim.object))
         .collect();
     Ok(Json(json!({"Volumes": volumes, "Warnings": null})).into_response())
@@ -78,10 +73,7 @@ async fn create(
     State(daemon): State<Arc<Daemon>>,
     body: OptionalJson<VolumeCreateRequest>,
 ) -> Result<Response> {
-    let request = body
-        .0
-        .map(|JsonBody { value, .. }| value)
-        .unwrap_or_default();
+    let request = body.0.map(|JsonBody { value, .. }| value).unwrap_or_default();
     let claim = daemon.create_volume(request).await?;
     Ok((StatusCode::CREATED, Json(answer(&claim.object))).into_response())
 }
@@ -105,29 +97,18 @@ async fn update() -> Result<StatusCode> {
 }
 
 /// From 1.42 on only anonymous volumes go, unless `all` is given.
-async fn prune(
-    State(daemon): State<Arc<Daemon>>,
-    version: ApiVersion,
-    query: Query,
-) -> Result<Response> {
+async fn prune(State(daemon): State<Arc<Daemon>>, version: ApiVersion, query: Query) -> Result<Response> {
     let filters = query.filters()?;
     filters.check(&["label", "label!", "all"])?;
     let all = version.below(42) || filters.bool("all")? == Some(true);
     let (mut deleted, mut reclaimed) = (Vec::new(), 0);
     for claim in daemon.volumes() {
         let claim = &claim.object;
-        let ours = claim
-            .metadata
-            .annotations
-            .as_ref()
-            .is_some_and(|a| a.contains_key(crate::translate::keys::NAME));
+        let ours =
+            claim.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(crate::translate::keys::NAME));
         let labels = volume::labels(claim);
         let fits = filters.labels(|key| labels.get(key).map(String::as_str));
-        if !ours
-            || !fits
-            || !(all || volume::is_anonymous(claim))
-            || !daemon.volume_users(claim).is_empty()
-        {
+        if !ours || !fits || !(all || volume::is_anonymous(claim)) || !daemon.volume_users(claim).is_empty() {
             continue;
         }
         let name = volume::name(claim);

@@ -35,13 +35,7 @@ pub fn decide(input: &Input<'_>) -> String {
         .docker_name
         .to_lowercase()
         .chars()
-        .map(|c| {
-            if c.is_ascii_lowercase() || c.is_ascii_digit() {
-                c
-            } else {
-                '-'
-            }
-        })
+        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
         .collect();
     name = name.trim_matches('-').to_owned();
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
@@ -57,11 +51,7 @@ pub fn decide(input: &Input<'_>) -> String {
     hashed.update(input.taken_by_other.unwrap_or_default());
     let hash = hex::encode(hashed.finalize());
     let kept: String = name.chars().take(LONGEST - 9).collect();
-    format!(
-        "{}-{}",
-        kept.trim_end_matches('-'),
-        hash.get(..8).unwrap_or(&hash)
-    )
+    format!("{}-{}", kept.trim_end_matches('-'), hash.get(..8).unwrap_or(&hash))
 }
 
 fn prefix(what: What) -> &'static str {
@@ -77,11 +67,7 @@ mod tests {
     use super::*;
 
     fn name(docker_name: &str) -> String {
-        decide(&Input {
-            what: What::Container,
-            docker_name,
-            taken_by_other: None,
-        })
+        decide(&Input { what: What::Container, docker_name, taken_by_other: None })
     }
 
     #[test]
@@ -92,12 +78,7 @@ mod tests {
 
     #[test]
     fn a_name_that_loses_a_character_gets_a_hash_so_that_no_two_meet() {
-        let names = [
-            name("my_App"),
-            name("my-app"),
-            name("My-App"),
-            name("my.app"),
-        ];
+        let names = [name("my_App"), name("my-app"), name("My-App"), name("my.app")];
         let mut unique = names.to_vec();
         unique.sort();
         unique.dedup();
@@ -109,20 +90,13 @@ mod tests {
     fn long_names_and_leading_digits_stay_legal() {
         for docker_name in ["a".repeat(200), "1web".into(), "_x".into(), "0".repeat(64)] {
             let name = name(&docker_name);
-            assert!(
-                crate::translate::network::is_dns_label(&name) && name.len() <= LONGEST,
-                "{name}"
-            );
+            assert!(crate::translate::network::is_dns_label(&name) && name.len() <= LONGEST, "{name}");
         }
     }
 
     #[test]
     fn a_taken_name_gives_another_one() {
-        let other = decide(&Input {
-            what: What::Container,
-            docker_name: "web",
-            taken_by_other: Some("id"),
-        });
+        let other = decide(&Input { what: What::Container, docker_name: "web", taken_by_other: Some("id") });
         assert!(other.starts_with("web-") && other != "web", "{other}");
     }
 }

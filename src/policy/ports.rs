@@ -35,8 +35,5 @@ pub fn decide(input: &Input) -> Option<Plan> {
     } else {
         return None;
     };
-    Some(Plan {
-        kind: kind.to_owned(),
-        annotations: BTreeMap::new(),
-    })
+    Some(Plan { kind: kind.to_owned(), annotations: BTreeMap::new() })
 }

@@ -26,9 +26,6 @@ pub fn decide(input: &Input, size: &str, class: &str) -> Plan {
     Plan {
         size: input.size.clone().unwrap_or_else(|| size.to_owned()),
         storage_class: input.storage_class.clone().or(class),
-        access_mode: input
-            .access_mode
-            .clone()
-            .unwrap_or_else(|| "ReadWriteOnce".into()),
+        access_mode: input.access_mode.clone().unwrap_or_else(|| "ReadWriteOnce".into()),
     }
 }

@@ -34,32 +34,17 @@ const ONEOFF: &str = "com.docker.compose.oneoff";
 /// Compose service, which Compose attaches to as well.
 pub fn decide(input: &Input) -> Plan {
     let keeps_running = matches!(input.restart_policy.as_str(), "always" | "unless-stopped");
-    let service = input
-        .labels
-        .get(ONEOFF)
-        .is_some_and(|oneoff| oneoff.eq_ignore_ascii_case("false"));
+    let service = input.labels.get(ONEOFF).is_some_and(|oneoff| oneoff.eq_ignore_ascii_case("false"));
     let once = input.auto_remove || (input.foreground && !service);
-    if once && !keeps_running {
-        Plan::Job
-    } else {
-        Plan::Deployment
-    }
+    if once && !keeps_running { Plan::Job } else { Plan::Deployment }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn plan(
-        restart_policy: &str,
-        auto_remove: bool,
-        foreground: bool,
-        oneoff: Option<&str>,
-    ) -> Plan {
-        let labels = oneoff
-            .map(|v| (ONEOFF.to_owned(), v.to_owned()))
-            .into_iter()
-            .collect();
+    fn plan(restart_policy: &str, auto_remove: bool, foreground: bool, oneoff: Option<&str>) -> Plan {
+        let labels = oneoff.map(|v| (ONEOFF.to_owned(), v.to_owned())).into_iter().collect();
         decide(&Input {
             restart_policy: restart_policy.into(),
             auto_remove,

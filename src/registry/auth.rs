@@ -52,11 +52,7 @@ struct Wire {
 impl Credentials {
     /// Credentials of a user with a password.
     pub fn basic(username: &str, password: &str) -> Self {
-        Self {
-            username: username.to_owned(),
-            password: password.to_owned(),
-            ..Self::default()
-        }
+        Self { username: username.to_owned(), password: password.to_owned(), ..Self::default() }
     }
 
     /// Reads the header `X-Registry-Auth`. Nothing, `{}` and what cannot be decoded are no
@@ -76,8 +72,7 @@ impl Credentials {
             registry_token: wire.registrytoken.unwrap_or_default(),
             server: wire.serveraddress.unwrap_or_default(),
         };
-        if let (true, Some((username, password))) =
-            (read.username.is_empty(), decoded(wire.auth.as_deref()))
+        if let (true, Some((username, password))) = (read.username.is_empty(), decoded(wire.auth.as_deref()))
         {
             (read.username, read.password) = (username, password);
         }
@@ -102,10 +97,7 @@ impl Credentials {
 
     /// The registry host these credentials are for, `docker.io` for Docker Hub in all its spellings.
     pub fn host(&self) -> String {
-        let bare = self
-            .server
-            .trim_start_matches("https://")
-            .trim_start_matches("http://");
+        let bare = self.server.trim_start_matches("https://").trim_start_matches("http://");
         match bare.split('/').next().unwrap_or_default() {
             "" | "docker.io" | "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
             host => host.to_owned(),
@@ -138,10 +130,7 @@ fn decoded(auth: Option<&str>) -> Option<(String, String)> {
     let plain: String = auth?.trim().chars().map(url_safe).collect();
     let text = String::from_utf8(LENIENT.decode(plain).ok()?).ok()?;
     let (username, password) = text.split_once(':')?;
-    Some((
-        username.to_owned(),
-        password.trim_end_matches('\0').to_owned(),
-    ))
+    Some((username.to_owned(), password.trim_end_matches('\0').to_owned()))
 }
 
 #[cfg(test)]
@@ -154,16 +143,9 @@ mod tests {
 
     #[test]
     fn the_header_is_read_in_every_alphabet_and_padding() {
-        for header in [
-            URL_SAFE.encode(JSON),
-            URL_SAFE_NO_PAD.encode(JSON),
-            STANDARD.encode(JSON),
-        ] {
+        for header in [URL_SAFE.encode(JSON), URL_SAFE_NO_PAD.encode(JSON), STANDARD.encode(JSON)] {
             let read = Credentials::from_header(&header).expect(&header);
-            assert_eq!(
-                (read.username.as_str(), read.password.as_str()),
-                ("ann", "p>?~ü")
-            );
+            assert_eq!((read.username.as_str(), read.password.as_str()), ("ann", "p>?~ü"));
             assert_eq!(read.host(), "docker.io");
         }
     }
@@ -178,15 +160,9 @@ mod tests {
 
     #[test]
     fn the_auth_field_of_configuration_files_is_read() {
-        let json = format!(
-            r#"{{"auth":"{}","serveraddress":"ghcr.io"}}"#,
-            STANDARD.encode("bob:s:t")
-        );
+        let json = format!(r#"{{"auth":"{}","serveraddress":"ghcr.io"}}"#, STANDARD.encode("bob:s:t"));
         let read = Credentials::from_json(json.as_bytes()).expect("credentials");
-        assert_eq!(
-            (read.username.as_str(), read.password.as_str()),
-            ("bob", "s:t")
-        );
+        assert_eq!((read.username.as_str(), read.password.as_str()), ("bob", "s:t"));
         assert_eq!(read.host(), "ghcr.io");
     }
 
@@ -199,22 +175,13 @@ mod tests {
             let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
             assert_eq!(value["auths"][key]["auth"], STANDARD.encode("ann:pw"));
         }
-        let token = Credentials {
-            registry_token: "t".into(),
-            ..Credentials::default()
-        };
-        assert_eq!(
-            token.docker_config_json(&Reference::parse("x").expect("x")),
-            None
-        );
+        let token = Credentials { registry_token: "t".into(), ..Credentials::default() };
+        assert_eq!(token.docker_config_json(&Reference::parse("x").expect("x")), None);
     }
 
     #[test]
     fn debug_output_has_no_secrets() {
         let shown = format!("{:?}", Credentials::basic("ann", "hunter2"));
-        assert!(
-            shown.contains("ann") && !shown.contains("hunter2"),
-            "{shown}"
-        );
+        assert!(shown.contains("ann") && !shown.contains("hunter2"), "{shown}");
     }
 }

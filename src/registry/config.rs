@@ -95,10 +95,7 @@ impl Document {
             created: self.created.unwrap_or_default(),
             author: self.author.unwrap_or_default(),
             size: layers.iter().map(|layer| layer.size).sum(),
-            layers: self
-                .rootfs
-                .and_then(|rootfs| rootfs.diff_ids)
-                .unwrap_or_default(),
+            layers: self.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default(),
             history,
             ..ImageFacts::default()
         }
@@ -109,11 +106,7 @@ impl Document {
 fn history(steps: Vec<Step>, layers: &[Layer]) -> Vec<HistoryEntry> {
     let mut sizes = layers.iter().map(|layer| layer.size);
     let entry = |step: Step| HistoryEntry {
-        size: if step.empty_layer.unwrap_or(false) {
-            0
-        } else {
-            sizes.next().unwrap_or(0)
-        },
+        size: if step.empty_layer.unwrap_or(false) { 0 } else { sizes.next().unwrap_or(0) },
         created: step.created.unwrap_or_default(),
         created_by: step.created_by.unwrap_or_default(),
         comment: step.comment.unwrap_or_default(),
@@ -127,13 +120,7 @@ mod tests {
     use serde_json::json;
 
     fn layers() -> Vec<Layer> {
-        [7, 5]
-            .map(|size| Layer {
-                digest: format!("sha256:{size}"),
-                size,
-                foreign: false,
-            })
-            .to_vec()
+        [7, 5].map(|size| Layer { digest: format!("sha256:{size}"), size, foreign: false }).to_vec()
     }
 
     #[test]
@@ -155,53 +142,29 @@ mod tests {
         });
         let document: Document = serde_json::from_value(config).expect("config");
         let facts = document.into_facts(&layers());
-        assert_eq!(
-            (facts.user.as_str(), facts.working_dir.as_str(), facts.size),
-            ("1000:1", "/w", 12)
-        );
+        assert_eq!((facts.user.as_str(), facts.working_dir.as_str(), facts.size), ("1000:1", "/w", 12));
         assert_eq!(facts.exposed_ports, ["53/udp", "80/tcp"]);
         assert_eq!(
             (facts.entrypoint, facts.cmd),
             (vec!["/e".to_owned()], vec!["c".to_owned(), "d".to_owned()])
         );
-        assert_eq!(
-            (facts.env, facts.volumes),
-            (vec!["A=b".to_owned()], vec!["/data".to_owned()])
-        );
-        assert_eq!(
-            (facts.stop_signal.as_str(), facts.architecture.as_str()),
-            ("SIGQUIT", "arm64")
-        );
+        assert_eq!((facts.env, facts.volumes), (vec!["A=b".to_owned()], vec!["/data".to_owned()]));
+        assert_eq!((facts.stop_signal.as_str(), facts.architecture.as_str()), ("SIGQUIT", "arm64"));
         assert_eq!(facts.labels.get("k").map(String::as_str), Some("v"));
         assert_eq!(facts.healthcheck.expect("health").retries, Some(3));
         assert_eq!((facts.shell.len(), facts.layers.len()), (2, 2));
-        assert_eq!(
-            (facts.author.as_str(), facts.created.as_str()),
-            ("ann", "2026-01-02T03:04:05Z")
-        );
-        assert_eq!(
-            facts
-                .history
-                .iter()
-                .map(|step| step.size)
-                .collect::<Vec<_>>(),
-            [7, 0, 5]
-        );
+        assert_eq!((facts.author.as_str(), facts.created.as_str()), ("ann", "2026-01-02T03:04:05Z"));
+        assert_eq!(facts.history.iter().map(|step| step.size).collect::<Vec<_>>(), [7, 0, 5]);
         assert_eq!(facts.history[2].comment, "buildkit");
     }
 
     #[test]
     fn nulls_and_absent_fields_are_empty() {
-        let config = json!({"config": {"Env": null, "Cmd": "sh", "Volumes": null, "Labels": null}, "history": null});
+        let config =
+            json!({"config": {"Env": null, "Cmd": "sh", "Volumes": null, "Labels": null}, "history": null});
         let document: Document = serde_json::from_value(config).expect("config");
         let facts = document.into_facts(&[]);
-        assert_eq!(
-            facts,
-            ImageFacts {
-                cmd: vec!["sh".into()],
-                ..ImageFacts::default()
-            }
-        );
+        assert_eq!(facts, ImageFacts { cmd: vec!["sh".into()], ..ImageFacts::default() });
         let document: Document = serde_json::from_str("{}").expect("empty config");
         assert_eq!(document.into_facts(&[]), ImageFacts::default());
     }

@@ -34,14 +34,9 @@ pub struct RegistryError {
 impl RegistryError {
     /// The tag or digest is not in the repository.
     pub fn not_found(reference: &Reference) -> Self {
-        let words = format!(
-            "manifest for {} not found: manifest unknown: manifest unknown",
-            reference.familiar()
-        );
-        Self {
-            kind: RegistryErrorKind::NotFound,
-            message: words,
-        }
+        let words =
+            format!("manifest for {} not found: manifest unknown: manifest unknown", reference.familiar());
+        Self { kind: RegistryErrorKind::NotFound, message: words }
     }
 
     /// The repository does not exist or is closed.
@@ -51,35 +46,23 @@ impl RegistryError {
              denied: requested access to the resource is denied",
             reference.familiar_name()
         );
-        Self {
-            kind: RegistryErrorKind::Denied,
-            message: words,
-        }
+        Self { kind: RegistryErrorKind::Denied, message: words }
     }
 
     /// The credentials are wrong.
     pub fn bad_credentials() -> Self {
         let words = "unauthorized: incorrect username or password".to_owned();
-        Self {
-            kind: RegistryErrorKind::BadCredentials,
-            message: words,
-        }
+        Self { kind: RegistryErrorKind::BadCredentials, message: words }
     }
 
     /// Nothing answers at `url`.
     pub fn unreachable(url: &str, why: &str) -> Self {
-        Self {
-            kind: RegistryErrorKind::Unreachable,
-            message: format!("{url} does not answer: {why}"),
-        }
+        Self { kind: RegistryErrorKind::Unreachable, message: format!("{url} does not answer: {why}") }
     }
 
     /// Any other failure.
     pub fn other(message: impl Into<String>) -> Self {
-        Self {
-            kind: RegistryErrorKind::Other,
-            message: message.into(),
-        }
+        Self { kind: RegistryErrorKind::Other, message: message.into() }
     }
 
     /// The failure of a request to `url` that got no whole answer.
@@ -91,14 +74,7 @@ impl RegistryError {
         if misled {
             return Self::other(format!("cannot ask {url}: {words}"));
         }
-        Self::unreachable(
-            url,
-            if timed_out {
-                "no answer in time"
-            } else {
-                &words
-            },
-        )
+        Self::unreachable(url, if timed_out { "no answer in time" } else { &words })
     }
 
     /// True if nothing answered.
@@ -113,19 +89,13 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut next = Some(error);
     while let Some(cause) = next {
         let words = cause.to_string();
-        let noise = ["error sending request", "client error"]
-            .iter()
-            .any(|noise| words.starts_with(noise));
+        let noise = ["error sending request", "client error"].iter().any(|noise| words.starts_with(noise));
         if !noise && !parts.iter().any(|part| part.contains(&words)) {
             parts.push(words);
         }
         next = cause.source();
     }
-    if parts.is_empty() {
-        error.to_string()
-    } else {
-        parts.join(": ")
-    }
+    if parts.is_empty() { error.to_string() } else { parts.join(": ") }
 }
 
 impl fmt::Display for RegistryError {

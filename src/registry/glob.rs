@@ -65,11 +65,7 @@ mod tests {
             ("a*", "a/b", false),
             ("a&&b", "a&&b", true),
         ] {
-            assert_eq!(
-                compile(pattern).expect(pattern).is_match(text),
-                hit,
-                "{pattern}"
-            );
+            assert_eq!(compile(pattern).expect(pattern).is_match(text), hit, "{pattern}");
         }
         for bad in ["[", "[]", "[a", "a\\", "[z-a]", "[-a]"] {
             assert!(compile(bad).is_none(), "{bad}");

@@ -111,11 +111,7 @@ impl Registry {
             let place = Repository::new(&self.transport, endpoint, reference, credentials);
             match read(&place, reference, &self.platform).await {
                 Ok((facts, layers)) => {
-                    return Ok(Found {
-                        place,
-                        facts,
-                        layers,
-                    });
+                    return Ok(Found { place, facts, layers });
                 }
                 Err(error) => failures.add(error),
             }
@@ -160,9 +156,7 @@ async fn read(
             match self::named(place, &entry.digest).await?.body {
                 Body::Image(manifest) => manifest,
                 Body::Index(_) => {
-                    return Err(RegistryError::other(
-                        "the manifest list leads to another list",
-                    ));
+                    return Err(RegistryError::other("the manifest list leads to another list"));
                 }
             }
         }
@@ -185,16 +179,9 @@ async fn read(
     Ok((facts, layers))
 }
 
-async fn document(
-    place: &Repository<'_>,
-    manifest: &OciImageManifest,
-) -> Result<Document, RegistryError> {
+async fn document(place: &Repository<'_>, manifest: &OciImageManifest) -> Result<Document, RegistryError> {
     let kind = manifest.config.media_type.as_str();
-    let known = [
-        IMAGE_CONFIG_MEDIA_TYPE,
-        IMAGE_DOCKER_CONFIG_MEDIA_TYPE,
-        "application/octet-stream",
-    ];
+    let known = [IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE, "application/octet-stream"];
     if !known.contains(&kind) {
         return Err(RegistryError::other(format!(
             "this is no container image: its config has the media type {kind}"
@@ -202,10 +189,7 @@ async fn document(
     }
     let bytes = place.blob(&manifest.config.digest).await?;
     serde_json::from_slice(&bytes).map_err(|error| {
-        RegistryError::other(format!(
-            "image config {} is malformed: {error}",
-            manifest.config.digest
-        ))
+        RegistryError::other(format!("image config {} is malformed: {error}", manifest.config.digest))
     })
 }
 
@@ -233,10 +217,7 @@ async fn describe(
         size: Some(named.size),
         ..OciDescriptor::default()
     };
-    Ok(DistributionInspect {
-        descriptor,
-        platforms,
-    })
+    Ok(DistributionInspect { descriptor, platforms })
 }
 
 async fn named(place: &Repository<'_>, wanted: &str) -> Result<Named, RegistryError> {
@@ -255,16 +236,15 @@ async fn named(place: &Repository<'_>, wanted: &str) -> Result<Named, RegistryEr
         digest
     };
     let media_type = media_type(&answer);
-    let malformed = |error: serde_json::Error| {
-        RegistryError::other(format!("manifest {digest} is malformed: {error}"))
-    };
+    let malformed =
+        |error: serde_json::Error| RegistryError::other(format!("manifest {digest} is malformed: {error}"));
     let body = match media_type.as_str() {
         OCI_IMAGE_INDEX_MEDIA_TYPE | IMAGE_MANIFEST_LIST_MEDIA_TYPE => {
             Body::Index(serde_json::from_slice(&answer.body).map_err(malformed)?)
         }
-        OCI_IMAGE_MEDIA_TYPE | IMAGE_MANIFEST_MEDIA_TYPE => Body::Image(Box::new(
-            serde_json::from_slice(&answer.body).map_err(malformed)?,
-        )),
+        OCI_IMAGE_MEDIA_TYPE | IMAGE_MANIFEST_MEDIA_TYPE => {
+            Body::Image(Box::new(serde_json::from_slice(&answer.body).map_err(malformed)?))
+        }
         other => {
             return Err(RegistryError::other(format!(
                 "unsupported manifest media type {other:?} of {digest}"
@@ -272,12 +252,7 @@ async fn named(place: &Repository<'_>, wanted: &str) -> Result<Named, RegistryEr
         }
     };
     let size = i64::try_from(answer.body.len()).unwrap_or(i64::MAX);
-    Ok(Named {
-        media_type,
-        digest,
-        size,
-        body,
-    })
+    Ok(Named { media_type, digest, size, body })
 }
 
 /// The document's own word goes before the header's: servers of plain files send any header.
@@ -286,11 +261,8 @@ fn media_type(answer: &Answer) -> String {
     if let Some(own) = document.get("mediaType").and_then(Value::as_str) {
         return own.to_owned();
     }
-    let sent = answer
-        .headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let sent =
+        answer.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let sent = sent.split(';').next().unwrap_or_default().trim();
     match sent {
         OCI_IMAGE_INDEX_MEDIA_TYPE
@@ -310,8 +282,7 @@ fn choose<'a>(entries: &'a [ImageIndexEntry], wanted: &Platform) -> Option<&'a I
             let variant = listed.variant.as_deref().unwrap_or_default();
             listed.os.as_deref() == Some(wanted.os.as_str())
                 && listed.architecture.as_deref() == Some(wanted.architecture.as_str())
-                && (wanted.variant.is_empty()
-                    || is_variant(&wanted.architecture, variant, &wanted.variant))
+                && (wanted.variant.is_empty() || is_variant(&wanted.architecture, variant, &wanted.variant))
         })
     })
 }
@@ -329,8 +300,5 @@ fn listed_platform(entry: &ImageIndexEntry) -> Option<OciPlatform> {
 
 fn no_platform(platform: &Platform) -> RegistryError {
     let words = format!("no matching manifest for {platform} in the manifest list entries");
-    RegistryError {
-        kind: RegistryErrorKind::NotFound,
-        message: words,
-    }
+    RegistryError { kind: RegistryErrorKind::NotFound, message: words }
 }

@@ -20,10 +20,7 @@ pub struct LoginAnswer {
 impl Registry {
     /// Tries the credentials at the registry that they name (Docker Hub if they name none).
     pub async fn login(&self, credentials: &Credentials) -> Result<LoginAnswer, RegistryError> {
-        let url = format!(
-            "{}/v2/",
-            self.transport.places.itself(&credentials.host()).url
-        );
+        let url = format!("{}/v2/", self.transport.places.itself(&credentials.host()).url);
         let request = self.transport.http.get(&url);
         let answer = self.transport.send(request, &url, CONFIG_LIMIT).await?;
         if answer.status.is_success() {
@@ -32,46 +29,28 @@ impl Registry {
         if answer.status != StatusCode::UNAUTHORIZED {
             return Err(not_there(&url, answer.status, &answer.body));
         }
-        let authorization = authorize(
-            &self.transport,
-            &url,
-            &answer.headers,
-            None,
-            Some(credentials),
-        )
-        .await
-        .map_err(login_refusal)?;
+        let authorization = authorize(&self.transport, &url, &answer.headers, None, Some(credentials))
+            .await
+            .map_err(login_refusal)?;
         let Some(value) = authorization.header else {
             return Err(RegistryError::bad_credentials());
         };
-        let request = self
-            .transport
-            .http
-            .get(&url)
-            .header(header::AUTHORIZATION, value);
+        let request = self.transport.http.get(&url).header(header::AUTHORIZATION, value);
         let answer = self.transport.send(request, &url, CONFIG_LIMIT).await?;
         match answer.status {
             status if status.is_success() => Ok(succeeded(authorization.identity_token)),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(RegistryError::bad_credentials())
-            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(RegistryError::bad_credentials()),
             status => Err(not_there(&url, status, &answer.body)),
         }
     }
 }
 
 fn succeeded(identity_token: String) -> LoginAnswer {
-    LoginAnswer {
-        status: "Login Succeeded".to_owned(),
-        identity_token,
-    }
+    LoginAnswer { status: "Login Succeeded".to_owned(), identity_token }
 }
 
 fn not_there(url: &str, status: StatusCode, body: &[u8]) -> RegistryError {
-    RegistryError::other(format!(
-        "login attempt to {url} failed: {}",
-        words(status, body)
-    ))
+    RegistryError::other(format!("login attempt to {url} failed: {}", words(status, body)))
 }
 
 #[cfg(test)]
@@ -82,14 +61,9 @@ mod tests {
     #[tokio::test]
     async fn a_gateway_with_no_registry_behind_it_is_silence() {
         for (status, unreachable) in [(503, true), (504, true), (500, false), (404, false)] {
-            let credentials = Credentials {
-                server: gateway(status).await,
-                ..Credentials::basic("ann", "pw")
-            };
-            let error = reader(&[])
-                .login(&credentials)
-                .await
-                .expect_err("no registry");
+            let credentials =
+                Credentials { server: gateway(status).await, ..Credentials::basic("ann", "pw") };
+            let error = reader(&[]).login(&credentials).await.expect_err("no registry");
             assert_eq!(error.is_unreachable(), unreachable, "{error}");
             assert!(error.message.contains(&status.to_string()), "{error}");
         }

@@ -19,8 +19,7 @@ const PARALLEL: usize = 3;
 /// Length of a layer's short name in progress lines.
 const SHORT: usize = 12;
 /// Said once, so that nobody takes the pull for more than it is.
-const NOTE: &str =
-    "d2k: all layers are at the registry; the node fetches them when the container starts";
+const NOTE: &str = "d2k: all layers are at the registry; the node fetches them when the container starts";
 
 /// One step of a pull.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,17 +124,13 @@ fn verdict(reference: &Reference, digest: &str, current: bool) -> [Value; 2] {
         true => format!("Status: Image is up to date for {image}"),
         false => format!("Status: Downloaded newer image for {image}"),
     };
-    [
-        json!({ "status": format!("Digest: {digest}") }),
-        json!({ "status": status }),
-    ]
+    [json!({ "status": format!("Digest: {digest}") }), json!({ "status": status })]
 }
 
 /// The last line is the one by which clients know a good pull.
 fn acknowledged(reference: &Reference, error: &RegistryError) -> [Value; 2] {
-    let why = format!(
-        "d2k: no registry in reach ({error}); Kubernetes pulls the image when the container starts"
-    );
+    let why =
+        format!("d2k: no registry in reach ({error}); Kubernetes pulls the image when the container starts");
     let status = format!("Status: Image is up to date for {}", reference.familiar());
     [json!({ "status": why }), json!({ "status": status })]
 }

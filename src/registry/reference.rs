@@ -25,9 +25,8 @@ impl Reference {
     /// Reads `text` as Docker does; without tag and digest the tag is `latest`.
     pub fn parse(text: &str) -> Result<Self> {
         if text.len() == 64 && is_lower_hex(text) {
-            let words = format!(
-                "invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
-            );
+            let words =
+                format!("invalid repository name ({text}), cannot specify 64-byte hexadecimal strings");
             return Err(Fault::invalid(words));
         }
         let (registry, remainder) = split_registry(text);
@@ -38,13 +37,7 @@ impl Reference {
         }
         let (repository, tag, digest) = split(&remainder);
         check_name(&registry, repository)?;
-        tag.map_or(Ok(()), |tag| {
-            if is_tag(tag) {
-                Ok(())
-            } else {
-                Err(Fault::invalid(INVALID))
-            }
-        })?;
+        tag.map_or(Ok(()), |tag| if is_tag(tag) { Ok(()) } else { Err(Fault::invalid(INVALID)) })?;
         digest.map_or(Ok(()), check_digest)?;
         let default_tag = (tag.is_none() && digest.is_none()).then(|| "latest".to_owned());
         Ok(Self {
@@ -57,25 +50,15 @@ impl Reference {
 
     /// The same repository under another tag or digest, as in the `tag` parameter of a pull.
     pub fn with_suffix(&self, tag_or_digest: &str) -> Result<Self> {
-        let bare = Self {
-            tag: None,
-            digest: None,
-            ..self.clone()
-        };
+        let bare = Self { tag: None, digest: None, ..self.clone() };
         if tag_or_digest.contains(':') {
             check_digest(tag_or_digest)?;
-            return Ok(Self {
-                digest: Some(tag_or_digest.to_owned()),
-                ..bare
-            });
+            return Ok(Self { digest: Some(tag_or_digest.to_owned()), ..bare });
         }
         if !is_tag(tag_or_digest) {
             return Err(Fault::invalid("invalid tag format"));
         }
-        Ok(Self {
-            tag: Some(tag_or_digest.to_owned()),
-            ..bare
-        })
+        Ok(Self { tag: Some(tag_or_digest.to_owned()), ..bare })
     }
 
     /// Host (and port) of the registry, `docker.io` for Docker Hub.
@@ -128,9 +111,7 @@ impl Reference {
     /// form, with or without the tag, in which `*` does not cross a slash.
     pub fn matches(&self, pattern: &str) -> Result<bool> {
         let glob = super::glob::compile(pattern).ok_or_else(|| {
-            Fault::invalid(format!(
-                "invalid filter 'reference={pattern}': syntax error in pattern"
-            ))
+            Fault::invalid(format!("invalid filter 'reference={pattern}': syntax error in pattern"))
         })?;
         Ok(glob.is_match(&self.familiar()) || glob.is_match(&self.familiar_name()))
     }
@@ -169,17 +150,14 @@ pub fn is_ancestor(filter: &str, reference: &str, id: &str, digest: &str) -> boo
     let hex = filter.strip_prefix("sha256:").unwrap_or(filter);
     let by_id = !hex.is_empty()
         && is_lower_hex(hex)
-        && id
-            .strip_prefix("sha256:")
-            .is_some_and(|id| id.starts_with(hex));
+        && id.strip_prefix("sha256:").is_some_and(|id| id.starts_with(hex));
     let Ok(wanted) = Reference::parse(filter) else {
         return by_id;
     };
     let Ok(image) = Reference::parse(reference) else {
         return by_id;
     };
-    let by_digest =
-        wanted.digest().is_some_and(|wanted| wanted == digest) && wanted.name() == image.name();
+    let by_digest = wanted.digest().is_some_and(|wanted| wanted == digest) && wanted.name() == image.name();
     by_id || by_digest || wanted == image
 }
 
@@ -212,48 +190,16 @@ mod tests {
     #[test]
     fn short_names_become_full_and_back() {
         for (short, full, familiar) in [
-            (
-                "busybox",
-                "docker.io/library/busybox:latest",
-                "busybox:latest",
-            ),
-            (
-                "busybox:1.36",
-                "docker.io/library/busybox:1.36",
-                "busybox:1.36",
-            ),
-            (
-                "docker.io/busybox",
-                "docker.io/library/busybox:latest",
-                "busybox:latest",
-            ),
-            (
-                "index.docker.io/library/busybox",
-                "docker.io/library/busybox:latest",
-                "busybox:latest",
-            ),
-            (
-                "grafana/loki",
-                "docker.io/grafana/loki:latest",
-                "grafana/loki:latest",
-            ),
-            (
-                "docker.io/library/a/b",
-                "docker.io/library/a/b:latest",
-                "library/a/b:latest",
-            ),
+            ("busybox", "docker.io/library/busybox:latest", "busybox:latest"),
+            ("busybox:1.36", "docker.io/library/busybox:1.36", "busybox:1.36"),
+            ("docker.io/busybox", "docker.io/library/busybox:latest", "busybox:latest"),
+            ("index.docker.io/library/busybox", "docker.io/library/busybox:latest", "busybox:latest"),
+            ("grafana/loki", "docker.io/grafana/loki:latest", "grafana/loki:latest"),
+            ("docker.io/library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
             ("localhost/x", "localhost/x:latest", "localhost/x:latest"),
-            (
-                "localhost:5000/x:y",
-                "localhost:5000/x:y",
-                "localhost:5000/x:y",
-            ),
+            ("localhost:5000/x:y", "localhost:5000/x:y", "localhost:5000/x:y"),
             ("[::1]:5000/x", "[::1]:5000/x:latest", "[::1]:5000/x:latest"),
-            (
-                "ghcr.io/a/b__c/d--e",
-                "ghcr.io/a/b__c/d--e:latest",
-                "ghcr.io/a/b__c/d--e:latest",
-            ),
+            ("ghcr.io/a/b__c/d--e", "ghcr.io/a/b__c/d--e:latest", "ghcr.io/a/b__c/d--e:latest"),
             ("HOST/x", "HOST/x:latest", "HOST/x:latest"),
         ] {
             let reference = Reference::parse(short).expect(short);
@@ -262,16 +208,8 @@ mod tests {
             assert_eq!(Reference::parse(full).expect(full), reference);
         }
         let both = Reference::parse(&format!("a/b:c@{DIGEST}")).expect("tag and digest");
-        assert_eq!(
-            (both.tag(), both.digest(), both.wanted()),
-            (Some("c"), Some(DIGEST), DIGEST)
-        );
-        assert_eq!(
-            Reference::parse(&format!("a@{DIGEST}"))
-                .expect("digest")
-                .tag(),
-            None
-        );
+        assert_eq!((both.tag(), both.digest(), both.wanted()), (Some("c"), Some(DIGEST), DIGEST));
+        assert_eq!(Reference::parse(&format!("a@{DIGEST}")).expect("digest").tag(), None);
     }
 
     #[test]
@@ -280,49 +218,20 @@ mod tests {
             refusal("Foo"),
             "invalid reference format: repository name (library/Foo) must be lowercase"
         );
-        assert_eq!(
-            refusal("a/B:x"),
-            "invalid reference format: repository name (a/B) must be lowercase"
-        );
-        for bad in [
-            "",
-            ":x",
-            "a b",
-            "a//b",
-            "-a",
-            "a:",
-            "a:-x",
-            "a___b",
-            "a..b",
-            "x:y/z",
-            "h:p/x",
-            "a@sha256:12",
-        ] {
+        assert_eq!(refusal("a/B:x"), "invalid reference format: repository name (a/B) must be lowercase");
+        for bad in
+            ["", ":x", "a b", "a//b", "-a", "a:", "a:-x", "a___b", "a..b", "x:y/z", "h:p/x", "a@sha256:12"]
+        {
             assert_eq!(refusal(bad), "invalid reference format", "{bad}");
         }
-        assert_eq!(
-            refusal(&format!("a@{DIGEST}00")),
-            "invalid checksum digest length"
-        );
-        assert_eq!(
-            refusal(&format!("a@md5:{}", "0".repeat(32))),
-            "unsupported digest algorithm"
-        );
+        assert_eq!(refusal(&format!("a@{DIGEST}00")), "invalid checksum digest length");
+        assert_eq!(refusal(&format!("a@md5:{}", "0".repeat(32))), "unsupported digest algorithm");
         assert!(refusal(&"a".repeat(64)).contains("cannot specify 64-byte hexadecimal strings"));
         assert!(refusal(&format!("a/{}", "x".repeat(255))).contains("255 characters"));
         let busybox = Reference::parse("busybox").expect("busybox");
-        assert_eq!(
-            busybox.with_suffix("a/b").expect_err("tag").message,
-            "invalid tag format"
-        );
-        assert_eq!(
-            busybox.with_suffix(DIGEST).expect("digest").familiar(),
-            format!("busybox@{DIGEST}")
-        );
-        assert_eq!(
-            busybox.with_suffix("1").expect("tag").familiar(),
-            "busybox:1"
-        );
+        assert_eq!(busybox.with_suffix("a/b").expect_err("tag").message, "invalid tag format");
+        assert_eq!(busybox.with_suffix(DIGEST).expect("digest").familiar(), format!("busybox@{DIGEST}"));
+        assert_eq!(busybox.with_suffix("1").expect("tag").familiar(), "busybox:1");
     }
 
     #[test]
@@ -341,10 +250,7 @@ mod tests {
             assert_eq!(busybox.matches(pattern).expect(pattern), hit, "{pattern}");
         }
         assert!(
-            !Reference::parse("a/b")
-                .expect("a/b")
-                .matches("*")
-                .expect("star"),
+            !Reference::parse("a/b").expect("a/b").matches("*").expect("star"),
             "a star stays in its segment"
         );
         assert!(busybox.matches("a[").is_err());
@@ -367,9 +273,6 @@ mod tests {
     #[test]
     fn split_does_not_take_a_port_for_a_tag() {
         assert_eq!(split("h:5000/a"), ("h:5000/a", None, None));
-        assert_eq!(
-            split("h:5000/a:b@c:d"),
-            ("h:5000/a", Some("b"), Some("c:d"))
-        );
+        assert_eq!(split("h:5000/a:b@c:d"), ("h:5000/a", Some("b"), Some("c:d")));
     }
 }

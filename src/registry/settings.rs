@@ -58,11 +58,7 @@ impl Default for Platform {
             "powerpc64" => "ppc64le",
             other => other,
         };
-        Self {
-            os: "linux".to_owned(),
-            architecture: architecture.to_owned(),
-            variant: String::new(),
-        }
+        Self { os: "linux".to_owned(), architecture: architecture.to_owned(), variant: String::new() }
     }
 }
 
@@ -85,16 +81,13 @@ impl FromStr for Platform {
             variant: part(variant),
         };
         match parts.as_slice() {
-            [os] if matches!(part(os).as_str(), "linux" | "windows") => Ok(Self {
-                os: part(os),
-                ..Self::default()
-            }),
+            [os] if matches!(part(os).as_str(), "linux" | "windows") => {
+                Ok(Self { os: part(os), ..Self::default() })
+            }
             [architecture] => Ok(make("linux", architecture, "")),
             [os, architecture] => Ok(make(os, architecture, "")),
             [os, architecture, variant] => Ok(make(os, architecture, variant)),
-            _ => Err(Fault::invalid(format!(
-                "\"{text}\" is no platform: use OS/ARCH or OS/ARCH/VARIANT"
-            ))),
+            _ => Err(Fault::invalid(format!("\"{text}\" is no platform: use OS/ARCH or OS/ARCH/VARIANT"))),
         }
     }
 }
@@ -136,11 +129,7 @@ pub(super) struct Places {
 
 impl Places {
     pub(super) fn new(settings: &RegistrySettings) -> Result<Self> {
-        let mirrors = settings
-            .mirrors
-            .iter()
-            .map(|text| mirror(text))
-            .collect::<Result<Vec<_>>>()?;
+        let mirrors = settings.mirrors.iter().map(|text| mirror(text)).collect::<Result<Vec<_>>>()?;
         let insecure = settings.insecure.iter().map(|host| bare(host)).collect();
         Ok(Self { mirrors, insecure })
     }
@@ -149,10 +138,9 @@ impl Places {
     pub(super) fn endpoints(&self, registry: &str) -> Vec<Endpoint> {
         let own = self.mirrors.iter().filter(|(host, _)| host == registry);
         let all = self.mirrors.iter().filter(|(host, _)| host == "*");
-        let mirrors = own.chain(all).map(|(_, url)| Endpoint {
-            url: url.clone(),
-            mirror_of: Some(registry.to_owned()),
-        });
+        let mirrors = own
+            .chain(all)
+            .map(|(_, url)| Endpoint { url: url.clone(), mirror_of: Some(registry.to_owned()) });
         mirrors.chain([self.itself(registry)]).collect()
     }
 
@@ -165,18 +153,13 @@ impl Places {
             }
             host => format!("https://{host}"),
         };
-        Endpoint {
-            url,
-            mirror_of: None,
-        }
+        Endpoint { url, mirror_of: None }
     }
 }
 
 fn mirror(text: &str) -> Result<(String, String)> {
     let wrong = |why: &str| {
-        Fault::invalid(format!(
-            "mirror \"{text}\": {why}; write HOST=URL, as in *=http://127.0.0.1:5000"
-        ))
+        Fault::invalid(format!("mirror \"{text}\": {why}; write HOST=URL, as in *=http://127.0.0.1:5000"))
     };
     let (host, url) = text.split_once('=').ok_or_else(|| wrong("there is no ="))?;
     let parsed = Url::parse(url.trim()).map_err(|error| wrong(&error.to_string()))?;
@@ -191,18 +174,12 @@ fn mirror(text: &str) -> Result<(String, String)> {
         "index.docker.io" | "registry-1.docker.io" => HUB.to_owned(),
         host => host.to_owned(),
     };
-    let base = parsed
-        .as_str()
-        .trim_end_matches('/')
-        .trim_end_matches("/v2");
+    let base = parsed.as_str().trim_end_matches('/').trim_end_matches("/v2");
     Ok((host, base.to_owned()))
 }
 
 fn bare(host: &str) -> String {
-    let host = host
-        .trim()
-        .trim_start_matches("http://")
-        .trim_start_matches("https://");
+    let host = host.trim().trim_start_matches("http://").trim_start_matches("https://");
     host.trim_end_matches('/').to_owned()
 }
 
@@ -211,10 +188,7 @@ fn is_loopback(host: &str) -> bool {
         Some((address, _)) => address,
         None => host.split(':').next().unwrap_or_default(),
     };
-    name == "localhost"
-        || name
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -231,43 +205,23 @@ mod tests {
     }
 
     fn urls(places: &Places, registry: &str) -> Vec<String> {
-        places
-            .endpoints(registry)
-            .into_iter()
-            .map(|endpoint| endpoint.url)
-            .collect()
+        places.endpoints(registry).into_iter().map(|endpoint| endpoint.url).collect()
     }
 
     #[test]
     fn mirrors_come_first_and_the_registry_last() {
-        let all = [
-            "*=http://127.0.0.1:5000/",
-            "docker.io=https://m.example/hub/v2",
-            "ghcr.io=http://g",
-        ];
+        let all = ["*=http://127.0.0.1:5000/", "docker.io=https://m.example/hub/v2", "ghcr.io=http://g"];
         let places = places(&all, &["reg:80"]).expect("settings");
         let hub = ["https://m.example/hub", "http://127.0.0.1:5000", HUB_URL];
         assert_eq!(urls(&places, "docker.io"), hub);
-        assert_eq!(
-            urls(&places, "reg:80"),
-            ["http://127.0.0.1:5000", "http://reg:80"]
-        );
-        assert_eq!(
-            urls(&places, "quay.io"),
-            ["http://127.0.0.1:5000", "https://quay.io"]
-        );
+        assert_eq!(urls(&places, "reg:80"), ["http://127.0.0.1:5000", "http://reg:80"]);
+        assert_eq!(urls(&places, "quay.io"), ["http://127.0.0.1:5000", "https://quay.io"]);
     }
 
     #[test]
     fn loopback_is_plain_http_as_with_docker() {
         let places = places(&[], &[]).expect("settings");
-        for host in [
-            "localhost",
-            "localhost:5000",
-            "127.0.0.1:5000",
-            "127.3.2.1",
-            "[::1]:5000",
-        ] {
+        for host in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.3.2.1", "[::1]:5000"] {
             assert_eq!(urls(&places, host), [format!("http://{host}")]);
         }
         assert_eq!(urls(&places, "128.0.0.1:5000"), ["https://128.0.0.1:5000"]);
@@ -288,10 +242,7 @@ mod tests {
             ("linux/arm/v7", "linux/arm/v7"),
             ("Linux/x86_64", "linux/amd64"),
             ("arm64", "linux/arm64"),
-            (
-                "windows",
-                &format!("windows/{}", Platform::default().architecture),
-            ),
+            ("windows", &format!("windows/{}", Platform::default().architecture)),
         ] {
             assert_eq!(text.parse::<Platform>().expect(text).to_string(), shown);
         }

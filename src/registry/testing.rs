@@ -53,33 +53,20 @@ struct Shared {
 
 impl Fake {
     pub(super) async fn start(door: Door) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("bind");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let host = listener.local_addr().expect("address").to_string();
-        let shared = Arc::new(Shared {
-            door,
-            host: host.clone(),
-            objects: Mutex::default(),
-            asked: Mutex::default(),
-        });
-        let router = Router::new()
-            .fallback(serve)
-            .with_state(Arc::clone(&shared));
+        let shared =
+            Arc::new(Shared { door, host: host.clone(), objects: Mutex::default(), asked: Mutex::default() });
+        let router = Router::new().fallback(serve).with_state(Arc::clone(&shared));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let mut fake = Self {
-            host,
-            list: String::new(),
-            config: String::new(),
-            shared,
-        };
+        let mut fake = Self { host, list: String::new(), config: String::new(), shared };
         fake.fill();
         fake
     }
 
     fn fill(&mut self) {
-        let layers = [b"layer one".to_vec(), b"layer number two".to_vec()]
-            .map(|bytes| self.blob(LAYER, &bytes));
+        let layers =
+            [b"layer one".to_vec(), b"layer number two".to_vec()].map(|bytes| self.blob(LAYER, &bytes));
         let config = json!({
             "architecture": "amd64", "os": "linux", "created": "2026-01-02T03:04:05Z",
             "config": {"Cmd": ["sh"], "ExposedPorts": {"80/tcp": {}}, "Env": ["A=b"]},
@@ -89,8 +76,7 @@ impl Fake {
         let config = self.blob(CONFIG, config.to_string().as_bytes());
         self.config = config["digest"].as_str().expect("digest").to_owned();
         let manifest =
-            json!({"schemaVersion": 2, "mediaType": IMAGE, "config": config, "layers": layers})
-                .to_string();
+            json!({"schemaVersion": 2, "mediaType": IMAGE, "config": config, "layers": layers}).to_string();
         let digest = sha256(manifest.as_bytes());
         let other = format!("sha256:{}", "0".repeat(64));
         let entry = |digest: &str, arch: &str, os: &str| {
@@ -105,58 +91,30 @@ impl Fake {
         let list = json!({"schemaVersion": 2, "mediaType": LIST, "manifests": entries}).to_string();
         self.list = sha256(list.as_bytes());
         for repository in ["library/app", "private/app"] {
-            self.put(
-                &format!("{repository}/manifests/{digest}"),
-                IMAGE,
-                manifest.as_bytes(),
-            );
-            self.put(
-                &format!("{repository}/manifests/{}", self.list),
-                LIST,
-                list.as_bytes(),
-            );
+            self.put(&format!("{repository}/manifests/{digest}"), IMAGE, manifest.as_bytes());
+            self.put(&format!("{repository}/manifests/{}", self.list), LIST, list.as_bytes());
             self.put(&format!("{repository}/manifests/1"), LIST, list.as_bytes());
-            self.put(
-                &format!("{repository}/manifests/single"),
-                IMAGE,
-                manifest.as_bytes(),
-            );
-            self.put(
-                &format!("{repository}/tags/list"),
-                "application/json",
-                b"{\"tags\":[\"1\"]}",
-            );
+            self.put(&format!("{repository}/manifests/single"), IMAGE, manifest.as_bytes());
+            self.put(&format!("{repository}/tags/list"), "application/json", b"{\"tags\":[\"1\"]}");
         }
     }
 
     fn blob(&self, media_type: &str, bytes: &[u8]) -> Value {
         let digest = sha256(bytes);
         for repository in ["library/app", "private/app"] {
-            self.put(
-                &format!("{repository}/blobs/{digest}"),
-                "application/octet-stream",
-                bytes,
-            );
+            self.put(&format!("{repository}/blobs/{digest}"), "application/octet-stream", bytes);
         }
         json!({"mediaType": media_type, "size": bytes.len(), "digest": digest})
     }
 
     /// Adds or replaces an object below `/v2/`.
     pub(super) fn put(&self, path: &str, media_type: &'static str, bytes: &[u8]) {
-        self.shared
-            .objects
-            .lock()
-            .expect("objects")
-            .insert(path.to_owned(), (media_type, bytes.to_vec()));
+        self.shared.objects.lock().expect("objects").insert(path.to_owned(), (media_type, bytes.to_vec()));
     }
 
     /// Removes every object whose path contains `part`.
     pub(super) fn remove(&self, part: &str) {
-        self.shared
-            .objects
-            .lock()
-            .expect("objects")
-            .retain(|path, _| !path.contains(part));
+        self.shared.objects.lock().expect("objects").retain(|path, _| !path.contains(part));
     }
 
     /// What was asked so far, `METHOD path?query`, and forgets it.
@@ -183,17 +141,13 @@ pub(super) fn reader(mirrors: &[String]) -> Registry {
 
 /// An address where nothing listens.
 pub(super) async fn nowhere() -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("bind");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
     listener.local_addr().expect("address").to_string()
 }
 
 /// An address where connections are taken and never answered.
 pub(super) async fn silence() -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("bind");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let host = listener.local_addr().expect("address").to_string();
     tokio::spawn(async move {
         let mut held = Vec::new();
@@ -206,9 +160,7 @@ pub(super) async fn silence() -> String {
 
 /// An address that answers everything with one status.
 pub(super) async fn gateway(status: u16) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("bind");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let host = listener.local_addr().expect("address").to_string();
     let status = StatusCode::from_u16(status).expect("status");
     let router = Router::new().fallback(move || async move { status });
@@ -218,20 +170,11 @@ pub(super) async fn gateway(status: u16) -> String {
 
 async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    shared
-        .asked
-        .lock()
-        .expect("asked")
-        .push(format!("{method} {uri}"));
-    let sent = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
+    shared.asked.lock().expect("asked").push(format!("{method} {uri}"));
+    let sent =
+        request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
     if uri.path() == "/token" {
-        let body = axum::body::to_bytes(request.into_body(), 1 << 16)
-            .await
-            .expect("body");
+        let body = axum::body::to_bytes(request.into_body(), 1 << 16).await.expect("body");
         return token(uri.query().unwrap_or_default(), sent.as_deref(), &body);
     }
     let Some(path) = uri.path().strip_prefix("/v2/") else {
@@ -244,14 +187,8 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
         return StatusCode::OK.into_response();
     }
     match shared.objects.lock().expect("objects").get(path) {
-        Some((media_type, bytes)) => {
-            ([(header::CONTENT_TYPE, *media_type)], bytes.clone()).into_response()
-        }
-        None => failure(
-            StatusCode::NOT_FOUND,
-            "MANIFEST_UNKNOWN",
-            "manifest unknown",
-        ),
+        Some((media_type, bytes)) => ([(header::CONTENT_TYPE, *media_type)], bytes.clone()).into_response(),
+        None => failure(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", "manifest unknown"),
     }
 }
 
@@ -259,52 +196,30 @@ impl Shared {
     fn refusal(&self, path: &str, sent: Option<&str>) -> Option<Response> {
         let (open, challenge) = match self.door {
             Door::Open => return None,
-            Door::Basic => (
-                sent == Some(ann().as_str()),
-                "Basic realm=\"test\"".to_owned(),
-            ),
+            Door::Basic => (sent == Some(ann().as_str()), "Basic realm=\"test\"".to_owned()),
             Door::Bearer => {
                 let library = path.is_empty() || path.starts_with("library/");
-                let open =
-                    sent == Some("Bearer for-ann") || (library && sent == Some("Bearer for-all"));
-                (
-                    open,
-                    format!(
-                        "Bearer realm=\"http://{}/token\",service=\"test\"",
-                        self.host
-                    ),
-                )
+                let open = sent == Some("Bearer for-ann") || (library && sent == Some("Bearer for-all"));
+                (open, format!("Bearer realm=\"http://{}/token\",service=\"test\"", self.host))
             }
         };
         if open {
             return None;
         }
-        let mut response = failure(
-            StatusCode::UNAUTHORIZED,
-            "UNAUTHORIZED",
-            "authentication required",
-        );
-        response
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, challenge.parse().expect("header"));
+        let mut response = failure(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge.parse().expect("header"));
         Some(response)
     }
 }
 
 fn token(query: &str, sent: Option<&str>, body: &Bytes) -> Response {
-    let answer =
-        |token: &str| axum::body::Body::from(json!({ "token": token }).to_string()).into_response();
+    let answer = |token: &str| axum::body::Body::from(json!({ "token": token }).to_string()).into_response();
     let form = String::from_utf8_lossy(body);
-    let refreshes =
-        form.contains("grant_type=refresh_token") && form.contains("refresh_token=ident");
+    let refreshes = form.contains("grant_type=refresh_token") && form.contains("refresh_token=ident");
     match sent {
         _ if refreshes => answer("for-ann"),
         Some(value) if value == ann() => answer("for-ann"),
-        Some(_) => failure(
-            StatusCode::UNAUTHORIZED,
-            "UNAUTHORIZED",
-            "incorrect username or password",
-        ),
+        Some(_) => failure(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "incorrect username or password"),
         None if query.contains("service=test") => answer("for-all"),
         None => failure(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "who are you"),
     }

@@ -52,11 +52,7 @@ impl From<RegistryError> for Refusal {
 #[derive(Debug, PartialEq, Eq)]
 enum Challenge {
     Basic,
-    Bearer {
-        realm: String,
-        service: Option<String>,
-        scope: Option<String>,
-    },
+    Bearer { realm: String, service: Option<String>, scope: Option<String> },
 }
 
 #[derive(Deserialize, Default)]
@@ -82,18 +78,13 @@ pub(super) async fn authorize(
         });
     }
     match challenge(headers) {
-        Some(Challenge::Bearer {
-            realm,
-            service,
-            scope: asked,
-        }) => {
+        Some(Challenge::Bearer { realm, service, scope: asked }) => {
             let scope = asked.as_deref().or(scope);
             let mut realm = Url::parse(&realm).map_err(|error| {
                 RegistryError::other(format!("the registry's token server {realm:?}: {error}"))
             })?;
             if url.starts_with("https://") && realm.scheme() != "https" {
-                let words =
-                    format!("the registry sends credentials to {realm} without TLS: refused");
+                let words = format!("the registry sends credentials to {realm} without TLS: refused");
                 return Err(RegistryError::other(words).into());
             }
             let service = service.as_deref().unwrap_or_default();
@@ -105,10 +96,7 @@ pub(super) async fn authorize(
             token(transport, request, realm.as_str(), credentials.is_some()).await
         }
         Some(Challenge::Basic) => match credentials {
-            Some(known) => Ok(Authorization {
-                header: Some(basic(known)),
-                ..Default::default()
-            }),
+            Some(known) => Ok(Authorization { header: Some(basic(known)), ..Default::default() }),
             None => Err(Refusal::Anonymous),
         },
         None => Ok(Authorization::default()),
@@ -127,10 +115,7 @@ fn asking(
     scope: Option<&str>,
     credentials: Option<&Credentials>,
 ) -> reqwest::RequestBuilder {
-    append(
-        realm,
-        &[("service", service), ("scope", scope.unwrap_or_default())],
-    );
+    append(realm, &[("service", service), ("scope", scope.unwrap_or_default())]);
     let request = transport.http.get(realm.clone());
     match credentials {
         Some(known) => request.header(header::AUTHORIZATION, basic(known)),
@@ -157,11 +142,7 @@ fn refreshing(
     append(&mut form, &fields);
     let body = form.query().unwrap_or_default().to_owned();
     let kind = "application/x-www-form-urlencoded";
-    transport
-        .http
-        .post(realm.clone())
-        .header(header::CONTENT_TYPE, kind)
-        .body(body)
+    transport.http.post(realm.clone()).header(header::CONTENT_TYPE, kind).body(body)
 }
 
 fn append(url: &mut Url, fields: &[(&str, &str)]) {
@@ -187,40 +168,26 @@ async fn token(
         status => return Err(RegistryError::other(words(status, &answer.body)).into()),
     }
     let read: TokenAnswer = serde_json::from_slice(&answer.body).map_err(|error| {
-        RegistryError::other(format!(
-            "the registry's token server sent no token: {error}"
-        ))
+        RegistryError::other(format!("the registry's token server sent no token: {error}"))
     })?;
-    let bearer = if read.token.is_empty() {
-        read.access_token
-    } else {
-        read.token
-    };
+    let bearer = if read.token.is_empty() { read.access_token } else { read.token };
     if bearer.is_empty() {
         return Err(RegistryError::other("the registry's token server sent no token").into());
     }
-    Ok(Authorization {
-        header: Some(format!("Bearer {bearer}")),
-        identity_token: read.refresh_token,
-    })
+    Ok(Authorization { header: Some(format!("Bearer {bearer}")), identity_token: read.refresh_token })
 }
 
 /// Bearer goes before Basic: it is narrower.
 fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let values = headers.get_all(header::WWW_AUTHENTICATE).into_iter();
-    let mut found: Vec<Challenge> = values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(parse)
-        .collect();
+    let mut found: Vec<Challenge> = values.filter_map(|value| value.to_str().ok()).flat_map(parse).collect();
     found.sort_by_key(|challenge| *challenge == Challenge::Basic);
     found.into_iter().next()
 }
 
 fn parse(text: &str) -> Vec<Challenge> {
     let read = http_auth::parse_challenges(text).unwrap_or_default();
-    read.into_iter()
-        .filter_map(|challenge| known(&challenge))
-        .collect()
+    read.into_iter().filter_map(|challenge| known(&challenge)).collect()
 }
 
 fn known(challenge: &http_auth::ChallengeRef<'_>) -> Option<Challenge> {
@@ -232,24 +199,17 @@ fn known(challenge: &http_auth::ChallengeRef<'_>) -> Option<Challenge> {
     }
     let value = |name: &str| {
         let mut all = challenge.params.iter();
-        all.find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.to_unescaped())
+        all.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_unescaped())
     };
     let scope = value("scope").filter(|scope| !scope.is_empty());
-    Some(Challenge::Bearer {
-        realm: value("realm")?,
-        service: value("service"),
-        scope,
-    })
+    Some(Challenge::Bearer { realm: value("realm")?, service: value("service"), scope })
 }
 
 /// In the words of a login: there is no image to name.
 pub(super) fn login_refusal(refusal: Refusal) -> RegistryError {
     match refusal {
         Refusal::Anonymous => RegistryError::bad_credentials(),
-        Refusal::Error(error) if error.kind == RegistryErrorKind::Denied => {
-            RegistryError::bad_credentials()
-        }
+        Refusal::Error(error) if error.kind == RegistryErrorKind::Denied => RegistryError::bad_credentials(),
         Refusal::Error(error) => error,
     }
 }
@@ -261,10 +221,7 @@ mod tests {
     #[test]
     fn challenges_are_read_and_bearer_is_preferred() {
         let mut headers = HeaderMap::new();
-        headers.append(
-            header::WWW_AUTHENTICATE,
-            "Basic realm=\"x\"".parse().expect("value"),
-        );
+        headers.append(header::WWW_AUTHENTICATE, "Basic realm=\"x\"".parse().expect("value"));
         assert_eq!(challenge(&headers), Some(Challenge::Basic));
         let bearer = "bearer realm=\"https://a/token\",service=\"s\",scope=\"repository:a/b:pull\"";
         headers.append(header::WWW_AUTHENTICATE, bearer.parse().expect("value"));

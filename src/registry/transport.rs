@@ -27,10 +27,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 
 type MakeProxy = fn(String) -> reqwest::Result<reqwest::Proxy>;
 /// Variables that name a proxy, and for which addresses it is.
-const PROXIES: [(&str, MakeProxy); 2] = [
-    ("HTTPS_PROXY", reqwest::Proxy::https),
-    ("HTTP_PROXY", reqwest::Proxy::http),
-];
+const PROXIES: [(&str, MakeProxy); 2] =
+    [("HTTPS_PROXY", reqwest::Proxy::https), ("HTTP_PROXY", reqwest::Proxy::http)];
 
 /// The connections and places of a reader of registries.
 #[derive(Debug)]
@@ -54,9 +52,8 @@ impl Transport {
     pub(super) fn new(settings: &RegistrySettings) -> Result<Self> {
         let tls = tls()?;
         let direct = client(tls.clone()).redirect(reqwest::redirect::Policy::none());
-        let failed = |error: reqwest::Error| {
-            Fault::internal(format!("cannot set up HTTP for registries: {error}"))
-        };
+        let failed =
+            |error: reqwest::Error| Fault::internal(format!("cannot set up HTTP for registries: {error}"));
         Ok(Self {
             places: Places::new(settings)?,
             http: client(tls).build().map_err(failed)?,
@@ -84,20 +81,16 @@ impl Transport {
                     break;
                 }
             }
-            Ok(Answer {
-                status: response.status(),
-                headers: response.headers().clone(),
-                body,
-            })
+            Ok(Answer { status: response.status(), headers: response.headers().clone(), body })
         };
         match answer.await {
             Ok(answer) if answer.body.len() > limit => Err(RegistryError::other(format!(
                 "{place} sent more than {limit} bytes where less was expected"
             ))),
             // A gateway speaks for a registry that does not.
-            Ok(answer) if matches!(answer.status.as_u16(), 502..=504) => Err(
-                RegistryError::unreachable(place, &answer.status.to_string()),
-            ),
+            Ok(answer) if matches!(answer.status.as_u16(), 502..=504) => {
+                Err(RegistryError::unreachable(place, &answer.status.to_string()))
+            }
             Ok(answer) => Ok(answer),
             Err(error) => Err(self.failed(place, error)),
         }
@@ -115,10 +108,7 @@ impl Transport {
         let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
         silent.retain(|_, since| since.elapsed() < SILENCE);
         match silent.get(place) {
-            Some(_) => Err(RegistryError::unreachable(
-                place,
-                "no answer in time, seconds ago",
-            )),
+            Some(_) => Err(RegistryError::unreachable(place, "no answer in time, seconds ago")),
             None => Ok(()),
         }
     }
@@ -131,9 +121,7 @@ fn tls() -> Result<rustls::ClientConfig> {
     let found = rustls_native_certs::load_native_certs();
     let (added, _) = roots.add_parsable_certificates(found.certs);
     if added == 0 {
-        tracing::warn!(
-            "no root certificates on this system: registries are reached by plain HTTP only"
-        );
+        tracing::warn!("no root certificates on this system: registries are reached by plain HTTP only");
     }
     let config = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -144,23 +132,16 @@ fn tls() -> Result<rustls::ClientConfig> {
 /// Proxies are those of the environment, except on the way to this machine, as with Docker.
 fn client(tls: rustls::ClientConfig) -> reqwest::ClientBuilder {
     let ourselves = concat!("d2k/", env!("CARGO_PKG_VERSION"));
-    let mut client = reqwest::Client::builder()
-        .no_proxy()
-        .tls_backend_preconfigured(tls)
-        .user_agent(ourselves);
+    let mut client =
+        reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).user_agent(ourselves);
     let set = |name: &str| std::env::var(name).or_else(|_| std::env::var(name.to_lowercase()));
-    let direct = format!(
-        "localhost,127.0.0.0/8,::1,{}",
-        set("NO_PROXY").unwrap_or_default()
-    );
+    let direct = format!("localhost,127.0.0.0/8,::1,{}", set("NO_PROXY").unwrap_or_default());
     for (name, make) in PROXIES {
         let Some(url) = set(name).ok().filter(|url| !url.is_empty()) else {
             continue;
         };
         match make(url) {
-            Ok(proxy) => {
-                client = client.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(&direct)))
-            }
+            Ok(proxy) => client = client.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(&direct))),
             Err(error) => tracing::warn!("{name} is not used for registries: {error}"),
         }
     }
@@ -170,10 +151,7 @@ fn client(tls: rustls::ClientConfig) -> reqwest::ClientBuilder {
 /// Scheme and host of `url`.
 pub(super) fn origin(url: &str) -> &str {
     let start = url.find("://").map_or(0, |at| at + 3);
-    let end = url
-        .get(start..)
-        .and_then(|rest| rest.find(['/', '?']))
-        .map_or(url.len(), |at| start + at);
+    let end = url.get(start..).and_then(|rest| rest.find(['/', '?'])).map_or(url.len(), |at| start + at);
     url.get(..end).unwrap_or(url)
 }
 
@@ -194,37 +172,16 @@ impl<'a> Repository<'a> {
         reference: &'a Reference,
         credentials: Option<&'a Credentials>,
     ) -> Self {
-        let host = origin(&endpoint.url)
-            .split("://")
-            .last()
-            .unwrap_or_default();
+        let host = origin(&endpoint.url).split("://").last().unwrap_or_default();
         let own = endpoint.mirror_of.is_none();
         let credentials = credentials.filter(|known| own || known.host() == host);
-        Self {
-            transport,
-            endpoint,
-            reference,
-            credentials,
-            authorization: Mutex::default(),
-        }
+        Self { transport, endpoint, reference, credentials, authorization: Mutex::default() }
     }
 
     /// A manifest by tag or digest.
-    pub(super) async fn manifest(
-        &self,
-        wanted: &str,
-        accept: &str,
-    ) -> Result<Answer, RegistryError> {
+    pub(super) async fn manifest(&self, wanted: &str, accept: &str) -> Result<Answer, RegistryError> {
         let url = self.url(&format!("manifests/{wanted}"));
-        let answer = self
-            .ask(
-                &self.transport.http,
-                Method::GET,
-                &url,
-                accept,
-                MANIFEST_LIMIT,
-            )
-            .await?;
+        let answer = self.ask(&self.transport.http, Method::GET, &url, accept, MANIFEST_LIMIT).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Err(self.unknown(&answer).await);
         }
@@ -234,9 +191,7 @@ impl<'a> Repository<'a> {
     /// The config blob, checked against its digest.
     pub(super) async fn blob(&self, digest: &str) -> Result<Vec<u8>, RegistryError> {
         let url = self.url(&format!("blobs/{digest}"));
-        let answer = self
-            .ask(&self.transport.http, Method::GET, &url, "*/*", CONFIG_LIMIT)
-            .await?;
+        let answer = self.ask(&self.transport.http, Method::GET, &url, "*/*", CONFIG_LIMIT).await?;
         let answer = self.accept(self.blob_known(answer, digest)?)?;
         check_digest(&answer.body, digest)?;
         Ok(answer.body)
@@ -246,15 +201,7 @@ impl<'a> Repository<'a> {
     /// followed, since a storage service's signed address is often good for GET only.
     pub(super) async fn has_blob(&self, digest: &str) -> Result<(), RegistryError> {
         let url = self.url(&format!("blobs/{digest}"));
-        let answer = self
-            .ask(
-                &self.transport.direct,
-                Method::HEAD,
-                &url,
-                "*/*",
-                CONFIG_LIMIT,
-            )
-            .await?;
+        let answer = self.ask(&self.transport.direct, Method::HEAD, &url, "*/*", CONFIG_LIMIT).await?;
         if answer.status.is_redirection() {
             return Ok(());
         }
@@ -272,11 +219,7 @@ impl<'a> Repository<'a> {
     }
 
     fn url(&self, rest: &str) -> String {
-        let base = format!(
-            "{}/v2/{}/{rest}",
-            self.endpoint.url,
-            self.reference.repository()
-        );
+        let base = format!("{}/v2/{}/{rest}", self.endpoint.url, self.reference.repository());
         match &self.endpoint.mirror_of {
             // containerd's way of telling a mirror of everything which registry is meant.
             Some(registry) => format!("{base}?ns={registry}"),
@@ -293,14 +236,8 @@ impl<'a> Repository<'a> {
         limit: usize,
     ) -> Result<Answer, RegistryError> {
         let request = || {
-            let known = self
-                .authorization
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            let plain = client
-                .request(method.clone(), url)
-                .header(header::ACCEPT, accept);
+            let known = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let plain = client.request(method.clone(), url).header(header::ACCEPT, accept);
             match known {
                 Some(value) => plain.header(header::AUTHORIZATION, value),
                 None => plain,
@@ -311,48 +248,28 @@ impl<'a> Repository<'a> {
             return Ok(answer);
         }
         let scope = format!("repository:{}:pull", self.reference.repository());
-        let answered = tokens::authorize(
-            self.transport,
-            url,
-            &answer.headers,
-            Some(&scope),
-            self.credentials,
-        )
-        .await;
-        let Some(value) = answered
-            .map_err(|refusal| refusal.for_image(self.reference))?
-            .header
-        else {
+        let answered =
+            tokens::authorize(self.transport, url, &answer.headers, Some(&scope), self.credentials).await;
+        let Some(value) = answered.map_err(|refusal| refusal.for_image(self.reference))?.header else {
             return Ok(answer);
         };
-        *self
-            .authorization
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(value);
+        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
         self.transport.send(request(), url, limit).await
     }
 
     fn accept(&self, answer: Answer) -> Result<Answer, RegistryError> {
         match answer.status {
             status if status.is_success() => Ok(answer),
-            StatusCode::UNAUTHORIZED if self.named_itself() => {
-                Err(RegistryError::bad_credentials())
-            }
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(RegistryError::denied(self.reference))
-            }
+            StatusCode::UNAUTHORIZED if self.named_itself() => Err(RegistryError::bad_credentials()),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(RegistryError::denied(self.reference)),
             status => Err(RegistryError::other(words(status, &answer.body))),
         }
     }
 
     /// With Basic the registry itself judges the password; with Bearer the token server has.
     fn named_itself(&self) -> bool {
-        let sent = self
-            .authorization
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        sent.as_deref()
-            .is_some_and(|value| value.starts_with("Basic "))
+        let sent = self.authorization.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.as_deref().is_some_and(|value| value.starts_with("Basic "))
     }
 
     /// An unknown tag, or an unknown repository? Many registries say the same of both, so the list
@@ -362,19 +279,8 @@ impl<'a> Repository<'a> {
             return RegistryError::denied(self.reference);
         }
         let url = self.url("tags/list");
-        match self
-            .ask(
-                &self.transport.http,
-                Method::GET,
-                &url,
-                "application/json",
-                CONFIG_LIMIT,
-            )
-            .await
-        {
-            Ok(tags) if tags.status == StatusCode::NOT_FOUND => {
-                RegistryError::denied(self.reference)
-            }
+        match self.ask(&self.transport.http, Method::GET, &url, "application/json", CONFIG_LIMIT).await {
+            Ok(tags) if tags.status == StatusCode::NOT_FOUND => RegistryError::denied(self.reference),
             _ => RegistryError::not_found(self.reference),
         }
     }
@@ -386,11 +292,7 @@ pub(super) fn words(status: StatusCode, body: &[u8]) -> String {
     match envelope.and_then(|envelope| envelope.errors.into_iter().next()) {
         Some(error) => {
             let code = serde_json::to_value(&error.code).ok();
-            let code = code
-                .as_ref()
-                .and_then(|code| code.as_str())
-                .unwrap_or("unknown")
-                .to_lowercase();
+            let code = code.as_ref().and_then(|code| code.as_str()).unwrap_or("unknown").to_lowercase();
             format!("{}: {}", code.replace('_', " "), error.message)
         }
         None => format!("received unexpected HTTP status: {status}"),
@@ -408,17 +310,13 @@ pub(super) fn check_digest(bytes: &[u8], digest: &str) -> Result<(), RegistryErr
         Some(("sha256", _)) => sha256(bytes),
         Some(("sha512", _)) => format!("sha512:{}", hex::encode(sha2::Sha512::digest(bytes))),
         _ => {
-            return Err(RegistryError::other(format!(
-                "unsupported digest algorithm: {digest}"
-            )));
+            return Err(RegistryError::other(format!("unsupported digest algorithm: {digest}")));
         }
     };
     if actual == digest {
         return Ok(());
     }
-    Err(RegistryError::other(format!(
-        "the registry sent {actual} where {digest} was asked for"
-    )))
+    Err(RegistryError::other(format!("the registry sent {actual} where {digest} was asked for")))
 }
 
 /// `sha256:` and the digest of `bytes`.

@@ -76,16 +76,8 @@ impl Stat {
 
 /// The last element of a path, `/` for the root.
 pub fn base(path: &str) -> String {
-    let name = path
-        .trim_end_matches('/')
-        .rsplit('/')
-        .next()
-        .unwrap_or_default();
-    if name.is_empty() {
-        "/".into()
-    } else {
-        name.to_owned()
-    }
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    if name.is_empty() { "/".into() } else { name.to_owned() }
 }
 
 #[cfg(test)]
@@ -99,9 +91,6 @@ mod tests {
         assert_eq!((dir.go_mode(), dir.name.as_str()), (1 << 31 | 0o755, "etc"));
         let sticky = Stat::read("43ff 4096 0", "/tmp", "").unwrap();
         assert_eq!(sticky.go_mode(), 1 << 31 | 1 << 20 | 0o777);
-        assert_eq!(
-            Stat::read("a1ff 3 0", "/bin", "usr/bin").unwrap().go_mode(),
-            1 << 27 | 0o777
-        );
+        assert_eq!(Stat::read("a1ff 3 0", "/bin", "usr/bin").unwrap().go_mode(), 1 << 27 | 0o777);
     }
 }

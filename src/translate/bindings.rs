@@ -34,11 +34,7 @@ pub struct Binding {
 /// # Errors
 /// 400 for a port that is none.
 pub fn read(body: &ContainerCreateBody, warnings: &mut Vec<String>) -> Result<Vec<Binding>> {
-    let Some(map) = body
-        .host_config
-        .as_ref()
-        .and_then(|h| h.port_bindings.as_ref())
-    else {
+    let Some(map) = body.host_config.as_ref().and_then(|h| h.port_bindings.as_ref()) else {
         return Ok(Vec::new());
     };
     let mut all = Vec::new();
@@ -53,11 +49,7 @@ pub fn read(body: &ContainerCreateBody, warnings: &mut Vec<String>) -> Result<Ve
             }
             let host = host_port(binding.host_port.as_deref().unwrap_or_default())?;
             for (container_port, protocol) in &containers {
-                all.push(Binding {
-                    container_port: *container_port,
-                    protocol: protocol.clone(),
-                    host,
-                });
+                all.push(Binding { container_port: *container_port, protocol: protocol.clone(), host });
             }
         }
     }
@@ -74,11 +66,7 @@ fn host_port(text: &str) -> Result<Host> {
         _ if text.is_empty() || text == "0" => Ok(Host::Any),
         Some((first, last)) => {
             let (first, last) = (number(first)?, number(last)?);
-            if first == 0 || last < first {
-                Err(wrong())
-            } else {
-                Ok(Host::Range(first, last))
-            }
+            if first == 0 || last < first { Err(wrong()) } else { Ok(Host::Range(first, last)) }
         }
         None => number(text).map(Host::Port),
     }
@@ -88,17 +76,9 @@ fn host_port(text: &str) -> Result<Host> {
 pub fn exposed(record: &Record) -> Vec<(u16, String)> {
     let request = record.body.exposed_ports.iter().flatten();
     let image = record.image.exposed_ports.iter();
-    let mut all: Vec<(u16, String)> = request
-        .chain(image)
-        .filter_map(|spec| validate::ports(spec).ok())
-        .flatten()
-        .collect();
-    all.extend(
-        record
-            .ports
-            .iter()
-            .map(|p| (p.container_port, p.protocol.clone())),
-    );
+    let mut all: Vec<(u16, String)> =
+        request.chain(image).filter_map(|spec| validate::ports(spec).ok()).flatten().collect();
+    all.extend(record.ports.iter().map(|p| (p.container_port, p.protocol.clone())));
     all.sort();
     all.dedup();
     all
@@ -117,34 +97,21 @@ mod tests {
 
     #[test]
     fn a_host_ip_is_ignored_with_a_warning() {
-        let (all, warnings) =
-            bindings(json!({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}));
+        let (all, warnings) = bindings(json!({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}));
         assert_eq!(all.unwrap()[0].host, Host::Port(8080));
         assert!(warnings[0].contains("127.0.0.1"));
     }
 
     #[test]
     fn no_port_means_any_and_a_range_means_one_of_it() {
-        let (all, _) =
-            bindings(json!({"80/tcp": [{"HostPort": ""}], "53/udp": [{"HostPort": "8000-8010"}]}));
+        let (all, _) = bindings(json!({"80/tcp": [{"HostPort": ""}], "53/udp": [{"HostPort": "8000-8010"}]}));
         let all = all.unwrap();
-        assert_eq!(
-            (all[0].host, all[1].host),
-            (Host::Range(8000, 8010), Host::Any)
-        );
+        assert_eq!((all[0].host, all[1].host), (Host::Range(8000, 8010), Host::Any));
     }
 
     #[test]
     fn a_port_out_of_range_is_refused() {
-        assert!(
-            bindings(json!({"80/tcp": [{"HostPort": "70000"}]}))
-                .0
-                .is_err()
-        );
-        assert!(
-            bindings(json!({"99999/tcp": [{"HostPort": "80"}]}))
-                .0
-                .is_err()
-        );
+        assert!(bindings(json!({"80/tcp": [{"HostPort": "70000"}]})).0.is_err());
+        assert!(bindings(json!({"99999/tcp": [{"HostPort": "80"}]})).0.is_err());
     }
 }

@@ -5,9 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bollard_stubs::models::{
-    ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum,
-};
+use bollard_stubs::models::{ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -71,51 +69,27 @@ impl Container {
 
     /// The state that Docker shows.
     pub fn state(&self) -> State {
-        let earlier = if self.kind == Kind::Job {
-            self.pods.len().saturating_sub(1)
-        } else {
-            0
-        };
-        state::state(
-            &self.record,
-            self.pod(),
-            i32::try_from(earlier).unwrap_or(i32::MAX),
-        )
+        let earlier = if self.kind == Kind::Job { self.pods.len().saturating_sub(1) } else { 0 };
+        state::state(&self.record, self.pod(), i32::try_from(earlier).unwrap_or(i32::MAX))
     }
 
     /// The Pod's name, if its container runs.
     pub fn running_pod(&self) -> Option<String> {
-        (self.state().phase == state::Phase::Running)
-            .then(|| self.pod()?.metadata.name.clone())
-            .flatten()
+        (self.state().phase == state::Phase::Running).then(|| self.pod()?.metadata.name.clone()).flatten()
     }
 
     /// Name of the Pod's container that Docker's calls are about.
     pub fn container_name(&self) -> String {
         let spec = self.pod().and_then(|p| p.spec.as_ref());
-        let names = spec
-            .map(|s| s.containers.iter().map(|c| c.name.as_str()))
-            .into_iter()
-            .flatten();
+        let names = spec.map(|s| s.containers.iter().map(|c| c.name.as_str())).into_iter().flatten();
         let mut names = names.peekable();
-        let first = names
-            .peek()
-            .copied()
-            .unwrap_or(&self.record.object)
-            .to_owned();
-        names
-            .find(|n| *n == self.record.object)
-            .map_or(first, str::to_owned)
+        let first = names.peek().copied().unwrap_or(&self.record.object).to_owned();
+        names.find(|n| *n == self.record.object).map_or(first, str::to_owned)
     }
 
     /// The address of the Pod.
     pub fn ip(&self) -> Option<String> {
-        self.pod()?
-            .status
-            .as_ref()?
-            .pod_ip
-            .clone()
-            .filter(|ip| !ip.is_empty())
+        self.pod()?.status.as_ref()?.pod_ip.clone().filter(|ip| !ip.is_empty())
     }
 }
 
@@ -124,30 +98,19 @@ pub fn foreign_record(meta: &ObjectMeta, kind: Kind, spec: &PodSpec, namespace: 
     let uid = meta.uid.clone().unwrap_or_default();
     let main = spec.containers.first();
     let text = |s: Option<&String>| s.cloned().unwrap_or_default();
-    let env = main
-        .iter()
-        .flat_map(|c| c.env.iter().flatten())
-        .map(|e| match &e.value {
-            Some(value) => format!("{}={value}", e.name),
-            None => format!("{}=", e.name),
-        });
+    let env = main.iter().flat_map(|c| c.env.iter().flatten()).map(|e| match &e.value {
+        Some(value) => format!("{}={value}", e.name),
+        None => format!("{}=", e.name),
+    });
     let ports = main.iter().flat_map(|c| c.ports.iter().flatten()).map(|p| {
-        let protocol = p
-            .protocol
-            .clone()
-            .unwrap_or_else(|| "TCP".into())
-            .to_lowercase();
+        let protocol = p.protocol.clone().unwrap_or_else(|| "TCP".into()).to_lowercase();
         format!("{}/{protocol}", p.container_port)
     });
     let mut labels: BTreeMap<String, String> = meta.labels.clone().unwrap_or_default();
     labels.insert("io.kubernetes.namespace".into(), namespace.to_owned());
     labels.insert("io.kubernetes.kind".into(), kind.as_str().into());
     let once = matches!(spec.restart_policy.as_deref(), Some("Never"));
-    let policy = if once {
-        RestartPolicyNameEnum::NO
-    } else {
-        RestartPolicyNameEnum::ALWAYS
-    };
+    let policy = if once { RestartPolicyNameEnum::NO } else { RestartPolicyNameEnum::ALWAYS };
     let body = ContainerCreateBody {
         image: main.and_then(|c| c.image.clone()),
         entrypoint: main.and_then(|c| c.command.clone()),
@@ -159,10 +122,7 @@ pub fn foreign_record(meta: &ObjectMeta, kind: Kind, spec: &PodSpec, namespace: 
         tty: main.and_then(|c| c.tty),
         open_stdin: main.and_then(|c| c.stdin),
         host_config: Some(HostConfig {
-            restart_policy: Some(RestartPolicy {
-                name: Some(policy),
-                maximum_retry_count: Some(0),
-            }),
+            restart_policy: Some(RestartPolicy { name: Some(policy), maximum_retry_count: Some(0) }),
             network_mode: Some("default".into()),
             ..HostConfig::default()
         }),
@@ -172,9 +132,7 @@ pub fn foreign_record(meta: &ObjectMeta, kind: Kind, spec: &PodSpec, namespace: 
         reference: text(main.and_then(|c| c.image.as_ref())),
         id: format!(
             "sha256:{}",
-            hex::encode(Sha256::digest(
-                main.and_then(|c| c.image.clone()).unwrap_or_default()
-            ))
+            hex::encode(Sha256::digest(main.and_then(|c| c.image.clone()).unwrap_or_default()))
         ),
         synthesised: true,
         ..ImageFacts::default()
@@ -183,10 +141,7 @@ pub fn foreign_record(meta: &ObjectMeta, kind: Kind, spec: &PodSpec, namespace: 
         id: hex::encode(Sha256::digest(&uid)),
         name: text(meta.name.as_ref()),
         object: text(meta.name.as_ref()),
-        created: meta
-            .creation_timestamp
-            .as_ref()
-            .map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+        created: meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
         raw: serde_json::to_value(&body).unwrap_or_else(|_| json!({})),
         body,
         image,

@@ -23,9 +23,7 @@ pub struct Command {
 /// is not there, 126 if it cannot be executed.
 pub fn failure(words: &str) -> (i32, String) {
     let code = match () {
-        () if words.contains("executable file not found")
-            || words.contains("no such file or directory") =>
-        {
+        () if words.contains("executable file not found") || words.contains("no such file or directory") => {
             127
         }
         () if words.contains("permission denied") || words.contains("is a directory") => 126,
@@ -41,12 +39,7 @@ pub fn failure(words: &str) -> (i32, String) {
 /// # Errors
 /// 501 for `--privileged`, which no exec of Kubernetes can add.
 pub fn command_line(command: &Command, record: &Record) -> Result<Vec<String>> {
-    let privileged = record
-        .body
-        .host_config
-        .as_ref()
-        .and_then(|h| h.privileged)
-        .unwrap_or(false);
+    let privileged = record.body.host_config.as_ref().and_then(|h| h.privileged).unwrap_or(false);
     if command.privileged && !privileged {
         return Err(Fault::not_implemented(
             "d2k: Kubernetes cannot give an exec more privileges than its container has (--privileged)",
@@ -63,15 +56,11 @@ pub fn command_line(command: &Command, record: &Record) -> Result<Vec<String>> {
                 script.push_str(&format!("export {name}={}; ", quote(value)));
             }
             Some(_) => {
-                return Err(Fault::invalid(format!(
-                    "invalid environment variable: {entry}"
-                )));
+                return Err(Fault::invalid(format!("invalid environment variable: {entry}")));
             }
             None if is_name(entry) => script.push_str(&format!("unset {entry}; ")),
             None => {
-                return Err(Fault::invalid(format!(
-                    "invalid environment variable: {entry}"
-                )));
+                return Err(Fault::invalid(format!("invalid environment variable: {entry}")));
             }
         }
     }
@@ -82,17 +71,8 @@ pub fn command_line(command: &Command, record: &Record) -> Result<Vec<String>> {
              config.json failed: no such file or directory' >&2; exit 126; }}; "
         ));
     }
-    script.push_str(&if same_user {
-        "exec \"$@\"".to_owned()
-    } else {
-        as_user(&command.user)
-    });
-    let mut line = vec![
-        "/bin/sh".to_owned(),
-        "-c".to_owned(),
-        script,
-        "sh".to_owned(),
-    ];
+    script.push_str(&if same_user { "exec \"$@\"".to_owned() } else { as_user(&command.user) });
+    let mut line = vec!["/bin/sh".to_owned(), "-c".to_owned(), script, "sh".to_owned()];
     line.extend(command.argv.iter().cloned());
     Ok(line)
 }

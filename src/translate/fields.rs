@@ -51,52 +51,28 @@ pub struct Field {
 }
 
 const fn mapped(path: &'static str, to: &'static str) -> Field {
-    Field {
-        path,
-        treatment: Treatment::Mapped(to),
-        unset: Unset::Empty,
-    }
+    Field { path, treatment: Treatment::Mapped(to), unset: Unset::Empty }
 }
 
 const fn noop(path: &'static str, why: &'static str) -> Field {
-    Field {
-        path,
-        treatment: Treatment::Noop(why),
-        unset: Unset::Empty,
-    }
+    Field { path, treatment: Treatment::Noop(why), unset: Unset::Empty }
 }
 
 const fn warned(path: &'static str, why: &'static str) -> Field {
-    Field {
-        path,
-        treatment: Treatment::Warned(why),
-        unset: Unset::Empty,
-    }
+    Field { path, treatment: Treatment::Warned(why), unset: Unset::Empty }
 }
 
 const fn warned_or(path: &'static str, unset: &'static [&'static str], why: &'static str) -> Field {
-    Field {
-        path,
-        treatment: Treatment::Warned(why),
-        unset: Unset::Or(unset),
-    }
+    Field { path, treatment: Treatment::Warned(why), unset: Unset::Or(unset) }
 }
 
 const fn refused(path: &'static str, why: &'static str) -> Field {
-    Field {
-        path,
-        treatment: Treatment::Refused(why),
-        unset: Unset::Empty,
-    }
+    Field { path, treatment: Treatment::Refused(why), unset: Unset::Empty }
 }
 
 /// All rows, in the order of Docker's own specification.
 pub fn table() -> impl Iterator<Item = &'static Field> {
-    config::FIELDS
-        .iter()
-        .chain(host::FIELDS)
-        .chain(limits::FIELDS)
-        .chain(network::FIELDS)
+    config::FIELDS.iter().chain(host::FIELDS).chain(limits::FIELDS).chain(network::FIELDS)
 }
 
 /// The warnings for the fields that a create request sets and that are not applied; an error names
@@ -104,15 +80,7 @@ pub fn table() -> impl Iterator<Item = &'static Field> {
 pub fn check(raw: &Value) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for (key, value) in raw.as_object().into_iter().flatten() {
-        visit(
-            Node {
-                parent: raw,
-                value,
-                pattern: key.clone(),
-                path: key.clone(),
-            },
-            &mut warnings,
-        )?;
+        visit(Node { parent: raw, value, pattern: key.clone(), path: key.clone() }, &mut warnings)?;
     }
     let mut seen = std::collections::HashSet::new();
     warnings.retain(|warning| seen.insert(warning.clone()));
@@ -136,9 +104,7 @@ impl Field {
         match self.unset {
             Unset::Empty => true,
             Unset::Or(values) => {
-                let text = value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), str::to_owned);
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 !values.contains(&text.as_str())
             }
             Unset::When(unset) => !unset(parent, value),
@@ -155,10 +121,7 @@ fn visit(node: Node<'_>, warnings: &mut Vec<String>) -> Result<()> {
     }
     if !leads_on(&node.pattern) {
         if !is_nothing(node.value) {
-            warnings.push(format!(
-                "{}: d2k does not know this field, it is not applied",
-                node.path
-            ));
+            warnings.push(format!("{}: d2k does not know this field, it is not applied", node.path));
         }
         return Ok(());
     }
@@ -170,39 +133,18 @@ fn descend(node: &Node<'_>, warnings: &mut Vec<String>) -> Result<()> {
         let exact = format!("{}.{key}", node.pattern);
         let any = format!("{}.*", node.pattern);
         let pattern = if leads_on(&any) { any } else { exact };
-        visit(
-            Node {
-                parent: node.value,
-                value,
-                pattern,
-                path: format!("{}.{key}", node.path),
-            },
-            warnings,
-        )?;
+        visit(Node { parent: node.value, value, pattern, path: format!("{}.{key}", node.path) }, warnings)?;
     }
     for value in node.value.as_array().into_iter().flatten() {
         let pattern = format!("{}[]", node.pattern);
-        visit(
-            Node {
-                parent: node.value,
-                value,
-                pattern,
-                path: node.path.clone(),
-            },
-            warnings,
-        )?;
+        visit(Node { parent: node.value, value, pattern, path: node.path.clone() }, warnings)?;
     }
     Ok(())
 }
 
 /// Whether rows of the table lie below a path.
 fn leads_on(pattern: &str) -> bool {
-    table().any(|field| {
-        field
-            .path
-            .strip_prefix(pattern)
-            .is_some_and(|rest| rest.starts_with(['.', '[']))
-    })
+    table().any(|field| field.path.strip_prefix(pattern).is_some_and(|rest| rest.starts_with(['.', '['])))
 }
 
 fn judge(field: &Field, path: &str, warnings: &mut Vec<String>) -> Result<()> {
@@ -218,8 +160,7 @@ fn judge(field: &Field, path: &str, warnings: &mut Vec<String>) -> Result<()> {
 
 /// The table as Markdown.
 pub fn markdown() -> String {
-    let mut text =
-        String::from("| Field of the create request | What d2k does | |\n|---|---|---|\n");
+    let mut text = String::from("| Field of the create request | What d2k does | |\n|---|---|---|\n");
     for field in table() {
         let (word, what) = match field.treatment {
             Treatment::Mapped(what) => ("mapped", what),

@@ -36,11 +36,7 @@ pub struct Check {
 pub fn check(record: &Record) -> Option<Check> {
     let own = record.body.healthcheck.clone().unwrap_or_default();
     let image = record.image.healthcheck.clone().unwrap_or_default();
-    let test = own
-        .test
-        .clone()
-        .filter(|t| !t.is_empty())
-        .or(image.test.clone())?;
+    let test = own.test.clone().filter(|t| !t.is_empty()).or(image.test.clone())?;
     let (kind, rest) = test.split_first()?;
     let command = match kind.as_str() {
         "CMD" => rest.to_vec(),
@@ -60,17 +56,10 @@ pub fn check(record: &Record) -> Option<Check> {
         _ => return None,
     };
     let nanos = |read: fn(&HealthConfig) -> Option<i64>, default: u64| {
-        let set = read(&own)
-            .filter(|n| *n > 0)
-            .or_else(|| read(&image).filter(|n| *n > 0));
-        set.and_then(|n| u64::try_from(n).ok())
-            .map_or(Duration::from_secs(default), Duration::from_nanos)
+        let set = read(&own).filter(|n| *n > 0).or_else(|| read(&image).filter(|n| *n > 0));
+        set.and_then(|n| u64::try_from(n).ok()).map_or(Duration::from_secs(default), Duration::from_nanos)
     };
-    let retries = own
-        .retries
-        .filter(|n| *n > 0)
-        .or(image.retries.filter(|n| *n > 0))
-        .unwrap_or(3);
+    let retries = own.retries.filter(|n| *n > 0).or(image.retries.filter(|n| *n > 0)).unwrap_or(3);
     Some(Check {
         command,
         interval: nanos(|h| h.interval, 30),
@@ -128,11 +117,7 @@ impl Health {
                 self.healthy = Some(false);
             }
         }
-        let cut = outcome
-            .output
-            .char_indices()
-            .map(|(at, _)| at)
-            .find(|at| *at >= OUTPUT);
+        let cut = outcome.output.char_indices().map(|(at, _)| at).find(|at| *at >= OUTPUT);
         outcome.output.truncate(cut.unwrap_or(outcome.output.len()));
         self.log.push_back(outcome);
         if self.log.len() > SHOWN {
@@ -169,12 +154,7 @@ mod tests {
 
     fn result(second: i64, exit_code: i32) -> Outcome {
         let time = Timestamp::from_second(second).unwrap();
-        Outcome {
-            start: time,
-            end: time,
-            exit_code,
-            output: String::new(),
-        }
+        Outcome { start: time, end: time, exit_code, output: String::new() }
     }
 
     #[test]

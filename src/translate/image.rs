@@ -88,10 +88,6 @@ pub struct HistoryEntry {
 impl ImageFacts {
     /// The part that a container keeps: without history and layers, which only `image inspect` shows.
     pub fn for_container(&self) -> Self {
-        Self {
-            history: Vec::new(),
-            layers: Vec::new(),
-            ..self.clone()
-        }
+        Self { history: Vec::new(), layers: Vec::new(), ..self.clone() }
     }
 }

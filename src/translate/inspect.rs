@@ -36,11 +36,8 @@ pub fn inspect(container: &Container, context: &Context) -> Value {
     let record = &container.record;
     let state = container.state();
     let command = full_command(record);
-    let (path, args) = command
-        .split_first()
-        .map_or((String::new(), Vec::new()), |(p, a)| {
-            (p.clone(), a.to_vec())
-        });
+    let (path, args) =
+        command.split_first().map_or((String::new(), Vec::new()), |(p, a)| (p.clone(), a.to_vec()));
     json!({
         "Id": record.id,
         "Created": time(Some(record.created)),
@@ -78,10 +75,7 @@ pub fn inspect(container: &Container, context: &Context) -> Value {
 fn state_json(container: &Container, state: &State, context: &Context) -> Value {
     let running = state.running();
     let trouble = state.trouble.as_ref().filter(|_| container.wanted > 0);
-    let error = trouble.map_or_else(
-        || state.run.error.clone(),
-        |t| format!("{}: {}", t.reason, t.message),
-    );
+    let error = trouble.map_or_else(|| state.run.error.clone(), |t| format!("{}: {}", t.reason, t.message));
     let mut value = json!({
         "Status": if container.removing { "removing" } else { state.phase.as_str() },
         "Running": running,
@@ -104,38 +98,23 @@ fn state_json(container: &Container, state: &State, context: &Context) -> Value 
 /// The request's `HostConfig` over Docker's defaults.
 fn host_config(record: &Record) -> Value {
     let mut value = default_host_config();
-    if let (Some(fields), Some(sent)) = (
-        value.as_object_mut(),
-        record.raw.get("HostConfig").and_then(Value::as_object),
-    ) {
+    if let (Some(fields), Some(sent)) =
+        (value.as_object_mut(), record.raw.get("HostConfig").and_then(Value::as_object))
+    {
         for (key, sent) in sent {
             let keep_default = sent.is_null() && fields.get(key).is_some_and(|v| !v.is_null());
             if !keep_default {
                 fields.insert(key.clone(), sent.clone());
             }
         }
-        if fields
-            .get("NetworkMode")
-            .and_then(Value::as_str)
-            .is_none_or(|m| m.is_empty() || m == "default")
-        {
+        if fields.get("NetworkMode").and_then(Value::as_str).is_none_or(|m| m.is_empty() || m == "default") {
             fields.insert("NetworkMode".into(), json!("bridge"));
         }
-        let policy = fields
-            .get("RestartPolicy")
-            .and_then(|p| p.get("Name"))
-            .and_then(Value::as_str);
+        let policy = fields.get("RestartPolicy").and_then(|p| p.get("Name")).and_then(Value::as_str);
         if policy.is_none_or(str::is_empty) {
-            fields.insert(
-                "RestartPolicy".into(),
-                json!({"Name": "no", "MaximumRetryCount": 0}),
-            );
+            fields.insert("RestartPolicy".into(), json!({"Name": "no", "MaximumRetryCount": 0}));
         }
-        if fields
-            .get("ShmSize")
-            .and_then(Value::as_i64)
-            .is_none_or(|size| size == 0)
-        {
+        if fields.get("ShmSize").and_then(Value::as_i64).is_none_or(|size| size == 0) {
             fields.insert("ShmSize".into(), json!(67_108_864));
         }
     }
@@ -151,11 +130,7 @@ fn full_command(record: &Record) -> Vec<String> {
 
 /// A word of a command line as `docker ps` shows it: quoted where it has a blank.
 fn shown(word: &str) -> String {
-    if word.contains(' ') {
-        format!("'{word}'")
-    } else {
-        word.to_owned()
-    }
+    if word.contains(' ') { format!("'{word}'") } else { word.to_owned() }
 }
 
 /// The image's environment, overridden and extended by the request's.
@@ -164,14 +139,7 @@ fn merged_env(record: &Record) -> Vec<String> {
     let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let overridden = |entry: &&String| asked.iter().any(|a| key(a) == key(entry));
     let mut env: Vec<String> = asked.iter().filter(|a| a.contains('=')).cloned().collect();
-    env.extend(
-        record
-            .image
-            .env
-            .iter()
-            .filter(|entry| !overridden(entry))
-            .cloned(),
-    );
+    env.extend(record.image.env.iter().filter(|entry| !overridden(entry)).cloned());
     env
 }
 
@@ -205,17 +173,10 @@ fn config(record: &Record) -> Value {
     let body = &record.body;
     let flag = |value: Option<bool>| value.unwrap_or(false);
     let list = |values: &[String]| {
-        if values.is_empty() {
-            Value::Null
-        } else {
-            json!(values)
-        }
+        if values.is_empty() { Value::Null } else { json!(values) }
     };
     let text = |asked: &Option<String>, image: &str| {
-        asked
-            .clone()
-            .filter(|a| !a.is_empty())
-            .unwrap_or_else(|| image.to_owned())
+        asked.clone().filter(|a| !a.is_empty()).unwrap_or_else(|| image.to_owned())
     };
     let (entrypoint, cmd) = argv(body, &record.image);
     let exposed: Map<String, Value> = bindings::exposed(record)
@@ -252,10 +213,7 @@ fn config(record: &Record) -> Value {
         if !exposed.is_empty() {
             fields.insert("ExposedPorts".into(), Value::Object(exposed));
         }
-        let health = body
-            .healthcheck
-            .clone()
-            .or_else(|| record.image.healthcheck.clone());
+        let health = body.healthcheck.clone().or_else(|| record.image.healthcheck.clone());
         if let Some(health) = health {
             fields.insert("Healthcheck".into(), json!(health));
         }
@@ -329,12 +287,8 @@ pub fn summary(container: &Container, context: &Context, now: Timestamp) -> Valu
     let record = &container.record;
     let state = container.state();
     let running = state.phase == Phase::Running;
-    let health = context
-        .health
-        .as_ref()
-        .and_then(|h| h.get("Status"))
-        .and_then(Value::as_str)
-        .map(str::to_owned);
+    let health =
+        context.health.as_ref().and_then(|h| h.get("Status")).and_then(Value::as_str).map(str::to_owned);
     let mut value = json!({
         "Id": record.id,
         "Names": [format!("/{}", record.name)],
@@ -353,41 +307,24 @@ pub fn summary(container: &Container, context: &Context, now: Timestamp) -> Valu
     if context.api >= 52
         && let Some(fields) = value.as_object_mut()
     {
-        let streak = context
-            .health
-            .as_ref()
-            .and_then(|h| h.get("FailingStreak"))
-            .cloned()
-            .unwrap_or_else(|| json!(0));
+        let streak =
+            context.health.as_ref().and_then(|h| h.get("FailingStreak")).cloned().unwrap_or_else(|| json!(0));
         let status = health.unwrap_or_else(|| "none".into());
-        fields.insert(
-            "Health".into(),
-            json!({"Status": status, "FailingStreak": streak}),
-        );
+        fields.insert("Health".into(), json!({"Status": status, "FailingStreak": streak}));
     }
     value
 }
 
 /// The network mode as inspect shows it.
 pub fn network_mode(record: &Record) -> String {
-    let mode = record
-        .body
-        .host_config
-        .as_ref()
-        .and_then(|h| h.network_mode.clone())
-        .unwrap_or_default();
-    if matches!(mode.as_str(), "" | "default") {
-        "bridge".into()
-    } else {
-        mode
-    }
+    let mode = record.body.host_config.as_ref().and_then(|h| h.network_mode.clone()).unwrap_or_default();
+    if matches!(mode.as_str(), "" | "default") { "bridge".into() } else { mode }
 }
 
 /// Docker's `STATUS` column.
 pub fn status_text(state: &State, removing: bool, health: Option<&str>, now: Timestamp) -> String {
-    let ago = |since: Option<Timestamp>| {
-        super::time::rough(since.map_or(0, |t| now.as_second() - t.as_second()))
-    };
+    let ago =
+        |since: Option<Timestamp>| super::time::rough(since.map_or(0, |t| now.as_second() - t.as_second()));
     if removing {
         return "Removal In Progress".into();
     }
@@ -401,15 +338,7 @@ pub fn status_text(state: &State, removing: bool, health: Option<&str>, now: Tim
             };
             format!("Up {}{health}", ago(state.run.started))
         }
-        Phase::Restarting => format!(
-            "Restarting ({}) {} ago",
-            state.run.exit_code,
-            ago(state.run.finished)
-        ),
-        Phase::Exited => format!(
-            "Exited ({}) {} ago",
-            state.run.exit_code,
-            ago(state.run.finished)
-        ),
+        Phase::Restarting => format!("Restarting ({}) {} ago", state.run.exit_code, ago(state.run.finished)),
+        Phase::Exited => format!("Exited ({}) {} ago", state.run.exit_code, ago(state.run.finished)),
     }
 }

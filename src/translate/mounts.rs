@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bollard_stubs::models::{
-    ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions,
-};
+use bollard_stubs::models::{ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions};
 
 use super::image::ImageFacts;
 use super::path::{clean, covers};
@@ -91,11 +89,7 @@ impl MountPlan {
 }
 
 /// The mounts of a create request for an image, with those of other containers (`VolumesFrom`) as `inherited`.
-pub fn plan(
-    body: &ContainerCreateBody,
-    image: &ImageFacts,
-    inherited: &[MountPlan],
-) -> Result<Mounts> {
+pub fn plan(body: &ContainerCreateBody, image: &ImageFacts, inherited: &[MountPlan]) -> Result<Mounts> {
     let host = body.host_config.clone().unwrap_or_default();
     let mut mounts = Mounts::default();
     let mut explicit: Vec<MountPlan> = Vec::new();
@@ -110,17 +104,10 @@ pub fn plan(
         }
     }
     for (target, options) in sorted(&host) {
-        add(
-            &mut explicit,
-            tmpfs::from_options(&target, &options, &mut mounts.warnings)?,
-        )?;
+        add(&mut explicit, tmpfs::from_options(&target, &options, &mut mounts.warnings)?)?;
     }
     let overridden = |target: &str| explicit.iter().any(|plan| plan.target == target);
-    mounts.plans = inherited
-        .iter()
-        .filter(|plan| !overridden(&plan.target))
-        .cloned()
-        .collect();
+    mounts.plans = inherited.iter().filter(|plan| !overridden(&plan.target)).cloned().collect();
     mounts.plans.append(&mut explicit);
     add_anonymous(body, image, &mut mounts.plans)?;
     add_shm(&host, &mut mounts.plans);
@@ -130,10 +117,7 @@ pub fn plan(
 
 fn add(plans: &mut Vec<MountPlan>, plan: MountPlan) -> Result<()> {
     if plans.iter().any(|other| other.target == plan.target) {
-        return Err(Fault::invalid(format!(
-            "Duplicate mount point: {}",
-            plan.target
-        )));
+        return Err(Fault::invalid(format!("Duplicate mount point: {}", plan.target)));
     }
     // Not 404 as for `docker volume create`: the CLI takes any 404 of a create call for a missing image.
     volume::check_driver(&plan.driver).map_err(|fault| Fault::invalid(fault.message))?;
@@ -147,11 +131,7 @@ fn sorted(host: &HostConfig) -> BTreeMap<String, String> {
 }
 
 /// Volumes without a name: those of the request, then those of the image, where nothing else is mounted.
-fn add_anonymous(
-    body: &ContainerCreateBody,
-    image: &ImageFacts,
-    plans: &mut Vec<MountPlan>,
-) -> Result<()> {
+fn add_anonymous(body: &ContainerCreateBody, image: &ImageFacts, plans: &mut Vec<MountPlan>) -> Result<()> {
     let mut targets: Vec<&String> = body.volumes.iter().flatten().collect();
     targets.sort();
     for target in targets.into_iter().chain(&image.volumes) {
@@ -180,23 +160,17 @@ fn structured(mount: &Mount, mounts: &mut Mounts) -> Result<Option<MountPlan>> {
     check_target(&kind.to_string(), &target)?;
     match kind {
         MountType::VOLUME => volume_mount(mount, &source, &target).map(Some),
-        MountType::TMPFS => {
-            tmpfs::from_mount(mount, &source, &target, &mut mounts.warnings).map(Some)
-        }
+        MountType::TMPFS => tmpfs::from_mount(mount, &source, &target, &mut mounts.warnings).map(Some),
         MountType::BIND => {
             bind::host_path(&source, &target, mounts)?;
             Ok(None)
         }
-        MountType::IMAGE => Err(unsupported(
-            "image",
-            &target,
-            "copy the files into a volume with a container of that image",
-        )),
-        MountType::NPIPE => Err(unsupported(
-            "npipe",
-            &target,
-            "named pipes exist on Windows only; leave the mount out",
-        )),
+        MountType::IMAGE => {
+            Err(unsupported("image", &target, "copy the files into a volume with a container of that image"))
+        }
+        MountType::NPIPE => {
+            Err(unsupported("npipe", &target, "named pipes exist on Windows only; leave the mount out"))
+        }
         MountType::CLUSTER => Err(unsupported(
             "cluster",
             &target,
@@ -212,8 +186,7 @@ fn unsupported(kind: &str, target: &str, instead: &str) -> Fault {
 }
 
 fn volume_mount(mount: &Mount, source: &str, target: &str) -> Result<MountPlan> {
-    let wrong =
-        |what: &str| Fault::invalid(format!("invalid mount config for type \"volume\": {what}"));
+    let wrong = |what: &str| Fault::invalid(format!("invalid mount config for type \"volume\": {what}"));
     let options: MountVolumeOptions = mount.volume_options.clone().unwrap_or_default();
     let subpath = options.subpath.filter(|path| !path.is_empty());
     let kind = if source.is_empty() {
@@ -244,18 +217,12 @@ fn volume_mount(mount: &Mount, source: &str, target: &str) -> Result<MountPlan> 
 
 /// Docker's checks of the place where something is mounted.
 fn check_target(kind: &str, target: &str) -> Result<()> {
-    let wrong = |what: String| {
-        Err(Fault::invalid(format!(
-            "invalid mount config for type {kind:?}: {what}"
-        )))
-    };
+    let wrong = |what: String| Err(Fault::invalid(format!("invalid mount config for type {kind:?}: {what}")));
     if target.is_empty() {
         return wrong("field Target must not be empty".to_owned());
     }
     if !target.starts_with('/') {
-        return wrong(format!(
-            "invalid mount path: '{target}' mount path must be absolute"
-        ));
+        return wrong(format!("invalid mount path: '{target}' mount path must be absolute"));
     }
     if clean(target) == "/" {
         return wrong("invalid specification: destination can't be '/'".to_owned());

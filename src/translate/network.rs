@@ -61,11 +61,7 @@ impl Network {
         }
         let notes = map.metadata.annotations.as_ref()?;
         let request: NetworkCreateRequest = serde_json::from_str(notes.get(keys::REQUEST)?).ok()?;
-        let driver = request
-            .driver
-            .clone()
-            .filter(|d| !d.is_empty())
-            .unwrap_or_else(|| "bridge".into());
+        let driver = request.driver.clone().filter(|d| !d.is_empty()).unwrap_or_else(|| "bridge".into());
         Some(Self {
             id: notes.get(keys::ID)?.clone(),
             name: notes.get(keys::NAME)?.clone(),
@@ -96,24 +92,15 @@ impl Network {
     pub fn config_map(&self) -> ConfigMap {
         let mut metadata = self.metadata();
         let request = serde_json::to_string(&self.request).unwrap_or_default();
-        metadata
-            .annotations
-            .get_or_insert_default()
-            .insert(keys::REQUEST.into(), request);
-        ConfigMap {
-            metadata,
-            ..ConfigMap::default()
-        }
+        metadata.annotations.get_or_insert_default().insert(keys::REQUEST.into(), request);
+        ConfigMap { metadata, ..ConfigMap::default() }
     }
 
     /// The headless Service that gives the network its domain.
     pub fn service(&self) -> Service {
         Service {
             metadata: self.metadata(),
-            spec: Some(ServiceSpec {
-                cluster_ip: Some("None".into()),
-                ..ServiceSpec::default()
-            }),
+            spec: Some(ServiceSpec { cluster_ip: Some("None".into()), ..ServiceSpec::default() }),
             ..Service::default()
         }
     }
@@ -123,35 +110,20 @@ impl Network {
         let mut metadata = self.metadata();
         let labels = metadata.labels.get_or_insert_default();
         labels.insert("kubernetes.io/service-name".into(), self.object.clone());
-        labels.insert(
-            "endpointslice.kubernetes.io/managed-by".into(),
-            "d2k".into(),
-        );
+        labels.insert("endpointslice.kubernetes.io/managed-by".into(), "d2k".into());
         let endpoints = members
             .iter()
             .flat_map(|member| {
                 member.names.iter().map(|name| Endpoint {
                     addresses: vec![member.address.clone()],
                     hostname: Some(name.clone()),
-                    conditions: Some(EndpointConditions {
-                        ready: Some(true),
-                        ..Default::default()
-                    }),
+                    conditions: Some(EndpointConditions { ready: Some(true), ..Default::default() }),
                     ..Endpoint::default()
                 })
             })
             .collect();
-        let family = if members.iter().any(|m| m.address.contains(':')) {
-            "IPv6"
-        } else {
-            "IPv4"
-        };
-        EndpointSlice {
-            address_type: family.into(),
-            endpoints,
-            metadata,
-            ports: None,
-        }
+        let family = if members.iter().any(|m| m.address.contains(':')) { "IPv6" } else { "IPv4" };
+        EndpointSlice { address_type: family.into(), endpoints, metadata, ports: None }
     }
 
     /// The search domain under which the members resolve.
@@ -206,11 +178,8 @@ pub struct Member {
 /// The DNS labels of a member: container name, aliases, hostname, short ID. Names that are no DNS
 /// labels are left out; a case difference resolves, since DNS ignores case.
 pub fn member_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let mut labels: Vec<String> = names
-        .into_iter()
-        .map(str::to_ascii_lowercase)
-        .filter(|name| is_dns_label(name))
-        .collect();
+    let mut labels: Vec<String> =
+        names.into_iter().map(str::to_ascii_lowercase).filter(|name| is_dns_label(name)).collect();
     labels.sort();
     labels.dedup();
     labels
@@ -232,10 +201,7 @@ mod tests {
 
     #[test]
     fn names_that_dns_cannot_hold_are_left_out_and_the_rest_is_unique() {
-        assert_eq!(
-            member_names(["db", "My_DB", "DB", "demo-db-1", ""]),
-            ["db", "demo-db-1"]
-        );
+        assert_eq!(member_names(["db", "My_DB", "DB", "demo-db-1", ""]), ["db", "demo-db-1"]);
     }
 
     #[test]
@@ -245,14 +211,10 @@ mod tests {
             name: "My Net".into(),
             object: "my-net-1".into(),
             created: Timestamp::UNIX_EPOCH,
-            request: serde_json::from_value(json!({"Name": "My Net", "Labels": {"a/b": "C d"}}))
-                .unwrap(),
+            request: serde_json::from_value(json!({"Name": "My Net", "Labels": {"a/b": "C d"}})).unwrap(),
             driver: "bridge".into(),
         };
         let read = Network::read(&network.config_map()).unwrap();
-        assert_eq!(
-            (read.id, read.name, read.request),
-            (network.id, network.name, network.request)
-        );
+        assert_eq!((read.id, read.name, read.request), (network.id, network.name, network.request));
     }
 }

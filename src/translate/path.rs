@@ -25,11 +25,7 @@ pub fn clean(path: &str) -> String {
 
 /// Whether `inner` is `outer` or lies below it; both must be clean and absolute.
 pub fn covers(outer: &str, inner: &str) -> bool {
-    outer == "/"
-        || inner == outer
-        || inner
-            .strip_prefix(outer)
-            .is_some_and(|rest| rest.starts_with('/'))
+    outer == "/" || inner == outer || inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
 }
 
 #[cfg(test)]

@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, LocalObjectReference, PodSpec, PodTemplateSpec,
-};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, LocalObjectReference, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::mounts::{self, MountPlan};
@@ -80,10 +78,7 @@ pub fn pod_template(record: &Record, context: &PodContext) -> Result<PodPlan> {
     let host = record.host();
     let mounts = mounts::plan(body, &record.image, &context.inherited)?;
     let mut warnings = mounts.warnings.clone();
-    let has_claims = mounts
-        .plans
-        .iter()
-        .any(|plan| plan.claim_key().is_some() && !plan.read_only);
+    let has_claims = mounts.plans.iter().any(|plan| plan.claim_key().is_some() && !plan.read_only);
     let security = security::settings(body, &record.image, has_claims, &mut warnings)?;
     let storage = storage::build(&mounts.plans, context)?;
     let (command, args) = process::command(body, &record.image);
@@ -98,9 +93,7 @@ pub fn pod_template(record: &Record, context: &PodContext) -> Result<PodPlan> {
         working_dir: process::working_dir(body),
         tty: body.tty.filter(|on| *on),
         stdin: body.open_stdin.filter(|on| *on),
-        stdin_once: body
-            .stdin_once
-            .filter(|on| *on && body.open_stdin == Some(true)),
+        stdin_once: body.stdin_once.filter(|on| *on && body.open_stdin == Some(true)),
         ports: ports(record, security.host_network),
         resources: resources::requirements(&host, &mut warnings)?,
         security_context: security.container.clone(),
@@ -126,13 +119,7 @@ pub fn pod_template(record: &Record, context: &PodContext) -> Result<PodPlan> {
         annotations: annotations::of_pod(&host, &context.annotations, &mut warnings),
         ..ObjectMeta::default()
     };
-    Ok(PodPlan {
-        template: PodTemplateSpec {
-            metadata: Some(metadata),
-            spec: Some(spec),
-        },
-        warnings,
-    })
+    Ok(PodPlan { template: PodTemplateSpec { metadata: Some(metadata), spec: Some(spec) }, warnings })
 }
 
 /// The image under the full name that was resolved, or as it was asked for.
@@ -156,11 +143,8 @@ fn filled(map: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
 }
 
 fn pull_secrets(context: &PodContext) -> Option<Vec<LocalObjectReference>> {
-    let secrets: Vec<_> = context
-        .pull_secrets
-        .iter()
-        .map(|name| LocalObjectReference { name: name.clone() })
-        .collect();
+    let secrets: Vec<_> =
+        context.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
     (!secrets.is_empty()).then_some(secrets)
 }
 
@@ -171,23 +155,11 @@ fn ports(record: &Record, host_network: bool) -> Option<Vec<ContainerPort>> {
         return None;
     }
     let host = record.host();
-    let exposed = record
-        .body
-        .exposed_ports
-        .iter()
-        .flatten()
-        .chain(&record.image.exposed_ports);
+    let exposed = record.body.exposed_ports.iter().flatten().chain(&record.image.exposed_ports);
     let bound = host.port_bindings.iter().flatten().map(|(port, _)| port);
-    let mut all: Vec<(u16, String)> = exposed
-        .chain(bound)
-        .flat_map(|spec| super::validate::ports(spec).unwrap_or_default())
-        .collect();
-    all.extend(
-        record
-            .ports
-            .iter()
-            .map(|port| (port.container_port, port.protocol.clone())),
-    );
+    let mut all: Vec<(u16, String)> =
+        exposed.chain(bound).flat_map(|spec| super::validate::ports(spec).unwrap_or_default()).collect();
+    all.extend(record.ports.iter().map(|port| (port.container_port, port.protocol.clone())));
     all.sort();
     all.dedup();
     all.truncate(MOST_PORTS);

@@ -17,10 +17,7 @@ pub const ALLOWED_SIZES: &str = "give a number of bytes, or a number followed by
 pub fn docker_bytes(text: &str) -> Option<i64> {
     let (number, suffix) = split(text)?;
     let suffix = suffix.to_ascii_lowercase();
-    let unit = match suffix
-        .strip_suffix("ib")
-        .or_else(|| suffix.strip_suffix('b'))
-    {
+    let unit = match suffix.strip_suffix("ib").or_else(|| suffix.strip_suffix('b')) {
         Some(unit) if unit.is_empty() && suffix != "b" => return None,
         Some(unit) => unit,
         None => &suffix,
@@ -31,25 +28,14 @@ pub fn docker_bytes(text: &str) -> Option<i64> {
 /// The size of a volume: Kubernetes' own spelling is kept as it is, Docker's lower-case units are
 /// turned into it. Anything else, and anything that is not above zero, is refused by name.
 pub fn volume_size(text: &str) -> Result<Quantity> {
-    let refused = || {
-        Fault::invalid(format!(
-            "invalid value {text:?} for the volume option \"size\": {ALLOWED_SIZES}"
-        ))
-    };
+    let refused =
+        || Fault::invalid(format!("invalid value {text:?} for the volume option \"size\": {ALLOWED_SIZES}"));
     let (number, suffix) = split(text).ok_or_else(refused)?;
     let positive = number > 0.0 && number * KI.powi(4) < LARGEST * KI;
     if matches!(suffix, "Ki" | "Mi" | "Gi" | "Ti" | "K" | "M" | "G" | "T") {
-        let spelled = if suffix == "K" {
-            text.replace('K', "k")
-        } else {
-            text.to_owned()
-        };
+        let spelled = if suffix == "K" { text.replace('K', "k") } else { text.to_owned() };
         let fits = bytes(&Quantity(spelled.clone())).is_some_and(|size| size > 0);
-        return if positive && fits {
-            Ok(Quantity(spelled))
-        } else {
-            Err(refused())
-        };
+        return if positive && fits { Ok(Quantity(spelled)) } else { Err(refused()) };
     }
     match docker_bytes(text) {
         Some(size) if size > 0 => Ok(of_bytes(size)),
@@ -59,12 +45,7 @@ pub fn volume_size(text: &str) -> Result<Quantity> {
 
 /// A number of bytes in the shortest exact spelling (`536870912` is `512Mi`).
 pub fn of_bytes(size: i64) -> Quantity {
-    let units = [
-        (1_i64 << 40, "Ti"),
-        (1 << 30, "Gi"),
-        (1 << 20, "Mi"),
-        (1 << 10, "Ki"),
-    ];
+    let units = [(1_i64 << 40, "Ti"), (1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")];
     for (unit, suffix) in units {
         if size != 0 && size % unit == 0 {
             return Quantity(format!("{}{suffix}", size / unit));
@@ -75,11 +56,7 @@ pub fn of_bytes(size: i64) -> Quantity {
 
 /// A number of thousandths of a CPU (`1500` is `1500m`, `2000` is `2`).
 pub fn of_millicores(milli: i64) -> Quantity {
-    if milli % 1000 == 0 {
-        Quantity((milli / 1000).to_string())
-    } else {
-        Quantity(format!("{milli}m"))
-    }
+    if milli % 1000 == 0 { Quantity((milli / 1000).to_string()) } else { Quantity(format!("{milli}m")) }
 }
 
 /// The bytes of a Kubernetes quantity, rounded up as Kubernetes does; `None` if it is malformed.
@@ -133,9 +110,7 @@ fn power(base: f64, unit: &str) -> Option<f64> {
 }
 
 fn split(text: &str) -> Option<(f64, &str)> {
-    let end = text
-        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let (digits, suffix) = text.split_at_checked(end)?;
     let value = digits.parse::<f64>().ok()?;
     Some((value, suffix.strip_prefix(' ').unwrap_or(suffix)))
@@ -159,35 +134,17 @@ mod tests {
         assert_eq!(docker_bytes("1kb"), Some(1024));
         assert_eq!(docker_bytes("1.5g"), Some(3 << 29));
         assert_eq!(docker_bytes("100"), Some(100));
-        for wrong in [
-            "",
-            "g",
-            "5Gigs",
-            "-1",
-            "5bb",
-            "1e3",
-            "1.2.3",
-            "99999999999999g",
-        ] {
+        for wrong in ["", "g", "5Gigs", "-1", "5bb", "1e3", "1.2.3", "99999999999999g"] {
             assert_eq!(docker_bytes(wrong), None, "{wrong}");
         }
     }
 
     #[test]
     fn volume_sizes_keep_kubernetes_spelling() {
-        for (given, expected) in [
-            ("5Gi", "5Gi"),
-            ("5g", "5Gi"),
-            ("512m", "512Mi"),
-            ("1048576", "1Mi"),
-            ("5G", "5G"),
-            ("2K", "2k"),
-        ] {
-            assert_eq!(
-                volume_size(given).map(|q| q.0),
-                Ok(expected.to_owned()),
-                "{given}"
-            );
+        for (given, expected) in
+            [("5Gi", "5Gi"), ("5g", "5Gi"), ("512m", "512Mi"), ("1048576", "1Mi"), ("5G", "5G"), ("2K", "2k")]
+        {
+            assert_eq!(volume_size(given).map(|q| q.0), Ok(expected.to_owned()), "{given}");
         }
         for wrong in ["5Gigs", "0", "", "-5Gi", "Gi", "1e400", "99999999999Ti"] {
             assert!(volume_size(wrong).is_err(), "{wrong}");

@@ -157,11 +157,7 @@ impl Record {
 
     /// `--rm` was given.
     pub fn auto_remove(&self) -> bool {
-        self.body
-            .host_config
-            .as_ref()
-            .and_then(|h| h.auto_remove)
-            .unwrap_or(false)
+        self.body.host_config.as_ref().and_then(|h| h.auto_remove).unwrap_or(false)
     }
 
     /// A terminal is allocated.
@@ -181,11 +177,7 @@ impl Record {
 
     /// Whether a run that ended with `code` after `restarts` restarts is started again by policy.
     pub fn restarts(&self, code: i32, restarts: i32) -> bool {
-        let policy = self
-            .body
-            .host_config
-            .as_ref()
-            .and_then(|h| h.restart_policy.as_ref());
+        let policy = self.body.host_config.as_ref().and_then(|h| h.restart_policy.as_ref());
         let Some(policy) = policy else { return false };
         match policy.name {
             Some(RestartPolicyNameEnum::ALWAYS | RestartPolicyNameEnum::UNLESS_STOPPED) => true,
@@ -199,9 +191,7 @@ impl Record {
 
     /// The networks on which names resolve: all but Docker's predefined ones.
     pub fn user_networks(&self) -> impl Iterator<Item = (&String, &Membership)> {
-        self.networks
-            .iter()
-            .filter(|(name, _)| !super::network::is_predefined(name))
+        self.networks.iter().filter(|(name, _)| !super::network::is_predefined(name))
     }
 }
 

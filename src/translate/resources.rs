@@ -14,10 +14,7 @@ const DEFAULT_CPU_PERIOD: i64 = 100_000;
 
 /// The resource requirements that `host` asks for; `None` if it asks for nothing, so that the
 /// namespace's own defaults (LimitRange) apply.
-pub fn requirements(
-    host: &HostConfig,
-    warnings: &mut Vec<String>,
-) -> Result<Option<ResourceRequirements>> {
+pub fn requirements(host: &HostConfig, warnings: &mut Vec<String>) -> Result<Option<ResourceRequirements>> {
     let mut limits: BTreeMap<String, Quantity> = BTreeMap::new();
     let mut requests: BTreeMap<String, Quantity> = BTreeMap::new();
     // Kubernetes takes the limit as the request where none is given: `--memory 4g` would then need
@@ -37,10 +34,7 @@ pub fn requirements(
     if let Some(shares) = positive(host.cpu_shares) {
         // The kubelet turns a request of 1 CPU into 1024 shares; a request may not pass the limit.
         let wanted = (shares * 1000 / 1024).max(1);
-        requests.insert(
-            "cpu".into(),
-            of_millicores(ceiling.map_or(wanted, |limit| wanted.min(limit))),
-        );
+        requests.insert("cpu".into(), of_millicores(ceiling.map_or(wanted, |limit| wanted.min(limit))));
     }
     for request in host.device_requests.iter().flatten() {
         let (resource, count) = devices(request, warnings)?;
@@ -52,11 +46,7 @@ pub fn requirements(
         return Ok(None);
     }
     let filled = |map: BTreeMap<String, Quantity>| (!map.is_empty()).then_some(map);
-    Ok(Some(ResourceRequirements {
-        claims: None,
-        limits: filled(limits),
-        requests: filled(requests),
-    }))
+    Ok(Some(ResourceRequirements { claims: None, limits: filled(limits), requests: filled(requests) }))
 }
 
 /// The CPU limit in thousandths of a CPU, from `--cpus` or from quota and period.
@@ -85,10 +75,7 @@ fn devices(request: &DeviceRequest, warnings: &mut Vec<String>) -> Result<(Strin
         return cdi_devices(&ids, warnings);
     }
     let capabilities = request.capabilities.clone().unwrap_or_default();
-    let wants_gpu = capabilities
-        .iter()
-        .flatten()
-        .any(|capability| capability == "gpu");
+    let wants_gpu = capabilities.iter().flatten().any(|capability| capability == "gpu");
     let resource = match driver {
         "" | "nvidia" if wants_gpu || driver == "nvidia" => "nvidia.com/gpu",
         "amd" => "amd.com/gpu",
@@ -138,10 +125,7 @@ fn length(ids: &[String]) -> i64 {
 }
 
 fn no_driver(driver: &str, capabilities: &[Vec<String>]) -> Fault {
-    let sets: Vec<String> = capabilities
-        .iter()
-        .map(|set| format!("[{}]", set.join(" ")))
-        .collect();
+    let sets: Vec<String> = capabilities.iter().map(|set| format!("[{}]", set.join(" "))).collect();
     Fault::invalid(format!(
         "could not select device driver {driver:?} with capabilities: [{}]",
         sets.join(" ")

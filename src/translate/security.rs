@@ -2,9 +2,7 @@
 //! sysctls and namespaces of the host, as the security contexts of a Pod and its container.
 
 use bollard_stubs::models::{ContainerCreateBody, HostConfig};
-use k8s_openapi::api::core::v1::{
-    Capabilities, PodSecurityContext, PodSpec, SecurityContext, Sysctl,
-};
+use k8s_openapi::api::core::v1::{Capabilities, PodSecurityContext, PodSpec, SecurityContext, Sysctl};
 
 use super::image::ImageFacts;
 use crate::fault::{Fault, Result};
@@ -91,10 +89,7 @@ fn capabilities(host: &HostConfig) -> Option<Capabilities> {
         let all: Vec<String> = list.iter().flatten().map(|name| capability(name)).collect();
         (!all.is_empty()).then_some(all)
     };
-    let capabilities = Capabilities {
-        add: names(&host.cap_add),
-        drop: names(&host.cap_drop),
-    };
+    let capabilities = Capabilities { add: names(&host.cap_add), drop: names(&host.cap_drop) };
     (capabilities != Capabilities::default()).then_some(capabilities)
 }
 
@@ -123,10 +118,7 @@ fn sysctls(host: &HostConfig) -> Option<Vec<Sysctl>> {
         .sysctls
         .iter()
         .flatten()
-        .map(|(name, value)| Sysctl {
-            name: name.clone(),
-            value: value.clone(),
-        })
+        .map(|(name, value)| Sysctl { name: name.clone(), value: value.clone() })
         .collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
     (!all.is_empty()).then_some(all)

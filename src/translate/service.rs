@@ -25,18 +25,10 @@ pub fn service(
             name: Some(format!(
                 "{}-{}",
                 port.protocol,
-                if port.host_port == 0 {
-                    port.container_port
-                } else {
-                    port.host_port
-                }
+                if port.host_port == 0 { port.container_port } else { port.host_port }
             )),
             protocol: Some(port.protocol.to_uppercase()),
-            port: i32::from(if port.host_port == 0 {
-                port.container_port
-            } else {
-                port.host_port
-            }),
+            port: i32::from(if port.host_port == 0 { port.container_port } else { port.host_port }),
             target_port: Some(IntOrString::Int(i32::from(port.container_port))),
             ..ServicePort::default()
         })
@@ -72,11 +64,7 @@ pub fn node_ports(service: &Service) -> Vec<PublishedPort> {
             };
             Some(PublishedPort {
                 container_port: u16::try_from(target).ok()?,
-                protocol: port
-                    .protocol
-                    .clone()
-                    .unwrap_or_else(|| "TCP".into())
-                    .to_lowercase(),
+                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()).to_lowercase(),
                 host_port: u16::try_from(port.node_port?).ok()?,
             })
         })

@@ -47,9 +47,7 @@ pub fn port_summary(container: &Container, running: bool) -> Value {
     let mut all: Vec<Value> = bindings::exposed(&container.record)
         .into_iter()
         .filter(|(port, protocol)| {
-            !published
-                .iter()
-                .any(|p| p.container_port == *port && p.protocol == *protocol)
+            !published.iter().any(|p| p.container_port == *port && p.protocol == *protocol)
         })
         .map(|(port, protocol)| json!({"PrivatePort": port, "Type": protocol}))
         .collect();
@@ -75,10 +73,7 @@ pub fn networks(
     let mut all = Map::new();
     let ip = container.ip().filter(|_| running).unwrap_or_default();
     for (name, membership) in &container.record.networks {
-        all.insert(
-            name.clone(),
-            endpoint(container, name, membership, &ip, ids, aliases_with_id),
-        );
+        all.insert(name.clone(), endpoint(container, name, membership, &ip, ids, aliases_with_id));
     }
     Value::Object(all)
 }
@@ -101,9 +96,8 @@ fn endpoint(
         aliases.push(short.to_owned());
     }
     let user_defined = !super::network::is_predefined(name);
-    let names = [record.name.as_str(), short, host]
-        .into_iter()
-        .chain(membership.aliases.iter().map(String::as_str));
+    let names =
+        [record.name.as_str(), short, host].into_iter().chain(membership.aliases.iter().map(String::as_str));
     let echoed = |key: &str| membership.settings.get(key).cloned().unwrap_or(Value::Null);
     json!({
         "IPAMConfig": echoed("IPAMConfig"),
@@ -127,7 +121,5 @@ fn endpoint(
 /// Kubernetes tells no gateway of a Pod; clients only read whether there is one. The first address
 /// of the Pod's /24 is what most networks use.
 fn gateway(ip: &str) -> String {
-    ip.rsplit_once('.')
-        .map(|(net, _)| format!("{net}.1"))
-        .unwrap_or_default()
+    ip.rsplit_once('.').map(|(net, _)| format!("{net}.1")).unwrap_or_default()
 }

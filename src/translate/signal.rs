@@ -45,37 +45,20 @@ const NAMES: [(&str, i32); 36] = [
 pub fn number(signal: &str) -> Result<i32> {
     let wrong = || Fault::invalid(format!("invalid signal: {signal}"));
     if let Ok(number) = signal.parse::<i32>() {
-        return if (1..=64).contains(&number) {
-            Ok(number)
-        } else {
-            Err(wrong())
-        };
+        return if (1..=64).contains(&number) { Ok(number) } else { Err(wrong()) };
     }
     let upper = signal.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let named = |wanted: &str| {
-        NAMES
-            .iter()
-            .find(|(known, _)| *known == wanted)
-            .map(|(_, number)| *number)
-    };
+    let named = |wanted: &str| NAMES.iter().find(|(known, _)| *known == wanted).map(|(_, number)| *number);
     if let Some(number) = named(name) {
         return Ok(number);
     }
-    let offset = |text: &str| {
-        text.parse::<i32>()
-            .ok()
-            .filter(|offset| (0..=30).contains(offset))
-    };
+    let offset = |text: &str| text.parse::<i32>().ok().filter(|offset| (0..=30).contains(offset));
     let relative = name
         .strip_prefix("RTMIN+")
         .and_then(offset)
         .map(|offset| 34 + offset)
-        .or_else(|| {
-            name.strip_prefix("RTMAX-")
-                .and_then(offset)
-                .map(|offset| 64 - offset)
-        });
+        .or_else(|| name.strip_prefix("RTMAX-").and_then(offset).map(|offset| 64 - offset));
     relative.ok_or_else(wrong)
 }
 
@@ -93,14 +76,9 @@ mod tests {
 
     #[test]
     fn reads_every_spelling() {
-        for (given, expected) in [
-            ("TERM", 15),
-            ("SIGTERM", 15),
-            ("sigquit", 3),
-            ("9", 9),
-            ("SIGRTMIN+3", 37),
-            ("RTMAX-1", 63),
-        ] {
+        for (given, expected) in
+            [("TERM", 15), ("SIGTERM", 15), ("sigquit", 3), ("9", 9), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)]
+        {
             assert_eq!(number(given), Ok(expected), "{given}");
         }
         for wrong in ["", "0", "65", "NOSUCH", "RTMIN+99", "-1"] {

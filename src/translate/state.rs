@@ -61,19 +61,14 @@ impl State {
 /// else the newest.
 pub fn current<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Option<&'a Pod> {
     pods.into_iter().max_by_key(|pod| {
-        (
-            pod.metadata.deletion_timestamp.is_none(),
-            pod.metadata.creation_timestamp.as_ref().map(|t| t.0),
-        )
+        (pod.metadata.deletion_timestamp.is_none(), pod.metadata.creation_timestamp.as_ref().map(|t| t.0))
     })
 }
 
 /// The status of the Pod's main container.
 pub fn status_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
     let all = pod.status.as_ref()?.container_statuses.as_ref()?;
-    all.iter()
-        .find(|s| s.name == container)
-        .or_else(|| all.first())
+    all.iter().find(|s| s.name == container).or_else(|| all.first())
 }
 
 /// The state of a container, given its current Pod ([`current`]) and the number of Pods that
@@ -83,54 +78,24 @@ pub fn state(record: &Record, pod: Option<&Pod>, earlier: i32) -> State {
         return recorded(record, None);
     };
     if let Some(ended) = ended(record, pod, earlier) {
-        return State {
-            phase: Phase::Exited,
-            run: ended,
-            trouble: None,
-        };
+        return State { phase: Phase::Exited, run: ended, trouble: None };
     }
     let Some(status) = status_of(pod, &record.object) else {
         return recorded(record, trouble_of_pod(pod));
     };
-    let run = RunState {
-        restart_count: earlier + status.restart_count,
-        ..record.state.clone()
-    };
+    let run = RunState { restart_count: earlier + status.restart_count, ..record.state.clone() };
     let now = status.state.as_ref();
-    let last = status
-        .last_state
-        .as_ref()
-        .and_then(|s| s.terminated.as_ref());
+    let last = status.last_state.as_ref().and_then(|s| s.terminated.as_ref());
     if let Some(running) = now.and_then(|s| s.running.as_ref()) {
         let started = running.started_at.as_ref().map(|t| t.0);
-        let finished = last
-            .and_then(|t| t.finished_at.as_ref())
-            .map(|t| t.0)
-            .or(record.state.finished);
-        let run = RunState {
-            started,
-            finished,
-            exit_code: 0,
-            oom_killed: false,
-            error: String::new(),
-            ..run
-        };
-        return State {
-            phase: Phase::Running,
-            run,
-            trouble: None,
-        };
+        let finished = last.and_then(|t| t.finished_at.as_ref()).map(|t| t.0).or(record.state.finished);
+        let run =
+            RunState { started, finished, exit_code: 0, oom_killed: false, error: String::new(), ..run };
+        return State { phase: Phase::Running, run, trouble: None };
     }
     if let Some(done) = now.and_then(|s| s.terminated.as_ref()).or(last) {
-        let run = RunState {
-            restart_count: earlier + status.restart_count,
-            ..run_of(done, pod)
-        };
-        return State {
-            phase: Phase::Restarting,
-            run,
-            trouble: None,
-        };
+        let run = RunState { restart_count: earlier + status.restart_count, ..run_of(done, pod) };
+        return State { phase: Phase::Restarting, run, trouble: None };
     }
     recorded(record, trouble_of(status).or_else(|| trouble_of_pod(pod)))
 }
@@ -143,17 +108,10 @@ pub fn ended(record: &Record, pod: &Pod, earlier: i32) -> Option<RunState> {
     let status = status_of(pod, &record.object);
     let deleting = pod.metadata.deletion_timestamp.is_some();
     if let Some((done, restarts)) = status.and_then(|s| first_end(record, s, earlier, deleting)) {
-        return Some(RunState {
-            restart_count: restarts,
-            ..run_of(done, pod)
-        });
+        return Some(RunState { restart_count: restarts, ..run_of(done, pod) });
     }
-    let has_status =
-        status.is_some_and(|s| s.state.as_ref().is_some_and(|s| s.terminated.is_some()));
-    let failed = pod
-        .status
-        .as_ref()
-        .filter(|s| s.phase.as_deref() == Some("Failed") && !has_status)?;
+    let has_status = status.is_some_and(|s| s.state.as_ref().is_some_and(|s| s.terminated.is_some()));
+    let failed = pod.status.as_ref().filter(|s| s.phase.as_deref() == Some("Failed") && !has_status)?;
     Some(evicted(failed, pod))
 }
 
@@ -163,8 +121,7 @@ fn evicted(status: &k8s_openapi::api::core::v1::PodStatus, pod: &Pod) -> RunStat
     let message = status.message.clone().unwrap_or_default();
     RunState {
         started: status.start_time.as_ref().map(|t| t.0),
-        finished: last_transition(pod)
-            .or_else(|| pod.metadata.creation_timestamp.as_ref().map(|t| t.0)),
+        finished: last_transition(pod).or_else(|| pod.metadata.creation_timestamp.as_ref().map(|t| t.0)),
         exit_code: 137,
         error: format!("{reason}: {message}"),
         pod: pod.metadata.uid.clone().unwrap_or_default(),
@@ -174,10 +131,7 @@ fn evicted(status: &k8s_openapi::api::core::v1::PodStatus, pod: &Pod) -> RunStat
 
 fn last_transition(pod: &Pod) -> Option<Timestamp> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    conditions
-        .iter()
-        .filter_map(|c| c.last_transition_time.as_ref().map(|t| t.0))
-        .max()
+    conditions.iter().filter_map(|c| c.last_transition_time.as_ref().map(|t| t.0)).max()
 }
 
 /// The termination that counts. A kubelet restarts the container of a Deployment at once, also
@@ -205,22 +159,14 @@ fn run_of(done: &ContainerStateTerminated, pod: &Pod) -> RunState {
     let failed_start = is_failed_start(reason);
     let message = done.message.clone().unwrap_or_default();
     RunState {
-        started: done
-            .started_at
-            .as_ref()
-            .map(|t| t.0)
-            .filter(|t| *t > Timestamp::UNIX_EPOCH),
+        started: done.started_at.as_ref().map(|t| t.0).filter(|t| *t > Timestamp::UNIX_EPOCH),
         finished: done
             .finished_at
             .as_ref()
             .map(|t| t.0)
             .filter(|t| *t > Timestamp::UNIX_EPOCH)
             .or_else(|| last_transition(pod)),
-        exit_code: if failed_start {
-            start_failure_code(&message)
-        } else {
-            done.exit_code
-        },
+        exit_code: if failed_start { start_failure_code(&message) } else { done.exit_code },
         oom_killed: reason == "OOMKilled",
         error: if failed_start { message } else { String::new() },
         restart_count: 0,
@@ -230,29 +176,18 @@ fn run_of(done: &ContainerStateTerminated, pod: &Pod) -> RunState {
 
 /// Whether a kubelet's reason says that the process never ran.
 pub fn is_failed_start(reason: &str) -> bool {
-    matches!(
-        reason,
-        "StartError" | "ContainerCannotRun" | "RunContainerError"
-    )
+    matches!(reason, "StartError" | "ContainerCannotRun" | "RunContainerError")
 }
 
 /// Docker's exit code for a process that could not be started: 126 or 127, as a shell's.
 pub fn start_failure_code(message: &str) -> i32 {
-    if message.contains("permission denied") || message.contains("is a directory") {
-        126
-    } else {
-        127
-    }
+    if message.contains("permission denied") || message.contains("is a directory") { 126 } else { 127 }
 }
 
 fn recorded(record: &Record, trouble: Option<Trouble>) -> State {
     let ran = record.state.finished.is_some() || record.state.started.is_some();
     let phase = if ran { Phase::Exited } else { Phase::Created };
-    State {
-        phase,
-        run: record.state.clone(),
-        trouble,
-    }
+    State { phase, run: record.state.clone(), trouble }
 }
 
 fn trouble_of(status: &ContainerStatus) -> Option<Trouble> {
@@ -269,19 +204,13 @@ fn trouble_of(status: &ContainerStatus) -> Option<Trouble> {
             | "RunContainerError"
     );
     let message = waiting.message.clone().unwrap_or_default();
-    fatal.then_some(Trouble {
-        reason,
-        message,
-        fatal,
-    })
+    fatal.then_some(Trouble { reason, message, fatal })
 }
 
 fn trouble_of_pod(pod: &Pod) -> Option<Trouble> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let unscheduled = conditions.iter().find(|c| {
-        c.type_ == "PodScheduled"
-            && c.status == "False"
-            && c.reason.as_deref() == Some("Unschedulable")
+        c.type_ == "PodScheduled" && c.status == "False" && c.reason.as_deref() == Some("Unschedulable")
     })?;
     Some(Trouble {
         reason: "Unschedulable".into(),

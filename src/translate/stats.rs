@@ -22,9 +22,7 @@ impl Counters {
         let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
         let used = u128::from(nanocores) * u128::from(nanos) / 1_000_000_000;
         Self {
-            cpu: self
-                .cpu
-                .saturating_add(u64::try_from(used).unwrap_or(u64::MAX)),
+            cpu: self.cpu.saturating_add(u64::try_from(used).unwrap_or(u64::MAX)),
             system: self.system.saturating_add(nanos.saturating_mul(processors)),
             memory,
         }
@@ -68,11 +66,7 @@ impl Sample {
     /// Docker's JSON (Docker API, `ContainerStatsResponse`).
     pub fn json(&self) -> Value {
         let time = |t: &str| {
-            if t.is_empty() {
-                super::time::NEVER.to_owned()
-            } else {
-                t.to_owned()
-            }
+            if t.is_empty() { super::time::NEVER.to_owned() } else { t.to_owned() }
         };
         let network = json!({
             "rx_bytes": 0, "rx_packets": 0, "rx_errors": 0, "rx_dropped": 0,
@@ -112,8 +106,7 @@ mod tests {
         // Half a core of two, over 10 s: the CLI shows 50 %.
         let before = Counters::default();
         let now = before.after(500_000_000, 1, 2, Duration::from_secs(10));
-        let percent =
-            (now.cpu - before.cpu) as f64 / (now.system - before.system) as f64 * 2.0 * 100.0;
+        let percent = (now.cpu - before.cpu) as f64 / (now.system - before.system) as f64 * 2.0 * 100.0;
         assert_eq!(percent, 50.0);
     }
 }

@@ -67,10 +67,7 @@ const CAPABILITIES: [&str; 41] = [
 pub fn name(name: &str) -> Result<()> {
     let bare = name.strip_prefix('/').unwrap_or(name);
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if bare.len() >= 2
-        && bare.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && bare.chars().all(legal)
-    {
+    if bare.len() >= 2 && bare.starts_with(|c: char| c.is_ascii_alphanumeric()) && bare.chars().all(legal) {
         return Ok(());
     }
     Err(Fault::invalid(format!(
@@ -101,12 +98,7 @@ pub fn request(body: &ContainerCreateBody, image: &ImageFacts) -> Result<()> {
     bindings(&host)?;
     capabilities("CapAdd", &host.cap_add)?;
     capabilities("CapDrop", &host.cap_drop)?;
-    if host
-        .annotations
-        .iter()
-        .flatten()
-        .any(|(key, _)| key.is_empty())
-    {
+    if host.annotations.iter().flatten().any(|(key, _)| key.is_empty()) {
         return Err(Fault::invalid(
             "invalid Annotations: the empty string is not permitted as an annotation key",
         ));
@@ -136,15 +128,8 @@ fn working_dir(body: &ContainerCreateBody) -> Result<()> {
 }
 
 fn environment(body: &ContainerCreateBody) -> Result<()> {
-    match body
-        .env
-        .iter()
-        .flatten()
-        .find(|entry| entry.is_empty() || entry.starts_with('='))
-    {
-        Some(entry) => Err(Fault::invalid(format!(
-            "invalid environment variable: {entry}"
-        ))),
+    match body.env.iter().flatten().find(|entry| entry.is_empty() || entry.starts_with('=')) {
+        Some(entry) => Err(Fault::invalid(format!("invalid environment variable: {entry}"))),
         None => Ok(()),
     }
 }
@@ -158,9 +143,7 @@ fn health(check: &HealthConfig) -> Result<()> {
     ];
     for (field, time) in times {
         if time.is_some_and(|time| time != 0 && time < SHORTEST_HEALTH_TIME) {
-            return Err(Fault::invalid(format!(
-                "{field} in Healthcheck cannot be less than 1ms"
-            )));
+            return Err(Fault::invalid(format!("{field} in Healthcheck cannot be less than 1ms")));
         }
     }
     if check.retries.is_some_and(|retries| retries < 0) {
@@ -173,27 +156,18 @@ fn restart(host: &HostConfig) -> Result<()> {
     let policy = host.restart_policy.clone().unwrap_or_default();
     let name = policy.name.unwrap_or(RestartPolicyNameEnum::EMPTY);
     let count = policy.maximum_retry_count.unwrap_or_default();
-    let none = matches!(
-        name,
-        RestartPolicyNameEnum::EMPTY | RestartPolicyNameEnum::NO
-    );
+    let none = matches!(name, RestartPolicyNameEnum::EMPTY | RestartPolicyNameEnum::NO);
     if host.auto_remove == Some(true) && !none {
-        return Err(Fault::invalid(
-            "can't create 'AutoRemove' container with restart policy",
-        ));
+        return Err(Fault::invalid("can't create 'AutoRemove' container with restart policy"));
     }
     match name {
         RestartPolicyNameEnum::EMPTY => Ok(()),
-        RestartPolicyNameEnum::ON_FAILURE if count < 0 => Err(Fault::invalid(
-            "invalid restart policy: maximum retry count cannot be negative",
-        )),
+        RestartPolicyNameEnum::ON_FAILURE if count < 0 => {
+            Err(Fault::invalid("invalid restart policy: maximum retry count cannot be negative"))
+        }
         RestartPolicyNameEnum::ON_FAILURE => Ok(()),
         _ if count != 0 => {
-            let negative = if count < 0 {
-                " and cannot be negative"
-            } else {
-                ""
-            };
+            let negative = if count < 0 { " and cannot be negative" } else { "" };
             Err(Fault::invalid(format!(
                 "invalid restart policy: maximum retry count can only be used with 'on-failure'{negative}"
             )))
@@ -206,15 +180,10 @@ fn hosts(host: &HostConfig) -> Result<()> {
     for entry in host.extra_hosts.iter().flatten() {
         pod::extra_host(entry)?;
     }
-    match host
-        .dns
-        .iter()
-        .flatten()
-        .find(|server| server.parse::<IpAddr>().is_err())
-    {
-        Some(server) => Err(Fault::invalid(format!(
-            "bad nameserver address: {server:?} is not an IP address"
-        ))),
+    match host.dns.iter().flatten().find(|server| server.parse::<IpAddr>().is_err()) {
+        Some(server) => {
+            Err(Fault::invalid(format!("bad nameserver address: {server:?} is not an IP address")))
+        }
         None => Ok(()),
     }
 }
@@ -229,9 +198,7 @@ fn bindings(host: &HostConfig) -> Result<()> {
             }
             let address = binding.host_ip.as_deref().unwrap_or_default();
             if !address.is_empty() && address.parse::<IpAddr>().is_err() {
-                return Err(Fault::invalid(format!(
-                    "invalid host IP address: {address:?}"
-                )));
+                return Err(Fault::invalid(format!("invalid host IP address: {address:?}")));
             }
         }
     }
@@ -248,25 +215,17 @@ pub fn ports(spec: &str) -> Result<Vec<(u16, String)>> {
         )));
     }
     match range(numbers) {
-        Some((first, last)) if first > 0 => Ok((first..=last)
-            .map(|port| (port, protocol.clone()))
-            .collect()),
+        Some((first, last)) if first > 0 => Ok((first..=last).map(|port| (port, protocol.clone())).collect()),
         _ => Err(wrong_port(numbers)),
     }
 }
 
 /// A port or a range of ports, `8000` or `8000-8010`.
 fn range(text: &str) -> Option<(u16, u16)> {
-    let number = |text: &str| {
-        text.parse::<u16>()
-            .ok()
-            .filter(|_| text.chars().all(|c| c.is_ascii_digit()))
-    };
+    let number = |text: &str| text.parse::<u16>().ok().filter(|_| text.chars().all(|c| c.is_ascii_digit()));
     match text.split_once('-') {
         None => number(text).map(|port| (port, port)),
-        Some((first, last)) => {
-            Some((number(first)?, number(last)?)).filter(|(first, last)| first <= last)
-        }
+        Some((first, last)) => Some((number(first)?, number(last)?)).filter(|(first, last)| first <= last),
     }
 }
 
@@ -278,9 +237,7 @@ fn capabilities(field: &str, list: &Option<Vec<String>>) -> Result<()> {
     for given in list.iter().flatten() {
         let known = security::capability(given);
         if known != "ALL" && !CAPABILITIES.contains(&known.as_str()) {
-            return Err(Fault::invalid(format!(
-                "invalid {field}: unknown capability: \"CAP_{known}\""
-            )));
+            return Err(Fault::invalid(format!("invalid {field}: unknown capability: \"CAP_{known}\"")));
         }
     }
     Ok(())
@@ -316,16 +273,7 @@ mod tests {
     fn ports_are_numbers_or_ranges() {
         assert_eq!(ports("80"), Ok(vec![(80, "tcp".to_owned())]));
         assert_eq!(ports("7000-7001/UDP").map(|all| all.len()), Ok(2));
-        for bad in [
-            "0/tcp",
-            "65536/tcp",
-            "80/icmp",
-            "x",
-            "",
-            "9-8/tcp",
-            "+80",
-            "-1",
-        ] {
+        for bad in ["0/tcp", "65536/tcp", "80/icmp", "x", "", "9-8/tcp", "+80", "-1"] {
             assert!(ports(bad).is_err(), "{bad}");
         }
     }

@@ -36,11 +36,7 @@ pub fn check_name(name: &str) -> Result<()> {
         ));
     }
     let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if starts_well
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
-    {
+    if starts_well && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')) {
         return Ok(());
     }
     Err(Fault::invalid(format!(
@@ -89,30 +85,14 @@ pub fn check(request: &VolumeCreateRequest, name: &str) -> Result<()> {
 ///
 /// # Errors
 /// 500 if labels or options cannot be written as JSON.
-pub fn claim(
-    request: &VolumeCreateRequest,
-    new: &NewVolume,
-    plan: &Plan,
-) -> Result<PersistentVolumeClaim> {
-    let options: BTreeMap<String, String> = request
-        .driver_opts
-        .clone()
-        .unwrap_or_default()
-        .into_iter()
-        .collect();
-    let labels: BTreeMap<String, String> = request
-        .labels
-        .clone()
-        .unwrap_or_default()
-        .into_iter()
-        .collect();
+pub fn claim(request: &VolumeCreateRequest, new: &NewVolume, plan: &Plan) -> Result<PersistentVolumeClaim> {
+    let options: BTreeMap<String, String> =
+        request.driver_opts.clone().unwrap_or_default().into_iter().collect();
+    let labels: BTreeMap<String, String> = request.labels.clone().unwrap_or_default().into_iter().collect();
     Ok(PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some(new.object.clone()),
-            labels: Some(BTreeMap::from([(
-                keys::ROLE.to_owned(),
-                keys::role::VOLUME.to_owned(),
-            )])),
+            labels: Some(BTreeMap::from([(keys::ROLE.to_owned(), keys::role::VOLUME.to_owned())])),
             annotations: Some(annotations(new, &options, &labels)?),
             ..ObjectMeta::default()
         },
@@ -127,8 +107,7 @@ fn annotations(
     labels: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>> {
     let json = |map: &BTreeMap<String, String>| {
-        serde_json::to_string(map)
-            .map_err(|error| Fault::internal(format!("volume {}: {error}", new.name)))
+        serde_json::to_string(map).map_err(|error| Fault::internal(format!("volume {}: {error}", new.name)))
     };
     let mut annotations = BTreeMap::from([
         (keys::NAME.to_owned(), new.name.clone()),
@@ -225,10 +204,7 @@ fn local_option(key: &str, value: &str) -> Fault {
 
 /// The Docker name of a claim: the annotation of ours, the object's own name for any other.
 pub fn name(claim: &PersistentVolumeClaim) -> String {
-    annotation(claim, keys::NAME)
-        .or(claim.metadata.name.as_deref())
-        .unwrap_or_default()
-        .to_owned()
+    annotation(claim, keys::NAME).or(claim.metadata.name.as_deref()).unwrap_or_default().to_owned()
 }
 
 /// Whether the claim is a volume that was made without a name.
@@ -240,33 +216,15 @@ pub fn is_anonymous(claim: &PersistentVolumeClaim) -> bool {
 pub fn labels(claim: &PersistentVolumeClaim) -> HashMap<String, String> {
     match annotation(claim, keys::LABELS) {
         Some(json) => serde_json::from_str(json).unwrap_or_default(),
-        None => claim
-            .metadata
-            .labels
-            .clone()
-            .unwrap_or_default()
-            .into_iter()
-            .collect(),
+        None => claim.metadata.labels.clone().unwrap_or_default().into_iter().collect(),
     }
 }
 
 /// The size of a claim in bytes: what it has, or what it asked for while it has none.
 pub fn size(claim: &PersistentVolumeClaim) -> Option<i64> {
-    let has = claim
-        .status
-        .as_ref()
-        .and_then(|status| status.capacity.as_ref())
-        .and_then(|all| all.get("storage"));
-    let asked = || {
-        claim
-            .spec
-            .as_ref()?
-            .resources
-            .as_ref()?
-            .requests
-            .as_ref()?
-            .get("storage")
-    };
+    let has =
+        claim.status.as_ref().and_then(|status| status.capacity.as_ref()).and_then(|all| all.get("storage"));
+    let asked = || claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?.get("storage");
     has.or_else(asked).and_then(bytes)
 }
 
@@ -275,13 +233,7 @@ pub fn volume(claim: &PersistentVolumeClaim) -> Volume {
     let name = name(claim);
     let created = annotation(claim, keys::CREATED)
         .map(str::to_owned)
-        .or_else(|| {
-            claim
-                .metadata
-                .creation_timestamp
-                .as_ref()
-                .map(|time| time.0.to_string())
-        });
+        .or_else(|| claim.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()));
     Volume {
         driver: "local".to_owned(),
         // There is no such directory anywhere; clients expect an absolute path of this shape.
@@ -306,35 +258,18 @@ fn options(claim: &PersistentVolumeClaim) -> HashMap<String, String> {
     let Some(spec) = &claim.spec else {
         return HashMap::new();
     };
-    let size = spec
-        .resources
-        .as_ref()
-        .and_then(|all| all.requests.as_ref())
-        .and_then(|all| all.get("storage"));
+    let size =
+        spec.resources.as_ref().and_then(|all| all.requests.as_ref()).and_then(|all| all.get("storage"));
     let entries = [
         ("size", size.map(|quantity| quantity.0.clone())),
         ("storageClass", spec.storage_class_name.clone()),
-        (
-            "accessMode",
-            spec.access_modes
-                .as_ref()
-                .and_then(|modes| modes.first())
-                .cloned(),
-        ),
+        ("accessMode", spec.access_modes.as_ref().and_then(|modes| modes.first()).cloned()),
     ];
-    entries
-        .into_iter()
-        .filter_map(|(key, value)| value.map(|value| (key.to_owned(), value)))
-        .collect()
+    entries.into_iter().filter_map(|(key, value)| value.map(|value| (key.to_owned(), value))).collect()
 }
 
 fn annotation<'a>(claim: &'a PersistentVolumeClaim, key: &str) -> Option<&'a str> {
-    claim
-        .metadata
-        .annotations
-        .as_ref()?
-        .get(key)
-        .map(String::as_str)
+    claim.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
 #[cfg(test)]

@@ -28,15 +28,9 @@ pub fn deployment(record: &Record, template: PodTemplateSpec, replicas: i32) -> 
         spec: Some(DeploymentSpec {
             replicas: Some(replicas),
             // Docker never runs two of one container, not even for a moment.
-            strategy: Some(DeploymentStrategy {
-                type_: Some("Recreate".into()),
-                ..Default::default()
-            }),
+            strategy: Some(DeploymentStrategy { type_: Some("Recreate".into()), ..Default::default() }),
             revision_history_limit: Some(0),
-            selector: LabelSelector {
-                match_labels: Some(selector),
-                ..LabelSelector::default()
-            },
+            selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
             template,
             ..DeploymentSpec::default()
         }),

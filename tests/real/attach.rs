@@ -8,9 +8,7 @@ use crate::support::{World, eventually, frames};
 fn attach_shows_what_comes_and_passes_the_exit_code_on() {
     let Some(world) = World::new() else { return };
     let command = "busybox sh -c 'for i in $(seq 6); do echo tick $i; sleep 0.5; done; exit 4'";
-    world
-        .docker(format!("run -d --name web {command}"))
-        .success();
+    world.docker(format!("run -d --name web {command}")).success();
     let attach = world.docker_spawn("attach --no-stdin web");
     let output = attach.finish();
     assert!(output.stdout.contains("tick 6"), "{output}");
@@ -61,13 +59,9 @@ fn attach_to_a_terminal_can_be_left_by_its_keys_and_the_container_goes_on() {
 fn two_clients_attached_both_see_the_output() {
     let Some(world) = World::new() else { return };
     let command = "busybox sh -c 'for i in $(seq 8); do echo tick $i; sleep 0.5; done'";
-    world
-        .docker(format!("run -d --name web {command}"))
-        .success();
-    let (one, two) = (
-        world.docker_spawn("attach --no-stdin web"),
-        world.docker_spawn("attach --no-stdin web"),
-    );
+    world.docker(format!("run -d --name web {command}")).success();
+    let (one, two) =
+        (world.docker_spawn("attach --no-stdin web"), world.docker_spawn("attach --no-stdin web"));
     assert!(one.finish().stdout.contains("tick 8"));
     assert!(two.finish().stdout.contains("tick 8"));
 }
@@ -76,12 +70,8 @@ fn two_clients_attached_both_see_the_output() {
 fn attach_to_what_does_not_run_is_refused() {
     let Some(world) = World::new() else { return };
     world.docker("create --name idle busybox true").success();
-    world
-        .docker("attach idle")
-        .failure(1, &["cannot attach to a stopped container"]);
-    world
-        .docker("attach nosuch")
-        .failure(1, &["No such container: nosuch"]);
+    world.docker("attach idle").failure(1, &["cannot attach to a stopped container"]);
+    world.docker("attach nosuch").failure(1, &["No such container: nosuch"]);
 }
 
 #[test]
@@ -93,45 +83,26 @@ fn attached_before_the_start_all_input_and_output_pass() {
     });
     world.post("/containers/create?name=sort", body);
     let mut attach = world.connect();
-    attach.hijack(
-        "/v1.47/containers/sort/attach?stream=1&stdin=1&stdout=1&stderr=1",
-        "",
-    );
+    attach.hijack("/v1.47/containers/sort/attach?stream=1&stdin=1&stdout=1&stderr=1", "");
     let head = attach.head().to_lowercase();
     assert!(head.starts_with("http/1.1 101"), "{head}");
-    assert!(
-        head.contains("content-type: application/vnd.docker.multiplexed-stream"),
-        "{head}"
-    );
+    assert!(head.contains("content-type: application/vnd.docker.multiplexed-stream"), "{head}");
     assert!(head.contains("upgrade: tcp"), "{head}");
     attach.send("b\na\n").half_close();
-    assert_eq!(
-        world.post("/containers/sort/start", Value::Null).status,
-        204
-    );
-    let output: String = frames(&attach.rest())
-        .into_iter()
-        .map(|(_, text)| text)
-        .collect();
+    assert_eq!(world.post("/containers/sort/start", Value::Null).status, 204);
+    let output: String = frames(&attach.rest()).into_iter().map(|(_, text)| text).collect();
     assert_eq!(output, "a\nb\n");
 }
 
 #[test]
 fn an_old_client_gets_a_raw_stream_and_one_without_upgrade_a_plain_answer() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("create --name one busybox echo hello")
-        .success();
-    world
-        .docker("create --name two busybox echo hello")
-        .success();
+    world.docker("create --name one busybox echo hello").success();
+    world.docker("create --name two busybox echo hello").success();
     let mut old = world.connect();
     old.hijack("/v1.41/containers/one/attach?stream=1&stdout=1", "");
     let head = old.head().to_lowercase();
-    assert!(
-        head.contains("content-type: application/vnd.docker.raw-stream"),
-        "{head}"
-    );
+    assert!(head.contains("content-type: application/vnd.docker.raw-stream"), "{head}");
     world.docker("start one").success();
     assert_eq!(frames(&old.rest()), [(1, "hello\n".to_owned())]);
     let mut plain = world.connect();
@@ -158,9 +129,7 @@ fn the_log_can_be_had_with_the_attachment() {
 #[test]
 fn a_client_that_leaves_does_not_stop_the_container() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web busybox sh -c 'while :; do echo tick; sleep 0.1; done'")
-        .success();
+    world.docker("run -d --name web busybox sh -c 'while :; do echo tick; sleep 0.1; done'").success();
     let attach = world.docker_spawn("attach --no-stdin web");
     attach.wait_for("tick");
     attach.stop();
@@ -170,9 +139,7 @@ fn a_client_that_leaves_does_not_stop_the_container() {
 #[test]
 fn a_websocket_carries_the_raw_stream() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web busybox sh -c 'while :; do echo tick; sleep 0.1; done'")
-        .success();
+    world.docker("run -d --name web busybox sh -c 'while :; do echo tick; sleep 0.1; done'").success();
     let mut socket = world.connect();
     socket.send(
         "GET /containers/web/attach/ws?stream=1&stdout=1&logs=0 HTTP/1.1\r\nHost: d2k\r\n\
@@ -181,10 +148,7 @@ fn a_websocket_carries_the_raw_stream() {
     );
     let head = socket.head();
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
-    assert!(
-        head.to_lowercase().contains("s3pplmbitxaq9kygzzhzrbk+xoo="),
-        "{head}"
-    );
+    assert!(head.to_lowercase().contains("s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
     let bytes = socket.read_until("tick");
     // A binary frame without a mask, whose payload is the line itself.
     assert_eq!(bytes[0] & 0x0f, 2, "{bytes:?}");

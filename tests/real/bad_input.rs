@@ -9,15 +9,7 @@ use crate::support::{World, eventually, http_get};
 #[test]
 fn an_unknown_container_is_not_found_on_every_route() {
     let Some(world) = World::new() else { return };
-    let gets = [
-        "json",
-        "logs?stdout=1",
-        "top",
-        "stats?stream=0",
-        "changes",
-        "export",
-        "archive?path=/",
-    ];
+    let gets = ["json", "logs?stdout=1", "top", "stats?stream=0", "changes", "export", "archive?path=/"];
     let posts = [
         "start",
         "stop",
@@ -51,30 +43,17 @@ fn an_ambiguous_prefix_is_refused() {
         }
     };
     let error = world.get(&format!("/containers/{digit}/json")).error(400);
-    assert_eq!(
-        error,
-        format!("multiple IDs found with provided prefix: {digit}")
-    );
+    assert_eq!(error, format!("multiple IDs found with provided prefix: {digit}"));
 }
 
 #[test]
 fn malformed_json_and_wrong_types_are_refused() {
     let Some(world) = World::new() else { return };
     let json_type = [("Content-Type", "application/json")];
-    for path in [
-        "/containers/create",
-        "/volumes/create",
-        "/networks/create",
-        "/containers/x/exec",
-        "/auth",
-    ] {
+    for path in ["/containers/create", "/volumes/create", "/networks/create", "/containers/x/exec", "/auth"] {
         for body in ["{", "[1, 2", "not json", "{\"Image\": }"] {
             let reply = world.http("POST", path, &json_type, body.as_bytes());
-            assert!(
-                reply.status == 400 || reply.status == 404,
-                "{path} {body}: {}",
-                reply.status
-            );
+            assert!(reply.status == 400 || reply.status == 404, "{path} {body}: {}", reply.status);
             assert!(!reply.json()["message"].as_str().unwrap().is_empty());
         }
     }
@@ -94,49 +73,25 @@ fn malformed_json_and_wrong_types_are_refused() {
 #[test]
 fn an_empty_body_and_another_type_than_json_are_refused() {
     let Some(world) = World::new() else { return };
-    let error = world
-        .http(
-            "POST",
-            "/containers/create",
-            &[("Content-Type", "application/json")],
-            b"",
-        )
-        .error(400);
+    let error =
+        world.http("POST", "/containers/create", &[("Content-Type", "application/json")], b"").error(400);
     assert!(!error.is_empty());
     let error = world.post("/containers/create", json!({})).error(400);
     assert!(!error.is_empty());
-    let reply = world.http(
-        "POST",
-        "/containers/create",
-        &[("Content-Type", "text/plain")],
-        b"{}",
-    );
+    let reply = world.http("POST", "/containers/create", &[("Content-Type", "text/plain")], b"{}");
     reply.error(400);
     let body = json!({"Image": "busybox", "Cmd": ["true"]}).to_string();
     let kind = [("Content-Type", "application/json; charset=utf-8")];
-    assert_eq!(
-        world
-            .http("POST", "/containers/create", &kind, body.as_bytes())
-            .status,
-        201
-    );
+    assert_eq!(world.http("POST", "/containers/create", &kind, body.as_bytes()).status, 201);
 }
 
 #[test]
 fn a_body_of_ten_megabytes_is_refused_and_the_next_request_is_answered() {
     let Some(world) = World::new() else { return };
     let body = json!({"Image": "busybox", "Cmd": ["x".repeat(10 << 20)]}).to_string();
-    let reply = world.http(
-        "POST",
-        "/containers/create",
-        &[("Content-Type", "application/json")],
-        body.as_bytes(),
-    );
-    assert!(
-        reply.status == 400 || reply.status == 413,
-        "{}",
-        reply.status
-    );
+    let reply =
+        world.http("POST", "/containers/create", &[("Content-Type", "application/json")], body.as_bytes());
+    assert!(reply.status == 400 || reply.status == 413, "{}", reply.status);
     assert_eq!(world.get("/_ping").status, 200);
     assert!(world.names("deployments").is_empty());
 }
@@ -144,25 +99,13 @@ fn a_body_of_ten_megabytes_is_refused_and_the_next_request_is_answered() {
 #[test]
 fn bad_filters_are_refused() {
     let Some(world) = World::new() else { return };
-    for path in [
-        "/containers/json",
-        "/volumes",
-        "/networks",
-        "/images/json",
-        "/events",
-    ] {
-        world
-            .get(&format!("{path}?until=1&filters=nonsense"))
-            .error(400);
+    for path in ["/containers/json", "/volumes", "/networks", "/images/json", "/events"] {
+        world.get(&format!("{path}?until=1&filters=nonsense")).error(400);
         world.get(&format!("{path}?until=1&filters=[1]")).error(400);
-        let error = world
-            .get(&format!("{path}?until=1&filters={{\"nosuch\":[\"1\"]}}"))
-            .error(400);
+        let error = world.get(&format!("{path}?until=1&filters={{\"nosuch\":[\"1\"]}}")).error(400);
         assert!(error.contains("invalid filter 'nosuch'"), "{path}: {error}");
     }
-    world
-        .get("/containers/json?filters={\"exited\":[\"x\"]}")
-        .error(400);
+    world.get("/containers/json?filters={\"exited\":[\"x\"]}").error(400);
     world.get("/containers/json?limit=x").error(400);
 }
 
@@ -172,20 +115,14 @@ fn invalid_names_are_refused_in_dockers_words() {
     for name in ["-bad", "a", ".x", "a b", "a/b", "ünïcode", "x;y"] {
         let encoded: String = name.bytes().map(|b| format!("%{b:02X}")).collect();
         let body = json!({"Image": "busybox", "Cmd": ["true"]});
-        let error = world
-            .post(&format!("/containers/create?name={encoded}"), body)
-            .error(400);
+        let error = world.post(&format!("/containers/create?name={encoded}"), body).error(400);
         assert!(
             error.contains("Invalid container name") && error.contains("[a-zA-Z0-9][a-zA-Z0-9_.-]"),
             "{error}"
         );
     }
-    world
-        .post("/volumes/create", json!({"Name": "a b"}))
-        .error(400);
-    world
-        .post("/networks/create", json!({"Name": ""}))
-        .error(400);
+    world.post("/volumes/create", json!({"Name": "a b"})).error(400);
+    world.post("/networks/create", json!({"Name": ""})).error(400);
     assert!(world.names("deployments,persistentvolumeclaims").is_empty());
 }
 
@@ -194,13 +131,8 @@ fn names_that_docker_allows_and_kubernetes_does_not_work() {
     let Some(world) = World::new() else { return };
     let long = "a".repeat(120);
     for name in ["My_App.1", "my_app.1", "1st", "UPPER", long.as_str()] {
-        world
-            .docker(format!("run -d --name {name} busybox sleep 1000"))
-            .success();
-        assert_eq!(
-            world.docker(format!("exec {name} echo hello")).success(),
-            "hello"
-        );
+        world.docker(format!("run -d --name {name} busybox sleep 1000")).success();
+        assert_eq!(world.docker(format!("exec {name} echo hello")).success(), "hello");
         assert_eq!(world.field(name, ".Name"), format!("/{name}"));
     }
     assert_eq!(world.names("deployments").len(), 5);
@@ -220,9 +152,7 @@ fn numbers_out_of_range_are_refused() {
         let body = json!({"Image": "busybox", "Cmd": ["true"], "HostConfig": host});
         world.post("/containers/create", body).error(400);
     }
-    world
-        .docker("run --rm -m 1 busybox true")
-        .failure(125, &["inimum memory limit"]);
+    world.docker("run --rm -m 1 busybox true").failure(125, &["inimum memory limit"]);
     assert!(world.names("deployments,jobs,services").is_empty());
 }
 
@@ -257,10 +187,7 @@ fn half_a_hijack_leaves_nothing_behind() {
         never.send("POST /containers/web/attach?stream=1&stdin=1 HTTP/1.1\r\nUpgrade: tcp\r\n");
         drop(never);
         let body = json!({"AttachStdout": true, "Cmd": ["sleep", "300"]});
-        let exec = world.post("/containers/web/exec", body).json()["Id"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let exec = world.post("/containers/web/exec", body).json()["Id"].as_str().unwrap().to_owned();
         let mut start = world.connect();
         start.hijack(&format!("/exec/{exec}/start"), "{\"Detach\":false");
         drop(start);
@@ -275,8 +202,7 @@ fn sockets(world: &mut World) -> usize {
     let links = std::fs::read_dir(descriptors).unwrap().flatten();
     links
         .filter(|entry| {
-            std::fs::read_link(entry.path())
-                .is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
+            std::fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))
         })
         .count()
 }
@@ -286,12 +212,8 @@ fn clients_that_vanish_in_the_middle_of_streams_leave_none_open() {
     let Some(mut world) = World::new() else {
         return;
     };
-    world
-        .docker("run -d --name web busybox sh -c 'while :; do echo tick; sleep 0.1; done'")
-        .success();
-    world
-        .sh("docker exec web head -c 1 /dev/zero >/dev/null; docker logs --tail 1 web")
-        .success();
+    world.docker("run -d --name web busybox sh -c 'while :; do echo tick; sleep 0.1; done'").success();
+    world.sh("docker exec web head -c 1 /dev/zero >/dev/null; docker logs --tail 1 web").success();
     std::thread::sleep(Duration::from_secs(2));
     let before = sockets(&mut world);
     for _ in 0..4 {
@@ -310,9 +232,7 @@ fn clients_that_vanish_in_the_middle_of_streams_leave_none_open() {
             client.stop();
         }
     }
-    eventually("the streams are closed", || {
-        sockets(&mut world) <= before + 2
-    });
+    eventually("the streams are closed", || sockets(&mut world) <= before + 2);
     assert_eq!(world.field("web", ".State.Status"), "running");
 }
 
@@ -338,9 +258,7 @@ fn a_run_whose_client_is_killed_goes_on_without_it() {
     let run = world.docker_spawn("run --name web busybox sh -c 'echo up; sleep 3; echo done'");
     run.wait_for("up");
     run.stop();
-    eventually("it ended by itself", || {
-        world.field("web", ".State.Status") == "exited"
-    });
+    eventually("it ended by itself", || world.field("web", ".State.Status") == "exited");
     assert!(world.docker("logs web").success().contains("done"));
 }
 
@@ -365,16 +283,9 @@ fn many_requests_at_once_are_all_answered() {
 fn query_booleans_are_dockers() {
     let Some(world) = World::new() else { return };
     world.docker("create --name web busybox true").success();
-    for (value, count) in [
-        ("1", 1),
-        ("True", 1),
-        ("yes", 1),
-        ("0", 0),
-        ("false", 0),
-        ("no", 0),
-        ("None", 0),
-        ("", 0),
-    ] {
+    for (value, count) in
+        [("1", 1), ("True", 1), ("yes", 1), ("0", 0), ("false", 0), ("no", 0), ("None", 0), ("", 0)]
+    {
         let list: Value = world.get(&format!("/containers/json?all={value}")).json();
         assert_eq!(list.as_array().unwrap().len(), count, "all={value}");
     }
@@ -383,14 +294,7 @@ fn query_booleans_are_dockers() {
 #[test]
 fn posts_without_a_need_for_a_body_ignore_the_one_they_get() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web --stop-timeout 1 busybox sleep 1000")
-        .success();
-    assert_eq!(
-        world
-            .post("/containers/web/stop?t=1", json!({"t": 0}))
-            .status,
-        204
-    );
+    world.docker("run -d --name web --stop-timeout 1 busybox sleep 1000").success();
+    assert_eq!(world.post("/containers/web/stop?t=1", json!({"t": 0})).status, 204);
     assert_eq!(world.post("/containers/web/start", json!({})).status, 204);
 }

@@ -12,12 +12,7 @@ use crate::support::{Image, World, command, eventually, free_port, http_get, man
 fn refused(arguments: &[&str], settings: &[(&str, &str)]) -> String {
     let mut d2k = command();
     d2k.args(arguments).envs(settings.iter().copied());
-    let output = run(
-        d2k,
-        &format!("{settings:?} d2k {}", arguments.join(" ")),
-        b"",
-        Duration::from_secs(30),
-    );
+    let output = run(d2k, &format!("{settings:?} d2k {}", arguments.join(" ")), b"", Duration::from_secs(30));
     assert_eq!(output.status, 2, "{output}");
     output.stderr
 }
@@ -38,15 +33,8 @@ fn a_bad_value_is_one_clear_line_and_exit_code_2() {
         ("D2K_REGISTRY_MIRRORS", "nonsense"),
     ] {
         let words = refused(&["serve"], &[(key, value)]);
-        assert_eq!(
-            words.trim_end().lines().count(),
-            1,
-            "{key}={value}: {words}"
-        );
-        assert!(
-            words.contains(key) || words.contains(value),
-            "{key}={value}: {words}"
-        );
+        assert_eq!(words.trim_end().lines().count(), 1, "{key}={value}: {words}");
+        assert!(words.contains(key) || words.contains(value), "{key}={value}: {words}");
     }
 }
 
@@ -103,9 +91,7 @@ fn no_cluster_in_reach_is_one_clear_line_that_names_what_was_tried() {
     assert_ne!(output.status, 0, "{output}");
     assert!(output.both().contains("127.0.0.1:1"), "{output}");
     let mut d2k = command();
-    d2k.arg("serve")
-        .env("D2K_PORT", free_port().to_string())
-        .env("D2K_ADMIN_PORT", "0");
+    d2k.arg("serve").env("D2K_PORT", free_port().to_string()).env("D2K_ADMIN_PORT", "0");
     let output = run(d2k, "d2k serve", b"", Duration::from_secs(30));
     assert_ne!(output.status, 0, "{output}");
     assert!(output.both().contains("D2K_KUBECONFIG"), "{output}");
@@ -115,15 +101,10 @@ fn no_cluster_in_reach_is_one_clear_line_that_names_what_was_tried() {
 fn a_port_in_use_is_told() {
     let Some(world) = World::new() else { return };
     let mut second = world.d2k();
-    second
-        .arg("serve")
-        .env("D2K_PORT", world.port().to_string());
+    second.arg("serve").env("D2K_PORT", world.port().to_string());
     let output = run(second, "d2k serve", b"", Duration::from_secs(30));
     assert_ne!(output.status, 0, "{output}");
-    assert!(
-        output.both().contains(&world.port().to_string()),
-        "{output}"
-    );
+    assert!(output.both().contains(&world.port().to_string()), "{output}");
 }
 
 #[test]
@@ -133,26 +114,12 @@ fn every_setting_is_a_flag_too() {
     let mut second = world.d2k();
     second
         .env_remove("D2K_NAMESPACE")
-        .args([
-            "serve",
-            "--namespace",
-            world.name(),
-            "--port",
-            &port.to_string(),
-        ])
-        .args([
-            "--log-level",
-            "warn",
-            "--log-format",
-            "json",
-            "--low-port-threshold",
-            "1024",
-        ])
+        .args(["serve", "--namespace", world.name(), "--port", &port.to_string()])
+        .args(["--log-level", "warn", "--log-format", "json", "--low-port-threshold", "1024"])
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null());
     let mut second = second.spawn().unwrap();
-    let answers =
-        || http_get(("127.0.0.1", port), "/_ping").is_some_and(|reply| reply.status == 200);
+    let answers = || http_get(("127.0.0.1", port), "/_ping").is_some_and(|reply| reply.status == 200);
     eventually("it answers on the port of the flag", answers);
     let _ = second.kill();
     let _ = second.wait();
@@ -163,20 +130,12 @@ fn the_log_is_json_where_asked_for_and_keeps_to_its_level() {
     let Some(world) = World::with(&[("D2K_LOG_FORMAT", "json"), ("D2K_LOG_LEVEL", "info")]) else {
         return;
     };
-    world
-        .docker("run --rm -e SECRET=hidden-value busybox true")
-        .success();
+    world.docker("run --rm -e SECRET=hidden-value busybox true").success();
     let log = world.log();
-    let lines: Vec<Value> = log
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(!lines.is_empty());
     assert!(lines.iter().all(|line| line["level"] != "DEBUG"), "{log}");
-    assert!(
-        !log.contains("hidden-value"),
-        "a value of the environment is in the log"
-    );
+    assert!(!log.contains("hidden-value"), "a value of the environment is in the log");
 }
 
 #[test]
@@ -184,11 +143,7 @@ fn the_log_tells_whether_there_are_metrics() {
     let Some(world) = World::with(&[("D2K_LOG_LEVEL", "info")]) else {
         return;
     };
-    assert!(
-        world.log().to_lowercase().contains("metrics"),
-        "{}",
-        world.log()
-    );
+    assert!(world.log().to_lowercase().contains("metrics"), "{}", world.log());
 }
 
 #[test]
@@ -199,11 +154,7 @@ fn health_readiness_and_metrics_are_on_the_admin_port() {
     };
     world.docker("ps").success();
     for path in ["/healthz", "/readyz"] {
-        assert_eq!(
-            http_get(("127.0.0.1", port), path).unwrap().status,
-            200,
-            "{path}"
-        );
+        assert_eq!(http_get(("127.0.0.1", port), path).unwrap().status, 200, "{path}");
     }
     let metrics = http_get(("127.0.0.1", port), "/metrics").unwrap();
     assert_eq!(metrics.status, 200);
@@ -214,9 +165,7 @@ fn health_readiness_and_metrics_are_on_the_admin_port() {
 fn outside_a_cluster_it_listens_on_loopback_only() {
     let Some(world) = World::new() else { return };
     let other = Command::new("hostname").arg("-I").output().ok();
-    let addresses = other
-        .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
-        .unwrap_or_default();
+    let addresses = other.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
     for address in addresses.split_whitespace().filter(|a| !a.contains(':')) {
         let stream = std::net::TcpStream::connect((address, world.port()));
         assert!(stream.is_err(), "{address} answers");
@@ -229,9 +178,7 @@ fn sigterm_and_interrupt_end_open_streams_within_ten_seconds() {
         let Some(mut world) = World::new() else {
             return;
         };
-        world
-            .docker("run -d --name web busybox sh -c 'while :; do echo tick; sleep 0.1; done'")
-            .success();
+        world.docker("run -d --name web busybox sh -c 'while :; do echo tick; sleep 0.1; done'").success();
         let clients = [
             world.docker_spawn("logs -f web"),
             world.docker_spawn("events"),
@@ -241,15 +188,8 @@ fn sigterm_and_interrupt_end_open_streams_within_ten_seconds() {
         clients[0].wait_for("tick");
         let begin = Instant::now();
         let status = world.daemon().end(signal, Duration::from_secs(12));
-        assert!(
-            status.is_some_and(|status| status.success()),
-            "{signal}: {status:?}"
-        );
-        assert!(
-            begin.elapsed() < Duration::from_secs(10),
-            "{signal}: {:?}",
-            begin.elapsed()
-        );
+        assert!(status.is_some_and(|status| status.success()), "{signal}: {status:?}");
+        assert!(begin.elapsed() < Duration::from_secs(10), "{signal}: {:?}", begin.elapsed());
         for client in clients {
             client.finish();
         }
@@ -273,24 +213,12 @@ fn the_manifest_runs_d2k_in_the_cluster_without_root_and_with_a_read_only_file_s
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     world.apply(&list.to_string());
     let rollout = world.kubectl("rollout status deployment d2k --timeout=60s");
-    assert_eq!(
-        rollout.status,
-        0,
-        "{rollout}\n{}",
-        world.kubectl("logs deployment/d2k --tail=50").both()
-    );
-    let address = world.object("service/d2k")["spec"]["clusterIP"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    assert_eq!(rollout.status, 0, "{rollout}\n{}", world.kubectl("logs deployment/d2k --tail=50").both());
+    let address = world.object("service/d2k")["spec"]["clusterIP"].as_str().unwrap().to_owned();
     let inside = |words: &str| world.sh(format!("DOCKER_HOST=tcp://{address}:2375 docker {words}"));
     eventually("the Service leads to the Pod", || inside("ps").status == 0);
     assert_eq!(inside("run --rm busybox echo hello").success(), "hello");
-    assert!(
-        inside("ps --format '{{.Names}}'")
-            .lines()
-            .contains(&"d2k".to_owned())
-    );
+    assert!(inside("ps --format '{{.Names}}'").lines().contains(&"d2k".to_owned()));
 }
 
 /// Makes an image of the built program and the one library that busybox lacks.
@@ -298,25 +226,14 @@ fn the_manifest_runs_d2k_in_the_cluster_without_root_and_with_a_read_only_file_s
 fn push_d2k(image: &str, directory: &std::path::Path) {
     let copy = directory.join("d2k");
     let status = Command::new("strip")
-        .args([
-            "-o".as_ref(),
-            copy.as_os_str(),
-            env!("CARGO_BIN_EXE_d2k").as_ref(),
-        ])
+        .args(["-o".as_ref(), copy.as_os_str(), env!("CARGO_BIN_EXE_d2k").as_ref()])
         .status();
-    let program = if status.is_ok_and(|status| status.success()) {
-        copy
-    } else {
-        env!("CARGO_BIN_EXE_d2k").into()
-    };
-    let libraries = Command::new("ldd")
-        .arg(env!("CARGO_BIN_EXE_d2k"))
-        .output()
-        .unwrap();
+    let program =
+        if status.is_ok_and(|status| status.success()) { copy } else { env!("CARGO_BIN_EXE_d2k").into() };
+    let libraries = Command::new("ldd").arg(env!("CARGO_BIN_EXE_d2k")).output().unwrap();
     let libraries = String::from_utf8_lossy(&libraries.stdout).into_owned();
-    let library = libraries
-        .split_whitespace()
-        .find(|word| word.starts_with('/') && word.contains("libgcc_s"));
+    let library =
+        libraries.split_whitespace().find(|word| word.starts_with('/') && word.contains("libgcc_s"));
     let mut made = Image::busybox(image).file("d2k", std::fs::read(program).unwrap(), 0o755);
     if let Some(library) = library {
         made = made.file(library, std::fs::read(library).unwrap(), 0o755);

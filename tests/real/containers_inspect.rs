@@ -7,9 +7,7 @@ use crate::support::{World, eventually, free_port};
 #[test]
 fn a_running_container_shows_its_state_and_its_pods_address() {
     let Some(world) = World::new() else { return };
-    let id = world
-        .docker("run -d --name web --label a.b/c='D e=f' nginx")
-        .success();
+    let id = world.docker("run -d --name web --label a.b/c='D e=f' nginx").success();
     let inspect = world.inspect("web");
     assert_eq!(inspect["Id"], id);
     assert_eq!(inspect["Name"], "/web");
@@ -53,16 +51,12 @@ fn exit_code_and_times_survive_the_pod_and_d2k() {
     let Some(mut world) = World::new() else {
         return;
     };
-    world
-        .docker("run -d --name brief busybox sh -c 'sleep 1; exit 5'")
-        .success();
+    world.docker("run -d --name brief busybox sh -c 'sleep 1; exit 5'").success();
     world.until_status("brief", "exited");
     let before = world.inspect("brief")["State"].clone();
     assert_eq!(before["ExitCode"], 5);
     assert!(before["FinishedAt"].as_str().unwrap() > before["StartedAt"].as_str().unwrap());
-    world
-        .kubectl("delete pods --all --grace-period=1")
-        .success();
+    world.kubectl("delete pods --all --grace-period=1").success();
     world.restart_d2k();
     assert_eq!(world.inspect("brief")["State"], before);
 }
@@ -91,17 +85,11 @@ fn config_and_host_config_echo_the_request() {
     let host = &inspect["HostConfig"];
     assert_eq!(host["Memory"], 64 * 1024 * 1024);
     assert_eq!(host["NanoCpus"], 500_000_000);
-    assert_eq!(
-        host["RestartPolicy"],
-        json!({"Name": "unless-stopped", "MaximumRetryCount": 0})
-    );
+    assert_eq!(host["RestartPolicy"], json!({"Name": "unless-stopped", "MaximumRetryCount": 0}));
     assert_eq!(host["CapAdd"], json!(["CAP_NET_ADMIN"]));
     assert_eq!(host["ReadonlyRootfs"], true);
     assert_eq!(host["Binds"], json!(["data:/data"]));
-    assert_eq!(
-        host["PortBindings"]["80/tcp"][0]["HostPort"],
-        port.to_string()
-    );
+    assert_eq!(host["PortBindings"]["80/tcp"][0]["HostPort"], port.to_string());
     assert_eq!(inspect["Mounts"][0]["Name"], "data");
     assert_eq!(inspect["Mounts"][0]["Destination"], "/data");
     assert_eq!(inspect["Mounts"][0]["Type"], "volume");
@@ -121,10 +109,7 @@ fn labels_come_back_byte_for_byte() {
     let reply = world.post("/containers/create?name=odd", body);
     assert_eq!(reply.status, 201, "{}", reply.text());
     assert_eq!(world.inspect("odd")["Config"]["Labels"], labels);
-    assert_eq!(
-        world.get("/containers/json?all=1").json()[0]["Labels"],
-        labels
-    );
+    assert_eq!(world.get("/containers/json?all=1").json()[0]["Labels"], labels);
 }
 
 #[test]
@@ -143,11 +128,7 @@ fn a_container_is_found_by_id_prefix_and_name_with_or_without_a_slash() {
     let Some(world) = World::new() else { return };
     let id = world.docker("create --name web busybox true").success();
     for name in [id.as_str(), &id[..12], &id[..5], "web", "%2Fweb"] {
-        assert_eq!(
-            world.get(&format!("/containers/{name}/json")).json()["Id"],
-            id,
-            "{name}"
-        );
+        assert_eq!(world.get(&format!("/containers/{name}/json")).json()["Id"], id, "{name}");
     }
 }
 
@@ -155,11 +136,7 @@ fn a_container_is_found_by_id_prefix_and_name_with_or_without_a_slash() {
 fn what_inspect_shows_can_be_created_again() {
     let Some(world) = World::new() else { return };
     let port = free_port();
-    world
-        .docker(format!(
-            "create --name old -p {port}:80 -v data:/data --label a=b nginx"
-        ))
-        .success();
+    world.docker(format!("create --name old -p {port}:80 -v data:/data --label a=b nginx")).success();
     let inspect = world.inspect("old");
     let mut body = inspect["Config"].clone();
     body["HostConfig"] = inspect["HostConfig"].clone();
@@ -174,18 +151,12 @@ fn what_inspect_shows_can_be_created_again() {
 #[test]
 fn old_clients_see_the_address_at_the_top_and_new_ones_do_not() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web busybox sleep 1000")
-        .success();
+    world.docker("run -d --name web busybox sleep 1000").success();
     let old = world.get("/v1.51/containers/web/json").json();
     let new = world.get("/v1.52/containers/web/json").json();
     let address = &new["NetworkSettings"]["Networks"]["bridge"]["IPAddress"];
     assert_eq!(&old["NetworkSettings"]["IPAddress"], address);
-    assert!(
-        new["NetworkSettings"].get("IPAddress").is_none(),
-        "{}",
-        new["NetworkSettings"]
-    );
+    assert!(new["NetworkSettings"].get("IPAddress").is_none(), "{}", new["NetworkSettings"]);
 }
 
 #[test]
@@ -201,23 +172,13 @@ fn health_shows_its_states_and_its_log() {
     assert_eq!(health(&world)["Status"], "starting");
     world.docker("exec web touch /tmp/ok").success();
     eventually("it is healthy", || health(&world)["Status"] == "healthy");
-    assert!(
-        world
-            .docker("ps --format '{{.Status}}'")
-            .success()
-            .ends_with("(healthy)")
-    );
+    assert!(world.docker("ps --format '{{.Status}}'").success().ends_with("(healthy)"));
     let log = health(&world)["Log"].clone();
     let last = log.as_array().unwrap().last().unwrap();
     assert_eq!(last["ExitCode"], 0);
-    assert!(
-        last["Output"].as_str().unwrap().contains("looked"),
-        "{last}"
-    );
+    assert!(last["Output"].as_str().unwrap().contains("looked"), "{last}");
     world.docker("exec web rm /tmp/ok").success();
-    eventually("it is unhealthy", || {
-        health(&world)["Status"] == "unhealthy"
-    });
+    eventually("it is unhealthy", || health(&world)["Status"] == "unhealthy");
     assert!(health(&world)["FailingStreak"].as_i64().unwrap() >= 2);
     assert_eq!(world.field("web", ".State.Status"), "running");
 }
@@ -225,18 +186,14 @@ fn health_shows_its_states_and_its_log() {
 #[test]
 fn inspect_of_what_does_not_exist_says_so_for_every_type() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("inspect nosuch")
-        .failure(1, &["No such object: nosuch"]);
+    world.docker("inspect nosuch").failure(1, &["No such object: nosuch"]);
     for (kind, words) in [
         ("container", "No such container: nosuch"),
         ("image", "No such image: nosuch"),
         ("network", "network nosuch not found"),
         ("volume", "get nosuch: no such volume"),
     ] {
-        world
-            .docker(format!("inspect --type {kind} nosuch"))
-            .failure(1, &[words]);
+        world.docker(format!("inspect --type {kind} nosuch")).failure(1, &[words]);
     }
 }
 
@@ -245,14 +202,8 @@ fn what_is_created_is_seen_at_once() {
     let Some(world) = World::new() else { return };
     for at in 0..10 {
         let body = json!({"Image": "busybox", "Cmd": ["true"]});
-        let id = world
-            .post(&format!("/containers/create?name=c{at}"), body)
-            .json()["Id"]
-            .clone();
-        assert_eq!(
-            world.get(&format!("/containers/c{at}/json")).json()["Id"],
-            id
-        );
+        let id = world.post(&format!("/containers/create?name=c{at}"), body).json()["Id"].clone();
+        assert_eq!(world.get(&format!("/containers/c{at}/json")).json()["Id"], id);
         let list: Value = world.get("/containers/json?all=1").json();
         assert_eq!(list.as_array().unwrap().len(), at + 1);
     }

@@ -23,9 +23,7 @@ fn a_stopped_container_keeps_its_log_and_runs_again_when_started() {
     assert_eq!(world.docker("stop -t 5 web").success(), "web");
     let status = world.docker("ps -a --format '{{.Status}}'").success();
     assert!(
-        ["Exited (0)", "Exited (137)", "Exited (143)"]
-            .iter()
-            .any(|exited| status.starts_with(exited)),
+        ["Exited (0)", "Exited (137)", "Exited (143)"].iter().any(|exited| status.starts_with(exited)),
         "{status}"
     );
     assert_eq!(world.docker("ps -q").success(), "");
@@ -39,12 +37,8 @@ fn a_stopped_container_keeps_its_log_and_runs_again_when_started() {
 #[test]
 fn stop_lets_the_process_end_by_itself_and_tells_its_exit_code() {
     let Some(world) = World::new() else { return };
-    world
-        .docker(format!("run -d --name polite {}", ends_on_term(3)))
-        .success();
-    eventually("it is up", || {
-        world.docker("logs polite").success().contains("up")
-    });
+    world.docker(format!("run -d --name polite {}", ends_on_term(3))).success();
+    eventually("it is up", || world.docker("logs polite").success().contains("up"));
     world.docker("stop polite").success();
     assert_eq!(world.field("polite", ".State.ExitCode"), "3");
     assert_eq!(world.field("polite", ".State.Status"), "exited");
@@ -54,16 +48,10 @@ fn stop_lets_the_process_end_by_itself_and_tells_its_exit_code() {
 #[test]
 fn stop_kills_what_does_not_end_in_time() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name stubborn busybox sleep 1000")
-        .success();
+    world.docker("run -d --name stubborn busybox sleep 1000").success();
     let begin = Instant::now();
     world.docker("stop -t 1 stubborn").success();
-    assert!(
-        begin.elapsed() < Duration::from_secs(15),
-        "stop -t 1 took {:?}",
-        begin.elapsed()
-    );
+    assert!(begin.elapsed() < Duration::from_secs(15), "stop -t 1 took {:?}", begin.elapsed());
     assert_eq!(world.field("stubborn", ".State.ExitCode"), "137");
 }
 
@@ -71,14 +59,8 @@ fn stop_kills_what_does_not_end_in_time() {
 fn stop_sends_the_signal_that_the_container_was_created_with() {
     let Some(world) = World::new() else { return };
     let command = "busybox sh -c 'trap \"exit 9\" USR1; echo up; while :; do sleep 0.1; done'";
-    world
-        .docker(format!(
-            "run -d --name special --stop-signal USR1 {command}"
-        ))
-        .success();
-    eventually("it is up", || {
-        world.docker("logs special").success().contains("up")
-    });
+    world.docker(format!("run -d --name special --stop-signal USR1 {command}")).success();
+    eventually("it is up", || world.docker("logs special").success().contains("up"));
     world.docker("stop -t 5 special").success();
     assert_eq!(world.field("special", ".State.ExitCode"), "9");
 }
@@ -86,9 +68,7 @@ fn stop_sends_the_signal_that_the_container_was_created_with() {
 #[test]
 fn starting_what_runs_and_stopping_what_does_not_changes_nothing() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web --stop-timeout 1 busybox sleep 1000")
-        .success();
+    world.docker("run -d --name web --stop-timeout 1 busybox sleep 1000").success();
     let reply = world.post("/containers/web/start", Value::Null);
     assert_eq!((reply.status, reply.body.len()), (304, 0));
     world.docker("stop web").success();
@@ -100,28 +80,17 @@ fn starting_what_runs_and_stopping_what_does_not_changes_nothing() {
 #[test]
 fn a_finished_foreground_container_can_be_started_again() {
     let Some(world) = World::new() else { return };
-    assert_eq!(
-        world
-            .docker("run --name job busybox sh -c 'echo ran; exit 2'")
-            .status,
-        2
-    );
+    assert_eq!(world.docker("run --name job busybox sh -c 'echo ran; exit 2'").status, 2);
     let id = world.field("job", ".Id");
     let again = world.docker("start -a job");
-    assert_eq!(
-        (again.status, again.stdout.as_str()),
-        (2, "ran\n"),
-        "{again}"
-    );
+    assert_eq!((again.status, again.stdout.as_str()), (2, "ran\n"), "{again}");
     assert_eq!(world.field("job", ".Id"), id);
 }
 
 #[test]
 fn restart_gives_a_new_start_time_and_no_restart_count() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web --stop-timeout 1 busybox sleep 1000")
-        .success();
+    world.docker("run -d --name web --stop-timeout 1 busybox sleep 1000").success();
     let before = world.field("web", ".State.StartedAt");
     assert_eq!(world.docker("restart -t 1 web").success(), "web");
     assert_eq!(world.field("web", ".State.Status"), "running");
@@ -135,9 +104,7 @@ fn restart_gives_a_new_start_time_and_no_restart_count() {
 #[test]
 fn kill_ends_the_container_with_137() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web busybox sleep 1000")
-        .success();
+    world.docker("run -d --name web busybox sleep 1000").success();
     assert_eq!(world.docker("kill web").success(), "web");
     world.until_status("web", "exited");
     assert_eq!(world.field("web", ".State.ExitCode"), "137");
@@ -146,25 +113,13 @@ fn kill_ends_the_container_with_137() {
 #[test]
 fn kill_with_another_signal_reaches_the_process_and_does_not_end_it() {
     let Some(world) = World::new() else { return };
-    let command =
-        "busybox sh -c 'trap \"echo reloaded\" HUP; echo up; while :; do sleep 0.1; done'";
-    world
-        .docker(format!("run -d --name web {command}"))
-        .success();
-    eventually("it is up", || {
-        world.docker("logs web").success().contains("up")
-    });
+    let command = "busybox sh -c 'trap \"echo reloaded\" HUP; echo up; while :; do sleep 0.1; done'";
+    world.docker(format!("run -d --name web {command}")).success();
+    eventually("it is up", || world.docker("logs web").success().contains("up"));
     world.docker("kill -s HUP web").success();
-    eventually("it got the signal", || {
-        world.docker("logs web").success().contains("reloaded")
-    });
+    eventually("it got the signal", || world.docker("logs web").success().contains("reloaded"));
     assert_eq!(world.field("web", ".State.Status"), "running");
-    assert_eq!(
-        world
-            .post("/containers/web/kill?signal=1", Value::Null)
-            .status,
-        204
-    );
+    assert_eq!(world.post("/containers/web/kill?signal=1", Value::Null).status, 204);
 }
 
 #[test]
@@ -172,33 +127,18 @@ fn kill_knows_stopped_containers_and_signals_that_do_not_exist() {
     let Some(world) = World::new() else { return };
     let id = world.docker("create --name idle busybox true").success();
     let error = world.post("/containers/idle/kill", Value::Null).error(409);
-    assert!(
-        error.contains(&format!("container {id} is not running")),
-        "{error}"
-    );
-    world
-        .docker("run -d --name busy busybox sleep 1000")
-        .success();
-    let error = world
-        .post("/containers/busy/kill?signal=NOSUCH", Value::Null)
-        .error(400);
-    assert!(
-        error.to_lowercase().contains("invalid signal: nosuch"),
-        "{error}"
-    );
+    assert!(error.contains(&format!("container {id} is not running")), "{error}");
+    world.docker("run -d --name busy busybox sleep 1000").success();
+    let error = world.post("/containers/busy/kill?signal=NOSUCH", Value::Null).error(400);
+    assert!(error.to_lowercase().contains("invalid signal: nosuch"), "{error}");
     assert_eq!(world.field("busy", ".State.Status"), "running");
 }
 
 #[test]
 fn wait_prints_the_exit_code_when_the_container_ends() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name timed busybox sh -c 'sleep 2; exit 6'")
-        .success();
-    let (first, second) = (
-        world.docker_spawn("wait timed"),
-        world.docker_spawn("wait timed"),
-    );
+    world.docker("run -d --name timed busybox sh -c 'sleep 2; exit 6'").success();
+    let (first, second) = (world.docker_spawn("wait timed"), world.docker_spawn("wait timed"));
     assert_eq!(first.finish().success(), "6");
     assert_eq!(second.finish().success(), "6");
     assert_eq!(world.docker("wait timed").success(), "6");
@@ -207,9 +147,7 @@ fn wait_prints_the_exit_code_when_the_container_ends() {
 #[test]
 fn wait_on_a_created_container_returns_at_once_unless_it_waits_for_the_next_exit() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("create --name idle busybox sh -c 'exit 5'")
-        .success();
+    world.docker("create --name idle busybox sh -c 'exit 5'").success();
     assert_eq!(world.docker("wait idle").success(), "0");
     let mut next = world.connect();
     next.send("POST /containers/idle/wait?condition=next-exit HTTP/1.1\r\nHost: d2k\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
@@ -223,9 +161,7 @@ fn wait_on_a_created_container_returns_at_once_unless_it_waits_for_the_next_exit
 #[test]
 fn wait_for_the_removal_ends_with_the_exit_code() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web --stop-timeout 1 busybox sh -c 'exit 8'")
-        .success();
+    world.docker("run -d --name web --stop-timeout 1 busybox sh -c 'exit 8'").success();
     world.until_status("web", "exited");
     let mut removed = world.connect();
     removed.send("POST /containers/web/wait?condition=removed HTTP/1.1\r\nHost: d2k\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
@@ -239,45 +175,29 @@ fn wait_for_the_removal_ends_with_the_exit_code() {
 fn wait_for_an_unknown_condition_is_refused() {
     let Some(world) = World::new() else { return };
     world.docker("create --name idle busybox true").success();
-    world
-        .post("/containers/idle/wait?condition=nosuch", Value::Null)
-        .error(400);
+    world.post("/containers/idle/wait?condition=nosuch", Value::Null).error(400);
 }
 
 #[test]
 fn a_renamed_container_answers_to_its_new_name_only_and_the_old_one_is_free() {
     let Some(world) = World::new() else { return };
-    let id = world
-        .docker("run -d --name old busybox sleep 1000")
-        .success();
+    let id = world.docker("run -d --name old busybox sleep 1000").success();
     world.docker("rename old new").success();
     assert_eq!(world.field("new", ".Id"), id);
     assert_eq!(world.field("new", ".Name"), "/new");
     assert_eq!(world.field("new", ".State.Status"), "running");
-    world
-        .docker("inspect --type container old")
-        .failure(1, &["No such container: old"]);
-    world
-        .docker("run -d --name old busybox sleep 1000")
-        .success();
-    let error = world
-        .post("/containers/old/rename?name=new", Value::Null)
-        .error(409);
+    world.docker("inspect --type container old").failure(1, &["No such container: old"]);
+    world.docker("run -d --name old busybox sleep 1000").success();
+    let error = world.post("/containers/old/rename?name=new", Value::Null).error(409);
     assert!(error.contains("is already in use by container"), "{error}");
-    world
-        .post("/containers/old/rename?name=-bad-", Value::Null)
-        .error(400);
+    world.post("/containers/old/rename?name=-bad-", Value::Null).error(400);
 }
 
 #[test]
 fn update_changes_limits_and_the_restart_policy() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web --memory 64m --cpus 0.5 busybox sleep 1000")
-        .success();
-    world
-        .docker("update --memory 96m --memory-swap 96m --cpus 0.25 --restart always web")
-        .success();
+    world.docker("run -d --name web --memory 64m --cpus 0.5 busybox sleep 1000").success();
+    world.docker("update --memory 96m --memory-swap 96m --cpus 0.25 --restart always web").success();
     let inspect = world.inspect("web");
     assert_eq!(inspect["HostConfig"]["Memory"], 96 * 1024 * 1024);
     assert_eq!(inspect["HostConfig"]["NanoCpus"], 250_000_000);
@@ -294,14 +214,9 @@ fn update_changes_limits_and_the_restart_policy() {
 #[test]
 fn top_lists_the_processes() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web busybox sh -c 'sleep 1234 & sleep 5678'")
-        .success();
+    world.docker("run -d --name web busybox sh -c 'sleep 1234 & sleep 5678'").success();
     let top = world.docker("top web").success();
-    assert!(
-        top.contains("sleep 1234") && top.contains("sleep 5678"),
-        "{top}"
-    );
+    assert!(top.contains("sleep 1234") && top.contains("sleep 5678"), "{top}");
     let reply = world.get("/containers/web/top").json();
     let titles = reply["Titles"].as_array().unwrap();
     assert!(titles.contains(&json!("PID")), "{titles:?}");
@@ -319,43 +234,28 @@ fn top_of_a_stopped_container_is_refused() {
     let Some(world) = World::new() else { return };
     let id = world.docker("create --name idle busybox true").success();
     let error = world.get("/containers/idle/top").error(409);
-    assert!(
-        error.contains(&format!("container {id} is not running")),
-        "{error}"
-    );
+    assert!(error.contains(&format!("container {id} is not running")), "{error}");
 }
 
 #[test]
 fn stats_show_what_the_metrics_say_once_there_are_any() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name busy --memory 64m busybox sh -c 'while :; do :; done'")
-        .success();
-    let first = world
-        .docker("stats --no-stream --format '{{.Name}} {{.CPUPerc}}'")
-        .success();
-    assert!(
-        first.starts_with("busy ") && first.ends_with('%'),
-        "{first}"
-    );
+    world.docker("run -d --name busy --memory 64m busybox sh -c 'while :; do :; done'").success();
+    let first = world.docker("stats --no-stream --format '{{.Name}} {{.CPUPerc}}'").success();
+    assert!(first.starts_with("busy ") && first.ends_with('%'), "{first}");
     eventually("the metrics server has seen the Pod", || {
         world
             .kubectl(
-                "get --raw /apis/metrics.k8s.io/v1beta1/namespaces/$NS/pods"
-                    .replace("$NS", world.name()),
+                "get --raw /apis/metrics.k8s.io/v1beta1/namespaces/$NS/pods".replace("$NS", world.name()),
             )
             .stdout
             .contains("\"cpu\"")
     });
     eventually("the processor's share is not zero", || {
-        let share = world
-            .docker("stats --no-stream --format '{{.CPUPerc}}' busy")
-            .success();
+        let share = world.docker("stats --no-stream --format '{{.CPUPerc}}' busy").success();
         share.trim_end_matches('%').parse::<f64>().unwrap() > 1.0
     });
-    let memory = world
-        .docker("stats --no-stream --format '{{.MemUsage}}' busy")
-        .success();
+    let memory = world.docker("stats --no-stream --format '{{.MemUsage}}' busy").success();
     assert!(memory.ends_with("/ 64MiB"), "{memory}");
 }
 
@@ -366,18 +266,14 @@ fn stats_without_metrics_are_zero_and_no_error() {
     let stats = world.get("/containers/idle/stats?stream=false").json();
     assert_eq!(stats["name"], "/idle");
     assert_eq!(stats["cpu_stats"]["cpu_usage"]["total_usage"], 0);
-    let table = world
-        .docker("stats --no-stream --all --format '{{.Name}} {{.CPUPerc}}'")
-        .success();
+    let table = world.docker("stats --no-stream --all --format '{{.Name}} {{.CPUPerc}}'").success();
     assert!(table.contains("0.00%"), "{table}");
 }
 
 #[test]
 fn streamed_stats_go_on_until_the_client_leaves() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web busybox sleep 1000")
-        .success();
+    world.docker("run -d --name web busybox sleep 1000").success();
     let mut stream = world.connect();
     stream.send("GET /containers/web/stats?stream=true HTTP/1.1\r\nHost: d2k\r\n\r\n");
     assert!(stream.head().starts_with("HTTP/1.1 200"));
@@ -388,46 +284,27 @@ fn streamed_stats_go_on_until_the_client_leaves() {
 #[test]
 fn export_gives_the_file_system_as_an_archive() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web busybox sh -c 'echo mine > /home/made; sleep 1000'")
-        .success();
+    world.docker("run -d --name web busybox sh -c 'echo mine > /home/made; sleep 1000'").success();
     let list = world.sh("docker export web | tar -t").success();
-    assert!(
-        list.lines()
-            .any(|path| path.trim_start_matches("./") == "home/made"),
-        "{list}"
-    );
-    assert!(
-        !list
-            .lines()
-            .any(|path| path.trim_start_matches("./").starts_with("proc/1")),
-        "{list}"
-    );
-    let file = world
-        .sh("docker export web | tar -xO --wildcards '*home/made'")
-        .success();
+    assert!(list.lines().any(|path| path.trim_start_matches("./") == "home/made"), "{list}");
+    assert!(!list.lines().any(|path| path.trim_start_matches("./").starts_with("proc/1")), "{list}");
+    let file = world.sh("docker export web | tar -xO --wildcards '*home/made'").success();
     assert_eq!(file, "mine");
 }
 
 #[test]
 fn diff_is_empty() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web busybox sh -c 'touch /new; sleep 1000'")
-        .success();
+    world.docker("run -d --name web busybox sh -c 'touch /new; sleep 1000'").success();
     assert_eq!(world.docker("diff web").success(), "");
 }
 
 #[test]
 fn pause_is_refused_with_the_reason() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web busybox sleep 1000")
-        .success();
+    world.docker("run -d --name web busybox sleep 1000").success();
     for action in ["pause", "unpause"] {
-        let error = world
-            .post(&format!("/containers/web/{action}"), Value::Null)
-            .error(501);
+        let error = world.post(&format!("/containers/web/{action}"), Value::Null).error(501);
         assert!(error.contains("Kubernetes"), "{error}");
     }
     world.docker("pause web").failure(1, &["Kubernetes"]);
@@ -437,9 +314,7 @@ fn pause_is_refused_with_the_reason() {
 #[test]
 fn a_running_container_is_removed_only_by_force() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web busybox sleep 1000")
-        .success();
+    world.docker("run -d --name web busybox sleep 1000").success();
     world.docker("rm web").failure(
         1,
         &[
@@ -451,55 +326,33 @@ fn a_running_container_is_removed_only_by_force() {
     assert_eq!(world.docker("rm -f web").success(), "web");
     assert_eq!(world.docker("ps -aq").success(), "");
     eventually("its objects have gone", || {
-        world
-            .names("deployments,pods,services,configmaps -l d2k.io/container")
-            .is_empty()
+        world.names("deployments,pods,services,configmaps -l d2k.io/container").is_empty()
     });
-    world
-        .docker("run -d --name web busybox sleep 1000")
-        .success();
+    world.docker("run -d --name web busybox sleep 1000").success();
 }
 
 #[test]
 fn several_containers_are_removed_at_once() {
     let Some(world) = World::new() else { return };
     for name in ["a1", "b1", "c1"] {
-        world
-            .docker(format!("run -d --name {name} busybox sleep 1000"))
-            .success();
+        world.docker(format!("run -d --name {name} busybox sleep 1000")).success();
     }
     world.docker("rm -f a1 b1 c1").success();
     assert_eq!(world.docker("ps -aq").success(), "");
-    world
-        .docker("rm nosuch")
-        .failure(1, &["No such container: nosuch"]);
+    world.docker("rm nosuch").failure(1, &["No such container: nosuch"]);
 }
 
 #[test]
 fn prune_removes_what_does_not_run_and_nothing_else() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name runs busybox sleep 1000")
-        .success();
-    let created = world
-        .docker("create --name created --label keep=no busybox true")
-        .success();
-    let kept = world
-        .docker("create --name kept --label keep=yes busybox true")
-        .success();
-    let pruned = world
-        .docker("container prune -f --filter label=keep=no")
-        .success();
-    assert!(
-        pruned.contains(&created) && !pruned.contains(&kept),
-        "{pruned}"
-    );
+    world.docker("run -d --name runs busybox sleep 1000").success();
+    let created = world.docker("create --name created --label keep=no busybox true").success();
+    let kept = world.docker("create --name kept --label keep=yes busybox true").success();
+    let pruned = world.docker("container prune -f --filter label=keep=no").success();
+    assert!(pruned.contains(&created) && !pruned.contains(&kept), "{pruned}");
     let pruned = world.docker("container prune -f").success();
     assert!(pruned.contains(&kept), "{pruned}");
-    assert_eq!(
-        world.docker("ps -a --format '{{.Names}}'").success(),
-        "runs"
-    );
+    assert_eq!(world.docker("ps -a --format '{{.Names}}'").success(), "runs");
     let reply = world.post("/containers/prune", Value::Null).json();
     assert_eq!(reply, json!({"ContainersDeleted": [], "SpaceReclaimed": 0}));
 }
@@ -508,11 +361,7 @@ fn prune_removes_what_does_not_run_and_nothing_else() {
 fn stopping_many_containers_at_once_stops_each() {
     let Some(world) = World::new() else { return };
     for at in 1..=5 {
-        world
-            .docker(format!(
-                "run -d --name c{at} --stop-timeout 1 busybox sleep 1000"
-            ))
-            .success();
+        world.docker(format!("run -d --name c{at} --stop-timeout 1 busybox sleep 1000")).success();
     }
     assert_eq!(world.docker("stop c1 c2 c3 c4 c5").lines().len(), 5);
     let states = world.docker("ps -a --format '{{.State}}'").lines();

@@ -7,18 +7,14 @@ use crate::support::World;
 
 fn sleeping() -> Option<World> {
     let world = World::new()?;
-    world
-        .docker("run -d --name web busybox sleep 1000")
-        .success();
+    world.docker("run -d --name web busybox sleep 1000").success();
     Some(world)
 }
 
 #[test]
 fn a_file_is_copied_in_and_out() {
     let Some(world) = sleeping() else { return };
-    world
-        .sh("echo hello > sent && docker cp sent web:/tmp/got")
-        .success();
+    world.sh("echo hello > sent && docker cp sent web:/tmp/got").success();
     assert_eq!(world.docker("exec web cat /tmp/got").success(), "hello");
     world.docker("cp web:/tmp/got back").success();
     assert_eq!(world.sh("cat back").success(), "hello");
@@ -33,38 +29,24 @@ fn a_folder_is_copied_with_all_that_is_in_it_and_its_permissions() {
         .sh("mkdir -p dir/sub && echo a > dir/one && echo b > dir/sub/two && chmod 750 dir/one && ln -s one dir/link \
              && docker cp dir web:/srv-dir")
         .success();
-    let seen = world
-        .docker("exec web sh -c 'cd /srv-dir; cat one sub/two; readlink link; stat -c %a one'")
-        .lines();
+    let seen =
+        world.docker("exec web sh -c 'cd /srv-dir; cat one sub/two; readlink link; stat -c %a one'").lines();
     assert_eq!(seen, ["a", "b", "one", "750"]);
     world.docker("cp web:/srv-dir out").success();
-    assert_eq!(
-        world.sh("diff -r dir out && stat -c %a out/one").success(),
-        "750"
-    );
+    assert_eq!(world.sh("diff -r dir out && stat -c %a out/one").success(), "750");
     // A trailing `/.` copies what is inside, not the folder itself.
-    world
-        .sh("mkdir inner && docker cp web:/srv-dir/. inner && ls inner | sort | tr '\\n' ' '")
-        .success();
-    assert_eq!(
-        world.sh("ls inner | sort | tr '\\n' ' '").success(),
-        "link one sub"
-    );
+    world.sh("mkdir inner && docker cp web:/srv-dir/. inner && ls inner | sort | tr '\\n' ' '").success();
+    assert_eq!(world.sh("ls inner | sort | tr '\\n' ' '").success(), "link one sub");
 }
 
 #[test]
 fn large_files_arrive_whole() {
     let Some(world) = sleeping() else { return };
-    world
-        .sh("head -c 20000000 /dev/urandom > big && docker cp big web:/tmp/big")
-        .success();
-    let sums = world
-        .sh("sha256sum < big; docker exec web sha256sum < /dev/null /tmp/big | cut -c-64")
-        .lines();
+    world.sh("head -c 20000000 /dev/urandom > big && docker cp big web:/tmp/big").success();
+    let sums =
+        world.sh("sha256sum < big; docker exec web sha256sum < /dev/null /tmp/big | cut -c-64").lines();
     assert_eq!(sums[0][..64], sums[1][..64]);
-    world
-        .sh("docker cp web:/tmp/big back && cmp big back")
-        .success();
+    world.sh("docker cp web:/tmp/big back && cmp big back").success();
 }
 
 #[test]
@@ -72,24 +54,16 @@ fn streams_of_tar_pass_by_the_dash() {
     let Some(world) = sleeping() else { return };
     let list = world.sh("docker cp web:/etc/passwd - | tar -t").success();
     assert_eq!(list, "passwd");
-    world
-        .sh("echo x > one && tar -c one | docker cp - web:/tmp")
-        .success();
+    world.sh("echo x > one && tar -c one | docker cp - web:/tmp").success();
     assert_eq!(world.docker("exec web cat /tmp/one").success(), "x");
 }
 
 #[test]
 fn what_is_copied_into_a_created_container_is_there_when_it_starts() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("create --name later busybox cat /tmp/conf /etc/more/deep")
-        .success();
-    world
-        .sh("echo one > conf && docker cp conf later:/tmp/conf")
-        .success();
-    world
-        .sh("mkdir more && echo two > more/deep && docker cp more later:/etc/more")
-        .success();
+    world.docker("create --name later busybox cat /tmp/conf /etc/more/deep").success();
+    world.sh("echo one > conf && docker cp conf later:/tmp/conf").success();
+    world.sh("mkdir more && echo two > more/deep && docker cp more later:/etc/more").success();
     let start = world.docker("start -a later");
     assert_eq!(start.success(), "one\ntwo");
 }
@@ -98,9 +72,7 @@ fn what_is_copied_into_a_created_container_is_there_when_it_starts() {
 fn what_was_copied_before_the_start_can_be_read_before_it() {
     let Some(world) = World::new() else { return };
     world.docker("create --name later busybox true").success();
-    world
-        .sh("echo one > conf && docker cp conf later:/tmp/conf")
-        .success();
+    world.sh("echo one > conf && docker cp conf later:/tmp/conf").success();
     world.docker("cp later:/tmp/conf back").success();
     assert_eq!(world.sh("cat back").success(), "one");
 }
@@ -108,33 +80,20 @@ fn what_was_copied_before_the_start_can_be_read_before_it() {
 #[test]
 fn what_does_not_exist_cannot_be_copied() {
     let Some(world) = sleeping() else { return };
-    world
-        .docker("cp web:/nosuch .")
-        .failure(1, &["Could not find the file /nosuch in container web"]);
+    world.docker("cp web:/nosuch .").failure(1, &["Could not find the file /nosuch in container web"]);
     world.sh("echo x > one").success();
-    world
-        .docker("cp one web:/no/such/dir/one")
-        .failure(1, &["Could not find the file"]);
-    world
-        .docker("cp one nosuch:/tmp")
-        .failure(1, &["No such container: nosuch"]);
+    world.docker("cp one web:/no/such/dir/one").failure(1, &["Could not find the file"]);
+    world.docker("cp one nosuch:/tmp").failure(1, &["No such container: nosuch"]);
 }
 
 #[test]
 fn the_head_of_an_archive_tells_what_the_path_is() {
     let Some(world) = sleeping() else { return };
     let stat = |path: &str| -> Value {
-        let reply = world.http(
-            "HEAD",
-            &format!("/containers/web/archive?path={path}"),
-            &[],
-            b"",
-        );
+        let reply = world.http("HEAD", &format!("/containers/web/archive?path={path}"), &[], b"");
         assert_eq!(reply.status, 200);
         let header = reply.header("x-docker-container-path-stat").unwrap();
-        let bytes = base64::engine::general_purpose::STANDARD
-            .decode(header)
-            .unwrap();
+        let bytes = base64::engine::general_purpose::STANDARD.decode(header).unwrap();
         serde_json::from_slice(&bytes).unwrap()
     };
     let file = stat("/etc/passwd");
@@ -143,9 +102,7 @@ fn the_head_of_an_archive_tells_what_the_path_is() {
     assert!(file["size"].as_u64().unwrap() > 10);
     // Go's bit for a folder, not the one of stat(2).
     assert_eq!(stat("/etc")["mode"].as_u64().unwrap(), (1 << 31) | 0o755);
-    world
-        .docker("exec web ln -s /etc/passwd /tmp/link")
-        .success();
+    world.docker("exec web ln -s /etc/passwd /tmp/link").success();
     let link = stat("/tmp/link");
     assert_eq!(link["mode"].as_u64().unwrap() & (1 << 27), 1 << 27);
     assert_eq!(link["linkTarget"], "/etc/passwd");
@@ -158,24 +115,13 @@ fn an_archive_is_unpacked_only_into_a_folder_and_only_if_it_is_one() {
     let Some(world) = sleeping() else { return };
     let put = |path: &str, body: &[u8]| {
         let kind = [("Content-Type", "application/x-tar")];
-        world.http(
-            "PUT",
-            &format!("/containers/web/archive?path={path}"),
-            &kind,
-            body,
-        )
+        world.http("PUT", &format!("/containers/web/archive?path={path}"), &kind, body)
     };
     let error = put("/etc/passwd", b"").error(400);
     assert!(error.contains("not a directory"), "{error}");
     put("/nosuch", b"").error(404);
-    put(
-        "/tmp",
-        b"this is no tar archive at all, but it is long enough",
-    )
-    .error(400);
-    world
-        .http("PUT", "/containers/web/archive", &[], b"")
-        .error(400);
+    put("/tmp", b"this is no tar archive at all, but it is long enough").error(400);
+    world.http("PUT", "/containers/web/archive", &[], b"").error(400);
 }
 
 #[test]
@@ -183,21 +129,14 @@ fn compressed_archives_are_unpacked() {
     let Some(world) = sleeping() else { return };
     let script = "echo packed > one && tar -cz one > a.tgz && curl -fsS -T a.tgz -H 'Content-Type: application/x-tar' \
                   http://127.0.0.1:$PORT/containers/web/archive?path=/tmp";
-    world
-        .sh(script.replace("$PORT", &world.port().to_string()))
-        .success();
+    world.sh(script.replace("$PORT", &world.port().to_string())).success();
     assert_eq!(world.docker("exec web cat /tmp/one").success(), "packed");
 }
 
 #[test]
 fn files_are_copied_out_of_a_stopped_container_or_the_reason_is_told() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run --name done busybox sh -c 'echo x > /tmp/made'")
-        .success();
+    world.docker("run --name done busybox sh -c 'echo x > /tmp/made'").success();
     let copy = world.docker("cp done:/tmp/made back");
-    assert!(
-        copy.status == 0 || copy.stderr.contains("running"),
-        "{copy}"
-    );
+    assert!(copy.status == 0 || copy.stderr.contains("running"), "{copy}");
 }

@@ -12,9 +12,8 @@ fn twenty_containers_outlive_a_killed_d2k_and_answer_as_before() {
     let start = "for i in $(seq 20); do docker run -d --name c$i busybox sh -c \"echo log-$i; sleep 1000\" & done; wait";
     assert_eq!(world.sh(start).lines().len(), 20);
     let list = |world: &World| {
-        let mut rows = world
-            .docker("ps -a --no-trunc --format '{{.ID}} {{.Names}} {{.State}} {{.Command}}'")
-            .lines();
+        let mut rows =
+            world.docker("ps -a --no-trunc --format '{{.ID}} {{.Names}} {{.State}} {{.Command}}'").lines();
         rows.sort();
         rows
     };
@@ -23,9 +22,7 @@ fn twenty_containers_outlive_a_killed_d2k_and_answer_as_before() {
     world.restart_d2k();
     assert_eq!(list(&world), rows);
     assert_eq!(world.inspect("c7"), inspect);
-    eventually("the log is there", || {
-        world.docker("logs c9").success() == "log-9"
-    });
+    eventually("the log is there", || world.docker("logs c9").success() == "log-9");
     assert_eq!(world.docker("exec c20 echo inside").success(), "inside");
     let wait = world.docker_spawn("wait c3");
     std::thread::sleep(Duration::from_millis(500));
@@ -39,33 +36,22 @@ fn a_d2k_killed_while_twenty_containers_are_run_loses_and_doubles_none() {
     let Some(mut world) = World::new() else {
         return;
     };
-    let runs: Vec<_> = (0..20)
-        .map(|at| world.docker_spawn(format!("run -d --name c{at} busybox sleep 1000")))
-        .collect();
-    eventually("some of them run", || {
-        world.docker("ps -q").stdout.lines().count() >= 3
-    });
+    let runs: Vec<_> =
+        (0..20).map(|at| world.docker_spawn(format!("run -d --name c{at} busybox sleep 1000"))).collect();
+    eventually("some of them run", || world.docker("ps -q").stdout.lines().count() >= 3);
     world.kill_d2k();
-    let told: Vec<bool> = runs
-        .into_iter()
-        .map(|run| run.finish().status == 0)
-        .collect();
+    let told: Vec<bool> = runs.into_iter().map(|run| run.finish().status == 0).collect();
     world.restart_d2k();
     let names = world.docker("ps -a --format '{{.Names}}'").lines();
     for (at, told) in told.into_iter().enumerate() {
         let name = format!("c{at}");
         let count = names.iter().filter(|other| **other == name).count();
-        assert!(
-            count <= 1 && (count == 1 || !told),
-            "{name} is there {count} times"
-        );
+        assert!(count <= 1 && (count == 1 || !told), "{name} is there {count} times");
         // What was told to run does; what was cut off can be finished by hand.
         if count == 1 {
             world.docker(format!("start {name}")).success();
         } else {
-            world
-                .docker(format!("run -d --name {name} busybox sleep 1000"))
-                .success();
+            world.docker(format!("run -d --name {name} busybox sleep 1000")).success();
         }
     }
     assert_eq!(world.docker("ps -q").lines().len(), 20);
@@ -77,9 +63,7 @@ fn a_container_that_ends_while_d2k_is_away_is_known_with_its_exit_code_and_log()
     let Some(mut world) = World::new() else {
         return;
     };
-    world
-        .docker("run -d --name brief busybox sh -c 'echo said; sleep 3; exit 6'")
-        .success();
+    world.docker("run -d --name brief busybox sh -c 'echo said; sleep 3; exit 6'").success();
     world.docker("create --name job busybox true").success();
     world.kill_d2k();
     std::thread::sleep(Duration::from_secs(4));
@@ -95,18 +79,12 @@ fn a_run_with_rm_is_removed_by_the_next_d2k() {
     let Some(mut world) = World::new() else {
         return;
     };
-    world
-        .docker("run -d --rm --name brief busybox sleep 3")
-        .success();
+    world.docker("run -d --rm --name brief busybox sleep 3").success();
     world.kill_d2k();
     std::thread::sleep(Duration::from_secs(4));
     world.restart_d2k();
-    eventually("it has gone", || {
-        world.docker("ps -aq").success().is_empty()
-    });
-    eventually("its objects have gone", || {
-        world.names("deployments,jobs,pods").is_empty()
-    });
+    eventually("it has gone", || world.docker("ps -aq").success().is_empty());
+    eventually("its objects have gone", || world.names("deployments,jobs,pods").is_empty());
 }
 
 #[test]
@@ -115,30 +93,18 @@ fn two_d2ks_of_one_namespace_show_the_same() {
     let port = crate::support::free_port();
     let log = std::fs::File::create(world.directory().join("second.log")).unwrap();
     let mut second = world.d2k();
-    second
-        .arg("serve")
-        .env("D2K_PORT", port.to_string())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log);
+    second.arg("serve").env("D2K_PORT", port.to_string()).stdout(log.try_clone().unwrap()).stderr(log);
     let mut second = second.spawn().unwrap();
     eventually("the second one answers", || {
-        crate::support::http_get(("127.0.0.1", port), "/_ping")
-            .is_some_and(|reply| reply.status == 200)
+        crate::support::http_get(("127.0.0.1", port), "/_ping").is_some_and(|reply| reply.status == 200)
     });
-    let id = world
-        .docker("run -d --name web busybox sleep 1000")
-        .success();
-    let other =
-        |words: &str| world.sh(format!("DOCKER_HOST=tcp://127.0.0.1:{port} docker {words}"));
-    eventually("the second one shows it", || {
-        other("ps -q --no-trunc").success() == id
-    });
+    let id = world.docker("run -d --name web busybox sleep 1000").success();
+    let other = |words: &str| world.sh(format!("DOCKER_HOST=tcp://127.0.0.1:{port} docker {words}"));
+    eventually("the second one shows it", || other("ps -q --no-trunc").success() == id);
     assert_eq!(other("exec web echo inside").success(), "inside");
     other("run -d --name web busybox true").failure(125, &["is already in use by container"]);
     other("rm -f web").success();
-    eventually("the first one knows", || {
-        world.docker("ps -aq").success().is_empty()
-    });
+    eventually("the first one knows", || world.docker("ps -aq").success().is_empty());
     let _ = second.kill();
     let _ = second.wait();
 }
@@ -146,14 +112,8 @@ fn two_d2ks_of_one_namespace_show_the_same() {
 #[test]
 fn a_workload_deleted_by_kubectl_is_gone_for_docker_as_well() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web busybox sleep 1000")
-        .success();
+    world.docker("run -d --name web busybox sleep 1000").success();
     world.kubectl("delete deployment web").success();
-    eventually("it has gone", || {
-        world.docker("ps -aq").success().is_empty()
-    });
-    world
-        .docker("run -d --name web busybox sleep 1000")
-        .success();
+    eventually("it has gone", || world.docker("ps -aq").success().is_empty());
+    world.docker("run -d --name web busybox sleep 1000").success();
 }

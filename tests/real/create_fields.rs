@@ -7,9 +7,7 @@ use crate::support::{Image, World, eventually};
 /// What a command prints in a container created with these options.
 #[track_caller]
 fn shown(world: &World, options: &str, command: &str) -> String {
-    world
-        .docker(format!("run --rm {options} busybox sh -c '{command}'"))
-        .success()
+    world.docker(format!("run --rm {options} busybox sh -c '{command}'")).success()
 }
 
 /// The Pod template of the only Deployment.
@@ -18,11 +16,7 @@ fn template(world: &World) -> Value {
     // `docker create` asks for a run in the foreground: a Job.
     let of = |kind: &str| world.object(kind)["items"][0]["spec"]["template"].clone();
     let deployment = of("deployments");
-    if deployment.is_null() {
-        of("jobs")
-    } else {
-        deployment
-    }
+    if deployment.is_null() { of("jobs") } else { deployment }
 }
 
 #[test]
@@ -44,12 +38,7 @@ fn text_that_looks_like_a_kubernetes_variable_stays_as_it_is() {
 fn directory_and_entrypoint_are_used() {
     let Some(world) = World::new() else { return };
     assert_eq!(shown(&world, "-w /etc", "pwd"), "/etc");
-    assert_eq!(
-        world
-            .docker("run --rm --entrypoint echo busybox hello")
-            .success(),
-        "hello"
-    );
+    assert_eq!(world.docker("run --rm --entrypoint echo busybox hello").success(), "hello");
 }
 
 #[test]
@@ -62,14 +51,8 @@ fn the_images_entrypoint_command_user_and_directory_are_used() {
             "User": "33", "WorkingDir": "/var",
         }))
         .push();
-    assert_eq!(
-        world.docker(format!("run --rm {image}")).lines(),
-        ["from image", "33", "/var"]
-    );
-    assert_eq!(
-        world.docker(format!("run --rm {image} mine")).lines()[0],
-        "mine"
-    );
+    assert_eq!(world.docker(format!("run --rm {image}")).lines(), ["from image", "33", "/var"]);
+    assert_eq!(world.docker(format!("run --rm {image} mine")).lines()[0], "mine");
     let own = world.docker(format!("run --rm --entrypoint id {image} -u"));
     assert_eq!(own.success(), "33");
 }
@@ -86,10 +69,7 @@ fn user_and_groups_are_used() {
 fn a_user_by_name_is_used_or_the_reason_is_told() {
     let Some(world) = World::new() else { return };
     let run = world.docker("run --rm -u www-data busybox id -u");
-    assert!(
-        run.stdout == "33\n" || run.status != 0 && run.stderr.contains("www-data"),
-        "{run}"
-    );
+    assert!(run.stdout == "33\n" || run.status != 0 && run.stderr.contains("www-data"), "{run}");
 }
 
 #[test]
@@ -103,9 +83,7 @@ fn host_name_hosts_and_dns_are_used() {
         "cat /etc/resolv.conf",
     );
     assert!(
-        conf.contains("nameserver 10.9.9.9")
-            && conf.contains("example.test")
-            && conf.contains("ndots:2"),
+        conf.contains("nameserver 10.9.9.9") && conf.contains("example.test") && conf.contains("ndots:2"),
         "{conf}"
     );
 }
@@ -113,9 +91,7 @@ fn host_name_hosts_and_dns_are_used() {
 #[test]
 fn the_host_name_is_the_short_id_unless_given() {
     let Some(world) = World::new() else { return };
-    let id = world
-        .docker("run -d --name web busybox sleep 1000")
-        .success();
+    let id = world.docker("run -d --name web busybox sleep 1000").success();
     assert_eq!(world.docker("exec web hostname").success(), id[..12]);
 }
 
@@ -123,22 +99,14 @@ fn the_host_name_is_the_short_id_unless_given() {
 fn memory_and_processor_limits_are_the_pods() {
     let Some(world) = World::new() else { return };
     world
-        .docker(
-            "create --memory 64m --memory-reservation 32m --cpus 0.5 --cpu-shares 512 busybox true",
-        )
+        .docker("create --memory 64m --memory-reservation 32m --cpus 0.5 --cpu-shares 512 busybox true")
         .success();
     let resources = template(&world)["spec"]["containers"][0]["resources"].clone();
     assert_eq!(resources["limits"]["cpu"], "500m", "{resources}");
     for (kind, bytes) in [("limits", 64 << 20), ("requests", 32 << 20)] {
         let quantity = resources[kind]["memory"].as_str().unwrap();
-        let megabytes = quantity
-            .strip_suffix("Mi")
-            .map(|n| n.parse::<u64>().unwrap() << 20);
-        assert_eq!(
-            megabytes.or_else(|| quantity.parse().ok()),
-            Some(bytes),
-            "{resources}"
-        );
+        let megabytes = quantity.strip_suffix("Mi").map(|n| n.parse::<u64>().unwrap() << 20);
+        assert_eq!(megabytes.or_else(|| quantity.parse().ok()), Some(bytes), "{resources}");
     }
     let text = shown(
         &world,
@@ -163,11 +131,7 @@ fn capabilities_privileges_and_a_read_only_root_are_used() {
     assert_ne!(capabilities("--privileged") & net_admin, 0);
     let write = world.docker("run --rm --read-only busybox touch /file");
     write.failure(1, &[]);
-    let line = shown(
-        &world,
-        "--security-opt no-new-privileges",
-        "grep NoNewPrivs /proc/self/status",
-    );
+    let line = shown(&world, "--security-opt no-new-privileges", "grep NoNewPrivs /proc/self/status");
     assert!(line.ends_with('1'), "{line}");
 }
 
@@ -185,18 +149,10 @@ fn sysctls_of_the_pod_are_used() {
 #[test]
 fn annotations_reach_the_pod_and_docker_labels_are_kept_aside() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("create --annotation example.test/a=b --label 'odd.Key/1=x y' busybox true")
-        .success();
+    world.docker("create --annotation example.test/a=b --label 'odd.Key/1=x y' busybox true").success();
     let template = template(&world);
-    assert_eq!(
-        template["metadata"]["annotations"]["example.test/a"], "b",
-        "{template}"
-    );
-    assert_eq!(
-        world.get("/containers/json?all=1").json()[0]["Labels"],
-        json!({"odd.Key/1": "x y"})
-    );
+    assert_eq!(template["metadata"]["annotations"]["example.test/a"], "b", "{template}");
+    assert_eq!(world.get("/containers/json?all=1").json()[0]["Labels"], json!({"odd.Key/1": "x y"}));
 }
 
 #[test]
@@ -212,29 +168,17 @@ fn a_health_check_of_the_image_is_used_unless_it_is_switched_off() {
     let Some(world) = World::new() else { return };
     let image = format!("{}-health", world.name());
     let check = json!({"Test": ["CMD-SHELL", "true"], "Interval": 1_000_000_000_u64});
-    Image::busybox(&image)
-        .config(json!({"Healthcheck": check}))
-        .push();
-    world
-        .docker(format!("run -d --name on {image} sleep 1000"))
-        .success();
-    eventually("it is healthy", || {
-        world.field("on", ".State.Health.Status") == "healthy"
-    });
-    world
-        .docker(format!(
-            "run -d --name off --no-healthcheck {image} sleep 1000"
-        ))
-        .success();
+    Image::busybox(&image).config(json!({"Healthcheck": check})).push();
+    world.docker(format!("run -d --name on {image} sleep 1000")).success();
+    eventually("it is healthy", || world.field("on", ".State.Health.Status") == "healthy");
+    world.docker(format!("run -d --name off --no-healthcheck {image} sleep 1000")).success();
     assert!(world.inspect("off")["State"].get("Health").is_none());
 }
 
 #[test]
 fn the_stop_timeout_is_the_grace_of_the_pod() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("create --stop-timeout 7 busybox true")
-        .success();
+    world.docker("create --stop-timeout 7 busybox true").success();
     assert_eq!(template(&world)["spec"]["terminationGracePeriodSeconds"], 7);
 }
 
@@ -244,10 +188,7 @@ fn an_init_process_reaps_or_its_lack_is_warned_about() {
     let create = world.docker("run -d --name web --init busybox sleep 1000");
     assert_eq!(create.status, 0, "{create}");
     let first = world.docker("exec web cat /proc/1/comm").success();
-    assert!(
-        first != "sleep" || create.stderr.to_lowercase().contains("init"),
-        "{create}"
-    );
+    assert!(first != "sleep" || create.stderr.to_lowercase().contains("init"), "{create}");
 }
 
 /// Options that Kubernetes has no field for: each is refused or warned about, with a word of it.
@@ -291,11 +232,9 @@ fn no_option_is_ignored_in_silence() {
 #[test]
 fn namespaces_of_the_host_are_mapped_or_refused() {
     let Some(world) = World::new() else { return };
-    for (option, field) in [
-        ("--pid host", "hostPID"),
-        ("--ipc host", "hostIPC"),
-        ("--network host", "hostNetwork"),
-    ] {
+    for (option, field) in
+        [("--pid host", "hostPID"), ("--ipc host", "hostIPC"), ("--network host", "hostNetwork")]
+    {
         let create = world.docker(format!("create --name host {option} busybox true"));
         if create.status == 0 && create.stderr.is_empty() {
             assert_eq!(template(&world)["spec"][field], true, "{option}");
@@ -309,10 +248,7 @@ fn namespaces_of_the_host_are_mapped_or_refused() {
 #[test]
 fn warnings_are_a_list_even_if_there_are_none() {
     let Some(world) = World::new() else { return };
-    let reply = world.post(
-        "/containers/create",
-        json!({"Image": "busybox", "Cmd": ["true"]}),
-    );
+    let reply = world.post("/containers/create", json!({"Image": "busybox", "Cmd": ["true"]}));
     assert_eq!((reply.status, &reply.json()["Warnings"]), (201, &json!([])));
 }
 

@@ -12,10 +12,7 @@ const HISTORY: &str = "events --since 10m --until $(($(date +%s) + 1))";
 /// replayed to it.
 #[track_caller]
 fn listen(world: &World, filters: &str) -> Running {
-    world.docker_spawn(format!(
-        "events --since {} {filters} --format '{LINE}'",
-        now()
-    ))
+    world.docker_spawn(format!("events --since {} {filters} --format '{LINE}'", now()))
 }
 
 /// The seconds since 1970.
@@ -26,21 +23,14 @@ fn now() -> u64 {
 /// Whether the words come in this order, other lines between them.
 fn in_order(text: &str, words: &[&str]) -> bool {
     let mut lines = text.lines();
-    words
-        .iter()
-        .all(|word| lines.any(|line| line.starts_with(word)))
+    words.iter().all(|word| lines.any(|line| line.starts_with(word)))
 }
 
 #[test]
 fn a_foreground_run_is_told_in_dockers_order() {
     let Some(world) = World::new() else { return };
     let events = listen(&world, "");
-    assert_eq!(
-        world
-            .docker("run --rm --name once busybox sh -c 'exit 3'")
-            .status,
-        3
-    );
+    assert_eq!(world.docker("run --rm --name once busybox sh -c 'exit 3'").status, 3);
     let seen = events.wait_for("container destroy once");
     let order = [
         "container create once",
@@ -56,20 +46,13 @@ fn a_foreground_run_is_told_in_dockers_order() {
 fn stop_start_restart_and_kill_are_told_as_docker_tells_them() {
     let Some(world) = World::new() else { return };
     let events = listen(&world, "--filter type=container");
-    world
-        .docker("run -d --name web --stop-timeout 1 busybox sleep 1000")
-        .success();
+    world.docker("run -d --name web --stop-timeout 1 busybox sleep 1000").success();
     world.docker("stop web").success();
     let seen = events.wait_for("container stop web");
     assert!(
         in_order(
             &seen,
-            &[
-                "container create web",
-                "container start web",
-                "container kill web",
-                "container die web"
-            ]
+            &["container create web", "container start web", "container kill web", "container die web"]
         ),
         "{seen}"
     );
@@ -94,41 +77,20 @@ fn stop_start_restart_and_kill_are_told_as_docker_tells_them() {
     eventually("its end is told", || {
         let seen = events.stdout();
         let after = seen.rsplit("container restart web").next().unwrap();
-        in_order(after, &["container kill web", "container die web"])
-            && !after.contains("container stop")
+        in_order(after, &["container kill web", "container die web"]) && !after.contains("container stop")
     });
     world.docker("rm web").success();
     let seen = events.wait_for("container destroy web");
     let count = |words: &str| seen.lines().filter(|line| *line == words).count();
-    assert_eq!(
-        (
-            count("container create web"),
-            count("container destroy web")
-        ),
-        (1, 1),
-        "{seen}"
-    );
-    assert_eq!(
-        (count("container start web"), count("container die web")),
-        (3, 3),
-        "{seen}"
-    );
+    assert_eq!((count("container create web"), count("container destroy web")), (1, 1), "{seen}");
+    assert_eq!((count("container start web"), count("container die web")), (3, 3), "{seen}");
 }
 
 #[test]
 fn the_end_of_a_container_carries_its_exit_code_and_labels() {
     let Some(world) = World::new() else { return };
-    assert_eq!(
-        world
-            .docker("run --name once --label a.b/c=d busybox sh -c 'exit 7'")
-            .status,
-        7
-    );
-    let history = world
-        .docker(format!(
-            "{HISTORY} --format '{{{{json .}}}}' --filter event=die"
-        ))
-        .success();
+    assert_eq!(world.docker("run --name once --label a.b/c=d busybox sh -c 'exit 7'").status, 7);
+    let history = world.docker(format!("{HISTORY} --format '{{{{json .}}}}' --filter event=die")).success();
     let event: Value = serde_json::from_str(history.lines().next().unwrap()).unwrap();
     let attributes = &event["Actor"]["Attributes"];
     assert_eq!(attributes["exitCode"], "7");
@@ -143,9 +105,7 @@ fn the_end_of_a_container_carries_its_exit_code_and_labels() {
 #[test]
 fn the_history_is_replayed_and_a_past_end_closes_the_stream() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web --stop-timeout 1 busybox sleep 1000")
-        .success();
+    world.docker("run -d --name web --stop-timeout 1 busybox sleep 1000").success();
     world.docker("stop web").success();
     world.docker("volume create data").success();
     world.docker("network create backend").success();
@@ -170,16 +130,11 @@ fn the_history_survives_d2k() {
     let Some(mut world) = World::new() else {
         return;
     };
-    world
-        .docker("run -d --name web busybox sleep 1000")
-        .success();
+    world.docker("run -d --name web busybox sleep 1000").success();
     world.restart_d2k();
     let script = format!("{HISTORY} --format '{LINE}'");
     let history = world.docker(&script).success();
-    assert!(
-        in_order(&history, &["container create web", "container start web"]),
-        "{history}"
-    );
+    assert!(in_order(&history, &["container create web", "container start web"]), "{history}");
 }
 
 #[test]
@@ -196,69 +151,31 @@ fn a_replay_goes_over_into_what_happens_now() {
 #[test]
 fn events_are_filtered_by_type_action_container_label_and_image() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("create --name one --label tier=db busybox true")
-        .success();
+    world.docker("create --name one --label tier=db busybox true").success();
     world.docker("create --name two nginx").success();
     world.docker("volume create data").success();
     world.docker("rm one").success();
-    let history = |filters: &str| {
-        world
-            .docker(format!("{HISTORY} {filters} --format '{LINE}'"))
-            .lines()
-    };
-    assert!(
-        history("--filter type=volume")
-            .iter()
-            .all(|line| line.starts_with("volume "))
-    );
+    let history = |filters: &str| world.docker(format!("{HISTORY} {filters} --format '{LINE}'")).lines();
+    assert!(history("--filter type=volume").iter().all(|line| line.starts_with("volume ")));
     assert!(!history("--filter type=volume").is_empty());
-    assert_eq!(
-        history("--filter container=two --filter event=create"),
-        ["container create two"]
-    );
-    assert_eq!(
-        history("--filter label=tier=db --filter event=create"),
-        ["container create one"]
-    );
-    assert_eq!(
-        history("--filter image=nginx --filter event=create"),
-        ["container create two"]
-    );
-    assert_eq!(
-        history("--filter event=destroy --filter type=container"),
-        ["container destroy one"]
-    );
-    assert!(
-        history("--filter volume=data")
-            .iter()
-            .all(|line| line.starts_with("volume "))
-    );
-    world
-        .docker("events --filter nosuch=1 --until 1")
-        .failure(1, &["invalid filter 'nosuch'"]);
+    assert_eq!(history("--filter container=two --filter event=create"), ["container create two"]);
+    assert_eq!(history("--filter label=tier=db --filter event=create"), ["container create one"]);
+    assert_eq!(history("--filter image=nginx --filter event=create"), ["container create two"]);
+    assert_eq!(history("--filter event=destroy --filter type=container"), ["container destroy one"]);
+    assert!(history("--filter volume=data").iter().all(|line| line.starts_with("volume ")));
+    world.docker("events --filter nosuch=1 --until 1").failure(1, &["invalid filter 'nosuch'"]);
 }
 
 #[test]
 fn an_exec_is_told_from_its_creation_to_its_exit_code() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web busybox sleep 1000")
-        .success();
-    let events = world.docker_spawn(
-        "events --filter container=web --format '{{.Action}} {{.Actor.Attributes.exitCode}}'",
-    );
+    world.docker("run -d --name web busybox sleep 1000").success();
+    let events = world
+        .docker_spawn("events --filter container=web --format '{{.Action}} {{.Actor.Attributes.exitCode}}'");
     eventually("the exec is heard from its creation to its end", || {
         assert_eq!(world.docker("exec web sh -c 'exit 5'").status, 5);
         let seen = events.stdout();
-        in_order(
-            &seen,
-            &[
-                "exec_create: sh -c exit 5",
-                "exec_start: sh -c exit 5",
-                "exec_die 5",
-            ],
-        )
+        in_order(&seen, &["exec_create: sh -c exit 5", "exec_start: sh -c exit 5", "exec_die 5"])
     });
 }
 
@@ -285,9 +202,7 @@ fn volumes_networks_and_images_are_told() {
     world.docker("network create backend").success();
     world.docker("pull -q busybox").success();
     world.docker("tag busybox mine").success();
-    world
-        .docker("run -d --name web --network backend busybox sleep 1000")
-        .success();
+    world.docker("run -d --name web --network backend busybox sleep 1000").success();
     world.docker("rename web other").success();
     world.docker("rm -f other").success();
     world.docker("rmi mine").success();
@@ -312,14 +227,10 @@ fn volumes_networks_and_images_are_told() {
 #[test]
 fn a_container_changed_by_kubectl_is_told_too() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web busybox sleep 1000")
-        .success();
+    world.docker("run -d --name web busybox sleep 1000").success();
     let events = listen(&world, "");
     world.kubectl("scale deployment web --replicas=0").success();
-    world
-        .kubectl("delete pods --all --grace-period=1 --wait=false")
-        .success();
+    world.kubectl("delete pods --all --grace-period=1 --wait=false").success();
     events.wait_for("container die web");
     world.kubectl("delete deployment web").success();
     events.wait_for("container destroy web");
@@ -331,9 +242,7 @@ fn old_clients_get_the_fields_that_they_need() {
     let id = world.docker("create --name web busybox true").success();
     let until = now() + 1;
     let filters = r#"{"event":["create"],"type":["container"]}"#;
-    let old = world.get(&format!(
-        "/v1.41/events?since=1&until={until}&filters={filters}"
-    ));
+    let old = world.get(&format!("/v1.41/events?since=1&until={until}&filters={filters}"));
     assert_eq!(old.header("content-type"), Some("application/json"));
     let event: Value = serde_json::from_str(old.text().lines().next().unwrap()).unwrap();
     assert_eq!(event["status"], "create");

@@ -27,10 +27,7 @@ fn a_deployment_made_by_hand_is_listed_under_a_stable_id_and_can_be_looked_into(
     };
     world.apply(&workload("Deployment", "hand"));
     eventually("it is listed", || {
-        world
-            .docker("ps --format '{{.Names}} {{.State}}'")
-            .success()
-            == "hand running"
+        world.docker("ps --format '{{.Names}} {{.State}}'").success() == "hand running"
     });
     let id = world.field("hand", ".Id");
     assert_eq!(id.len(), 64);
@@ -40,10 +37,7 @@ fn a_deployment_made_by_hand_is_listed_under_a_stable_id_and_can_be_looked_into(
     let inspect = world.inspect("hand");
     assert_eq!(inspect["Config"]["Image"], "busybox");
     assert_eq!(inspect["State"]["Running"], true);
-    assert!(
-        inspect["Config"]["Labels"]["made-by"] == "hand",
-        "{inspect}"
-    );
+    assert!(inspect["Config"]["Labels"]["made-by"] == "hand", "{inspect}");
     world.restart_d2k();
     assert_eq!(world.field("hand", ".Id"), id);
 }
@@ -57,13 +51,9 @@ fn a_deployment_made_by_hand_is_stopped_started_and_removed() {
     assert_eq!(world.object("deployment/hand")["spec"]["replicas"], 0);
     assert_eq!(world.field("hand", ".State.Running"), "false");
     world.docker("start hand").success();
-    eventually("it runs again", || {
-        world.field("hand", ".State.Running") == "true"
-    });
+    eventually("it runs again", || world.field("hand", ".State.Running") == "true");
     world.docker("restart -t 1 hand").success();
-    eventually("it runs after the restart", || {
-        world.field("hand", ".State.Running") == "true"
-    });
+    eventually("it runs after the restart", || world.field("hand", ".State.Running") == "true");
     world.docker("rm -f hand").success();
     eventually("it has gone", || world.names("deployments,pods").is_empty());
 }
@@ -72,23 +62,14 @@ fn a_deployment_made_by_hand_is_stopped_started_and_removed() {
 fn a_stateful_set_is_stopped_and_started() {
     let Some(world) = World::new() else { return };
     world.apply(&workload("StatefulSet", "db"));
-    eventually("it runs", || {
-        world
-            .docker("ps --format '{{.Names}} {{.State}}'")
-            .success()
-            == "db running"
-    });
+    eventually("it runs", || world.docker("ps --format '{{.Names}} {{.State}}'").success() == "db running");
     assert_eq!(world.docker("exec db hostname").success(), "db-0");
     world.docker("stop -t 1 db").success();
     assert_eq!(world.object("statefulset/db")["spec"]["replicas"], 0);
     world.docker("start db").success();
-    eventually("it runs again", || {
-        world.field("db", ".State.Running") == "true"
-    });
+    eventually("it runs again", || world.field("db", ".State.Running") == "true");
     world.docker("rm -f db").success();
-    eventually("it has gone", || {
-        world.names("statefulsets,pods").is_empty()
-    });
+    eventually("it has gone", || world.names("statefulsets,pods").is_empty());
 }
 
 #[test]
@@ -96,10 +77,7 @@ fn a_daemon_set_is_shown_and_why_it_cannot_be_stopped_is_told() {
     let Some(world) = World::new() else { return };
     world.apply(&workload("DaemonSet", "agent"));
     eventually("it runs", || {
-        world
-            .docker("ps --format '{{.Names}} {{.State}}'")
-            .success()
-            == "agent running"
+        world.docker("ps --format '{{.Names}} {{.State}}'").success() == "agent running"
     });
     assert_eq!(world.docker("logs agent").success(), "hello");
     world.docker("stop agent").failure(1, &["DaemonSet"]);
@@ -110,12 +88,7 @@ fn a_daemon_set_is_shown_and_why_it_cannot_be_stopped_is_told() {
 fn a_bare_pod_is_shown_and_removed() {
     let Some(world) = World::new() else { return };
     world.apply(POD);
-    eventually("it runs", || {
-        world
-            .docker("ps --format '{{.Names}} {{.State}}'")
-            .success()
-            == "bare running"
-    });
+    eventually("it runs", || world.docker("ps --format '{{.Names}} {{.State}}'").success() == "bare running");
     assert_eq!(world.docker("logs bare").success(), "hello");
     assert_eq!(world.docker("exec bare echo inside").success(), "inside");
     world.docker("rm -f bare").success();
@@ -126,9 +99,7 @@ fn a_bare_pod_is_shown_and_removed() {
 fn what_d2k_makes_is_shown_once_beside_what_others_make() {
     let Some(world) = World::new() else { return };
     world.apply(&workload("Deployment", "hand"));
-    world
-        .docker("run -d --name own busybox sleep 1000")
-        .success();
+    world.docker("run -d --name own busybox sleep 1000").success();
     world.docker("run --name job busybox true").success();
     eventually("all three are listed once", || {
         let mut names = world.docker("ps -a --format '{{.Names}}'").lines();
@@ -141,12 +112,8 @@ fn what_d2k_makes_is_shown_once_beside_what_others_make() {
 fn prune_does_not_take_what_d2k_did_not_make() {
     let Some(world) = World::new() else { return };
     world.apply(&workload("Deployment", "hand"));
-    world
-        .kubectl("scale deployment hand --replicas=0")
-        .success();
-    eventually("it is listed as stopped", || {
-        world.docker("ps -aq").lines().len() == 1
-    });
+    world.kubectl("scale deployment hand --replicas=0").success();
+    eventually("it is listed as stopped", || world.docker("ps -aq").lines().len() == 1);
     world.docker("container prune -f").success();
     assert_eq!(world.names("deployments"), ["deployment.apps/hand"]);
 }
@@ -156,7 +123,5 @@ fn a_name_of_a_foreign_workload_is_in_use() {
     let Some(world) = World::new() else { return };
     world.apply(&workload("Deployment", "hand"));
     eventually("it is listed", || world.docker("ps -aq").lines().len() == 1);
-    world
-        .docker("run -d --name hand busybox sleep 1000")
-        .failure(125, &["is already in use by container"]);
+    world.docker("run -d --name hand busybox sleep 1000").failure(125, &["is already in use by container"]);
 }

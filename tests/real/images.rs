@@ -11,23 +11,12 @@ fn a_pull_shows_progress_and_the_digest_and_the_second_one_that_it_is_up_to_date
     let digest = Image::busybox(&image).push();
     let pull = world.docker(format!("pull {image}")).success();
     assert!(pull.contains("Using default tag: latest"), "{pull}");
-    assert!(
-        pull.contains(&format!("latest: Pulling from library/{image}")),
-        "{pull}"
-    );
+    assert!(pull.contains(&format!("latest: Pulling from library/{image}")), "{pull}");
     assert!(pull.contains("Pulling fs layer"), "{pull}");
     assert!(pull.contains(&format!("Digest: {digest}")), "{pull}");
-    assert!(
-        pull.contains(&format!(
-            "Status: Downloaded newer image for {image}:latest"
-        )),
-        "{pull}"
-    );
+    assert!(pull.contains(&format!("Status: Downloaded newer image for {image}:latest")), "{pull}");
     let again = world.docker(format!("pull {image}")).success();
-    assert!(
-        again.contains(&format!("Status: Image is up to date for {image}:latest")),
-        "{again}"
-    );
+    assert!(again.contains(&format!("Status: Image is up to date for {image}:latest")), "{again}");
 }
 
 #[test]
@@ -39,12 +28,8 @@ fn a_pull_of_what_does_not_exist_fails_with_the_registrys_words() {
         missing.stderr.contains("pull access denied") || missing.stderr.contains("not found"),
         "{missing}"
     );
-    world
-        .docker("pull busybox:nosuch-tag")
-        .failure(1, &["not found"]);
-    world
-        .docker("pull upper/CASE")
-        .failure(1, &["must be lowercase"]);
+    world.docker("pull busybox:nosuch-tag").failure(1, &["not found"]);
+    world.docker("pull upper/CASE").failure(1, &["must be lowercase"]);
     assert_eq!(world.docker("images -q").success(), "");
 }
 
@@ -54,17 +39,8 @@ fn the_progress_of_a_pull_is_one_object_a_line() {
     let reply = world.post("/images/create?fromImage=busybox&tag=latest", Value::Null);
     assert_eq!(reply.status, 200);
     assert_eq!(reply.header("content-type"), Some("application/json"));
-    let lines: Vec<Value> = reply
-        .text()
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    assert!(
-        lines
-            .iter()
-            .any(|line| line["progressDetail"]["total"].is_u64()),
-        "{lines:?}"
-    );
+    let lines: Vec<Value> = reply.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["progressDetail"]["total"].is_u64()), "{lines:?}");
     let last = lines.last().unwrap()["status"].as_str().unwrap();
     assert!(last.starts_with("Status: "), "{last}");
 }
@@ -76,9 +52,7 @@ fn a_pull_is_acknowledged_where_no_registry_answers() {
     };
     let pull = world.docker("pull 127.0.0.1:1/library/busybox");
     assert_eq!(pull.status, 0, "{pull}");
-    world
-        .docker("run --rm 127.0.0.1:1/library/busybox echo hello")
-        .success();
+    world.docker("run --rm 127.0.0.1:1/library/busybox echo hello").success();
 }
 
 #[test]
@@ -111,29 +85,19 @@ fn a_pulled_image_shows_what_its_registry_says() {
     assert_eq!(inspect["Os"], "linux");
     assert!(inspect["Size"].as_u64().unwrap() > 100_000);
     assert_eq!(inspect["RootFS"]["Layers"].as_array().unwrap().len(), 1);
-    assert!(
-        inspect["Created"]
-            .as_str()
-            .unwrap()
-            .starts_with("2026-01-02T03:04:05")
-    );
+    assert!(inspect["Created"].as_str().unwrap().starts_with("2026-01-02T03:04:05"));
 }
 
 #[test]
 fn images_are_listed_with_their_filters() {
     let Some(world) = World::new() else { return };
     let image = format!("{}-app", world.name());
-    Image::busybox(&image)
-        .config(json!({"Labels": {"tier": "db"}}))
-        .push();
+    Image::busybox(&image).config(json!({"Labels": {"tier": "db"}})).push();
     world.docker(format!("pull -q {image}")).success();
     world.docker("pull -q busybox").success();
     let list = |filter: &str| {
-        let mut names = world
-            .docker(format!(
-                "images {filter} --format '{{{{.Repository}}}}:{{{{.Tag}}}}'"
-            ))
-            .lines();
+        let mut names =
+            world.docker(format!("images {filter} --format '{{{{.Repository}}}}:{{{{.Tag}}}}'")).lines();
         names.sort();
         names
     };
@@ -142,35 +106,20 @@ fn images_are_listed_with_their_filters() {
     both.sort();
     assert_eq!(list(""), both);
     assert_eq!(list("busybox"), ["busybox:latest"]);
-    assert_eq!(
-        list(&format!("--filter reference='{image}*'")),
-        std::slice::from_ref(&own)
-    );
+    assert_eq!(list(&format!("--filter reference='{image}*'")), std::slice::from_ref(&own));
     assert_eq!(list("--filter label=tier=db"), std::slice::from_ref(&own));
     assert_eq!(list("--filter dangling=true"), [""; 0]);
     assert_eq!(list("--filter dangling=false"), both);
     // busybox is a week or a day old; the suite's image says that it is of January.
     assert!(
-        list(&format!("--filter since={image}")).len()
-            + list(&format!("--filter before={image}")).len()
-            == 1
+        list(&format!("--filter since={image}")).len() + list(&format!("--filter before={image}")).len() == 1
     );
-    world
-        .docker("images --filter nosuch=1")
-        .failure(1, &["invalid filter 'nosuch'"]);
-    let digests = world
-        .docker("images --digests --format '{{.Digest}}'")
-        .lines();
-    assert!(
-        digests.iter().all(|digest| digest.starts_with("sha256:")),
-        "{digests:?}"
-    );
+    world.docker("images --filter nosuch=1").failure(1, &["invalid filter 'nosuch'"]);
+    let digests = world.docker("images --digests --format '{{.Digest}}'").lines();
+    assert!(digests.iter().all(|digest| digest.starts_with("sha256:")), "{digests:?}");
     let items = world.get("/images/json").json();
     for item in items.as_array().unwrap() {
-        assert!(
-            item["RepoTags"].is_array() && item["RepoDigests"].is_array(),
-            "{item}"
-        );
+        assert!(item["RepoTags"].is_array() && item["RepoDigests"].is_array(), "{item}");
     }
 }
 
@@ -178,14 +127,8 @@ fn images_are_listed_with_their_filters() {
 fn the_image_of_a_container_is_listed_although_nobody_pulled_it() {
     let Some(world) = World::new() else { return };
     world.docker("create --name web nginx").success();
-    assert_eq!(
-        world.docker("images --format '{{.Repository}}'").success(),
-        "nginx"
-    );
-    assert_eq!(
-        world.field("web", ".Image"),
-        world.docker("images -q --no-trunc").success()
-    );
+    assert_eq!(world.docker("images --format '{{.Repository}}'").success(), "nginx");
+    assert_eq!(world.field("web", ".Image"), world.docker("images -q --no-trunc").success());
 }
 
 #[test]
@@ -193,23 +136,10 @@ fn an_image_is_run_under_the_tag_it_was_given() {
     let Some(world) = World::new() else { return };
     world.docker("pull -q busybox").success();
     world.docker("tag busybox mine/app:1").success();
-    assert_eq!(
-        world.inspect("mine/app:1")["Id"],
-        world.inspect("busybox")["Id"]
-    );
-    assert_eq!(
-        world.docker("run --rm mine/app:1 echo hello").success(),
-        "hello"
-    );
-    world
-        .docker("tag nosuch-image:1 other")
-        .failure(1, &["No such image: nosuch-image:1"]);
-    assert_eq!(
-        world
-            .post("/images/busybox/tag?repo=BAD", Value::Null)
-            .status,
-        400
-    );
+    assert_eq!(world.inspect("mine/app:1")["Id"], world.inspect("busybox")["Id"]);
+    assert_eq!(world.docker("run --rm mine/app:1 echo hello").success(), "hello");
+    world.docker("tag nosuch-image:1 other").failure(1, &["No such image: nosuch-image:1"]);
+    assert_eq!(world.post("/images/busybox/tag?repo=BAD", Value::Null).status, 400);
 }
 
 #[test]
@@ -219,22 +149,16 @@ fn an_image_is_untagged_and_forgotten_unless_a_container_uses_it() {
     world.docker("tag busybox mine").success();
     assert_eq!(world.docker("rmi mine").success(), "Untagged: mine:latest");
     world.docker("create --name user busybox true").success();
-    world.docker("rmi busybox").failure(
-        1,
-        &[
-            "conflict: unable to remove repository reference",
-            "is using its referenced image",
-        ],
-    );
+    world
+        .docker("rmi busybox")
+        .failure(1, &["conflict: unable to remove repository reference", "is using its referenced image"]);
     world.docker("rm user").success();
     let removed = world.docker("rmi busybox").success();
     assert!(
         removed.contains("Untagged: busybox:latest") && removed.contains("Deleted: sha256:"),
         "{removed}"
     );
-    world
-        .docker("rmi busybox")
-        .failure(1, &["No such image: busybox"]);
+    world.docker("rmi busybox").failure(1, &["No such image: busybox"]);
 }
 
 #[test]
@@ -243,15 +167,9 @@ fn the_history_of_an_image_has_its_layers() {
     let image = format!("{}-app", world.name());
     Image::busybox(&image).push();
     world.docker(format!("pull -q {image}")).success();
-    let history = world
-        .docker(format!(
-            "history --no-trunc --format '{{{{.CreatedBy}}}}' {image}"
-        ))
-        .success();
+    let history = world.docker(format!("history --no-trunc --format '{{{{.CreatedBy}}}}' {image}")).success();
     assert_eq!(history, "the suite of d2k");
-    world
-        .docker("history nosuch-image")
-        .failure(1, &["No such image: nosuch-image"]);
+    world.docker("history nosuch-image").failure(1, &["No such image: nosuch-image"]);
 }
 
 #[test]
@@ -262,10 +180,7 @@ fn prune_forgets_images_that_no_container_uses() {
     world.docker("image prune -f").success();
     assert_eq!(world.docker("images -q").lines().len(), 2);
     world.docker("image prune -f --all").success();
-    assert_eq!(
-        world.docker("images --format '{{.Repository}}'").success(),
-        "nginx"
-    );
+    assert_eq!(world.docker("images --format '{{.Repository}}'").success(), "nginx");
 }
 
 #[test]
@@ -281,8 +196,7 @@ fn a_private_image_is_pulled_and_run_with_a_login_only() {
     let refused = world.docker(format!("pull {image}"));
     assert_eq!(refused.status, 1, "{refused}");
     assert!(
-        refused.stderr.contains("authentication required")
-            || refused.stderr.contains("pull access denied"),
+        refused.stderr.contains("authentication required") || refused.stderr.contains("pull access denied"),
         "{refused}"
     );
     let wrong = world.docker_in(format!("login -u tester --password-stdin {host}"), "wrong");
@@ -291,23 +205,12 @@ fn a_private_image_is_pulled_and_run_with_a_login_only() {
     let login = world.docker_in(format!("login -u tester --password-stdin {host}"), "s3cret");
     assert!(login.success().contains("Login Succeeded"));
     world.docker(format!("pull {image}")).success();
-    assert_eq!(
-        world
-            .docker(format!("run --rm {image} echo hello"))
-            .success(),
-        "hello"
-    );
+    assert_eq!(world.docker(format!("run --rm {image} echo hello")).success(), "hello");
     let secrets = world.object("secrets");
-    let kept = secrets["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .any(|s| s["type"] == "kubernetes.io/dockerconfigjson");
+    let kept =
+        secrets["items"].as_array().unwrap().iter().any(|s| s["type"] == "kubernetes.io/dockerconfigjson");
     assert!(kept, "no Secret lets the cluster pull it");
-    assert!(
-        !world.log().contains("s3cret"),
-        "the password is in the log"
-    );
+    assert!(!world.log().contains("s3cret"), "the password is in the log");
 }
 
 #[test]
@@ -330,10 +233,7 @@ fn what_needs_an_image_store_is_refused_with_what_to_use_instead() {
     world.docker("commit web mine").failure(1, &[]);
     world.docker("save busybox -o x.tar").failure(1, &[]);
     let builds = world.post("/build/prune", Value::Null);
-    assert_eq!(
-        (builds.status, builds.json()["SpaceReclaimed"].clone()),
-        (200, json!(0))
-    );
+    assert_eq!((builds.status, builds.json()["SpaceReclaimed"].clone()), (200, json!(0)));
 }
 
 #[test]
@@ -345,11 +245,7 @@ fn search_answers_and_a_distribution_has_its_digest() {
     assert_eq!(reply["Descriptor"]["digest"], digest);
     assert_eq!(world.get("/distribution/nosuch-image/json").status, 404);
     let search = world.get("/images/search?term=busybox");
-    assert!(
-        search.status == 200 && search.json().is_array() || search.status == 501,
-        "{}",
-        search.text()
-    );
+    assert!(search.status == 200 && search.json().is_array() || search.status == 501, "{}", search.text());
 }
 
 #[test]

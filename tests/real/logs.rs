@@ -10,12 +10,8 @@ fn ticks(count: u32) -> String {
 #[test]
 fn the_log_of_a_running_container_is_shown_and_its_tail() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web busybox sh -c 'seq 10; sleep 1000'")
-        .success();
-    eventually("all is logged", || {
-        world.docker("logs web").lines().len() == 10
-    });
+    world.docker("run -d --name web busybox sh -c 'seq 10; sleep 1000'").success();
+    eventually("all is logged", || world.docker("logs web").lines().len() == 10);
     assert_eq!(world.docker("logs --tail 3 web").lines(), ["8", "9", "10"]);
     assert_eq!(world.docker("logs --tail 0 web").success(), "");
     assert_eq!(world.docker("logs --tail all web").lines().len(), 10);
@@ -25,9 +21,7 @@ fn the_log_of_a_running_container_is_shown_and_its_tail() {
 #[test]
 fn a_followed_log_shows_what_comes_and_ends_with_the_container() {
     let Some(world) = World::new() else { return };
-    world
-        .docker(format!("run -d --name web {}", ticks(3)))
-        .success();
+    world.docker(format!("run -d --name web {}", ticks(3))).success();
     let follow = world.docker_spawn("logs -f web");
     follow.wait_for("tick 1");
     let output = follow.finish();
@@ -37,37 +31,22 @@ fn a_followed_log_shows_what_comes_and_ends_with_the_container() {
 #[test]
 fn a_followed_tail_goes_on_from_there() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web busybox sh -c 'seq 5; sleep 2; echo six'")
-        .success();
-    eventually("the first part is logged", || {
-        world.docker("logs web").lines().len() >= 5
-    });
+    world.docker("run -d --name web busybox sh -c 'seq 5; sleep 2; echo six'").success();
+    eventually("the first part is logged", || world.docker("logs web").lines().len() >= 5);
     assert_eq!(world.docker("logs -f --tail 1 web").lines(), ["5", "six"]);
 }
 
 #[test]
 fn the_log_can_be_cut_by_time() {
     let Some(world) = World::new() else { return };
-    world
-        .docker(format!("run --name web {}", ticks(4)))
-        .success();
+    world.docker(format!("run --name web {}", ticks(4))).success();
     let stamped = world.docker("logs -t web").lines();
     let time = |at: usize| stamped[at].split(' ').next().unwrap().to_owned();
-    let since = world
-        .docker(format!("logs --since {} web", time(2)))
-        .lines();
+    let since = world.docker(format!("logs --since {} web", time(2))).lines();
     assert_eq!(since, ["tick 3", "tick 4"]);
-    let until = world
-        .docker(format!("logs --until {} web", time(1)))
-        .lines();
-    assert!(
-        until == ["tick 1", "tick 2"] || until == ["tick 1"],
-        "{until:?}"
-    );
-    let between = world
-        .docker(format!("logs --since {} --until {} web", time(1), time(2)))
-        .lines();
+    let until = world.docker(format!("logs --until {} web", time(1))).lines();
+    assert!(until == ["tick 1", "tick 2"] || until == ["tick 1"], "{until:?}");
+    let between = world.docker(format!("logs --since {} --until {} web", time(1), time(2))).lines();
     assert!(between.contains(&"tick 2".to_owned()) && !between.contains(&"tick 1".to_owned()));
     assert_eq!(world.docker("logs --since 1h web").lines().len(), 4);
     assert_eq!(world.docker("logs --until 1h web").success(), "");
@@ -89,21 +68,15 @@ fn time_stamps_have_nine_digits_and_utc() {
 #[test]
 fn the_log_stays_after_the_end_and_after_stop_and_over_a_second_start() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web --stop-timeout 1 busybox sh -c 'echo hello; sleep 1000'")
-        .success();
-    eventually("it is logged", || {
-        world.docker("logs web").success() == "hello"
-    });
+    world.docker("run -d --name web --stop-timeout 1 busybox sh -c 'echo hello; sleep 1000'").success();
+    eventually("it is logged", || world.docker("logs web").success() == "hello");
     world.docker("stop web").success();
     assert_eq!(world.docker("logs web").success(), "hello");
     eventually("the Pod has gone", || world.names("pods").is_empty());
     assert_eq!(world.docker("logs web").success(), "hello");
     assert_eq!(world.docker("logs -f web").success(), "hello");
     world.docker("start web").success();
-    eventually("both runs are logged", || {
-        world.docker("logs web").lines() == ["hello", "hello"]
-    });
+    eventually("both runs are logged", || world.docker("logs web").lines() == ["hello", "hello"]);
     assert_eq!(world.docker("logs --tail 1 web").lines(), ["hello"]);
 }
 
@@ -112,12 +85,8 @@ fn the_log_of_a_stopped_container_survives_d2k() {
     let Some(mut world) = World::new() else {
         return;
     };
-    world
-        .docker("run -d --name web --stop-timeout 1 busybox sh -c 'seq 50; sleep 1000'")
-        .success();
-    eventually("it is logged", || {
-        world.docker("logs web").lines().len() == 50
-    });
+    world.docker("run -d --name web --stop-timeout 1 busybox sh -c 'seq 50; sleep 1000'").success();
+    eventually("it is logged", || world.docker("logs web").lines().len() == 50);
     world.docker("stop web").success();
     world.restart_d2k();
     assert_eq!(world.docker("logs web").lines().len(), 50);
@@ -128,17 +97,13 @@ fn a_created_container_has_an_empty_log() {
     let Some(world) = World::new() else { return };
     world.docker("create --name idle busybox true").success();
     assert_eq!(world.docker("logs idle").success(), "");
-    world
-        .docker("logs nosuch")
-        .failure(1, &["No such container: nosuch"]);
+    world.docker("logs nosuch").failure(1, &["No such container: nosuch"]);
 }
 
 #[test]
 fn a_followed_log_starts_before_the_container_does() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("create --name later busybox echo begun")
-        .success();
+    world.docker("create --name later busybox echo begun").success();
     let mut follow = world.connect();
     follow.send(
         "GET /containers/later/logs?follow=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: d2k\r\n\
@@ -152,28 +117,15 @@ fn a_followed_log_starts_before_the_container_does() {
 #[test]
 fn the_log_comes_in_frames_unless_there_is_a_terminal() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run --name plain busybox echo hello")
-        .success();
-    world
-        .docker("run -t --name terminal busybox echo hello")
-        .success();
+    world.docker("run --name plain busybox echo hello").success();
+    world.docker("run -t --name terminal busybox echo hello").success();
     let reply = world.get("/containers/plain/logs?stdout=1&stderr=1");
-    assert_eq!(
-        reply.header("content-type"),
-        Some("application/vnd.docker.multiplexed-stream")
-    );
+    assert_eq!(reply.header("content-type"), Some("application/vnd.docker.multiplexed-stream"));
     assert_eq!(frames(&reply.body), [(1, "hello\n".to_owned())]);
     let old = world.get("/v1.41/containers/plain/logs?stdout=1&stderr=1");
-    assert_eq!(
-        old.header("content-type"),
-        Some("application/vnd.docker.raw-stream")
-    );
+    assert_eq!(old.header("content-type"), Some("application/vnd.docker.raw-stream"));
     let reply = world.get("/containers/terminal/logs?stdout=1&stderr=1");
-    assert_eq!(
-        reply.header("content-type"),
-        Some("application/vnd.docker.raw-stream")
-    );
+    assert_eq!(reply.header("content-type"), Some("application/vnd.docker.raw-stream"));
     assert_eq!(reply.text().trim_end(), "hello");
 }
 
@@ -182,37 +134,22 @@ fn a_log_without_any_stream_is_refused() {
     let Some(world) = World::new() else { return };
     world.docker("create --name idle busybox true").success();
     let error = world.get("/containers/idle/logs").error(400);
-    assert!(
-        error.contains("at least one of 'stdout' or 'stderr'"),
-        "{error}"
-    );
-    world
-        .get("/containers/idle/logs?stdout=1&since=yesterday")
-        .error(400);
+    assert!(error.contains("at least one of 'stdout' or 'stderr'"), "{error}");
+    world.get("/containers/idle/logs?stdout=1&since=yesterday").error(400);
 }
 
 #[test]
 fn a_long_log_is_whole() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run --name long busybox sh -c 'seq 50000; sleep 2'")
-        .success();
+    world.docker("run --name long busybox sh -c 'seq 50000; sleep 2'").success();
     let lines = world.docker("logs long").lines();
-    assert_eq!(
-        (lines.len(), lines.last().map(String::as_str)),
-        (50_000, Some("50000"))
-    );
+    assert_eq!((lines.len(), lines.last().map(String::as_str)), (50_000, Some("50000")));
     assert_eq!(world.docker("logs --tail 20000 long").lines()[0], "30001");
 }
 
 #[test]
 fn a_line_without_an_end_is_shown_too() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run --name open busybox printf 'no end'")
-        .success();
-    assert_eq!(
-        world.docker("logs open").stdout.trim_end_matches('\n'),
-        "no end"
-    );
+    world.docker("run --name open busybox printf 'no end'").success();
+    assert_eq!(world.docker("logs open").stdout.trim_end_matches('\n'), "no end");
 }

@@ -14,33 +14,15 @@ fn fetch(host: &str) -> String {
 #[test]
 fn dockers_own_networks_are_always_there() {
     let Some(world) = World::new() else { return };
-    let mut names = world
-        .docker("network ls --format '{{.Name}} {{.Driver}} {{.Scope}}'")
-        .lines();
+    let mut names = world.docker("network ls --format '{{.Name}} {{.Driver}} {{.Scope}}'").lines();
     names.sort();
-    assert_eq!(
-        names,
-        ["bridge bridge local", "host host local", "none null local"]
-    );
+    assert_eq!(names, ["bridge bridge local", "host host local", "none null local"]);
     let bridge = world.get("/networks/bridge").json();
-    assert!(
-        bridge["IPAM"]["Config"][0]["Gateway"].is_string(),
-        "{bridge}"
-    );
-    assert!(
-        bridge["IPAM"]["Config"][0]["Subnet"].is_string(),
-        "{bridge}"
-    );
-    let error = world
-        .http("DELETE", "/networks/bridge", &[], b"")
-        .error(403);
-    assert!(
-        error.contains("is a pre-defined network and cannot be removed"),
-        "{error}"
-    );
-    let error = world
-        .post("/networks/create", json!({"Name": "bridge"}))
-        .error(403);
+    assert!(bridge["IPAM"]["Config"][0]["Gateway"].is_string(), "{bridge}");
+    assert!(bridge["IPAM"]["Config"][0]["Subnet"].is_string(), "{bridge}");
+    let error = world.http("DELETE", "/networks/bridge", &[], b"").error(403);
+    assert!(error.contains("is a pre-defined network and cannot be removed"), "{error}");
+    let error = world.post("/networks/create", json!({"Name": "bridge"})).error(403);
     assert!(error.contains("predefined"), "{error}");
 }
 
@@ -51,30 +33,17 @@ fn a_created_network_is_listed_inspected_and_removed_and_its_lack_of_isolation_i
     let id = world.docker(create).success();
     assert_eq!(id.len(), 64);
     let network = world.inspect("backend");
-    assert_eq!(
-        (&network["Id"], &network["Name"]),
-        (&json!(id), &json!("backend"))
-    );
+    assert_eq!((&network["Id"], &network["Name"]), (&json!(id), &json!("backend")));
     assert_eq!(network["Labels"], json!({"a.b/c": "D e"}));
     assert_eq!(network["Options"], json!({"x": "y"}));
     assert_eq!(network["IPAM"]["Config"][0]["Subnet"], "10.9.0.0/24");
     assert_eq!(network["Containers"], json!({}));
     let log = world.log();
-    assert!(
-        log.contains("backend") && log.to_lowercase().contains("isolat"),
-        "no warning is logged"
-    );
-    assert_eq!(
-        world.docker(format!("network rm {}", &id[..12])).success(),
-        id[..12]
-    );
-    world
-        .docker("network inspect backend")
-        .failure(1, &["network backend not found"]);
+    assert!(log.contains("backend") && log.to_lowercase().contains("isolat"), "no warning is logged");
+    assert_eq!(world.docker(format!("network rm {}", &id[..12])).success(), id[..12]);
+    world.docker("network inspect backend").failure(1, &["network backend not found"]);
     eventually("its objects have gone", || {
-        world
-            .names("services,configmaps,endpointslices -l d2k.io/role=network")
-            .is_empty()
+        world.names("services,configmaps,endpointslices -l d2k.io/role=network").is_empty()
     });
 }
 
@@ -84,9 +53,7 @@ fn a_network_survives_d2k() {
         return;
     };
     world.docker("network create --label a=b backend").success();
-    world
-        .docker("run -d --name web --network backend busybox sleep 1000")
-        .success();
+    world.docker("run -d --name web --network backend busybox sleep 1000").success();
     let before = world.inspect("backend");
     world.restart_d2k();
     assert_eq!(world.inspect("backend"), before);
@@ -97,27 +64,18 @@ fn a_network_survives_d2k() {
 fn a_network_name_in_use_is_refused() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();
-    world
-        .docker("network create backend")
-        .failure(1, &["network with name backend already exists"]);
-    world
-        .docker("network create --driver nosuch other")
-        .failure(1, &["nosuch"]);
+    world.docker("network create backend").failure(1, &["network with name backend already exists"]);
+    world.docker("network create --driver nosuch other").failure(1, &["nosuch"]);
 }
 
 #[test]
 fn networks_are_listed_by_filters() {
     let Some(world) = World::new() else { return };
-    let id = world
-        .docker("network create --label tier=db backend")
-        .success();
+    let id = world.docker("network create --label tier=db backend").success();
     world.docker("network create frontend").success();
     let list = |filter: &str| {
-        let mut names = world
-            .docker(format!(
-                "network ls --filter {filter} --format '{{{{.Name}}}}'"
-            ))
-            .lines();
+        let mut names =
+            world.docker(format!("network ls --filter {filter} --format '{{{{.Name}}}}'")).lines();
         names.sort();
         names
     };
@@ -129,9 +87,7 @@ fn networks_are_listed_by_filters() {
     assert_eq!(list("driver=bridge"), ["backend", "bridge", "frontend"]);
     assert_eq!(list("scope=local").len(), 5);
     assert_eq!(list("dangling=true"), ["backend", "frontend"]);
-    world
-        .docker("network ls --filter nosuch=1")
-        .failure(1, &["invalid filter 'nosuch'"]);
+    world.docker("network ls --filter nosuch=1").failure(1, &["invalid filter 'nosuch'"]);
 }
 
 #[test]
@@ -152,14 +108,9 @@ fn two_networks_may_have_the_same_alias_for_different_containers() {
     let Some(world) = World::new() else { return };
     for name in ["one", "two"] {
         world.docker(format!("network create net-{name}")).success();
-        let command = format!(
-            "busybox sh -c 'mkdir /www; echo from-{name} > /www/index.html; httpd -f -h /www'"
-        );
-        world
-            .docker(format!(
-                "run -d --network net-{name} --network-alias db {command}"
-            ))
-            .success();
+        let command =
+            format!("busybox sh -c 'mkdir /www; echo from-{name} > /www/index.html; httpd -f -h /www'");
+        world.docker(format!("run -d --network net-{name} --network-alias db {command}")).success();
     }
     for name in ["one", "two"] {
         let run = world.docker(format!("run --rm --network net-{name} {}", fetch("db")));
@@ -171,12 +122,8 @@ fn two_networks_may_have_the_same_alias_for_different_containers() {
 fn a_name_does_not_resolve_outside_of_its_network() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();
-    world
-        .docker("run -d --name web --network backend nginx")
-        .success();
-    world
-        .docker(format!("run --rm --network backend {}", fetch("web")))
-        .success();
+    world.docker("run -d --name web --network backend nginx").success();
+    world.docker(format!("run --rm --network backend {}", fetch("web"))).success();
     let outside = world.docker("run --rm busybox wget -q -O- http://web");
     assert_ne!(outside.status, 0, "{outside}");
 }
@@ -185,16 +132,10 @@ fn a_name_does_not_resolve_outside_of_its_network() {
 fn a_restarted_container_is_found_under_its_new_address() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();
-    world
-        .docker("run -d --name web --network backend nginx")
-        .success();
-    world
-        .docker(format!("run --rm --network backend {}", fetch("web")))
-        .success();
+    world.docker("run -d --name web --network backend nginx").success();
+    world.docker(format!("run --rm --network backend {}", fetch("web"))).success();
     world.docker("restart -t 1 web").success();
-    world
-        .docker(format!("run --rm --network backend {}", fetch("web")))
-        .success();
+    world.docker(format!("run --rm --network backend {}", fetch("web"))).success();
 }
 
 #[test]
@@ -202,36 +143,18 @@ fn containers_connect_and_disconnect() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();
     let id = world.docker("run -d --name web nginx").success();
-    world
-        .docker("network connect --alias late backend web")
-        .success();
+    world.docker("network connect --alias late backend web").success();
     let networks = world.inspect("web")["NetworkSettings"]["Networks"].clone();
-    assert!(
-        networks.get("bridge").is_some() && networks.get("backend").is_some(),
-        "{networks}"
-    );
-    assert!(
-        networks["backend"]["Aliases"]
-            .as_array()
-            .unwrap()
-            .contains(&json!("late"))
-    );
+    assert!(networks.get("bridge").is_some() && networks.get("backend").is_some(), "{networks}");
+    assert!(networks["backend"]["Aliases"].as_array().unwrap().contains(&json!("late")));
     assert_eq!(world.inspect("backend")["Containers"][&id]["Name"], "web");
     let run = world.docker(format!("run --rm --network backend {}", fetch("late")));
     assert!(run.stdout.contains("Welcome to nginx"), "{run}");
-    world
-        .docker("network connect backend web")
-        .failure(1, &["already exists in network backend"]);
+    world.docker("network connect backend web").failure(1, &["already exists in network backend"]);
     world.docker("network disconnect backend web").success();
     assert_eq!(world.inspect("backend")["Containers"], json!({}));
-    assert!(
-        world.inspect("web")["NetworkSettings"]["Networks"]
-            .get("backend")
-            .is_none()
-    );
-    world
-        .docker("network disconnect backend web")
-        .failure(1, &["is not connected to"]);
+    assert!(world.inspect("web")["NetworkSettings"]["Networks"].get("backend").is_none());
+    world.docker("network disconnect backend web").failure(1, &["is not connected to"]);
 }
 
 #[test]
@@ -249,12 +172,8 @@ fn a_created_container_can_be_connected_before_it_starts() {
 fn a_network_in_use_is_not_removed() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();
-    world
-        .docker("run -d --name web --network backend busybox sleep 1000")
-        .success();
-    world
-        .docker("network rm backend")
-        .failure(1, &["has active endpoints"]);
+    world.docker("run -d --name web --network backend busybox sleep 1000").success();
+    world.docker("network rm backend").failure(1, &["has active endpoints"]);
     world.docker("network disconnect -f backend web").success();
     world.docker("network rm backend").success();
 }
@@ -264,14 +183,10 @@ fn prune_removes_what_no_container_uses() {
     let Some(world) = World::new() else { return };
     world.docker("network create used").success();
     world.docker("network create unused").success();
-    world
-        .docker("run -d --network used busybox sleep 1000")
-        .success();
+    world.docker("run -d --network used busybox sleep 1000").success();
     let pruned = world.docker("network prune -f").success();
     assert!(pruned.contains("unused"), "{pruned}");
-    let names = world
-        .docker("network ls --filter type=custom --format '{{.Name}}'")
-        .lines();
+    let names = world.docker("network ls --filter type=custom --format '{{.Name}}'").lines();
     assert_eq!(names, ["used"]);
     let reply = world.post("/networks/prune", Value::Null).json();
     assert_eq!(reply["NetworksDeleted"], json!([]));
@@ -283,16 +198,10 @@ fn an_unknown_network_is_not_found() {
     let run = world.docker("run --rm --network nosuch busybox true");
     run.failure(125, &["network nosuch not found"]);
     assert_eq!(world.docker("ps -aq").success(), "");
-    world
-        .docker("network rm nosuch")
-        .failure(1, &["network nosuch not found"]);
+    world.docker("network rm nosuch").failure(1, &["network nosuch not found"]);
     world.docker("create --name web busybox true").success();
-    world
-        .docker("network connect nosuch web")
-        .failure(1, &["network nosuch not found"]);
-    world
-        .docker("network connect bridge nosuch")
-        .failure(1, &["No such container: nosuch"]);
+    world.docker("network connect nosuch web").failure(1, &["network nosuch not found"]);
+    world.docker("network connect bridge nosuch").failure(1, &["No such container: nosuch"]);
 }
 
 #[test]
@@ -309,18 +218,9 @@ fn the_host_network_and_none_are_mapped_or_refused_with_words() {
     let Some(world) = World::new() else { return };
     for mode in ["host", "none"] {
         let create = world.docker(format!("create --network {mode} busybox true"));
-        assert!(
-            create.status == 0 || create.stderr.contains(mode),
-            "{create}"
-        );
+        assert!(create.status == 0 || create.stderr.contains(mode), "{create}");
     }
     world.docker("run -d --name web nginx").success();
-    let run = world.docker(format!(
-        "run --rm --network container:web {}",
-        fetch("127.0.0.1")
-    ));
-    assert!(
-        run.status == 0 || run.stderr.contains("container:"),
-        "{run}"
-    );
+    let run = world.docker(format!("run --rm --network container:web {}", fetch("127.0.0.1")));
+    assert!(run.status == 0 || run.stderr.contains("container:"), "{run}");
 }

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    Image, World, eventually, free_port, free_udp_port, http_get, static_program,
-};
+use crate::support::{Image, World, eventually, free_port, free_udp_port, http_get, static_program};
 
 /// Answers every datagram with `pong: ` and what was in it.
 const UDP_ECHO: &str = r#"
@@ -26,8 +24,7 @@ fn main() {
 #[track_caller]
 fn until_welcome(port: u16) {
     eventually(&format!("nginx answers on port {port}"), || {
-        http_get(("127.0.0.1", port), "/")
-            .is_some_and(|reply| reply.text().contains("Welcome to nginx"))
+        http_get(("127.0.0.1", port), "/").is_some_and(|reply| reply.text().contains("Welcome to nginx"))
     });
 }
 
@@ -35,28 +32,17 @@ fn until_welcome(port: u16) {
 fn a_published_port_is_a_load_balancer_and_answers_on_d2ks_host() {
     let Some(world) = World::new() else { return };
     let port = free_port();
-    world
-        .docker(format!("run -d --name web -p {port}:80 nginx"))
-        .success();
-    let page = world
-        .sh(format!(
-            "curl -fsS --retry 5 --retry-connrefused localhost:{port}"
-        ))
-        .success();
+    world.docker(format!("run -d --name web -p {port}:80 nginx")).success();
+    let page = world.sh(format!("curl -fsS --retry 5 --retry-connrefused localhost:{port}")).success();
     assert!(page.contains("Welcome to nginx"), "{page}");
-    world
-        .kubectl("rollout status deployment web --timeout=30s")
-        .success();
+    world.kubectl("rollout status deployment web --timeout=30s").success();
     let service = world.object("service/web");
     assert_eq!(service["spec"]["type"], "LoadBalancer");
     assert_eq!(service["spec"]["ports"][0]["port"], port);
     assert_eq!(service["spec"]["ports"][0]["targetPort"], 80);
     let balancer = || {
         let ingress = &world.object("service/web")["status"]["loadBalancer"]["ingress"][0]["ip"];
-        ingress
-            .as_str()
-            .and_then(|ip| http_get((ip, port), "/"))
-            .is_some_and(|reply| reply.status == 200)
+        ingress.as_str().and_then(|ip| http_get((ip, port), "/")).is_some_and(|reply| reply.status == 200)
     };
     eventually("the load balancer answers", balancer);
 }
@@ -65,36 +51,16 @@ fn a_published_port_is_a_load_balancer_and_answers_on_d2ks_host() {
 fn a_published_port_shows_in_port_ps_and_inspect_while_it_is_open() {
     let Some(world) = World::new() else { return };
     let port = free_port();
-    world
-        .docker(format!("run -d --name web -p {port}:80 nginx"))
-        .success();
-    assert!(
-        world
-            .docker("port web")
-            .lines()
-            .contains(&format!("80/tcp -> 0.0.0.0:{port}"))
-    );
-    assert!(
-        world
-            .docker("port web 80")
-            .lines()
-            .contains(&format!("0.0.0.0:{port}"))
-    );
-    world
-        .docker("port web 81")
-        .failure(1, &["o public port '81"]);
+    world.docker(format!("run -d --name web -p {port}:80 nginx")).success();
+    assert!(world.docker("port web").lines().contains(&format!("80/tcp -> 0.0.0.0:{port}")));
+    assert!(world.docker("port web 80").lines().contains(&format!("0.0.0.0:{port}")));
+    world.docker("port web 81").failure(1, &["o public port '81"]);
     let ports = world.inspect("web")["NetworkSettings"]["Ports"].clone();
-    assert_eq!(
-        ports["80/tcp"][0],
-        json!({"HostIp": "0.0.0.0", "HostPort": port.to_string()})
-    );
+    assert_eq!(ports["80/tcp"][0], json!({"HostIp": "0.0.0.0", "HostPort": port.to_string()}));
     world.docker("stop -t 1 web").success();
     assert_eq!(world.docker("port web").success(), "");
     assert_eq!(world.inspect("web")["NetworkSettings"]["Ports"], json!({}));
-    assert!(
-        http_get(("127.0.0.1", port), "/").is_none(),
-        "the port of a stopped container answers"
-    );
+    assert!(http_get(("127.0.0.1", port), "/").is_none(), "the port of a stopped container answers");
     world.docker("start web").success();
     until_welcome(port);
 }
@@ -105,8 +71,7 @@ fn publishing_all_is_a_node_port_for_what_the_image_exposes() {
     world.docker("run -d --name web -P nginx").success();
     let service = world.object("service/web");
     assert_eq!(service["spec"]["type"], "NodePort");
-    let node_port =
-        u16::try_from(service["spec"]["ports"][0]["nodePort"].as_u64().unwrap()).unwrap();
+    let node_port = u16::try_from(service["spec"]["ports"][0]["nodePort"].as_u64().unwrap()).unwrap();
     until_welcome(node_port);
     let shown = world.inspect("web")["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"].clone();
     until_welcome(shown.as_str().unwrap().parse().unwrap());
@@ -115,17 +80,10 @@ fn publishing_all_is_a_node_port_for_what_the_image_exposes() {
 #[test]
 fn publishing_all_takes_what_the_client_exposes_as_well() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name web -P --expose 8081 busybox httpd -f -p 8081 -h /etc")
-        .success();
+    world.docker("run -d --name web -P --expose 8081 busybox httpd -f -p 8081 -h /etc").success();
     let service = world.object("service/web");
     assert_eq!(service["spec"]["ports"][0]["targetPort"], 8081);
-    let port = world.docker("port web 8081").lines()[0]
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let port = world.docker("port web 8081").lines()[0].rsplit(':').next().unwrap().parse().unwrap();
     eventually("httpd answers", || {
         http_get(("127.0.0.1", port), "/passwd").is_some_and(|reply| reply.text().contains("root:"))
     });
@@ -135,20 +93,10 @@ fn publishing_all_takes_what_the_client_exposes_as_well() {
 fn nothing_published_is_no_service() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web nginx").success();
-    world
-        .docker("run -d --name all -P busybox sleep 1000")
-        .success();
+    world.docker("run -d --name all -P busybox sleep 1000").success();
     assert!(world.names("services").is_empty());
-    assert_eq!(
-        world.inspect("web")["NetworkSettings"]["Ports"],
-        json!({"80/tcp": null})
-    );
-    assert_eq!(
-        world
-            .docker("ps --filter name=web --format '{{.Ports}}'")
-            .success(),
-        "80/tcp"
-    );
+    assert_eq!(world.inspect("web")["NetworkSettings"]["Ports"], json!({"80/tcp": null}));
+    assert_eq!(world.docker("ps --filter name=web --format '{{.Ports}}'").success(), "80/tcp");
     assert_eq!(world.docker("port web").success(), "");
 }
 
@@ -157,16 +105,10 @@ fn a_host_address_is_ignored_with_a_warning() {
     let Some(world) = World::new() else { return };
     let port = free_port();
     let run = world.docker(format!("run -d --name web -p 127.0.0.1:{port}:80 nginx"));
-    assert!(
-        run.stderr.contains("WARNING") && run.stderr.contains("127.0.0.1"),
-        "{run}"
-    );
+    assert!(run.stderr.contains("WARNING") && run.stderr.contains("127.0.0.1"), "{run}");
     run.success();
     until_welcome(port);
-    assert!(
-        world.log().contains("127.0.0.1"),
-        "the warning is not in the log"
-    );
+    assert!(world.log().contains("127.0.0.1"), "the warning is not in the log");
 }
 
 #[test]
@@ -174,15 +116,10 @@ fn a_random_port_is_known_at_once_and_answers() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web -p 80 nginx").success();
     let shown = world.inspect("web");
-    let port = shown["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"]
-        .as_str()
-        .unwrap();
+    let port = shown["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"].as_str().unwrap();
     let port: u16 = port.parse().unwrap();
     assert!(port > 1023, "{port}");
-    assert_eq!(
-        shown["HostConfig"]["PortBindings"]["80/tcp"][0]["HostPort"],
-        ""
-    );
+    assert_eq!(shown["HostConfig"]["PortBindings"]["80/tcp"][0]["HostPort"], "");
     until_welcome(port);
 }
 
@@ -196,23 +133,12 @@ fn a_range_of_ports_is_published_one_to_one() {
             break (port, port + 2);
         }
     };
-    world
-        .docker(format!("run -d --name web -p {first}-{last}:80-82 nginx"))
-        .success();
+    world.docker(format!("run -d --name web -p {first}-{last}:80-82 nginx")).success();
     let ports = world.inspect("web")["NetworkSettings"]["Ports"].clone();
     for (at, container) in ["80/tcp", "81/tcp", "82/tcp"].into_iter().enumerate() {
-        assert_eq!(
-            ports[container][0]["HostPort"],
-            (usize::from(first) + at).to_string()
-        );
+        assert_eq!(ports[container][0]["HostPort"], (usize::from(first) + at).to_string());
     }
-    assert_eq!(
-        world.object("service/web")["spec"]["ports"]
-            .as_array()
-            .unwrap()
-            .len(),
-        3
-    );
+    assert_eq!(world.object("service/web")["spec"]["ports"].as_array().unwrap().len(), 3);
     until_welcome(first);
 }
 
@@ -237,34 +163,17 @@ fn udp_passes_both_ways() {
     let Some(world) = World::new() else { return };
     let image = format!("{}-udp", world.name());
     let program = static_program(UDP_ECHO, world.directory());
-    Image::empty(&image)
-        .file("echo", program, 0o755)
-        .config(json!({"Cmd": ["/echo"]}))
-        .push();
+    Image::empty(&image).file("echo", program, 0o755).config(json!({"Cmd": ["/echo"]})).push();
     let port = free_udp_port();
-    world
-        .docker(format!("run -d --name echo -p {port}:9000/udp {image}"))
-        .success();
-    assert_eq!(
-        world.object("service/echo")["spec"]["ports"][0]["protocol"],
-        "UDP"
-    );
-    assert!(
-        world
-            .docker("port echo")
-            .lines()
-            .contains(&format!("9000/udp -> 0.0.0.0:{port}"))
-    );
+    world.docker(format!("run -d --name echo -p {port}:9000/udp {image}")).success();
+    assert_eq!(world.object("service/echo")["spec"]["ports"][0]["protocol"], "UDP");
+    assert!(world.docker("port echo").lines().contains(&format!("9000/udp -> 0.0.0.0:{port}")));
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_millis(500)))
-        .unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     eventually("the datagram comes back", || {
         socket.send_to(b"ping", ("127.0.0.1", port)).unwrap();
         let mut bytes = [0; 100];
-        socket
-            .recv(&mut bytes)
-            .is_ok_and(|length| &bytes[..length] == b"pong: ping")
+        socket.recv(&mut bytes).is_ok_and(|length| &bytes[..length] == b"pong: ping")
     });
 }
 
@@ -272,17 +181,13 @@ fn udp_passes_both_ways() {
 fn a_port_in_use_is_refused_in_dockers_words_and_nothing_is_left_running() {
     let Some(world) = World::new() else { return };
     let port = free_port();
-    world
-        .docker(format!("run -d --name one -p {port}:80 nginx"))
-        .success();
+    world.docker(format!("run -d --name one -p {port}:80 nginx")).success();
     let second = world.docker(format!("run -d --name two -p {port}:80 nginx"));
     second.failure(125, &["port is already allocated"]);
     assert_eq!(world.docker("ps --format '{{.Names}}'").success(), "one");
     world.docker("rm -f one").success();
     world.docker("rm -f two").success();
-    world
-        .docker(format!("run -d --name three -p {port}:80 nginx"))
-        .success();
+    world.docker(format!("run -d --name three -p {port}:80 nginx")).success();
     until_welcome(port);
 }
 
@@ -290,18 +195,11 @@ fn a_port_in_use_is_refused_in_dockers_words_and_nothing_is_left_running() {
 fn removing_the_container_removes_the_service_and_closes_the_port() {
     let Some(world) = World::new() else { return };
     let port = free_port();
-    world
-        .docker(format!("run -d --name web -p {port}:80 nginx"))
-        .success();
+    world.docker(format!("run -d --name web -p {port}:80 nginx")).success();
     until_welcome(port);
     world.docker("rm -f web").success();
-    assert!(
-        http_get(("127.0.0.1", port), "/").is_none(),
-        "the port still answers"
-    );
-    eventually("the Service has gone", || {
-        world.names("services").is_empty()
-    });
+    assert!(http_get(("127.0.0.1", port), "/").is_none(), "the port still answers");
+    eventually("the Service has gone", || world.names("services").is_empty());
 }
 
 #[test]
@@ -310,9 +208,7 @@ fn a_published_port_survives_d2k() {
         return;
     };
     let port = free_port();
-    world
-        .docker(format!("run -d --name web -p {port}:80 nginx"))
-        .success();
+    world.docker(format!("run -d --name web -p {port}:80 nginx")).success();
     until_welcome(port);
     world.restart_d2k();
     until_welcome(port);
@@ -324,18 +220,14 @@ fn publishing_can_be_left_to_the_service_alone_or_to_d2k_alone() {
     let Some(world) = World::with(&[("D2K_PUBLISH", "service")]) else {
         return;
     };
-    world
-        .docker(format!("run -d --name web -p {port}:80 nginx"))
-        .success();
+    world.docker(format!("run -d --name web -p {port}:80 nginx")).success();
     assert_eq!(world.names("services"), ["service/web"]);
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
     drop(world);
     let Some(world) = World::with(&[("D2K_PUBLISH", "proxy")]) else {
         return;
     };
-    world
-        .docker(format!("run -d --name web -p {port}:80 nginx"))
-        .success();
+    world.docker(format!("run -d --name web -p {port}:80 nginx")).success();
     until_welcome(port);
     assert!(world.names("services").is_empty());
 }
@@ -343,12 +235,8 @@ fn publishing_can_be_left_to_the_service_alone_or_to_d2k_alone() {
 #[test]
 fn a_port_out_of_range_is_refused() {
     let Some(world) = World::new() else { return };
-    for (container, host) in [
-        ("80/tcp", "70000"),
-        ("70000/tcp", "80"),
-        ("80/nosuch", "80"),
-        ("80/tcp", "x"),
-    ] {
+    for (container, host) in [("80/tcp", "70000"), ("70000/tcp", "80"), ("80/nosuch", "80"), ("80/tcp", "x")]
+    {
         let body: Value = json!({
             "Image": "nginx",
             "HostConfig": {"PortBindings": {container: [{"HostPort": host}]}},

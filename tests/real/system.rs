@@ -26,35 +26,22 @@ fn ping_answers_with_the_headers_that_clients_negotiate_by() {
 fn version_names_d2k_and_kubernetes() {
     let Some(world) = World::new() else { return };
     let version = world.get("/version").json();
-    assert_eq!(
-        (&version["ApiVersion"], &version["MinAPIVersion"]),
-        (&json!("1.55"), &json!("1.24"))
-    );
+    assert_eq!((&version["ApiVersion"], &version["MinAPIVersion"]), (&json!("1.55"), &json!("1.24")));
     assert_eq!(version["Os"], "linux");
     assert!(!version["Arch"].as_str().unwrap().is_empty());
     let components = version["Components"].as_array().unwrap();
-    let kubernetes = components
-        .iter()
-        .find(|c| c["Name"] == "Kubernetes")
-        .expect("no Kubernetes");
-    assert!(
-        kubernetes["Version"].as_str().unwrap().starts_with("v1."),
-        "{kubernetes}"
-    );
+    let kubernetes = components.iter().find(|c| c["Name"] == "Kubernetes").expect("no Kubernetes");
+    assert!(kubernetes["Version"].as_str().unwrap().starts_with("v1."), "{kubernetes}");
     let shown = world.docker("version").success();
     assert!(shown.contains("Kubernetes"), "{shown}");
-    let server = world
-        .docker("version --format '{{.Server.APIVersion}}'")
-        .success();
+    let server = world.docker("version --format '{{.Server.APIVersion}}'").success();
     assert!(!server.is_empty());
 }
 
 #[test]
 fn info_counts_what_there_is() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name runs busybox sleep 1000")
-        .success();
+    world.docker("run -d --name runs busybox sleep 1000").success();
     world.docker("create --name idle busybox true").success();
     let info = world.get("/info").json();
     assert_eq!(info["Containers"], 2);
@@ -64,20 +51,11 @@ fn info_counts_what_there_is() {
     assert_eq!(info["OSType"], "linux");
     assert_eq!(info["Swarm"]["LocalNodeState"], "inactive");
     assert!(info["NCPU"].is_i64() && info["MemTotal"].is_i64(), "{info}");
-    assert!(
-        info["DriverStatus"].is_array() && info["SecurityOptions"].is_array(),
-        "{info}"
-    );
+    assert!(info["DriverStatus"].is_array() && info["SecurityOptions"].is_array(), "{info}");
     assert!(!info["ID"].as_str().unwrap().is_empty() && !info["Name"].as_str().unwrap().is_empty());
     let shown = world.docker("info").success();
-    assert!(
-        shown.contains("Containers: 2") && shown.contains("Running: 1"),
-        "{shown}"
-    );
-    assert!(
-        shown.contains(world.name()),
-        "the namespace is not named: {shown}"
-    );
+    assert!(shown.contains("Containers: 2") && shown.contains("Running: 1"), "{shown}");
+    assert!(shown.contains(world.name()), "the namespace is not named: {shown}");
 }
 
 #[test]
@@ -90,15 +68,10 @@ fn df_lists_volumes_and_containers() {
         assert!(table.contains(kind), "{table}");
     }
     let verbose = world.docker("system df -v").success();
-    assert!(
-        verbose.contains("data") && verbose.contains("idle"),
-        "{verbose}"
-    );
+    assert!(verbose.contains("data") && verbose.contains("idle"), "{verbose}");
     let old = world.get("/v1.51/system/df").json();
     assert_eq!(old["Volumes"][0]["Name"], "data");
-    assert!(
-        old["Images"].is_array() && old["Containers"].is_array() && old["BuildCache"].is_array()
-    );
+    assert!(old["Images"].is_array() && old["Containers"].is_array() && old["BuildCache"].is_array());
     let new = world.get("/v1.52/system/df").json();
     assert!(new["VolumeUsage"].is_object(), "{new}");
 }
@@ -111,10 +84,7 @@ fn every_version_of_the_api_is_spoken_and_others_are_refused_in_dockers_words() 
         assert_eq!((reply.status, reply.json()), (200, json!([])), "1.{minor}");
     }
     let error = world.get("/v1.99/containers/json").error(400);
-    assert_eq!(
-        error,
-        "client version 1.99 is too new. Maximum supported API version is 1.55"
-    );
+    assert_eq!(error, "client version 1.99 is too new. Maximum supported API version is 1.55");
     let reply = world.get("/v1.23/containers/json");
     assert_eq!(reply.status, 400);
     let words = "client version 1.23 is too old. Minimum supported API version is 1.24, \
@@ -127,16 +97,10 @@ fn every_version_of_the_api_is_spoken_and_others_are_refused_in_dockers_words() 
 fn the_cli_works_with_old_and_new_versions_of_the_api() {
     let Some(world) = World::new() else { return };
     for version in ["1.24", "1.41", "1.44"] {
-        let run = world.sh(format!(
-            "DOCKER_API_VERSION={version} docker run --rm busybox echo hello"
-        ));
+        let run = world.sh(format!("DOCKER_API_VERSION={version} docker run --rm busybox echo hello"));
         assert_eq!(run.success(), "hello", "{version}");
-        world
-            .sh(format!("DOCKER_API_VERSION={version} docker ps -a"))
-            .success();
-        world
-            .sh(format!("DOCKER_API_VERSION={version} docker images"))
-            .success();
+        world.sh(format!("DOCKER_API_VERSION={version} docker ps -a")).success();
+        world.sh(format!("DOCKER_API_VERSION={version} docker images")).success();
     }
 }
 
@@ -154,26 +118,12 @@ fn images_have_the_fields_of_the_clients_version() {
 #[test]
 fn swarm_is_told_to_be_off_in_dockers_words() {
     let Some(world) = World::new() else { return };
-    for path in [
-        "/swarm",
-        "/nodes",
-        "/services",
-        "/tasks",
-        "/secrets",
-        "/configs",
-    ] {
+    for path in ["/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs"] {
         let error = world.get(path).error(503);
-        assert!(
-            error.starts_with("This node is not a swarm manager."),
-            "{path}: {error}"
-        );
+        assert!(error.starts_with("This node is not a swarm manager."), "{path}: {error}");
     }
-    world
-        .docker("node ls")
-        .failure(1, &["This node is not a swarm manager"]);
-    world
-        .post("/secrets/create", json!({"Name": "x"}))
-        .error(503);
+    world.docker("node ls").failure(1, &["This node is not a swarm manager"]);
+    world.post("/secrets/create", json!({"Name": "x"})).error(503);
 }
 
 #[test]
@@ -187,64 +137,33 @@ fn there_are_no_plugins() {
 #[test]
 fn unknown_paths_are_not_found_and_options_are_answered() {
     let Some(world) = World::new() else { return };
-    for (method, path) in [
-        ("GET", "/nosuch"),
-        ("PATCH", "/containers/json"),
-        ("GET", "/v1.47/debug/vars"),
-    ] {
+    for (method, path) in [("GET", "/nosuch"), ("PATCH", "/containers/json"), ("GET", "/v1.47/debug/vars")] {
         let reply = world.http(method, path, &[], b"");
         assert_eq!(reply.status, 404, "{method} {path}");
         assert!(reply.text().contains("page not found"), "{}", reply.text());
     }
-    assert_eq!(
-        world.http("OPTIONS", "/containers/json", &[], b"").status,
-        200
-    );
+    assert_eq!(world.http("OPTIONS", "/containers/json", &[], b"").status, 200);
 }
 
 #[test]
 fn system_prune_removes_what_is_not_used() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run -d --name runs busybox sleep 1000")
-        .success();
+    world.docker("run -d --name runs busybox sleep 1000").success();
     world.docker("create --name idle busybox true").success();
     world.docker("network create backend").success();
     let pruned = world.docker("system prune -f").success();
     assert!(pruned.contains("Total reclaimed space"), "{pruned}");
-    assert_eq!(
-        world.docker("ps -a --format '{{.Names}}'").success(),
-        "runs"
-    );
-    assert_eq!(
-        world.docker("network ls --filter type=custom -q").success(),
-        ""
-    );
+    assert_eq!(world.docker("ps -a --format '{{.Names}}'").success(), "runs");
+    assert_eq!(world.docker("network ls --filter type=custom -q").success(), "");
 }
 
 #[test]
 fn a_page_of_another_site_cannot_use_the_api() {
     let Some(world) = World::new() else { return };
-    let reply = world.http(
-        "GET",
-        "/containers/json",
-        &[("Origin", "http://evil.example")],
-        b"",
-    );
+    let reply = world.http("GET", "/containers/json", &[("Origin", "http://evil.example")], b"");
     assert_eq!(reply.status, 403, "{}", reply.text());
     let body = json!({"Image": "busybox", "Cmd": ["true"]}).to_string();
-    let headers = [
-        ("Origin", "http://evil.example"),
-        ("Content-Type", "application/json"),
-    ];
-    assert_eq!(
-        world
-            .http("POST", "/containers/create", &headers, body.as_bytes())
-            .status,
-        403
-    );
-    assert_eq!(
-        world.get("/containers/json?all=1").json(),
-        Value::Array(Vec::new())
-    );
+    let headers = [("Origin", "http://evil.example"), ("Content-Type", "application/json")];
+    assert_eq!(world.http("POST", "/containers/create", &headers, body.as_bytes()).status, 403);
+    assert_eq!(world.get("/containers/json?all=1").json(), Value::Array(Vec::new()));
 }

@@ -19,9 +19,7 @@ fn a_volume_is_a_claim_of_one_gibibyte_of_the_default_class() {
 fn size_class_and_mode_of_a_volume_can_be_chosen() {
     let Some(world) = World::new() else { return };
     let options = "--opt size=5Gi --opt storageClass=standard --opt accessMode=ReadWriteMany";
-    world
-        .docker(format!("volume create {options} --label a.b/c='D e' data"))
-        .success();
+    world.docker(format!("volume create {options} --label a.b/c='D e' data")).success();
     let claim = &world.object("persistentvolumeclaim/data")["spec"];
     assert_eq!(claim["resources"]["requests"]["storage"], "5Gi");
     assert_eq!(claim["accessModes"], json!(["ReadWriteMany"]));
@@ -38,12 +36,8 @@ fn size_class_and_mode_of_a_volume_can_be_chosen() {
 #[test]
 fn a_size_that_is_none_is_refused() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("volume create --opt size=5Gigs data")
-        .failure(1, &["5Gigs"]);
-    world
-        .docker("volume create --opt accessMode=Sometimes data")
-        .failure(1, &["Sometimes"]);
+    world.docker("volume create --opt size=5Gigs data").failure(1, &["5Gigs"]);
+    world.docker("volume create --opt accessMode=Sometimes data").failure(1, &["Sometimes"]);
     for size in ["0", "-1Gi", "lots"] {
         let body = json!({"Name": "data", "DriverOpts": {"size": size}});
         world.post("/volumes/create", body).error(400);
@@ -55,66 +49,38 @@ fn a_size_that_is_none_is_refused() {
 fn options_unknown_to_d2k_are_refused_or_warned_about() {
     let Some(world) = World::new() else { return };
     let create = world.docker("volume create --opt nosuch=1 data");
-    assert!(
-        create.status != 0 || world.log().contains("nosuch"),
-        "{create}"
-    );
-    world
-        .docker("volume create --driver nosuch other")
-        .failure(1, &["nosuch"]);
+    assert!(create.status != 0 || world.log().contains("nosuch"), "{create}");
+    world.docker("volume create --driver nosuch other").failure(1, &["nosuch"]);
 }
 
 #[test]
 fn what_is_written_to_a_volume_is_there_for_the_next_container() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run --rm -v data:/data busybox sh -c 'echo kept > /data/file'")
-        .success();
-    assert_eq!(
-        world
-            .docker("run --rm -v data:/data busybox cat /data/file")
-            .success(),
-        "kept"
-    );
+    world.docker("run --rm -v data:/data busybox sh -c 'echo kept > /data/file'").success();
+    assert_eq!(world.docker("run --rm -v data:/data busybox cat /data/file").success(), "kept");
     assert_eq!(world.docker("volume ls -q").success(), "data");
 }
 
 #[test]
 fn a_volume_can_be_mounted_read_only_and_by_the_long_form() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run --rm -v data:/data busybox sh -c 'echo kept > /data/file'")
-        .success();
-    let write =
-        world.docker("run --rm -v data:/data:ro busybox sh -c 'cat /data/file; touch /data/new'");
-    assert_eq!(
-        (write.status, write.stdout.contains("kept")),
-        (1, true),
-        "{write}"
-    );
+    world.docker("run --rm -v data:/data busybox sh -c 'echo kept > /data/file'").success();
+    let write = world.docker("run --rm -v data:/data:ro busybox sh -c 'cat /data/file; touch /data/new'");
+    assert_eq!((write.status, write.stdout.contains("kept")), (1, true), "{write}");
     let mount = "--mount type=volume,source=data,target=/mnt";
-    assert_eq!(
-        world
-            .docker(format!("run --rm {mount} busybox cat /mnt/file"))
-            .success(),
-        "kept"
-    );
+    assert_eq!(world.docker(format!("run --rm {mount} busybox cat /mnt/file")).success(), "kept");
 }
 
 #[test]
 fn an_anonymous_volume_goes_with_its_container_when_told_to() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run --name one -v /data busybox true")
-        .success();
+    world.docker("run --name one -v /data busybox true").success();
     let volume = world.docker("volume ls -q").success();
     assert!(volume.len() == 64, "{volume}");
     assert_eq!(world.field("one", "(index .Mounts 0).Name"), volume);
     world.docker("rm one").success();
     assert_eq!(world.docker("volume ls -q").success(), volume);
-    world
-        .docker("run --name two -v /data -v named:/named busybox true")
-        .success();
+    world.docker("run --name two -v /data -v named:/named busybox true").success();
     world.docker("rm -v two").success();
     let mut left = world.docker("volume ls -q").lines();
     left.sort();
@@ -126,26 +92,16 @@ fn an_anonymous_volume_goes_with_its_container_when_told_to() {
 #[test]
 fn a_run_with_rm_takes_its_anonymous_volumes_away() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run --rm -v /data -v named:/named busybox touch /data/x")
-        .success();
-    eventually("only the named one is left", || {
-        world.docker("volume ls -q").success() == "named"
-    });
+    world.docker("run --rm -v /data -v named:/named busybox touch /data/x").success();
+    eventually("only the named one is left", || world.docker("volume ls -q").success() == "named");
 }
 
 #[test]
 fn a_volume_that_the_image_declares_is_made() {
     let Some(world) = World::new() else { return };
     let image = format!("{}-volume", world.name());
-    Image::busybox(&image)
-        .config(json!({"Volumes": {"/data": {}}}))
-        .push();
-    world
-        .docker(format!(
-            "run --name one {image} sh -c 'mount | grep -q /data'"
-        ))
-        .success();
+    Image::busybox(&image).config(json!({"Volumes": {"/data": {}}})).push();
+    world.docker(format!("run --name one {image} sh -c 'mount | grep -q /data'")).success();
     assert_eq!(world.field("one", "(index .Mounts 0).Destination"), "/data");
     assert_eq!(world.docker("volume ls -q").lines().len(), 1);
 }
@@ -153,50 +109,30 @@ fn a_volume_that_the_image_declares_is_made() {
 #[test]
 fn volumes_are_listed_by_filters() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("volume create --label tier=db alpha")
-        .success();
+    world.docker("volume create --label tier=db alpha").success();
     world.docker("volume create beta").success();
-    world
-        .docker("create --name user -v beta:/data busybox true")
-        .success();
-    let list = |filter: &str| {
-        world
-            .docker(format!("volume ls -q --filter {filter}"))
-            .lines()
-    };
+    world.docker("create --name user -v beta:/data busybox true").success();
+    let list = |filter: &str| world.docker(format!("volume ls -q --filter {filter}")).lines();
     assert_eq!(list("name=alp"), ["alpha"]);
     assert_eq!(list("label=tier"), ["alpha"]);
     assert_eq!(list("label=tier=web"), [""; 0]);
     assert_eq!(list("dangling=true"), ["alpha"]);
     assert_eq!(list("dangling=false"), ["beta"]);
     assert_eq!(list("driver=local").len(), 2);
-    world
-        .docker("volume ls --filter nosuch=1")
-        .failure(1, &["invalid filter 'nosuch'"]);
-    let empty = world
-        .get("/volumes?filters={\"name\":[\"none-such\"]}")
-        .json();
+    world.docker("volume ls --filter nosuch=1").failure(1, &["invalid filter 'nosuch'"]);
+    let empty = world.get("/volumes?filters={\"name\":[\"none-such\"]}").json();
     assert_eq!(empty["Volumes"], json!([]));
 }
 
 #[test]
 fn a_volume_in_use_is_not_removed() {
     let Some(world) = World::new() else { return };
-    let id = world
-        .docker("create --name user -v data:/data busybox true")
-        .success();
-    world
-        .docker("volume rm data")
-        .failure(1, &["volume is in use", &id]);
+    let id = world.docker("create --name user -v data:/data busybox true").success();
+    world.docker("volume rm data").failure(1, &["volume is in use", &id]);
     world.docker("rm user").success();
     assert_eq!(world.docker("volume rm data").success(), "data");
-    eventually("the claim has gone", || {
-        world.names("persistentvolumeclaims").is_empty()
-    });
-    world
-        .docker("volume rm data")
-        .failure(1, &["get data: no such volume"]);
+    eventually("the claim has gone", || world.names("persistentvolumeclaims").is_empty());
+    world.docker("volume rm data").failure(1, &["get data: no such volume"]);
     let forced = world.http("DELETE", "/volumes/data?force=1", &[], b"");
     assert_eq!(forced.status, 204);
 }
@@ -205,12 +141,8 @@ fn a_volume_in_use_is_not_removed() {
 fn prune_takes_unused_anonymous_volumes_and_with_all_the_named_ones() {
     let Some(world) = World::new() else { return };
     world.docker("volume create named").success();
-    world
-        .docker("run --name gone -v /data busybox true")
-        .success();
-    world
-        .docker("create --name user -v used:/data busybox true")
-        .success();
+    world.docker("run --name gone -v /data busybox true").success();
+    world.docker("create --name user -v used:/data busybox true").success();
     world.docker("rm gone").success();
     world.docker("volume prune -f").success();
     let mut left = world.docker("volume ls -q").lines();
@@ -238,19 +170,10 @@ fn volume_names_that_kubernetes_forbids_are_kept_apart() {
     let Some(world) = World::new() else { return };
     for name in ["my_data", "My-Data", "my-data"] {
         world.docker(format!("volume create {name}")).success();
-        world
-            .docker(format!(
-                "run --rm -v {name}:/d busybox sh -c 'echo {name} > /d/f'"
-            ))
-            .success();
+        world.docker(format!("run --rm -v {name}:/d busybox sh -c 'echo {name} > /d/f'")).success();
     }
     for name in ["my_data", "My-Data", "my-data"] {
-        assert_eq!(
-            world
-                .docker(format!("run --rm -v {name}:/d busybox cat /d/f"))
-                .success(),
-            name
-        );
+        assert_eq!(world.docker(format!("run --rm -v {name}:/d busybox cat /d/f")).success(), name);
     }
     world.docker("volume create -- -bad").failure(1, &[]);
 }
@@ -258,21 +181,15 @@ fn volume_names_that_kubernetes_forbids_are_kept_apart() {
 #[test]
 fn a_file_system_in_memory_and_shared_memory_have_their_size() {
     let Some(world) = World::new() else { return };
-    let run =
-        "run --rm --tmpfs /scratch:size=16m --shm-size 32m busybox sh -c 'df -m /scratch /dev/shm'";
+    let run = "run --rm --tmpfs /scratch:size=16m --shm-size 32m busybox sh -c 'df -m /scratch /dev/shm'";
     let table = world.docker(run).success();
     let size = |path: &str| -> u64 {
-        let line = table
-            .lines()
-            .find(|line| line.ends_with(path))
-            .unwrap_or_else(|| panic!("{table}"));
+        let line = table.lines().find(|line| line.ends_with(path)).unwrap_or_else(|| panic!("{table}"));
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
     assert_eq!((size("/scratch"), size("/dev/shm")), (16, 32), "{table}");
     let mount = "--mount type=tmpfs,destination=/t,tmpfs-size=8m";
-    let table = world
-        .docker(format!("run --rm {mount} busybox df -m /t"))
-        .success();
+    let table = world.docker(format!("run --rm {mount} busybox df -m /t")).success();
     assert!(table.contains("tmpfs"), "{table}");
 }
 
@@ -285,19 +202,14 @@ fn a_bind_mount_is_refused_with_what_to_do_instead() {
     run.failure(125, &["bind", "volume"]);
     let body = json!({"Image": "busybox", "Cmd": ["true"], "HostConfig": {"Binds": ["nonsense"]}});
     world.post("/containers/create", body).error(400);
-    assert!(
-        world
-            .names("deployments,jobs,persistentvolumeclaims")
-            .is_empty()
-    );
+    assert!(world.names("deployments,jobs,persistentvolumeclaims").is_empty());
 }
 
 #[test]
 fn the_docker_socket_is_replaced_by_d2ks_address() {
     let Some(world) = World::new() else { return };
-    let run = world.docker(
-        "run --rm -v /var/run/docker.sock:/var/run/docker.sock busybox sh -c 'echo $DOCKER_HOST'",
-    );
+    let run = world
+        .docker("run --rm -v /var/run/docker.sock:/var/run/docker.sock busybox sh -c 'echo $DOCKER_HOST'");
     assert_eq!(run.status, 0, "{run}");
     assert!(run.stdout.starts_with("tcp://"), "{run}");
 }
@@ -309,29 +221,16 @@ fn a_claim_that_d2k_did_not_make_is_a_volume() {
         "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: foreign}\nspec:\n  \
          accessModes: [ReadWriteOnce]\n  resources: {requests: {storage: 1Gi}}\n",
     );
-    eventually("it is listed", || {
-        world.docker("volume ls -q").success() == "foreign"
-    });
-    world
-        .docker("run --rm -v foreign:/d busybox touch /d/f")
-        .success();
+    eventually("it is listed", || world.docker("volume ls -q").success() == "foreign");
+    world.docker("run --rm -v foreign:/d busybox touch /d/f").success();
     world.docker("volume prune -f --all").success();
-    assert_eq!(
-        world.docker("volume ls -q").success(),
-        "foreign",
-        "prune took what is not d2k's"
-    );
+    assert_eq!(world.docker("volume ls -q").success(), "foreign", "prune took what is not d2k's");
 }
 
 #[test]
 fn volumes_from_another_container_are_shared() {
     let Some(world) = World::new() else { return };
-    world
-        .docker("run --name one -v data:/data busybox sh -c 'echo kept > /data/f'")
-        .success();
+    world.docker("run --name one -v data:/data busybox sh -c 'echo kept > /data/f'").success();
     let run = world.docker("run --rm --volumes-from one busybox cat /data/f");
-    assert!(
-        run.status == 0 && run.stdout == "kept\n" || run.stderr.contains("olumes"),
-        "{run}"
-    );
+    assert!(run.status == 0 && run.stdout == "kept\n" || run.stderr.contains("olumes"), "{run}");
 }

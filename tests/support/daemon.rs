@@ -26,11 +26,7 @@ impl Daemon {
             if let Some(status) = daemon.child.try_wait().unwrap() {
                 panic!("d2k ended with {status} at start\n{}", daemon.log_tail());
             }
-            assert!(
-                Instant::now() < end,
-                "d2k does not answer /_ping after 30 s\n{}",
-                daemon.log_tail()
-            );
+            assert!(Instant::now() < end, "d2k does not answer /_ping after 30 s\n{}", daemon.log_tail());
             std::thread::sleep(Duration::from_millis(10));
         }
         daemon
@@ -47,11 +43,7 @@ impl Daemon {
             .stderr(file)
             .spawn()
             .unwrap();
-        Self {
-            child,
-            port,
-            log: log.to_owned(),
-        }
+        Self { child, port, log: log.to_owned() }
     }
 
     fn answers(&self) -> bool {
@@ -114,9 +106,7 @@ impl Drop for Daemon {
 /// The built program with none of the settings of whoever runs the tests.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_d2k"));
-    for (key, _) in
-        std::env::vars().filter(|(key, _)| key.starts_with("D2K_") || key.starts_with("KUBE"))
-    {
+    for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("D2K_") || key.starts_with("KUBE")) {
         command.env_remove(key);
     }
     command

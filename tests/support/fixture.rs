@@ -6,20 +6,12 @@ use std::process::Command;
 
 /// A TCP port on which nothing listens now.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A UDP port on which nothing listens now.
 pub fn free_udp_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Compiles a program that needs nothing of the image it runs in.
@@ -28,12 +20,7 @@ pub fn static_program(source: &str, directory: &Path) -> Vec<u8> {
     let (file, program) = (directory.join("program.rs"), directory.join("program"));
     std::fs::write(&file, source).unwrap();
     let status = Command::new("rustc")
-        .args([
-            "--edition=2024",
-            "-Ctarget-feature=+crt-static",
-            "-Cstrip=symbols",
-            "-o",
-        ])
+        .args(["--edition=2024", "-Ctarget-feature=+crt-static", "-Cstrip=symbols", "-o"])
         .args([&program, &file])
         .status()
         .unwrap();

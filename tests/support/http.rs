@@ -20,10 +20,7 @@ pub struct Reply {
 impl Reply {
     /// The value of a header; the name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The body as text.
@@ -34,8 +31,7 @@ impl Reply {
     /// The body as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|e| panic!("no JSON ({e}): {}", self.text()))
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("no JSON ({e}): {}", self.text()))
     }
 
     /// The words of an error, if it has this status.
@@ -43,9 +39,7 @@ impl Reply {
     pub fn error(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{}", self.text());
         let body = self.json();
-        let message = body["message"]
-            .as_str()
-            .unwrap_or_else(|| panic!("no message: {body}"));
+        let message = body["message"].as_str().unwrap_or_else(|| panic!("no message: {body}"));
         assert!(!message.is_empty(), "an empty message");
         message.to_owned()
     }
@@ -58,21 +52,14 @@ impl Connection {
     /// Connects to d2k.
     pub fn open(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .unwrap();
-        stream
-            .set_write_timeout(Some(Duration::from_secs(30)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
         Self(stream)
     }
 
     /// Sends bytes; an end that has closed is no failure here.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
-        let _ = self
-            .0
-            .write_all(bytes.as_ref())
-            .and_then(|()| self.0.flush());
+        let _ = self.0.write_all(bytes.as_ref()).and_then(|()| self.0.flush());
         self
     }
 
@@ -123,10 +110,7 @@ impl Connection {
         while !String::from_utf8_lossy(&bytes).contains(words) {
             match self.0.read(&mut part) {
                 Ok(read @ 1..) => bytes.extend_from_slice(&part[..read]),
-                other => panic!(
-                    "{other:?} before {words:?}: {:?}",
-                    String::from_utf8_lossy(&bytes)
-                ),
+                other => panic!("{other:?} before {words:?}: {:?}", String::from_utf8_lossy(&bytes)),
             }
         }
         bytes
@@ -138,16 +122,10 @@ impl Connection {
 pub fn frames(mut bytes: &[u8]) -> Vec<(u8, String)> {
     let mut frames = Vec::new();
     while !bytes.is_empty() {
-        assert!(
-            bytes.len() >= 8 && bytes[1..4] == [0; 3],
-            "no frame: {bytes:?}"
-        );
+        assert!(bytes.len() >= 8 && bytes[1..4] == [0; 3], "no frame: {bytes:?}");
         let length = u32::from_be_bytes(bytes[4..8].try_into().unwrap()) as usize;
         assert!(bytes.len() >= 8 + length, "half a frame: {bytes:?}");
-        frames.push((
-            bytes[0],
-            String::from_utf8_lossy(&bytes[8..8 + length]).into_owned(),
-        ));
+        frames.push((bytes[0], String::from_utf8_lossy(&bytes[8..8 + length]).into_owned()));
         bytes = &bytes[8 + length..];
     }
     frames
@@ -161,9 +139,7 @@ pub fn ask(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Option<Reply> {
-    stream
-        .set_read_timeout(Some(Duration::from_secs(60)))
-        .ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
     let mut request = format!("{method} {path} HTTP/1.1\r\nHost: d2k\r\nConnection: close\r\n");
     for (key, value) in headers {
         request.push_str(&format!("{key}: {value}\r\n"));
@@ -197,20 +173,10 @@ pub fn parse(bytes: &[u8]) -> Option<Reply> {
         .filter_map(|line| line.split_once(':'))
         .map(|(key, value)| (key.to_lowercase(), value.trim().to_owned()))
         .collect();
-    let chunked = headers
-        .iter()
-        .any(|(key, value)| key == "transfer-encoding" && value == "chunked");
+    let chunked = headers.iter().any(|(key, value)| key == "transfer-encoding" && value == "chunked");
     let body = &bytes[end + 4..];
-    let body = if chunked {
-        dechunk(body)
-    } else {
-        body.to_vec()
-    };
-    Some(Reply {
-        status,
-        headers,
-        body,
-    })
+    let body = if chunked { dechunk(body) } else { body.to_vec() };
+    Some(Reply { status, headers, body })
 }
 
 fn dechunk(mut bytes: &[u8]) -> Vec<u8> {

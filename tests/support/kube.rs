@@ -15,14 +15,10 @@ const RIGHTS: [&str; 3] = ["ServiceAccount", "Role", "RoleBinding"];
 /// The admin kubeconfig of the cluster under test; `None` = there is none, and tests are skipped.
 pub fn admin_kubeconfig() -> Option<String> {
     static SAID: OnceLock<()> = OnceLock::new();
-    let path = std::env::var("D2K_TEST_KUBECONFIG")
-        .ok()
-        .filter(|path| !path.is_empty());
+    let path = std::env::var("D2K_TEST_KUBECONFIG").ok().filter(|path| !path.is_empty());
     if path.is_none() {
         // Not `eprintln!`, which is shown only for tests that fail.
-        SAID.get_or_init(|| {
-            drop(std::io::stderr().write_all(b"skipped: D2K_TEST_KUBECONFIG is not set\n"))
-        });
+        SAID.get_or_init(|| drop(std::io::stderr().write_all(b"skipped: D2K_TEST_KUBECONFIG is not set\n")));
     }
     path
 }
@@ -57,27 +53,14 @@ impl Namespace {
     /// Makes the namespace and the rights of d2k in it.
     #[track_caller]
     pub fn create(name: &str, admin: &str) -> Self {
-        let namespace = Self {
-            name: name.to_owned(),
-            admin: admin.to_owned(),
-        };
-        let mut items =
-            vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})];
+        let namespace = Self { name: name.to_owned(), admin: admin.to_owned() };
+        let mut items = vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})];
         items.extend(
-            manifest(name)
-                .into_iter()
-                .filter(|object| RIGHTS.contains(&object["kind"].as_str().unwrap())),
+            manifest(name).into_iter().filter(|object| RIGHTS.contains(&object["kind"].as_str().unwrap())),
         );
         namespace.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}));
         // Pods are refused until the controller has made the account that they run as.
-        namespace
-            .kubectl(&[
-                "wait",
-                "--for=create",
-                "serviceaccount/default",
-                "--timeout=30s",
-            ])
-            .success();
+        namespace.kubectl(&["wait", "--for=create", "serviceaccount/default", "--timeout=30s"]).success();
         namespace
     }
 
@@ -91,9 +74,7 @@ impl Namespace {
     #[track_caller]
     pub fn kubectl_in(&self, args: &[&str], stdin: &[u8]) -> Output {
         let mut command = Command::new("kubectl");
-        command
-            .args(["--kubeconfig", &self.admin, "--namespace", &self.name])
-            .args(args);
+        command.args(["--kubeconfig", &self.admin, "--namespace", &self.name]).args(args);
         process::run(
             command,
             &format!("kubectl {}", args.join(" ")),
@@ -105,20 +86,15 @@ impl Namespace {
     /// Applies an object, a `List` of them, or several in a JSON array.
     #[track_caller]
     pub fn apply(&self, object: &Value) {
-        self.kubectl_in(&["apply", "-f", "-"], object.to_string().as_bytes())
-            .success();
+        self.kubectl_in(&["apply", "-f", "-"], object.to_string().as_bytes()).success();
     }
 
     /// A kubeconfig that knows only a token of the ServiceAccount.
     #[track_caller]
     pub fn kubeconfig(&self) -> String {
-        let view = self
-            .kubectl(&["config", "view", "--raw", "--minify", "-o", "json"])
-            .success();
+        let view = self.kubectl(&["config", "view", "--raw", "--minify", "-o", "json"]).success();
         let view: Value = serde_json::from_str(&view).unwrap();
-        let token = self
-            .kubectl(&["create", "token", "d2k", "--duration=2h"])
-            .success();
+        let token = self.kubectl(&["create", "token", "d2k", "--duration=2h"]).success();
         json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": view["clusters"][0]["cluster"]}],

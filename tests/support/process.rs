@@ -87,14 +87,7 @@ impl Running {
         let (stdout, out) = collect(child.stdout.take().unwrap());
         let (stderr, err) = collect(child.stderr.take().unwrap());
         let stdin = child.stdin.take();
-        Self {
-            child,
-            stdin,
-            command: words.to_owned(),
-            stdout,
-            stderr,
-            readers: vec![out, err],
-        }
+        Self { child, stdin, command: words.to_owned(), stdout, stderr, readers: vec![out, err] }
     }
 
     /// Sends bytes to its standard input; a command that no longer reads is no failure here.
@@ -129,11 +122,7 @@ impl Running {
                 return stdout;
             }
             if Instant::now() > end {
-                panic!(
-                    "`{}` never printed {words:?}\n{stdout}\n{}",
-                    self.command,
-                    self.stderr()
-                );
+                panic!("`{}` never printed {words:?}\n{stdout}\n{}", self.command, self.stderr());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -174,9 +163,7 @@ impl Running {
         }
         Output {
             command: self.command.clone(),
-            status: status
-                .code()
-                .unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
+            status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()),
             stdout: self.stdout(),
             stderr: self.stderr(),
         }
@@ -220,10 +207,7 @@ pub fn signal_process(process: u32, signal: &str) {
 }
 
 fn shell(script: &str) {
-    let _ = Command::new("sh")
-        .args(["-c", script])
-        .stderr(Stdio::null())
-        .status();
+    let _ = Command::new("sh").args(["-c", script]).stderr(Stdio::null()).status();
 }
 
 fn text(bytes: &Arc<Mutex<Vec<u8>>>) -> String {

@@ -27,20 +27,12 @@ pub struct Image {
 impl Image {
     /// An image with all of busybox in it.
     pub fn busybox(name: &str) -> Self {
-        Self {
-            base: Some("busybox"),
-            ..Self::empty(name)
-        }
+        Self { base: Some("busybox"), ..Self::empty(name) }
     }
 
     /// An image with nothing in it but the files added.
     pub fn empty(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            base: None,
-            config: json!({}),
-            files: Vec::new(),
-        }
+        Self { name: name.to_owned(), base: None, config: json!({}), files: Vec::new() }
     }
 
     /// Sets fields of the configuration: `Cmd`, `Env`, `ExposedPorts`, `User`, `Volumes`, ….
@@ -93,12 +85,7 @@ impl Image {
         })
         .to_string();
         let kind = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")];
-        let reply = ask(
-            "PUT",
-            &format!("/v2/{repository}/manifests/latest"),
-            &kind,
-            manifest.as_bytes(),
-        );
+        let reply = ask("PUT", &format!("/v2/{repository}/manifests/latest"), &kind, manifest.as_bytes());
         assert_eq!(reply.status, 201, "{}", reply.text());
         digest(manifest.as_bytes())
     }
@@ -107,71 +94,35 @@ impl Image {
 /// Layers, layer contents' digests and configuration of an image that is there already.
 fn layers_of(base: &str, repository: &str) -> (Vec<Value>, Vec<Value>, Value) {
     let accept = [("Accept", "application/vnd.oci.image.manifest.v1+json")];
-    let manifest = ask(
-        "GET",
-        &format!("/v2/library/{base}/manifests/latest"),
-        &accept,
-        b"",
-    )
-    .json();
+    let manifest = ask("GET", &format!("/v2/library/{base}/manifests/latest"), &accept, b"").json();
     let config = manifest["config"]["digest"].as_str().unwrap();
-    let config = ask(
-        "GET",
-        &format!("/v2/library/{base}/blobs/{config}"),
-        &[],
-        b"",
-    )
-    .json();
+    let config = ask("GET", &format!("/v2/library/{base}/blobs/{config}"), &[], b"").json();
     let layers = manifest["layers"].as_array().unwrap().clone();
     for layer in &layers {
         let blob = layer["digest"].as_str().unwrap();
         let mount = format!("/v2/{repository}/blobs/uploads/?mount={blob}&from=library/{base}");
         let reply = ask("POST", &mount, &[], b"");
-        assert_eq!(
-            reply.status,
-            201,
-            "the registry did not mount {blob}: {}",
-            reply.text()
-        );
+        assert_eq!(reply.status, 201, "the registry did not mount {blob}: {}", reply.text());
     }
-    (
-        layers,
-        config["rootfs"]["diff_ids"].as_array().unwrap().clone(),
-        config["config"].clone(),
-    )
+    (layers, config["rootfs"]["diff_ids"].as_array().unwrap().clone(), config["config"].clone())
 }
 
 #[track_caller]
 fn push_blob(repository: &str, bytes: &[u8]) -> String {
     let digest = digest(bytes);
-    let reply = ask(
-        "POST",
-        &format!("/v2/{repository}/blobs/uploads/"),
-        &[],
-        b"",
-    );
-    let location = reply
-        .header("location")
-        .unwrap_or_else(|| panic!("no upload: {}", reply.text()));
-    let path = location
-        .strip_prefix(&format!("http://{REGISTRY}"))
-        .unwrap_or(location);
+    let reply = ask("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], b"");
+    let location = reply.header("location").unwrap_or_else(|| panic!("no upload: {}", reply.text()));
+    let path = location.strip_prefix(&format!("http://{REGISTRY}")).unwrap_or(location);
     let joint = if path.contains('?') { '&' } else { '?' };
     let kind = [("Content-Type", "application/octet-stream")];
-    let reply = ask(
-        "PUT",
-        &format!("{path}{joint}digest={digest}"),
-        &kind,
-        bytes,
-    );
+    let reply = ask("PUT", &format!("{path}{joint}digest={digest}"), &kind, bytes);
     assert_eq!(reply.status, 201, "{}", reply.text());
     digest
 }
 
 fn ask(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
     let stream = TcpStream::connect(REGISTRY).unwrap();
-    http::ask(stream, method, path, headers, body)
-        .unwrap_or_else(|| panic!("{method} {path}: no answer"))
+    http::ask(stream, method, path, headers, body).unwrap_or_else(|| panic!("{method} {path}: no answer"))
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -179,11 +130,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 fn architecture() -> &'static str {
-    if cfg!(target_arch = "aarch64") {
-        "arm64"
-    } else {
-        "amd64"
-    }
+    if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
 }
 
 fn tar_of(files: &[(String, Vec<u8>, u32)]) -> Vec<u8> {
@@ -193,12 +140,7 @@ fn tar_of(files: &[(String, Vec<u8>, u32)]) -> Vec<u8> {
         header.set_size(content.len() as u64);
         header.set_mode(*mode);
         header.set_mtime(1_700_000_000);
-        tar.append_data(
-            &mut header,
-            path.trim_start_matches('/'),
-            content.as_slice(),
-        )
-        .unwrap();
+        tar.append_data(&mut header, path.trim_start_matches('/'), content.as_slice()).unwrap();
     }
     tar.into_inner().unwrap()
 }
@@ -269,15 +211,9 @@ fn guard(mut client: TcpStream) {
         .lines()
         .filter(|line| {
             let line = line.to_lowercase();
-            !line.is_empty()
-                && !line.starts_with("authorization:")
-                && !line.starts_with("connection:")
+            !line.is_empty() && !line.starts_with("authorization:") && !line.starts_with("connection:")
         })
         .collect();
-    let _ = write!(
-        upstream,
-        "{}\r\nConnection: close\r\n\r\n",
-        head.join("\r\n")
-    );
+    let _ = write!(upstream, "{}\r\nConnection: close\r\n\r\n", head.join("\r\n"));
     let _ = std::io::copy(&mut upstream, &mut client);
 }

@@ -26,13 +26,9 @@ struct Place;
 
 impl Place {
     fn take() -> Self {
-        let mut taken = TAKEN
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut taken = TAKEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         while *taken >= AT_ONCE {
-            taken = FREED
-                .wait(taken)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            taken = FREED.wait(taken).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         *taken += 1;
         Self
@@ -41,9 +37,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        *TAKEN
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) -= 1;
+        *TAKEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner) -= 1;
         FREED.notify_one();
     }
 }
@@ -78,29 +72,17 @@ impl World {
         std::fs::write(&kubeconfig, namespace.kubeconfig()).unwrap();
         let mut all = vec![
             ("D2K_NAMESPACE".to_owned(), name),
-            (
-                "D2K_KUBECONFIG".to_owned(),
-                kubeconfig.display().to_string(),
-            ),
+            ("D2K_KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
             ("D2K_ADMIN_PORT".to_owned(), "0".to_owned()),
             ("D2K_LOG_LEVEL".to_owned(), "debug".to_owned()),
-            (
-                "D2K_REGISTRY_MIRRORS".to_owned(),
-                format!("*=http://{}", registry::REGISTRY),
-            ),
+            ("D2K_REGISTRY_MIRRORS".to_owned(), format!("*=http://{}", registry::REGISTRY)),
         ];
         for (key, value) in settings {
             all.retain(|(other, _)| other != key);
             all.push(((*key).to_owned(), (*value).to_owned()));
         }
         let daemon = Daemon::start(free_port(), &all, &directory.join("d2k.log"));
-        Some(Self {
-            daemon,
-            settings: all,
-            namespace,
-            directory,
-            _place: place,
-        })
+        Some(Self { daemon, settings: all, namespace, directory, _place: place })
     }
 
     /// Runs `docker` with the words of a command line, which a shell splits: what a user would type.
@@ -119,12 +101,7 @@ impl World {
     /// Runs a line of shell, in which `docker` is pointed at d2k.
     #[track_caller]
     pub fn sh(&self, script: impl AsRef<str>) -> Output {
-        process::run(
-            self.shell(script.as_ref()),
-            script.as_ref(),
-            b"",
-            DEADLINE * 2,
-        )
+        process::run(self.shell(script.as_ref()), script.as_ref(), b"", DEADLINE * 2)
     }
 
     /// Starts `docker` in the background.
@@ -140,10 +117,7 @@ impl World {
         let inner = format!("stty rows 40 cols 100; exec docker {}", words.as_ref());
         let mut command = self.shell("exec script --quiet --return --command \"$0\" /dev/null");
         command.arg(inner).env("TERM", "xterm");
-        Running::spawn(
-            command,
-            &format!("docker {} (in a terminal)", words.as_ref()),
-        )
+        Running::spawn(command, &format!("docker {} (in a terminal)", words.as_ref()))
     }
 
     /// A bash with an empty Docker configuration that is pointed at d2k.
@@ -190,34 +164,17 @@ impl World {
     /// Sends a request with a JSON body; `Value::Null` sends none.
     #[track_caller]
     pub fn post(&self, path: &str, body: Value) -> Reply {
-        let bytes = if body.is_null() {
-            String::new()
-        } else {
-            body.to_string()
-        };
-        self.http(
-            "POST",
-            path,
-            &[("Content-Type", "application/json")],
-            bytes.as_bytes(),
-        )
+        let bytes = if body.is_null() { String::new() } else { body.to_string() };
+        self.http("POST", path, &[("Content-Type", "application/json")], bytes.as_bytes())
     }
 
     /// Sends any request and reads the answer to its end.
     #[track_caller]
     pub fn http(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         // Tests write filters as the JSON that they are.
-        let path = [
-            ('"', "%22"),
-            ('{', "%7B"),
-            ('}', "%7D"),
-            ('[', "%5B"),
-            (']', "%5D"),
-        ]
-        .iter()
-        .fold(path.to_owned(), |path, (plain, encoded)| {
-            path.replace(*plain, encoded)
-        });
+        let path = [('"', "%22"), ('{', "%7B"), ('}', "%7D"), ('[', "%5B"), (']', "%5D")]
+            .iter()
+            .fold(path.to_owned(), |path, (plain, encoded)| path.replace(*plain, encoded));
         let path = path.as_str();
         let stream = std::net::TcpStream::connect(("127.0.0.1", self.port())).unwrap();
         http::ask(stream, method, path, headers, body)
@@ -240,36 +197,26 @@ impl World {
         );
         let mut command = Command::new("bash");
         command.args(["-c", &script]);
-        process::run(
-            command,
-            &format!("kubectl {}", words.as_ref()),
-            b"",
-            DEADLINE * 2,
-        )
+        process::run(command, &format!("kubectl {}", words.as_ref()), b"", DEADLINE * 2)
     }
 
     /// Applies objects, written as YAML, to the namespace.
     #[track_caller]
     pub fn apply(&self, yaml: &str) {
-        self.namespace
-            .kubectl_in(&["apply", "-f", "-"], yaml.as_bytes())
-            .success();
+        self.namespace.kubectl_in(&["apply", "-f", "-"], yaml.as_bytes()).success();
     }
 
     /// One object of the namespace.
     #[track_caller]
     pub fn object(&self, kind_and_name: &str) -> Value {
-        let json = self
-            .kubectl(format!("get {kind_and_name} -o json"))
-            .success();
+        let json = self.kubectl(format!("get {kind_and_name} -o json")).success();
         serde_json::from_str(&json).unwrap()
     }
 
     /// The names of all objects of some kinds, such as `deployments,jobs,pods`.
     #[track_caller]
     pub fn names(&self, kinds: &str) -> Vec<String> {
-        self.kubectl(format!("get {kinds} -o name --ignore-not-found"))
-            .lines()
+        self.kubectl(format!("get {kinds} -o name --ignore-not-found")).lines()
     }
 
     /// What `docker inspect` prints for one object.
@@ -282,16 +229,13 @@ impl World {
     /// One field of `docker inspect`, by its template.
     #[track_caller]
     pub fn field(&self, name: &str, template: &str) -> String {
-        self.docker(format!("inspect --format '{{{{{template}}}}}' {name}"))
-            .success()
+        self.docker(format!("inspect --format '{{{{{template}}}}}' {name}")).success()
     }
 
     /// Waits until a container's state is this one.
     #[track_caller]
     pub fn until_status(&self, name: &str, status: &str) {
-        eventually(&format!("{name} is {status}"), || {
-            self.field(name, ".State.Status") == status
-        });
+        eventually(&format!("{name} is {status}"), || self.field(name, ".State.Status") == status);
     }
 
     /// The daemon, to end it or to read its log.
@@ -313,11 +257,7 @@ impl World {
     #[track_caller]
     pub fn restart_d2k(&mut self) {
         self.daemon.kill();
-        self.daemon = Daemon::start(
-            self.daemon.port,
-            &self.settings,
-            &self.directory.join("d2k.log"),
-        );
+        self.daemon = Daemon::start(self.daemon.port, &self.settings, &self.directory.join("d2k.log"));
     }
 
     /// The program with the settings of this world, for a second d2k or another command.
@@ -331,11 +271,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
-                "--- the end of d2k's log ({})\n{}",
-                self.directory.display(),
-                self.daemon.log_tail()
-            );
+            eprintln!("--- the end of d2k's log ({})\n{}", self.directory.display(), self.daemon.log_tail());
             return;
         }
         let log = self.daemon.log();
@@ -358,18 +294,8 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 fn unique_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let thread = std::thread::current();
-    let test = thread
-        .name()
-        .unwrap_or("test")
-        .rsplit("::")
-        .next()
-        .unwrap_or("test")
-        .replace('_', "-");
+    let test = thread.name().unwrap_or("test").rsplit("::").next().unwrap_or("test").replace('_', "-");
     let test: String = test.chars().take(36).collect();
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!(
-        "t-{}-{}-{count}",
-        test.trim_matches('-'),
-        std::process::id()
-    )
+    format!("t-{}-{}-{count}", test.trim_matches('-'), std::process::id())
 }

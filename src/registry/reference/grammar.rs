@@ -13,9 +13,7 @@ pub(super) fn check_name(registry: &str, repository: &str) -> Result<()> {
         return Err(Fault::invalid(INVALID));
     }
     if repository.len() > LONGEST_REPOSITORY {
-        return Err(Fault::invalid(
-            "repository name must not be more than 255 characters",
-        ));
+        return Err(Fault::invalid("repository name must not be more than 255 characters"));
     }
     Ok(())
 }
@@ -33,9 +31,7 @@ fn is_registry(text: &str) -> bool {
         None => text,
     };
     host.split('.').all(|label| {
-        let fits = label
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let fits = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         fits && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
     })
 }
@@ -61,8 +57,7 @@ pub(super) fn is_tag(text: &str) -> bool {
 }
 
 pub(super) fn is_lower_hex(text: &str) -> bool {
-    text.bytes()
-        .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 pub(super) fn check_digest(text: &str) -> Result<()> {

@@ -27,12 +27,9 @@ const USUAL_PATHS: [&str; 17] = [
 
 fn usual_paths(_: &Value, value: &Value) -> bool {
     let usual = |path: &Value| {
-        path.as_str()
-            .is_some_and(|path| USUAL_PATHS.contains(&path) || path.contains("/thermal_throttle"))
+        path.as_str().is_some_and(|path| USUAL_PATHS.contains(&path) || path.contains("/thermal_throttle"))
     };
-    value
-        .as_array()
-        .is_some_and(|paths| paths.iter().all(usual))
+    value.as_array().is_some_and(|paths| paths.iter().all(usual))
 }
 
 const fn paths(path: &'static str) -> Field {
@@ -56,10 +53,7 @@ pub(super) const FIELDS: &[Field] = &[
         &["json-file", "local"],
         "logs go where the cluster keeps them, and docker logs reads them there",
     ),
-    warned(
-        "HostConfig.LogConfig.Config",
-        "logs are kept and rotated by the kubelet",
-    ),
+    warned("HostConfig.LogConfig.Config", "logs are kept and rotated by the kubelet"),
     mapped(
         "HostConfig.NetworkMode",
         "the names that resolve in the Pod; `host`: `hostNetwork`; `none`: warning; `container:…`: refused",
@@ -69,30 +63,15 @@ pub(super) const FIELDS: &[Field] = &[
         &["0.0.0.0", "::"],
         "a Service cannot be tied to one address of a host; the port is published on all",
     ),
-    mapped(
-        "HostConfig.PortBindings.*[].HostPort",
-        "a LoadBalancer Service, and a port of d2k itself",
-    ),
-    mapped(
-        "HostConfig.RestartPolicy.Name",
-        "Deployment or Job, and the Pod's `restartPolicy`",
-    ),
-    mapped(
-        "HostConfig.RestartPolicy.MaximumRetryCount",
-        "the Job's `backoffLimit`",
-    ),
-    mapped(
-        "HostConfig.AutoRemove",
-        "a Job that is removed with its volumes when it has ended",
-    ),
+    mapped("HostConfig.PortBindings.*[].HostPort", "a LoadBalancer Service, and a port of d2k itself"),
+    mapped("HostConfig.RestartPolicy.Name", "Deployment or Job, and the Pod's `restartPolicy`"),
+    mapped("HostConfig.RestartPolicy.MaximumRetryCount", "the Job's `backoffLimit`"),
+    mapped("HostConfig.AutoRemove", "a Job that is removed with its volumes when it has ended"),
     mapped(
         "HostConfig.VolumeDriver",
         "`local`, `d2k` or none; others are refused, choose a storage class instead",
     ),
-    mapped(
-        "HostConfig.VolumesFrom",
-        "the other container's claims are mounted",
-    ),
+    mapped("HostConfig.VolumesFrom", "the other container's claims are mounted"),
     mapped(
         "HostConfig.Mounts[].Type",
         "`volume`: PersistentVolumeClaim; `tmpfs`: `emptyDir` in memory; others: refused",
@@ -100,10 +79,7 @@ pub(super) const FIELDS: &[Field] = &[
     mapped("HostConfig.Mounts[].Source", "name of the volume"),
     mapped("HostConfig.Mounts[].Target", "`mountPath`"),
     mapped("HostConfig.Mounts[].ReadOnly", "`readOnly` of the mount"),
-    noop(
-        "HostConfig.Mounts[].Consistency",
-        "for Docker Desktop only; Docker ignores it on Linux",
-    ),
+    noop("HostConfig.Mounts[].Consistency", "for Docker Desktop only; Docker ignores it on Linux"),
     noop(
         "HostConfig.Mounts[].BindOptions",
         "bind mounts are refused; the Docker socket is replaced whatever its options",
@@ -112,47 +88,23 @@ pub(super) const FIELDS: &[Field] = &[
         "HostConfig.Mounts[].VolumeOptions.NoCopy",
         "Kubernetes never copies the image's files; a warning where they are needed for sure",
     ),
-    mapped(
-        "HostConfig.Mounts[].VolumeOptions.Labels",
-        "labels of the volume",
-    ),
-    mapped(
-        "HostConfig.Mounts[].VolumeOptions.DriverConfig.Name",
-        "as HostConfig.VolumeDriver",
-    ),
+    mapped("HostConfig.Mounts[].VolumeOptions.Labels", "labels of the volume"),
+    mapped("HostConfig.Mounts[].VolumeOptions.DriverConfig.Name", "as HostConfig.VolumeDriver"),
     mapped(
         "HostConfig.Mounts[].VolumeOptions.DriverConfig.Options",
         "`size`, `storageClass`, `accessMode` of the claim",
     ),
-    mapped(
-        "HostConfig.Mounts[].VolumeOptions.Subpath",
-        "`subPath` of the mount",
-    ),
+    mapped("HostConfig.Mounts[].VolumeOptions.Subpath", "`subPath` of the mount"),
     refused(
         "HostConfig.Mounts[].ImageOptions",
         "copy the files into a volume with a container of that image",
     ),
     mapped("HostConfig.Mounts[].TmpfsOptions.SizeBytes", "`sizeLimit`"),
-    mapped(
-        "HostConfig.Mounts[].TmpfsOptions.Mode",
-        "always 1777; another one gives a warning",
-    ),
-    mapped(
-        "HostConfig.Mounts[].TmpfsOptions.Options",
-        "an `emptyDir` has none; a warning names them",
-    ),
-    refused(
-        "HostConfig.Mounts[].ClusterOptions",
-        "use type=volume with the option accessMode=rwx",
-    ),
-    noop(
-        "HostConfig.ConsoleSize",
-        "the client sets the size of its terminal when it attaches",
-    ),
-    mapped(
-        "HostConfig.Annotations",
-        "annotations of the Pod; illegal keys give a warning",
-    ),
+    mapped("HostConfig.Mounts[].TmpfsOptions.Mode", "always 1777; another one gives a warning"),
+    mapped("HostConfig.Mounts[].TmpfsOptions.Options", "an `emptyDir` has none; a warning names them"),
+    refused("HostConfig.Mounts[].ClusterOptions", "use type=volume with the option accessMode=rwx"),
+    noop("HostConfig.ConsoleSize", "the client sets the size of its terminal when it attaches"),
+    mapped("HostConfig.Annotations", "annotations of the Pod; illegal keys give a warning"),
     mapped("HostConfig.CapAdd", "`capabilities.add`"),
     mapped("HostConfig.CapDrop", "`capabilities.drop`"),
     warned_or(
@@ -166,36 +118,18 @@ pub(super) const FIELDS: &[Field] = &[
     ),
     mapped("HostConfig.DnsOptions", "`dnsConfig.options`"),
     mapped("HostConfig.DnsSearch", "`dnsConfig.searches`"),
-    mapped(
-        "HostConfig.ExtraHosts",
-        "`hostAliases`; `host-gateway` gives a warning",
-    ),
-    mapped(
-        "HostConfig.GroupAdd",
-        "`supplementalGroups`; names give a warning",
-    ),
-    mapped(
-        "HostConfig.IpcMode",
-        "`host`: `hostIPC`; `none`: warning; `container:…`: refused",
-    ),
+    mapped("HostConfig.ExtraHosts", "`hostAliases`; `host-gateway` gives a warning"),
+    mapped("HostConfig.GroupAdd", "`supplementalGroups`; names give a warning"),
+    mapped("HostConfig.IpcMode", "`host`: `hostIPC`; `none`: warning; `container:…`: refused"),
     warned("HostConfig.Cgroup", "Kubernetes chooses the cgroup"),
     warned(
         "HostConfig.Links",
         "links are gone from Docker's own networks too; put both containers on a network (docker network create), where names resolve",
     ),
-    warned(
-        "HostConfig.OomScoreAdj",
-        "the kubelet sets it from the memory request and limit",
-    ),
-    mapped(
-        "HostConfig.PidMode",
-        "`host`: `hostPID`; `container:…`: refused",
-    ),
+    warned("HostConfig.OomScoreAdj", "the kubelet sets it from the memory request and limit"),
+    mapped("HostConfig.PidMode", "`host`: `hostPID`; `container:…`: refused"),
     mapped("HostConfig.Privileged", "`privileged`"),
-    mapped(
-        "HostConfig.PublishAllPorts",
-        "a NodePort Service for the exposed ports of image and request",
-    ),
+    mapped("HostConfig.PublishAllPorts", "a NodePort Service for the exposed ports of image and request"),
     mapped("HostConfig.ReadonlyRootfs", "`readOnlyRootFilesystem`"),
     mapped(
         "HostConfig.SecurityOpt",
@@ -205,36 +139,14 @@ pub(super) const FIELDS: &[Field] = &[
         "HostConfig.StorageOpt",
         "a container's own files have no size limit here; put data on a volume with --opt size=",
     ),
-    mapped(
-        "HostConfig.Tmpfs",
-        "`emptyDir` in memory with `sizeLimit`; other options give a warning",
-    ),
-    mapped(
-        "HostConfig.UTSMode",
-        "`host` comes with the node's network, alone it gives a warning",
-    ),
-    mapped(
-        "HostConfig.UsernsMode",
-        "`host` is the default; `private`: `hostUsers: false`",
-    ),
-    mapped(
-        "HostConfig.ShmSize",
-        "`emptyDir` in memory at `/dev/shm`; 64 MiB is what every container has",
-    ),
-    mapped(
-        "HostConfig.Sysctls",
-        "`sysctls` of the Pod; the cluster decides which it allows",
-    ),
-    warned_or(
-        "HostConfig.Runtime",
-        &["runc", "io.containerd.runc.v2"],
-        "the node's runtime is used",
-    ),
+    mapped("HostConfig.Tmpfs", "`emptyDir` in memory with `sizeLimit`; other options give a warning"),
+    mapped("HostConfig.UTSMode", "`host` comes with the node's network, alone it gives a warning"),
+    mapped("HostConfig.UsernsMode", "`host` is the default; `private`: `hostUsers: false`"),
+    mapped("HostConfig.ShmSize", "`emptyDir` in memory at `/dev/shm`; 64 MiB is what every container has"),
+    mapped("HostConfig.Sysctls", "`sysctls` of the Pod; the cluster decides which it allows"),
+    warned_or("HostConfig.Runtime", &["runc", "io.containerd.runc.v2"], "the node's runtime is used"),
     noop("HostConfig.Isolation", "`default` is all that Linux has"),
-    warned(
-        "HostConfig.Init",
-        "the program runs as process 1 and must reap its children itself",
-    ),
+    warned("HostConfig.Init", "the program runs as process 1 and must reap its children itself"),
     paths("HostConfig.MaskedPaths"),
     paths("HostConfig.ReadonlyPaths"),
 ];

@@ -6,22 +6,10 @@ const ADDRESS: &str = "the cluster's network gives a Pod its address; use names 
 const ECHO: &str = "what inspect reported of an earlier container; Docker ignores it too";
 
 pub(super) const FIELDS: &[Field] = &[
-    mapped(
-        "NetworkingConfig.EndpointsConfig.*.Aliases",
-        "names that resolve in the Pods of the network",
-    ),
-    warned(
-        "NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv4Address",
-        ADDRESS,
-    ),
-    warned(
-        "NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv6Address",
-        ADDRESS,
-    ),
-    warned(
-        "NetworkingConfig.EndpointsConfig.*.IPAMConfig.LinkLocalIPs",
-        ADDRESS,
-    ),
+    mapped("NetworkingConfig.EndpointsConfig.*.Aliases", "names that resolve in the Pods of the network"),
+    warned("NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv4Address", ADDRESS),
+    warned("NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv6Address", ADDRESS),
+    warned("NetworkingConfig.EndpointsConfig.*.IPAMConfig.LinkLocalIPs", ADDRESS),
     warned(
         "NetworkingConfig.EndpointsConfig.*.Links",
         "names of containers and aliases resolve on the network itself",
@@ -42,9 +30,6 @@ pub(super) const FIELDS: &[Field] = &[
     noop("NetworkingConfig.EndpointsConfig.*.IPPrefixLen", ECHO),
     noop("NetworkingConfig.EndpointsConfig.*.IPv6Gateway", ECHO),
     noop("NetworkingConfig.EndpointsConfig.*.GlobalIPv6Address", ECHO),
-    noop(
-        "NetworkingConfig.EndpointsConfig.*.GlobalIPv6PrefixLen",
-        ECHO,
-    ),
+    noop("NetworkingConfig.EndpointsConfig.*.GlobalIPv6PrefixLen", ECHO),
     noop("NetworkingConfig.EndpointsConfig.*.DNSNames", ECHO),
 ];

@@ -38,9 +38,7 @@ fn missing<T: DeserializeOwned>(prefix: &str) -> Vec<String> {
     let _ = T::deserialize(Names(&mut names));
     assert!(!names.is_empty(), "{prefix} has no fields");
     let paths = names.iter().map(|name| format!("{prefix}{name}"));
-    paths
-        .filter(|path| !leads_on(path) && !table().any(|field| field.path == path))
-        .collect()
+    paths.filter(|path| !leads_on(path) && !table().any(|field| field.path == path)).collect()
 }
 
 #[test]
@@ -55,9 +53,7 @@ fn every_field_of_the_specification_has_a_row() {
         missing::<models::EndpointIpamConfig>(&format!("{endpoints}IPAMConfig.")),
         missing::<models::Mount>(mounts),
         missing::<models::MountVolumeOptions>(&format!("{mounts}VolumeOptions.")),
-        missing::<models::MountVolumeOptionsDriverConfig>(&format!(
-            "{mounts}VolumeOptions.DriverConfig."
-        )),
+        missing::<models::MountVolumeOptionsDriverConfig>(&format!("{mounts}VolumeOptions.DriverConfig.")),
         missing::<models::MountTmpfsOptions>(&format!("{mounts}TmpfsOptions.")),
         missing::<models::RestartPolicy>("HostConfig.RestartPolicy."),
         missing::<models::HostConfigLogConfig>("HostConfig.LogConfig."),
@@ -80,20 +76,13 @@ fn rows_are_unique_and_render() {
 #[test]
 fn a_warned_field_is_named_and_a_refused_one_refuses() {
     assert!(table().any(|field| matches!(field.treatment, Treatment::Refused(_))));
-    let set = json!({"HostConfig": {"CpusetCpus": "0", "Odd": 1, "Mounts": [{"Type": "volume", "Odd": true}]}});
+    let set =
+        json!({"HostConfig": {"CpusetCpus": "0", "Odd": 1, "Mounts": [{"Type": "volume", "Odd": true}]}});
     let warnings = check(&set).unwrap();
-    for path in [
-        "HostConfig.CpusetCpus",
-        "HostConfig.Odd",
-        "HostConfig.Mounts.Odd",
-    ] {
-        assert!(
-            warnings.iter().any(|warning| warning.starts_with(path)),
-            "{path} not in {warnings:?}"
-        );
+    for path in ["HostConfig.CpusetCpus", "HostConfig.Odd", "HostConfig.Mounts.Odd"] {
+        assert!(warnings.iter().any(|warning| warning.starts_with(path)), "{path} not in {warnings:?}");
     }
-    let refused =
-        json!({"HostConfig": {"Mounts": [{"Type": "image", "ImageOptions": {"Subpath": "x"}}]}});
+    let refused = json!({"HostConfig": {"Mounts": [{"Type": "image", "ImageOptions": {"Subpath": "x"}}]}});
     assert!(check(&refused).is_err());
 }
 

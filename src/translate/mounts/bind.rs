@@ -15,17 +15,9 @@ struct Options {
 }
 
 /// A volume mount out of `spec`; `None` if it was the Docker socket, which needs no mount.
-pub(super) fn parse(
-    spec: &str,
-    host: &HostConfig,
-    mounts: &mut Mounts,
-) -> Result<Option<MountPlan>> {
+pub(super) fn parse(spec: &str, host: &HostConfig, mounts: &mut Mounts) -> Result<Option<MountPlan>> {
     let wrong = |why: &str| {
-        let why = if why.is_empty() {
-            String::new()
-        } else {
-            format!(": {why}")
-        };
+        let why = if why.is_empty() { String::new() } else { format!(": {why}") };
         Fault::invalid(format!("invalid volume specification: '{spec}'{why}"))
     };
     let parts: Vec<&str> = spec.split(':').collect();
@@ -40,11 +32,7 @@ pub(super) fn parse(
         [source, target, mode] => (Some(*source), *target, mode_options(mode)?),
         _ => return Err(wrong("")),
     };
-    let kind = if source.is_some_and(is_path) {
-        "bind"
-    } else {
-        "volume"
-    };
+    let kind = if source.is_some_and(is_path) { "bind" } else { "volume" };
     check_target(kind, target).map_err(|fault| wrong(&fault.message))?;
     let kind = match source {
         Some(source) if is_path(source) => {
@@ -71,10 +59,7 @@ fn is_path(source: &str) -> bool {
 
 /// A path of the Docker host: the Docker socket is noted, everything else refused.
 pub(super) fn host_path(source: &str, target: &str, mounts: &mut Mounts) -> Result<()> {
-    if matches!(
-        clean(source).as_str(),
-        "/var/run/docker.sock" | "/run/docker.sock"
-    ) {
+    if matches!(clean(source).as_str(), "/var/run/docker.sock" | "/run/docker.sock") {
         mounts.docker_socket = true;
         mounts.warnings.push(format!(
             "the Docker socket is not mounted at {target}: DOCKER_HOST in the container points at d2k instead"
@@ -94,8 +79,8 @@ fn mode_options(mode: &str) -> Result<Options> {
             "ro" => options.read_only = true,
             "nocopy" => options.no_copy = true,
             // Relabelling is done by the kubelet; propagation and consistency are about host paths.
-            "rw" | "z" | "Z" | "consistent" | "cached" | "delegated" | "default" | "private"
-            | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => {}
+            "rw" | "z" | "Z" | "consistent" | "cached" | "delegated" | "default" | "private" | "rprivate"
+            | "shared" | "rshared" | "slave" | "rslave" => {}
             _ => return Err(Fault::invalid(format!("invalid mode: {mode}"))),
         }
     }

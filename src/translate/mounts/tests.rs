@@ -10,30 +10,17 @@ fn planned(host: &Value, image: &ImageFacts, inherited: &[MountPlan]) -> Result<
 }
 
 fn kind_at<'a>(mounts: &'a Mounts, target: &str) -> Option<&'a MountKind> {
-    mounts
-        .plans
-        .iter()
-        .find(|plan| plan.target == target)
-        .map(|plan| &plan.kind)
+    mounts.plans.iter().find(|plan| plan.target == target).map(|plan| &plan.kind)
 }
 
 #[test]
 fn the_request_wins_over_other_containers_and_the_image() {
-    let image = ImageFacts {
-        volumes: vec!["/data".into(), "/other".into()],
-        ..ImageFacts::default()
-    };
-    let inherited = ["/data", "/shared"]
-        .map(|target| MountPlan::new(MountKind::Named("theirs".into()), target));
+    let image = ImageFacts { volumes: vec!["/data".into(), "/other".into()], ..ImageFacts::default() };
+    let inherited =
+        ["/data", "/shared"].map(|target| MountPlan::new(MountKind::Named("theirs".into()), target));
     let mounts = planned(&json!({"Binds": ["mine:/data:ro"]}), &image, &inherited).unwrap();
-    assert_eq!(
-        kind_at(&mounts, "/data"),
-        Some(&MountKind::Named("mine".into()))
-    );
-    assert_eq!(
-        kind_at(&mounts, "/shared"),
-        Some(&MountKind::Named("theirs".into()))
-    );
+    assert_eq!(kind_at(&mounts, "/data"), Some(&MountKind::Named("mine".into())));
+    assert_eq!(kind_at(&mounts, "/shared"), Some(&MountKind::Named("theirs".into())));
     assert_eq!(kind_at(&mounts, "/other"), Some(&MountKind::Anonymous));
     assert_eq!(kind_at(&mounts, "/anon"), Some(&MountKind::Anonymous));
     assert_eq!(mounts.plans.len(), 4);
@@ -42,34 +29,15 @@ fn the_request_wins_over_other_containers_and_the_image() {
 #[test]
 fn short_forms_are_read_as_docker_reads_them() {
     let image = ImageFacts::default();
-    for wrong in [
-        "",
-        ":",
-        "a:",
-        ":/x",
-        "vol:/x:rw:ro",
-        "/x:ro",
-        "vol:relative",
-        "vol:/x:what",
-        "/host:/x",
-        "../up:/x",
-    ] {
-        assert!(
-            planned(&json!({"Binds": [wrong]}), &image, &[]).is_err(),
-            "{wrong}"
-        );
+    for wrong in
+        ["", ":", "a:", ":/x", "vol:/x:rw:ro", "/x:ro", "vol:relative", "vol:/x:what", "/host:/x", "../up:/x"]
+    {
+        assert!(planned(&json!({"Binds": [wrong]}), &image, &[]).is_err(), "{wrong}");
     }
-    for good in [
-        "/only",
-        "vol:/x",
-        "vol:/x:ro,z",
-        "vol:/x:nocopy",
-        "//var/run/docker.sock:/var/run/docker.sock:ro",
-    ] {
-        assert!(
-            planned(&json!({"Binds": [good]}), &image, &[]).is_ok(),
-            "{good}"
-        );
+    for good in
+        ["/only", "vol:/x", "vol:/x:ro,z", "vol:/x:nocopy", "//var/run/docker.sock:/var/run/docker.sock:ro"]
+    {
+        assert!(planned(&json!({"Binds": [good]}), &image, &[]).is_ok(), "{good}");
     }
 }
 
@@ -79,10 +47,7 @@ fn shared_memory_is_mounted_only_where_it_differs() {
     let shm = |host: Value| kind_at(&planned(&host, &image, &[]).unwrap(), "/dev/shm").cloned();
     assert_eq!(shm(json!({"ShmSize": 0})), None);
     assert_eq!(shm(json!({"ShmSize": 67_108_864})), None);
-    assert_eq!(
-        shm(json!({"ShmSize": 1 << 27})),
-        Some(MountKind::Shm(1 << 27))
-    );
+    assert_eq!(shm(json!({"ShmSize": 1 << 27})), Some(MountKind::Shm(1 << 27)));
     assert_eq!(
         shm(json!({"ShmSize": 1 << 27, "Tmpfs": {"/dev/shm": "size=1m"}})),
         Some(MountKind::Tmpfs(Some(1 << 20)))
@@ -96,12 +61,7 @@ fn subpaths_stay_inside_the_volume() {
         let mount = json!({"Type": "volume", "Source": source, "Target": "/x", "VolumeOptions": {"Subpath": subpath}});
         planned(&json!({"Mounts": [mount]}), &image, &[])
     };
-    for (subpath, source) in [
-        ("../up", "data"),
-        ("/abs", "data"),
-        ("a/../../up", "data"),
-        ("a", ""),
-    ] {
+    for (subpath, source) in [("../up", "data"), ("/abs", "data"), ("a/../../up", "data"), ("a", "")] {
         assert!(with(subpath, source).is_err(), "{subpath} of {source:?}");
     }
     assert!(with("a/b", "data").is_ok());

@@ -42,11 +42,7 @@ const FLAGS: [&str; 27] = [
 ];
 
 /// A memory mount from `HostConfig.Tmpfs`: `size=64m,mode=1777,noexec`.
-pub(super) fn from_options(
-    target: &str,
-    options: &str,
-    warnings: &mut Vec<String>,
-) -> Result<MountPlan> {
+pub(super) fn from_options(target: &str, options: &str, warnings: &mut Vec<String>) -> Result<MountPlan> {
     check_target("tmpfs", target)?;
     let mut size = None;
     let mut read_only = false;
@@ -65,10 +61,7 @@ pub(super) fn from_options(
         }
     }
     warn(target, &lost.join(","), warnings);
-    Ok(MountPlan {
-        read_only,
-        ..MountPlan::new(MountKind::Tmpfs(size), target)
-    })
+    Ok(MountPlan { read_only, ..MountPlan::new(MountKind::Tmpfs(size), target) })
 }
 
 fn size_of(value: &str, option: &str) -> Result<i64> {
@@ -86,8 +79,7 @@ pub(super) fn from_mount(
     target: &str,
     warnings: &mut Vec<String>,
 ) -> Result<MountPlan> {
-    let wrong =
-        |what: &str| Fault::invalid(format!("invalid mount config for type \"tmpfs\": {what}"));
+    let wrong = |what: &str| Fault::invalid(format!("invalid mount config for type \"tmpfs\": {what}"));
     if !source.is_empty() {
         return Err(wrong("field Source must not be specified"));
     }
@@ -99,20 +91,11 @@ pub(super) fn from_mount(
     if let Some(mode) = options.mode.filter(|mode| *mode != 0 && *mode != OPEN_MODE) {
         lost.push(format!("mode={mode:o}"));
     }
-    lost.extend(
-        options
-            .options
-            .iter()
-            .flatten()
-            .map(|option| option.join("=")),
-    );
+    lost.extend(options.options.iter().flatten().map(|option| option.join("=")));
     warn(target, &lost.join(","), warnings);
     Ok(MountPlan {
         read_only: mount.read_only.unwrap_or_default(),
-        ..MountPlan::new(
-            MountKind::Tmpfs(options.size_bytes.filter(|size| *size > 0)),
-            target,
-        )
+        ..MountPlan::new(MountKind::Tmpfs(options.size_bytes.filter(|size| *size > 0)), target)
     })
 }
 

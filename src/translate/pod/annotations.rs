@@ -12,18 +12,15 @@ pub(super) fn of_pod(
     own: &BTreeMap<String, String>,
     warnings: &mut Vec<String>,
 ) -> Option<BTreeMap<String, String>> {
-    let asked: BTreeMap<_, _> = host
-        .annotations
-        .clone()
-        .unwrap_or_default()
-        .into_iter()
-        .collect();
+    let asked: BTreeMap<_, _> = host.annotations.clone().unwrap_or_default().into_iter().collect();
     let mut all = BTreeMap::new();
     for (key, value) in asked {
         if legal(&key) {
             all.insert(key, value);
         } else {
-            warnings.push(format!("HostConfig.Annotations: {key:?} is not a legal Kubernetes annotation and is left out"));
+            warnings.push(format!(
+                "HostConfig.Annotations: {key:?} is not a legal Kubernetes annotation and is left out"
+            ));
         }
     }
     all.extend(own.clone());
@@ -32,16 +29,12 @@ pub(super) fn of_pod(
 
 /// `name` or `domain/name`; names under `d2k.io/` are d2k's own.
 fn legal(key: &str) -> bool {
-    let (domain, name) = key
-        .split_once('/')
-        .map_or((None, key), |(domain, name)| (Some(domain), name));
+    let (domain, name) = key.split_once('/').map_or((None, key), |(domain, name)| (Some(domain), name));
     let alphanumeric = |c: char| c.is_ascii_alphanumeric();
     let name_ok = (1..=63).contains(&name.len())
         && name.starts_with(alphanumeric)
         && name.ends_with(alphanumeric)
-        && name
-            .chars()
-            .all(|c| alphanumeric(c) || matches!(c, '-' | '_' | '.'));
+        && name.chars().all(|c| alphanumeric(c) || matches!(c, '-' | '_' | '.'));
     let domain_ok = |domain: &str| domain != "d2k.io" && super::hosts::is_dns_name(domain);
     name_ok && domain.is_none_or(domain_ok)
 }

@@ -41,11 +41,7 @@ fn hostname(asked: &str, id: &str, warnings: &mut Vec<String>) -> String {
         .take(63)
         .collect();
     let legal = legal.trim_matches('-').to_owned();
-    let name = if legal.is_empty() {
-        id.chars().take(12).collect()
-    } else {
-        legal
-    };
+    let name = if legal.is_empty() { id.chars().take(12).collect() } else { legal };
     if name != asked {
         warnings.push(format!(
             "Hostname: {asked:?} becomes {name:?}, a Pod's host name is one lower-case DNS label of at most 63 characters"
@@ -61,9 +57,7 @@ pub(super) fn is_dns_name(name: &str) -> bool {
             && label.len() <= 63
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            && label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
     };
     name.len() <= 253 && name.split('.').all(label)
 }
@@ -82,19 +76,11 @@ fn aliases(host: &HostConfig, warnings: &mut Vec<String>) -> Result<Option<Vec<H
                 "HostConfig.ExtraHosts: {name:?} is left out, Kubernetes takes DNS names only"
             ));
         } else {
-            by_address
-                .entry(address)
-                .or_default()
-                .push(name.to_ascii_lowercase());
+            by_address.entry(address).or_default().push(name.to_ascii_lowercase());
         }
     }
-    let lines: Vec<_> = by_address
-        .into_iter()
-        .map(|(ip, names)| HostAlias {
-            ip,
-            hostnames: Some(names),
-        })
-        .collect();
+    let lines: Vec<_> =
+        by_address.into_iter().map(|(ip, names)| HostAlias { ip, hostnames: Some(names) }).collect();
     Ok((!lines.is_empty()).then_some(lines))
 }
 
@@ -105,14 +91,9 @@ pub(in crate::translate) fn extra_host(entry: &str) -> Result<(String, String)> 
         .split_once(separator)
         .filter(|(name, address)| !name.is_empty() && !address.is_empty())
         .ok_or_else(|| Fault::invalid(format!("bad format for add-host: {entry:?}")))?;
-    let bare = address
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(address);
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
     if bare != "host-gateway" && bare.parse::<std::net::IpAddr>().is_err() {
-        return Err(Fault::invalid(format!(
-            "invalid IP address in add-host: {address:?}"
-        )));
+        return Err(Fault::invalid(format!("invalid IP address in add-host: {address:?}")));
     }
     Ok((name.to_owned(), bare.to_owned()))
 }
@@ -132,18 +113,10 @@ fn dns(
         nameservers.truncate(MAX_NAMESERVERS);
     }
     // `.` means "no search domains" in Docker; there is no such word here.
-    let asked = host
-        .dns_search
-        .iter()
-        .flatten()
-        .filter(|domain| domain.as_str() != ".");
+    let asked = host.dns_search.iter().flatten().filter(|domain| domain.as_str() != ".");
     let searches: Vec<String> = network_searches.iter().chain(asked).cloned().collect();
-    let options: Vec<PodDNSConfigOption> = host
-        .dns_options
-        .iter()
-        .flatten()
-        .map(|option| dns_option(option))
-        .collect();
+    let options: Vec<PodDNSConfigOption> =
+        host.dns_options.iter().flatten().map(|option| dns_option(option)).collect();
     if host_network {
         // Otherwise a Pod on the node's network asks the node's servers and finds no name of the cluster.
         spec.dns_policy = Some("ClusterFirstWithHostNet".to_owned());
@@ -167,13 +140,9 @@ fn dns(
 
 fn dns_option(option: &str) -> PodDNSConfigOption {
     match option.split_once(':') {
-        Some((name, value)) => PodDNSConfigOption {
-            name: Some(name.to_owned()),
-            value: Some(value.to_owned()),
-        },
-        None => PodDNSConfigOption {
-            name: Some(option.to_owned()),
-            value: None,
-        },
+        Some((name, value)) => {
+            PodDNSConfigOption { name: Some(name.to_owned()), value: Some(value.to_owned()) }
+        }
+        None => PodDNSConfigOption { name: Some(option.to_owned()), value: None },
     }
 }

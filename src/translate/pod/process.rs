@@ -20,11 +20,7 @@ pub fn literal(text: &str) -> String {
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
         out.push(c);
-        if c == '$'
-            && rest
-                .peek()
-                .is_some_and(|next| matches!(next, '(' | '$') || !next.is_ascii())
-        {
+        if c == '$' && rest.peek().is_some_and(|next| matches!(next, '(' | '$') || !next.is_ascii()) {
             out.push('$');
         }
     }
@@ -68,10 +64,7 @@ pub(super) fn command(
 }
 
 pub(super) fn working_dir(body: &ContainerCreateBody) -> Option<String> {
-    body.working_dir
-        .as_deref()
-        .filter(|dir| !dir.is_empty())
-        .map(clean)
+    body.working_dir.as_deref().filter(|dir| !dir.is_empty()).map(clean)
 }
 
 /// The variables of the request; those of the image come with the image.
@@ -83,9 +76,7 @@ pub(super) fn environment(
 ) -> Result<Option<Vec<EnvVar>>> {
     let mut variables: Vec<(String, String)> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
-    let mut set = |name: &str, value: &str| match places
-        .get(name)
-        .and_then(|place| variables.get_mut(*place))
+    let mut set = |name: &str, value: &str| match places.get(name).and_then(|place| variables.get_mut(*place))
     {
         Some(variable) => value.clone_into(&mut variable.1),
         None => {
@@ -103,19 +94,14 @@ pub(super) fn environment(
         }
     }
     // A client told to use another daemon over the network goes on doing so.
-    let elsewhere = |entry: &String| {
-        entry.starts_with("DOCKER_HOST=") && !entry.starts_with("DOCKER_HOST=unix:")
-    };
+    let elsewhere =
+        |entry: &String| entry.starts_with("DOCKER_HOST=") && !entry.starts_with("DOCKER_HOST=unix:");
     if mounts.docker_socket && !record.body.env.iter().flatten().any(elsewhere) {
         set("DOCKER_HOST", docker_host);
     }
     let variables: Vec<EnvVar> = variables
         .into_iter()
-        .map(|(name, value)| EnvVar {
-            name,
-            value: Some(literal(&value)),
-            value_from: None,
-        })
+        .map(|(name, value)| EnvVar { name, value: Some(literal(&value)), value_from: None })
         .collect();
     Ok((!variables.is_empty()).then_some(variables))
 }
@@ -132,11 +118,7 @@ fn check_name(name: &str) -> Result<()> {
 
 /// `-e NAME` without a value takes a variable of the image away in Docker.
 fn warn_of_kept(name: &str, image: &ImageFacts, warnings: &mut Vec<String>) {
-    let kept = image.env.iter().any(|entry| {
-        entry
-            .split_once('=')
-            .is_some_and(|(known, _)| known == name)
-    });
+    let kept = image.env.iter().any(|entry| entry.split_once('=').is_some_and(|(known, _)| known == name));
     if kept {
         warnings.push(format!(
             "Env: {name} keeps the image's value, Kubernetes cannot take a variable of the image away; set it to an empty value (-e {name}=)"
@@ -146,11 +128,7 @@ fn warn_of_kept(name: &str, image: &ImageFacts, warnings: &mut Vec<String>) {
 
 /// The node's runtime sends the image's stop signal; a Pod has no field for another one that every cluster takes.
 pub(super) fn warn_of_signal(record: &Record, warnings: &mut Vec<String>) {
-    let own = if record.image.stop_signal.is_empty() {
-        "SIGTERM"
-    } else {
-        &record.image.stop_signal
-    };
+    let own = if record.image.stop_signal.is_empty() { "SIGTERM" } else { &record.image.stop_signal };
     let asked = record.body.stop_signal.as_deref().unwrap_or_default();
     if !asked.is_empty() && signal::number(asked).ok() != signal::number(own).ok() {
         warnings.push(format!(
@@ -170,10 +148,7 @@ mod tests {
         let mut at = 0;
         while at < bytes.len() {
             if bytes[at] == b'$' && at + 1 < bytes.len() {
-                assert!(
-                    bytes[at + 1].is_ascii() && bytes[at + 1] != b'(',
-                    "special in {text}"
-                );
+                assert!(bytes[at + 1].is_ascii() && bytes[at + 1] != b'(', "special in {text}");
                 if bytes[at + 1] == b'$' {
                     out.push(b'$');
                 } else {
@@ -190,19 +165,9 @@ mod tests {
 
     #[test]
     fn every_text_survives_the_expansion() {
-        for text in [
-            "",
-            "$",
-            "$$",
-            "$$$",
-            "$(HOME)",
-            "$$(HOME)",
-            "$HOME $x$",
-            "a$(b",
-            "$é",
-            "$$é(",
-            "$x$(y)$$",
-        ] {
+        for text in
+            ["", "$", "$$", "$$$", "$(HOME)", "$$(HOME)", "$HOME $x$", "a$(b", "$é", "$$é(", "$x$(y)$$"]
+        {
             assert_eq!(expanded(&literal(text)), text, "{text}");
         }
         assert_eq!(literal("echo $HOME"), "echo $HOME");

@@ -50,10 +50,7 @@ fn claim_volume(key: &str, context: &PodContext, volumes: &mut Vec<Volume>) -> R
         ))
     })?;
     let existing = volumes.iter().find(|volume| {
-        volume
-            .persistent_volume_claim
-            .as_ref()
-            .is_some_and(|source| source.claim_name == *claim)
+        volume.persistent_volume_claim.as_ref().is_some_and(|source| source.claim_name == *claim)
     });
     if let Some(volume) = existing {
         return Ok(volume.name.clone());

@@ -9,11 +9,7 @@ use crate::fault::{Fault, Result};
 const TWO_PODS: &str = "every container is a Pod of its own, and two Pods share no namespaces; \
      leave the option out, or let the containers meet over a network or a volume";
 
-pub(super) fn apply(
-    host: &HostConfig,
-    security: &mut Security,
-    warnings: &mut Vec<String>,
-) -> Result<()> {
+pub(super) fn apply(host: &HostConfig, security: &mut Security, warnings: &mut Vec<String>) -> Result<()> {
     let mode = |value: &Option<String>| value.clone().unwrap_or_default();
     network(&mode(&host.network_mode), security, warnings)?;
     pid(&mode(&host.pid_mode), security)?;
@@ -69,7 +65,8 @@ fn ipc(mode: &str, security: &mut Security, warnings: &mut Vec<String>) -> Resul
         "" | "private" | "shareable" => {}
         "host" => security.host_ipc = true,
         "none" => warnings.push(
-            "HostConfig.IpcMode: \"none\" is not applied, the container has IPC and a /dev/shm of its own".to_owned(),
+            "HostConfig.IpcMode: \"none\" is not applied, the container has IPC and a /dev/shm of its own"
+                .to_owned(),
         ),
         joined if joined.starts_with("container:") => return Err(refused("IPC mode", joined, TWO_PODS)),
         other => return Err(Fault::invalid(format!("invalid IPC mode: {other}"))),

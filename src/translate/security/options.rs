@@ -1,9 +1,7 @@
 //! `--security-opt`: each option has a field in Kubernetes, or is named in a warning.
 
 use bollard_stubs::models::HostConfig;
-use k8s_openapi::api::core::v1::{
-    AppArmorProfile, SELinuxOptions, SeccompProfile, SecurityContext,
-};
+use k8s_openapi::api::core::v1::{AppArmorProfile, SELinuxOptions, SeccompProfile, SecurityContext};
 
 use super::{Security, capability};
 use crate::fault::{Fault, Result};
@@ -70,16 +68,8 @@ fn show_system_paths(
 }
 
 /// Kubernetes refuses `allowPrivilegeEscalation: false` beside these, because the two contradict each other.
-fn forbid_escalation(
-    host: &HostConfig,
-    container: &mut SecurityContext,
-    warnings: &mut Vec<String>,
-) {
-    let admin = host
-        .cap_add
-        .iter()
-        .flatten()
-        .any(|name| capability(name) == "SYS_ADMIN");
+fn forbid_escalation(host: &HostConfig, container: &mut SecurityContext, warnings: &mut Vec<String>) {
+    let admin = host.cap_add.iter().flatten().any(|name| capability(name) == "SYS_ADMIN");
     if host.privileged == Some(true) || admin {
         warnings.push(
             "HostConfig.SecurityOpt: no-new-privileges is not applied, Kubernetes does not take it together with --privileged or SYS_ADMIN".to_owned(),
@@ -90,10 +80,7 @@ fn forbid_escalation(
 }
 
 fn seccomp(profile: &str, warnings: &mut Vec<String>) -> SeccompProfile {
-    let of = |kind: &str| SeccompProfile {
-        localhost_profile: None,
-        type_: kind.to_owned(),
-    };
+    let of = |kind: &str| SeccompProfile { localhost_profile: None, type_: kind.to_owned() };
     match profile {
         "unconfined" => of("Unconfined"),
         "builtin" => of("RuntimeDefault"),
@@ -112,10 +99,7 @@ fn apparmor(profile: &str) -> AppArmorProfile {
         "docker-default" | "runtime/default" => ("RuntimeDefault", None),
         other => ("Localhost", Some(other.to_owned())),
     };
-    AppArmorProfile {
-        localhost_profile: name,
-        type_: kind.to_owned(),
-    }
+    AppArmorProfile { localhost_profile: name, type_: kind.to_owned() }
 }
 
 fn selinux(label: &str, options: &mut SELinuxOptions) -> Option<()> {

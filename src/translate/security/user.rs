@@ -35,21 +35,15 @@ pub fn identity(body: &ContainerCreateBody, image: &ImageFacts) -> Result<Identi
     let refused = |what: &str, name: &str| {
         Fault::invalid(format!(
             "unable to find {what} {name}: Kubernetes takes numbers only, and the image's {} is not known here; give the numbers (--user UID or --user UID:GID)",
-            if what == "user" {
-                "/etc/passwd"
-            } else {
-                "/etc/group"
-            }
+            if what == "user" { "/etc/passwd" } else { "/etc/group" }
         ))
     };
     let run_as_user = match user {
         "" => number(split(&image.user).0).or_else(|| image.user.is_empty().then_some(0)),
         _ => number(user),
     };
-    let run_as_user = Some(
-        run_as_user
-            .ok_or_else(|| refused("user", if user.is_empty() { &image.user } else { user }))?,
-    );
+    let run_as_user =
+        Some(run_as_user.ok_or_else(|| refused("user", if user.is_empty() { &image.user } else { user }))?);
     let run_as_group = match group {
         "" => None,
         _ => Some(number(group).ok_or_else(|| refused("group", group))?),
@@ -71,10 +65,7 @@ fn number(name: &str) -> Option<i64> {
     if name == "root" {
         return Some(0);
     }
-    name.parse::<u32>()
-        .ok()
-        .map(i64::from)
-        .filter(|number| *number <= i64::from(i32::MAX))
+    name.parse::<u32>().ok().map(i64::from).filter(|number| *number <= i64::from(i32::MAX))
 }
 
 fn writes_as(user: Option<i64>, group: Option<i64>) -> Option<i64> {
@@ -87,26 +78,14 @@ mod tests {
     use super::*;
 
     fn of(asked: &str, own: &str) -> Result<Identity> {
-        let body = ContainerCreateBody {
-            user: Some(asked.to_owned()),
-            ..ContainerCreateBody::default()
-        };
-        identity(
-            &body,
-            &ImageFacts {
-                user: own.to_owned(),
-                ..ImageFacts::default()
-            },
-        )
+        let body = ContainerCreateBody { user: Some(asked.to_owned()), ..ContainerCreateBody::default() };
+        identity(&body, &ImageFacts { user: own.to_owned(), ..ImageFacts::default() })
     }
 
     #[test]
     fn numbers_are_written_down_and_the_images_own_name_is_kept() {
         let numbers = |who: Identity| (who.run_as_user, who.run_as_group, who.writes_as);
-        assert_eq!(
-            of("1000:2000", "").map(numbers),
-            Ok((Some(1000), Some(2000), Some(2000)))
-        );
+        assert_eq!(of("1000:2000", "").map(numbers), Ok((Some(1000), Some(2000), Some(2000))));
         assert_eq!(of("root", "nginx").map(numbers), Ok((Some(0), None, None)));
         assert_eq!(of(":7", "").map(numbers), Ok((Some(0), Some(7), None)));
         assert_eq!(of("", "1001").map(numbers), Ok((None, None, Some(1001))));

@@ -13,18 +13,10 @@ pub(super) fn check(host: &HostConfig) -> Result<()> {
     if host.shm_size.is_some_and(|size| size < 0) {
         return wrong("SHM size can not be less than 0".to_owned());
     }
-    if let Some(score) = host
-        .oom_score_adj
-        .filter(|score| !(-1000..=1000).contains(score))
-    {
-        return wrong(format!(
-            "Invalid value {score}, range for oom score adj is [-1000, 1000]"
-        ));
+    if let Some(score) = host.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
+        return wrong(format!("Invalid value {score}, range for oom score adj is [-1000, 1000]"));
     }
-    if host
-        .blkio_weight
-        .is_some_and(|weight| weight != 0 && !(10..=1000).contains(&weight))
-    {
+    if host.blkio_weight.is_some_and(|weight| weight != 0 && !(10..=1000).contains(&weight)) {
         return wrong("Range of blkio weight is from 10 to 1000".to_owned());
     }
     Ok(())
@@ -42,14 +34,9 @@ fn memory(host: &HostConfig) -> Result<()> {
         return wrong("Minimum memoryswap limit should be larger than memory limit, see usage");
     }
     if memory == 0 && swap > 0 {
-        return wrong(
-            "You should always set the Memory limit when using Memoryswap limit, see usage",
-        );
+        return wrong("You should always set the Memory limit when using Memoryswap limit, see usage");
     }
-    if let Some(swappiness) = host
-        .memory_swappiness
-        .filter(|value| !(-1..=100).contains(value))
-    {
+    if let Some(swappiness) = host.memory_swappiness.filter(|value| !(-1..=100).contains(value)) {
         return Err(Fault::invalid(format!(
             "Invalid value: {swappiness}, valid memory swappiness range is 0-100"
         )));
@@ -58,9 +45,7 @@ fn memory(host: &HostConfig) -> Result<()> {
         return wrong("Minimum memory reservation allowed is 6MB");
     }
     if memory > 0 && reservation > memory {
-        return wrong(
-            "Minimum memory limit can not be less than memory reservation limit, see usage",
-        );
+        return wrong("Minimum memory limit can not be less than memory reservation limit, see usage");
     }
     Ok(())
 }
@@ -76,9 +61,7 @@ fn cpu(host: &HostConfig) -> Result<()> {
         return wrong("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
     }
     if nano < 0 || (nano > 0 && nano < 10_000_000) {
-        return wrong(
-            "Range of CPUs is from 0.01 to the number of CPUs of the cluster's largest node",
-        );
+        return wrong("Range of CPUs is from 0.01 to the number of CPUs of the cluster's largest node");
     }
     if of(host.cpu_shares) < 0 {
         return Err(Fault::invalid(format!(
@@ -87,9 +70,7 @@ fn cpu(host: &HostConfig) -> Result<()> {
         )));
     }
     if period != 0 && !(1_000..=1_000_000).contains(&period) {
-        return wrong(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
-        );
+        return wrong("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
     }
     if quota > 0 && quota < 1000 {
         return wrong("CPU cfs quota can not be less than 1ms (i.e. 1000)");

@@ -9,9 +9,7 @@ use crate::fault::{Fault, Result};
 /// The typed create request; the raw one stays what inspect echoes.
 pub fn body(raw: &Value) -> Result<ContainerCreateBody> {
     if !raw.is_object() {
-        return Err(Fault::invalid(
-            "Config cannot be empty in order to create a container",
-        ));
+        return Err(Fault::invalid("Config cannot be empty in order to create a container"));
     }
     let mut value = raw.clone();
     for field in ["Cmd", "Entrypoint", "Shell"] {
@@ -54,46 +52,24 @@ fn forgive(host: &mut Value) {
 
 /// Checks the fields whose type is a closed list of words.
 fn enums(host: &Value) -> Result<()> {
-    let text = |pointer: &str| {
-        host.pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
+    let text = |pointer: &str| host.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let policy = text("/RestartPolicy/Name");
-    if !matches!(
-        policy,
-        "" | "no" | "always" | "on-failure" | "unless-stopped"
-    ) {
+    if !matches!(policy, "" | "no" | "always" | "on-failure" | "unless-stopped") {
         return Err(Fault::invalid(format!(
             "invalid restart policy: unknown policy '{policy}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
         )));
     }
     let isolation = text("/Isolation");
     if !matches!(isolation, "" | "default") {
-        return Err(Fault::invalid(format!(
-            "invalid isolation '{isolation}' on linux"
-        )));
+        return Err(Fault::invalid(format!("invalid isolation '{isolation}' on linux")));
     }
     let cgroupns = text("/CgroupnsMode");
     if !matches!(cgroupns, "" | "private" | "host") {
-        return Err(Fault::invalid(format!(
-            "invalid cgroup namespace mode: {cgroupns}"
-        )));
+        return Err(Fault::invalid(format!("invalid cgroup namespace mode: {cgroupns}")));
     }
-    for mount in host
-        .get("Mounts")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        let kind = mount
-            .get("Type")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        if !matches!(
-            kind,
-            "bind" | "volume" | "tmpfs" | "image" | "npipe" | "cluster"
-        ) {
+    for mount in host.get("Mounts").and_then(Value::as_array).into_iter().flatten() {
+        let kind = mount.get("Type").and_then(Value::as_str).unwrap_or_default();
+        if !matches!(kind, "bind" | "volume" | "tmpfs" | "image" | "npipe" | "cluster") {
             return Err(Fault::invalid(format!(
                 "invalid mount config for type {kind:?}: mount type unknown"
             )));
