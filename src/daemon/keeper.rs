@@ -19,6 +19,9 @@ use crate::translate::state::{self, Phase};
 /// How long `--rm` waits for clients that still read the output.
 const READERS: Duration = Duration::from_secs(10);
 
+/// How long a container of `--rm` that another process started is left to that process.
+const STRANGER: Duration = Duration::from_secs(15);
+
 /// What the keeper knows of a Pod: which starts and ends have been told.
 #[derive(Default)]
 struct Seen {
@@ -164,6 +167,8 @@ impl Keeper {
         let first_end_is_final = state::ended(record, pod, 0).is_some() && restarts > 0;
         if first_end_is_final {
             seen.over = true;
+            daemon.runs.tell(uid);
+            daemon.cluster.nudge();
             return;
         }
         let ran = done.is_some_and(|d| !state::is_failed_start(d.reason.as_deref().unwrap_or_default()));
@@ -172,6 +177,8 @@ impl Keeper {
             if !initial {
                 daemon.started(record);
             }
+            daemon.runs.tell(uid);
+            daemon.cluster.nudge();
             daemon.clone().watch_health(container, pod);
         }
         if let Some(done) = done.filter(|_| seen.died < Some(restarts)) {
@@ -319,6 +326,10 @@ impl Daemon {
 
     /// Removes a container that was run with `--rm`, when nobody reads its output any more.
     pub(crate) async fn auto_remove(&self, id: &str) {
+        if !self.runs.serves(id) {
+            // Another d2k may serve its clients; if it was killed, nobody else cleans up.
+            tokio::time::sleep(STRANGER).await;
+        }
         let quiet = tokio::time::timeout(READERS, self.attached.none(id));
         let _ = quiet.await;
         let _lock = self.locks.container(id).await;

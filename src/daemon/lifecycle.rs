@@ -18,6 +18,8 @@ const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 /// What the kubelet takes on top of the grace period.
 const KUBELET: Duration = Duration::from_secs(60);
+/// How long a controller may take to end the Pod of a workload that was scaled down.
+const CONTROLLER: Duration = Duration::from_secs(30);
 /// The longest grace period: `docker stop -t -1` waits without end.
 const ENDLESS: i64 = 365 * 86_400;
 
@@ -72,12 +74,17 @@ impl Daemon {
         if let Some((name, uid)) = &pod {
             self.begin_capture(uid, name, &container.container_name()).await;
         }
-        let shorter = i64::from(grace) <= container.record.stop_timeout();
-        if !shorter && let Some((name, _)) = &pod {
-            self.cluster.begin_delete::<Pod>(name, Some(grace)).await?;
-        }
+        let own = container.record.stop_timeout().max(1);
+        self.give_more_time(container, i64::from(grace) - own).await;
         self.scale_down(container).await?;
-        if shorter && let Some((name, _)) = &pod {
+        if let Some((name, _)) = pod.as_ref().filter(|_| i64::from(grace) < own) {
+            // Only a Pod that its controller has given up is deleted here, with the shorter grace
+            // period: otherwise the controller would make another one, which runs for a moment.
+            let leaves = || {
+                let pod = self.cluster.cache::<Pod>().get(name);
+                pod.is_none_or(|p| p.object.metadata.deletion_timestamp.is_some()).then_some(())
+            };
+            self.cluster.wait(CONTROLLER, leaves).await;
             self.cluster.begin_delete::<Pod>(name, Some(grace)).await?;
         }
         let Some((_, uid)) = pod else { return Ok(()) };
@@ -92,6 +99,17 @@ impl Daemon {
                 limit.as_secs()
             ))),
         }
+    }
+
+    /// A Pod's grace period cannot be made longer than it was created with: the process gets its
+    /// signal, and the additional seconds, before the Pod is ended.
+    async fn give_more_time(&self, container: &Container, seconds: i64) {
+        if seconds <= 0 || self.try_signal(container, image_signal(container)).await.is_err() {
+            return;
+        }
+        let id = &container.record.id;
+        let over = || self.container_by_id(id).is_none_or(|c| !c.state().running()).then_some(());
+        self.cluster.wait(Duration::from_secs(seconds.unsigned_abs()), over).await;
     }
 
     async fn scale_down(&self, container: &Container) -> Result<()> {
@@ -118,22 +136,36 @@ impl Daemon {
             return Err(Fault::conflict(message));
         }
         self.tell(&container.record, "kill", [("signal", signal.to_string())]);
-        if signal != SIGKILL {
-            return self.signal_by_exec(&container, signal).await;
+        if signal != SIGKILL && self.try_signal(&container, signal).await.is_ok() {
+            return Ok(());
         }
         let _lock = self.locks.container(&id).await;
         let Some(container) = self.container_by_id(&id).filter(|c| c.state().running()) else {
             return Ok(());
         };
+        if signal != SIGKILL {
+            return self.signal_by_exec(&container, signal).await;
+        }
         if let Some(uid) = container.pod().and_then(|p| p.metadata.uid.clone()) {
             self.runs.kill(&uid);
         }
         self.take_down(&container, 1).await
     }
 
-    /// Sends a signal to the container's first process with the image's own `kill`; without one,
-    /// the signals that end a process end the Pod instead.
+    /// Sends a signal to the container's first process; without a `kill` in the image, the signals
+    /// that end a process end the Pod instead.
     async fn signal_by_exec(&self, container: &Container, signal: i32) -> Result<()> {
+        match self.try_signal(container, signal).await {
+            // HUP, INT, QUIT and TERM end a process that does not handle them.
+            Err(_) if matches!(signal, 1 | 2 | 3 | 15) => {
+                self.take_down(container, container.record.stop_timeout()).await
+            }
+            result => result,
+        }
+    }
+
+    /// Sends a signal with the image's own `kill`.
+    async fn try_signal(&self, container: &Container, signal: i32) -> Result<()> {
         let pod = container.running_pod().ok_or_else(|| not_running(container))?;
         let commands = [
             vec!["kill".to_owned(), format!("-{signal}"), "1".to_owned()],
@@ -149,11 +181,6 @@ impl Daemon {
             if self.container_by_id(&container.record.id).is_none_or(|c| !c.state().running()) {
                 return Ok(());
             }
-        }
-        // HUP, INT, QUIT and TERM end a process that does not handle them.
-        if matches!(signal, 1 | 2 | 3 | 15) {
-            let _lock = self.locks.container(&container.record.id).await;
-            return self.take_down(container, container.record.stop_timeout()).await;
         }
         Err(Fault::not_implemented(format!(
             "signal {} cannot be sent to container {}: its image has no kill command ({})",

@@ -9,6 +9,8 @@ pub struct Runs {
     starting: Mutex<HashSet<String>>,
     killed: Mutex<HashSet<String>>,
     recording: Mutex<HashSet<String>>,
+    told: Mutex<HashSet<String>>,
+    ours: Mutex<HashSet<String>>,
     replacing: Mutex<HashSet<String>>,
 }
 
@@ -38,6 +40,26 @@ impl Runs {
         with(&self.killed, |set| set.contains(pod))
     }
 
+    /// Notes that the start of a Pod's run was told to Docker's clients.
+    pub fn tell(&self, pod: &str) {
+        with(&self.told, |set| set.insert(pod.to_owned()));
+    }
+
+    /// Whether the start of a Pod's run was told: what follows it may be told now.
+    pub fn was_told(&self, pod: &str) -> bool {
+        with(&self.told, |set| set.contains(pod))
+    }
+
+    /// Notes that this process serves a container's run.
+    pub fn serve(&self, id: &str) {
+        with(&self.ours, |set| set.insert(id.to_owned()));
+    }
+
+    /// Whether this process serves a container's run; another d2k may do so.
+    pub fn serves(&self, id: &str) -> bool {
+        with(&self.ours, |set| set.contains(id))
+    }
+
     /// Claims the writing down of a Pod's end; false if somebody has claimed it.
     pub fn begin_record(&self, pod: &str) -> bool {
         with(&self.recording, |set| set.insert(pod.to_owned()))
@@ -45,6 +67,7 @@ impl Runs {
 
     /// Forgets a Pod that is gone.
     pub fn forget(&self, pod: &str) {
+        with(&self.told, |set| set.remove(pod));
         with(&self.killed, |set| set.remove(pod));
         with(&self.recording, |set| set.remove(pod));
     }

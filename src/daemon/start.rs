@@ -44,6 +44,7 @@ impl Daemon {
             return self.start_foreign(container).await;
         }
         self.open_ports(&container.record).await?;
+        self.runs.serve(&container.record.id);
         let _starting = self.runs.starting(&container.record.id);
         let before = pods(container);
         let started = match self.run_workload(container).await {
@@ -156,7 +157,10 @@ impl Daemon {
             let state = now.state();
             trouble = state.trouble.clone().or(trouble.take());
             match (state.phase, state.trouble) {
-                (Phase::Running | Phase::Restarting, _) => Some(Ok(())),
+                // Docker tells of the start before it answers.
+                (Phase::Running | Phase::Restarting, _) => {
+                    self.runs.was_told(&uid_of(&now)).then_some(Ok(()))
+                }
                 (Phase::Exited, _) if state.run.pod != container.record.state.pod => Some(ended(&state.run)),
                 (_, Some(trouble)) if trouble.fatal => Some(Err(cannot_start(&now, &trouble))),
                 _ => None,
@@ -242,6 +246,10 @@ fn pods(container: &Container) -> BTreeSet<String> {
         .iter()
         .filter_map(|p| Some((p.metadata.uid.clone()?, p.metadata.deletion_timestamp.is_some())));
     all.filter(|(uid, ends)| earlier(uid, *ends)).map(|(uid, _)| uid).collect()
+}
+
+fn uid_of(container: &Container) -> String {
+    container.pod().and_then(|p| p.metadata.uid.clone()).unwrap_or_default()
 }
 
 fn gone(container: &Container) -> Fault {
