@@ -18,7 +18,7 @@ use tokio_util::io::{ReaderStream, StreamReader};
 use super::body::Json;
 use super::error::Result;
 use super::query::Query;
-use super::stream::bytes;
+use super::stream::bytes as stream_bytes;
 use crate::daemon::Daemon;
 use crate::fault::Fault;
 use crate::translate::archive::Stat;
@@ -53,28 +53,47 @@ async fn stat(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: 
 async fn read(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<Response> {
     let container = daemon.container(&id)?;
     let (stat, stream) = daemon.read_archive(&container, path(&query)?).await?;
-    Ok(with_stat(bytes("application/x-tar", ReceiverStream::new(stream)), &stat))
+    Ok(with_stat(stream_bytes("application/x-tar", ReceiverStream::new(stream)), &stat))
 }
 
 async fn export(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Result<Response> {
     let container = daemon.container(&id)?;
     let stream = daemon.export(&container).await?;
-    Ok(bytes("application/octet-stream", ReceiverStream::new(stream)))
+    Ok(stream_bytes("application/octet-stream", ReceiverStream::new(stream)))
 }
 
-/// Compressed archives are told by their first bytes, whatever their headers say, as dockerd does.
+/// A request's body as blocks.
+type Blocks = futures::stream::BoxStream<'static, std::io::Result<bytes::Bytes>>;
+
+/// How much of a refused archive is read, so that its client gets to read the refusal.
+const DRAIN: usize = 64 * 1024 * 1024;
+
 async fn write(
     State(daemon): State<Arc<Daemon>>,
     Path(id): Path<String>,
     query: Query,
     body: Body,
 ) -> Result<Response> {
-    let container = daemon.container(&id)?;
-    let path = path(&query)?;
-    let mut blocks = body.into_data_stream().map_err(std::io::Error::other).boxed();
-    let first =
-        blocks.next().await.transpose().map_err(|e| Fault::invalid(format!("no archive arrived: {e}")))?;
-    let first = first.unwrap_or_default();
+    let mut blocks: Blocks = body.into_data_stream().map_err(std::io::Error::other).boxed();
+    let result = unpack(&daemon, &id, &query, &mut blocks).await;
+    if result.is_err() {
+        let mut left = DRAIN;
+        while let Some(Ok(block)) = blocks.next().await {
+            left = left.saturating_sub(block.len());
+            if left == 0 {
+                break;
+            }
+        }
+    }
+    result.map(|()| StatusCode::OK.into_response())
+}
+
+/// Compressed archives are told by their first bytes, whatever their headers say, as dockerd does.
+async fn unpack(daemon: &Daemon, id: &str, query: &Query, blocks: &mut Blocks) -> Result<()> {
+    let container = daemon.container(id)?;
+    let path = path(query)?;
+    let first = blocks.next().await.transpose();
+    let first = first.map_err(|e| Fault::invalid(format!("no archive arrived: {e}")))?.unwrap_or_default();
     let kinds: [(&[u8], &str); 3] = [(b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd")];
     if let Some((_, kind)) = kinds.iter().find(|(magic, _)| first.starts_with(magic)) {
         return Err(Fault::not_implemented(format!(
@@ -90,7 +109,7 @@ async fn write(
     } else {
         daemon.write_archive(&container, path, whole).await?;
     }
-    Ok(StatusCode::OK.into_response())
+    Ok(())
 }
 
 async fn top(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<Response> {
