@@ -255,8 +255,10 @@ impl Daemon {
 }
 
 async fn collect(stream: Option<Box<dyn AsyncRead + Send + Unpin>>, into: &mut Vec<u8>) {
-    if let Some(stream) = stream {
-        let _ = stream.take(QUIET as u64).read_to_end(into).await;
+    if let Some(mut stream) = stream {
+        let _ = (&mut stream).take(QUIET as u64).read_to_end(into).await;
+        // What nobody reads blocks the exit code, which comes behind it on the same connection.
+        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
     }
 }
 

@@ -62,22 +62,28 @@ impl Daemon {
         }
         let container = container.clone();
         tokio::spawn(async move {
-            stop.run_until_cancelled(self.clone().run_checks(&container, &check)).await;
+            stop.run_until_cancelled(self.clone().run_checks(&container, &check, &run)).await;
         });
     }
 
-    async fn run_checks(self: Arc<Self>, container: &Container, check: &Check) {
+    /// Checks until the run is over.
+    async fn run_checks(self: Arc<Self>, container: &Container, check: &Check, run: &Run) {
+        let id = &container.record.id;
         let started = container.state().run.started.unwrap_or_else(Timestamp::now);
+        let age = || Duration::try_from(Timestamp::now().duration_since(started)).unwrap_or_default();
+        let starting =
+            || self.health.with(|all| all.get(id).is_some_and(|w| w.health.status() == "starting"));
+        // A run that was under way when d2k started has waited for its first check already.
+        let mut waited = age();
         loop {
-            let age = Timestamp::now().duration_since(started);
-            let young = Duration::try_from(age).unwrap_or_default() < check.start_period;
-            let starting = self
-                .health
-                .with(|all| all.get(&container.record.id).is_some_and(|w| w.health.status() == "starting"));
-            let pause =
-                if young && starting { check.start_interval.min(check.interval) } else { check.interval };
-            tokio::time::sleep(pause).await;
+            let young = age() < check.start_period && starting();
+            let pause = if young { check.start_interval.min(check.interval) } else { check.interval };
+            tokio::time::sleep(pause.saturating_sub(std::mem::take(&mut waited))).await;
             let outcome = self.run_check(container, check).await;
+            // A check that fails because its container has ended says nothing about health.
+            if self.run_is_over(id, run) {
+                return;
+            }
             self.take_outcome(container, check, outcome, started);
         }
     }

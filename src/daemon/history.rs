@@ -1,20 +1,25 @@
 //! What happened before this d2k started, as far as the cluster knows: the records of the
-//! containers that exist, and Kubernetes' own Events, which it keeps for about an hour.
+//! containers, volumes and networks that exist, and Kubernetes' own Events, which it keeps for about an hour.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use super::Daemon;
 use super::bus::Event;
 use super::tell::container_event;
 use crate::translate::container::Container;
+use crate::translate::network::Network;
+use crate::translate::volume;
 
 impl Daemon {
     /// Events from before `end`, oldest first.
     pub async fn history(&self, end: Timestamp) -> Vec<Event> {
         let containers = self.containers();
         let mut events: Vec<Event> = containers.iter().flat_map(of_record).collect();
+        events.extend(self.volumes().iter().filter_map(|claim| of_claim(&claim.object)));
+        events.extend(self.networks().iter().filter_map(of_network));
         match self.cluster.events().await {
             Ok(all) => events.extend(all.iter().filter_map(|event| of_kubernetes(event, &containers))),
             Err(error) => {
@@ -44,6 +49,29 @@ fn of_record(container: &Container) -> Vec<Event> {
         container_event(record, "die", [("exitCode", run.exit_code.to_string())], time)
     }));
     events
+}
+
+fn of_claim(claim: &PersistentVolumeClaim) -> Option<Event> {
+    let volume = volume::volume(claim);
+    Some(Event {
+        kind: "volume",
+        action: "create".into(),
+        id: volume.name,
+        attributes: [("driver".to_owned(), volume.driver)].into(),
+        time: volume.created_at?.parse().ok()?,
+    })
+}
+
+/// Docker's own networks were never created.
+fn of_network(network: &Network) -> Option<Event> {
+    (!network.object.is_empty()).then(|| Event {
+        kind: "network",
+        action: "create".into(),
+        id: network.id.clone(),
+        attributes: [("name".to_owned(), network.name.clone()), ("type".to_owned(), network.driver.clone())]
+            .into(),
+        time: network.created,
+    })
 }
 
 /// The kubelet's Events about a Pod whose name begins with the name of a container's workload.

@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use tokio::sync::OnceCell;
+use tokio::time::MissedTickBehavior;
 
 use super::Daemon;
 use crate::fault::Result;
 use crate::translate::container::Container;
 use crate::translate::quantity;
 use crate::translate::stats::{Counters, Sample};
+
+/// How long the metrics API may take: what comes later is zero, and nobody waits for it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The meters of the containers that somebody looks at.
 #[derive(Default)]
@@ -25,7 +29,7 @@ impl Daemon {
     /// Looks once whether the cluster has metrics, and says so in the log.
     pub async fn probe_metrics(&self) -> bool {
         let probe = || async {
-            let found = self.cluster.has_metrics().await;
+            let found = tokio::time::timeout(PATIENCE, self.cluster.has_metrics()).await.unwrap_or(false);
             if found {
                 tracing::info!("docker stats shows the metrics of metrics.k8s.io");
             } else {
@@ -60,7 +64,7 @@ impl Daemon {
             return Ok(sample);
         };
         sample.read = Timestamp::now().to_string();
-        sample.limit = limit.unwrap_or(0);
+        sample.limit = limit.unwrap_or_else(machine_memory);
         let (nanocores, memory) = self.usage_of(&pod).await;
         sample.now = self.integrate(&record.id, nanocores, memory, processors);
         Ok(sample)
@@ -70,7 +74,7 @@ impl Daemon {
         if !self.probe_metrics().await {
             return (0, 0);
         }
-        let Ok(Some(usage)) = self.cluster.usage(pod).await else {
+        let Ok(Ok(Some(usage))) = tokio::time::timeout(PATIENCE, self.cluster.usage(pod)).await else {
             return (0, 0);
         };
         let sum = |all: &[String], read: fn(&Quantity) -> Option<i64>| -> u64 {
@@ -90,6 +94,15 @@ impl Daemon {
     }
 }
 
+/// Bytes of memory of this machine, for clients that must have a number; a Role cannot read nodes.
+pub fn machine_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text
+        .lines()
+        .find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    total.map_or(1 << 30, |kib: u64| kib * 1024)
+}
+
 /// Samples of a container, one a second, until it is removed.
 pub fn stream(
     daemon: Arc<Daemon>,
@@ -98,6 +111,7 @@ pub fn stream(
     async_stream::stream! {
         let mut before: Option<Sample> = None;
         let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             second.tick().await;
             let Some(container) = daemon.container_by_id(&id) else { return };

@@ -19,6 +19,7 @@ use super::stream::{Newline, json_lines};
 use super::version::ApiVersion;
 use crate::daemon::Daemon;
 use crate::daemon::bus::Event;
+use crate::fault::Fault;
 
 const FILTERS: [&str; 14] = [
     "config",
@@ -57,17 +58,17 @@ impl Wanted {
     }
 }
 
+/// An image's name without its tag or digest.
+fn untagged(image: &str) -> &str {
+    let image = image.split_once('@').map_or(image, |(name, _)| name);
+    image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(image, |(name, _)| name)
+}
+
 fn passes(filters: &Filters, event: &Event) -> bool {
     let attribute = |key: &str| event.attributes.get(key).map(String::as_str);
     let name = attribute("name").unwrap_or_default();
     let object = |key: &str, kind: &str| {
         filters.any(key, |wanted| event.kind == kind && (wanted == name || event.id.starts_with(wanted)))
-    };
-    let bare = |image: &str| {
-        image
-            .rsplit_once(':')
-            .filter(|(_, tag)| !tag.contains('/'))
-            .map_or(image.to_owned(), |(n, _)| n.to_owned())
     };
     filters.exact("type", event.kind)
         && filters.any("event", |wanted| {
@@ -81,7 +82,7 @@ fn passes(filters: &Filters, event: &Event) -> bool {
         && object("daemon", "daemon")
         && filters.any("image", |wanted| {
             let image = if event.kind == "image" { name } else { attribute("image").unwrap_or_default() };
-            (event.kind == "image" && event.id == wanted) || image == wanted || bare(image) == bare(wanted)
+            [image, untagged(image), &event.id, untagged(&event.id)].contains(&wanted)
         })
         && filters.exact("scope", "local")
         && ["config", "node", "plugin", "secret", "service"].iter().all(|key| !filters.has(key))
@@ -101,6 +102,12 @@ async fn events(
         until: query.time("until")?,
         legacy: version.below(52),
     };
+    if let (Some(since), Some(until)) = (wanted.since, wanted.until)
+        && until < since
+    {
+        let words = format!("`since` time ({since}) cannot be after `until` time ({until})");
+        return Err(Fault::invalid(words).into());
+    }
     let content_type = if wanted.legacy { "application/json" } else { "application/jsonl" };
     let stopping = peer.stopping.clone().cancelled_owned();
     let lines = stream(daemon, wanted).take_until(stopping);
@@ -110,8 +117,8 @@ async fn events(
 fn stream(daemon: Arc<Daemon>, wanted: Wanted) -> impl futures::Stream<Item = Value> + Send + 'static {
     async_stream::stream! {
         let (past, mut live) = daemon.events.subscribe();
-        // Docker replays only for who asks for it.
-        if wanted.since.is_some() || wanted.until.is_some_and(|t| t <= Timestamp::now()) {
+        // Docker replays only for who names a time.
+        if wanted.since.is_some() || wanted.until.is_some() {
             for event in daemon.history(daemon.events.began).await {
                 if wanted.shows(&event) {
                     yield event.json(wanted.legacy);
@@ -140,5 +147,51 @@ fn stream(daemon: Arc<Daemon>, wanted: Wanted) -> impl futures::Stream<Item = Va
                 Err(RecvError::Closed) => return,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: &'static str, action: &str, attributes: &[(&str, &str)]) -> Event {
+        let attributes = attributes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Event { kind, action: action.into(), id: "abc123".into(), attributes, time: Timestamp::UNIX_EPOCH }
+    }
+
+    fn shown(filters: &str, event: &Event) -> bool {
+        passes(&Filters::parse(filters).unwrap(), event)
+    }
+
+    #[test]
+    fn an_image_is_named_with_its_tag_or_without() {
+        let start = event("container", "start", &[("image", "localhost:5000/team/web:1.2"), ("name", "web")]);
+        assert!(shown(r#"{"image":["localhost:5000/team/web:1.2"]}"#, &start));
+        assert!(shown(r#"{"image":["localhost:5000/team/web"]}"#, &start));
+        assert!(!shown(r#"{"image":["localhost:5000/team/web:1.3"]}"#, &start));
+        assert!(!shown(r#"{"image":["localhost"]}"#, &start));
+        let pull = event("image", "pull", &[("name", "web@sha256:00")]);
+        assert!(shown(r#"{"image":["web"]}"#, &pull) && shown(r#"{"image":["abc123"]}"#, &pull));
+    }
+
+    #[test]
+    fn actions_with_words_behind_them_are_found_by_their_name() {
+        let exec = event("container", "exec_create: sh -c true", &[("name", "web")]);
+        assert!(shown(r#"{"event":["exec_create"]}"#, &exec));
+        assert!(!shown(r#"{"event":["exec"]}"#, &exec));
+        let health = event("container", "health_status: healthy", &[("name", "web")]);
+        assert!(shown(r#"{"event":["health_status"]}"#, &health));
+        assert!(shown(r#"{"event":["health_status: healthy"]}"#, &health));
+        assert!(!shown(r#"{"event":["health_status: unhealthy"]}"#, &health));
+    }
+
+    #[test]
+    fn an_object_is_named_by_its_name_or_the_beginning_of_its_id() {
+        let start = event("container", "start", &[("name", "web"), ("tier", "db")]);
+        assert!(shown(r#"{"container":{"web":true},"label":["tier=db"]}"#, &start));
+        assert!(shown(r#"{"container":["abc"],"scope":["local"]}"#, &start));
+        assert!(!shown(r#"{"container":["other"]}"#, &start));
+        assert!(!shown(r#"{"network":["web"]}"#, &start));
+        assert!(!shown(r#"{"label":["tier=web"]}"#, &start) && !shown(r#"{"scope":["swarm"]}"#, &start));
     }
 }

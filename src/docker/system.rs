@@ -1,5 +1,6 @@
 //! `/_ping`, `/version`, `/info` and `/system/df`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
@@ -15,10 +16,14 @@ use super::error::Result;
 use super::query::Query;
 use super::version::{ApiVersion, ENGINE, NEWEST, OLDEST};
 use crate::daemon::Daemon;
+use crate::daemon::stats::machine_memory;
 use crate::fault::Fault;
 use crate::translate::inspect;
 use crate::translate::state::Phase;
 use crate::translate::volume;
+
+/// What `?type=` of `system df` may name.
+const KINDS: [&str; 4] = ["container", "image", "volume", "build-cache"];
 
 /// The routes.
 pub fn router() -> Router<Arc<Daemon>> {
@@ -78,15 +83,6 @@ async fn show_version(State(daemon): State<Arc<Daemon>>) -> Response {
     .into_response()
 }
 
-/// Bytes of memory of this machine, for clients that must have a number; a Role cannot read nodes.
-fn memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text
-        .lines()
-        .find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
-    total.map_or(1 << 30, |kib: u64| kib * 1024)
-}
-
 async fn info(State(daemon): State<Arc<Daemon>>) -> Response {
     let containers = daemon.containers();
     let count = |wanted: fn(Phase) -> bool| containers.iter().filter(|c| wanted(c.state().phase)).count();
@@ -114,7 +110,7 @@ async fn info(State(daemon): State<Arc<Daemon>>) -> Response {
         "OSVersion": "", "OSType": "linux", "Architecture": std::env::consts::ARCH,
         "IndexServerAddress": "https://index.docker.io/v1/",
         "RegistryConfig": {"IndexConfigs": {}, "InsecureRegistryCIDRs": [], "Mirrors": []},
-        "NCPU": processors, "MemTotal": memory(), "GenericResources": null, "DockerRootDir": "/var/lib/docker",
+        "NCPU": processors, "MemTotal": machine_memory(), "GenericResources": null, "DockerRootDir": "/var/lib/docker",
         "HttpProxy": "", "HttpsProxy": "", "NoProxy": "",
         "Name": format!("d2k-{namespace}"),
         "Labels": [format!("io.kubernetes.namespace={namespace}")],
@@ -131,33 +127,33 @@ async fn info(State(daemon): State<Arc<Daemon>>) -> Response {
     .into_response()
 }
 
-/// Which kinds `?type=` asks for.
-fn wanted(query: &Query) -> Result<impl Fn(&str) -> bool> {
-    let types: Vec<String> = query.all("type").map(str::to_owned).collect();
-    for kind in &types {
-        if !matches!(kind.as_str(), "container" | "image" | "volume" | "build-cache") {
-            return Err(Fault::invalid(format!("unknown object type: {kind}")).into());
-        }
-    }
-    Ok(move |kind: &str| types.is_empty() || types.iter().any(|t| t == kind))
+/// What `system df` tells of one kind of object.
+struct Usage {
+    kind: &'static str,
+    /// The field of the list, up to 1.52.
+    list: &'static str,
+    /// The field of the figures, from 1.52.
+    figures: &'static str,
+    items: Vec<Value>,
+    active: usize,
+    size: i64,
+    reclaimable: i64,
 }
 
-async fn df(State(daemon): State<Arc<Daemon>>, version: ApiVersion, query: Query) -> Result<Response> {
-    let wanted = wanted(&query)?;
-    let mut answer = json!({});
-    let mut put = |kind: &str, legacy: &str, usage: &str, items: Vec<Value>, active: usize, total: i64| {
-        let Some(fields) = answer.as_object_mut().filter(|_| wanted(kind)) else {
-            return;
-        };
-        let summary = json!({
-            "ActiveCount": active, "TotalCount": items.len(), "TotalSize": total, "Reclaimable": 0, "Items": items,
+impl Usage {
+    fn figures(&self, verbose: bool) -> Value {
+        let mut figures = json!({
+            "ActiveCount": self.active, "TotalCount": self.items.len(),
+            "TotalSize": self.size, "Reclaimable": self.reclaimable,
         });
-        if version.below(52) {
-            fields.insert(legacy.into(), json!(items));
-        } else {
-            fields.insert(usage.into(), summary);
+        if verbose && let Some(fields) = figures.as_object_mut() {
+            fields.insert("Items".into(), json!(self.items));
         }
-    };
+        figures
+    }
+}
+
+fn container_usage(daemon: &Daemon, version: ApiVersion) -> Usage {
     let containers = daemon.containers();
     let base = daemon.view_base(version.minor);
     let now = Timestamp::now();
@@ -169,28 +165,105 @@ async fn df(State(daemon): State<Arc<Daemon>>, version: ApiVersion, query: Query
         }
         line
     });
-    let running = containers.iter().filter(|c| c.state().running()).count();
-    put("container", "Containers", "ContainerUsage", lines.collect(), running, 0);
-    let images = super::images::summaries(&daemon, version);
-    let size = images.iter().filter_map(|i| i.get("Size")?.as_i64()).sum();
-    put("image", "Images", "ImageUsage", images, containers.len(), size);
-    let (mut volumes, mut active, mut size) = (Vec::new(), 0, 0);
+    Usage {
+        kind: "container",
+        list: "Containers",
+        figures: "ContainerUsage",
+        items: lines.collect(),
+        active: containers.iter().filter(|c| c.state().running()).count(),
+        size: 0,
+        reclaimable: 0,
+    }
+}
+
+fn image_usage(daemon: &Daemon, version: ApiVersion) -> Usage {
+    let used: BTreeSet<String> =
+        daemon.containers().iter().map(|c| c.record.image.id.clone()).filter(|id| !id.is_empty()).collect();
+    let items = super::images::summaries(daemon, version);
+    let is_used =
+        |image: &&Value| image.get("Id").and_then(Value::as_str).is_some_and(|id| used.contains(id));
+    let size = |image: &Value| image.get("Size").and_then(Value::as_i64).unwrap_or(0);
+    let all: i64 = items.iter().map(size).sum();
+    let kept: i64 = items.iter().filter(is_used).map(size).sum();
+    let active = items.iter().filter(is_used).count();
+    Usage {
+        kind: "image",
+        list: "Images",
+        figures: "ImageUsage",
+        items,
+        active,
+        size: all,
+        reclaimable: all - kept,
+    }
+}
+
+fn volume_usage(daemon: &Daemon) -> Usage {
+    let mut usage = Usage {
+        kind: "volume",
+        list: "Volumes",
+        figures: "VolumeUsage",
+        items: Vec::new(),
+        active: 0,
+        size: 0,
+        reclaimable: 0,
+    };
     for claim in daemon.volumes() {
         let users = daemon.volume_users(&claim.object).len();
         let bytes = volume::size(&claim.object).unwrap_or(-1);
-        (active, size) = (active + usize::from(users > 0), size + bytes.max(0));
-        let mut value = serde_json::to_value(volume::volume(&claim.object)).unwrap_or_default();
-        if let Some(fields) = value.as_object_mut() {
+        usage.size += bytes.max(0);
+        if users > 0 {
+            usage.active += 1;
+        } else {
+            usage.reclaimable += bytes.max(0);
+        }
+        let mut item = serde_json::to_value(volume::volume(&claim.object)).unwrap_or_default();
+        if let Some(fields) = item.as_object_mut() {
             fields.insert("UsageData".into(), json!({"Size": bytes, "RefCount": users}));
         }
-        volumes.push(value);
+        usage.items.push(item);
     }
-    put("volume", "Volumes", "VolumeUsage", volumes, active, size);
-    put("build-cache", "BuildCache", "BuildCacheUsage", Vec::new(), 0, 0);
-    if version.below(52)
-        && let Some(fields) = answer.as_object_mut()
-    {
-        fields.insert("LayersSize".into(), json!(0));
+    usage
+}
+
+/// Nothing is built here.
+fn build_usage() -> Usage {
+    Usage {
+        kind: "build-cache",
+        list: "BuildCache",
+        figures: "BuildCacheUsage",
+        items: Vec::new(),
+        active: 0,
+        size: 0,
+        reclaimable: 0,
     }
-    Ok(Json(answer).into_response())
+}
+
+async fn df(State(daemon): State<Arc<Daemon>>, version: ApiVersion, query: Query) -> Result<Response> {
+    let types: Vec<&str> = query.all("type").collect();
+    if let Some(kind) = types.iter().find(|kind| !KINDS.contains(kind)) {
+        return Err(Fault::invalid(format!("unknown object type: {kind}")).into());
+    }
+    let verbose = query.flag("verbose");
+    let figures = !version.below(52);
+    // 1.52 has both forms, for the change from one to the other.
+    let lists = version.below(53) && !(figures && verbose);
+    let mut answer = serde_json::Map::new();
+    let all = [
+        container_usage(&daemon, version),
+        image_usage(&daemon, version),
+        volume_usage(&daemon),
+        build_usage(),
+    ];
+    for usage in all.into_iter().filter(|usage| types.is_empty() || types.contains(&usage.kind)) {
+        if figures {
+            answer.insert(usage.figures.into(), usage.figures(verbose));
+        }
+        if lists && usage.kind == "image" {
+            answer.insert("LayersSize".into(), json!(usage.size));
+        }
+        if lists {
+            answer.insert(usage.list.into(), json!(usage.items));
+        }
+    }
+    Ok(Json(Value::Object(answer)).into_response())
 }

@@ -117,8 +117,7 @@ impl Health {
                 self.healthy = Some(false);
             }
         }
-        let cut = outcome.output.char_indices().map(|(at, _)| at).find(|at| *at >= OUTPUT);
-        outcome.output.truncate(cut.unwrap_or(outcome.output.len()));
+        outcome.output.truncate(outcome.output.floor_char_boundary(OUTPUT));
         self.log.push_back(outcome);
         if self.log.len() > SHOWN {
             self.log.pop_front();
@@ -165,6 +164,14 @@ mod tests {
         assert_eq!(health.status(), "unhealthy");
         assert!(health.take(result(3, 0), &check, Timestamp::UNIX_EPOCH));
         assert_eq!(health.status(), "healthy");
+    }
+
+    #[test]
+    fn output_is_cut_between_characters_within_the_limit() {
+        let (mut health, check) = (Health::default(), setup(0));
+        let output = format!("x{}", "é".repeat(OUTPUT));
+        health.take(Outcome { output, ..result(1, 0) }, &check, Timestamp::UNIX_EPOCH);
+        assert_eq!(health.json()["Log"][0]["Output"].as_str().unwrap().len(), OUTPUT - 1);
     }
 
     #[test]

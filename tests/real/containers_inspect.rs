@@ -184,6 +184,41 @@ fn health_shows_its_states_and_its_log() {
 }
 
 #[test]
+fn a_check_that_prints_a_lot_is_judged_by_its_exit_code() {
+    let Some(world) = World::new() else { return };
+    world
+        .docker(
+            "run -d --name web --health-cmd 'head -c 2000000 /dev/zero | tr \"\\0\" x' --health-interval 1s \
+             --health-timeout 10s --health-retries 1 busybox sleep 1000",
+        )
+        .success();
+    let health = || world.inspect("web")["State"]["Health"].clone();
+    eventually("a check has ended", || health()["Status"] != "starting");
+    assert_eq!(health()["Status"], "healthy", "{}", health()["Log"][0]["ExitCode"]);
+    assert_eq!(health()["Log"][0]["Output"].as_str().unwrap().len(), 4096);
+}
+
+#[test]
+fn health_is_known_soon_after_d2k_starts_again() {
+    let Some(mut world) = World::new() else {
+        return;
+    };
+    world
+        .docker(
+            "run -d --name web --health-cmd true --health-interval 20s --health-start-period 19s \
+             --health-start-interval 1s busybox sleep 1000",
+        )
+        .success();
+    let status = |world: &World| world.inspect("web")["State"]["Health"]["Status"].clone();
+    eventually("it is healthy", || status(&world) == "healthy");
+    std::thread::sleep(std::time::Duration::from_secs(20));
+    world.restart_d2k();
+    let asked = std::time::Instant::now();
+    eventually("it is healthy again", || status(&world) == "healthy");
+    assert!(asked.elapsed().as_secs() < 10, "{:?}", asked.elapsed());
+}
+
+#[test]
 fn inspect_of_what_does_not_exist_says_so_for_every_type() {
     let Some(world) = World::new() else { return };
     world.docker("inspect nosuch").failure(1, &["No such object: nosuch"]);

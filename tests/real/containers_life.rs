@@ -271,6 +271,14 @@ fn stats_without_metrics_are_zero_and_no_error() {
 }
 
 #[test]
+fn stats_without_a_limit_are_measured_against_the_machine() {
+    let Some(world) = World::new() else { return };
+    world.docker("run -d --name web busybox sleep 1000").success();
+    let stats = world.get("/containers/web/stats?stream=false&one-shot=true").json();
+    assert_eq!(stats["memory_stats"]["limit"], world.get("/info").json()["MemTotal"]);
+}
+
+#[test]
 fn streamed_stats_go_on_until_the_client_leaves() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sleep 1000").success();

@@ -123,6 +123,9 @@ fn the_history_is_replayed_and_a_past_end_closes_the_stream() {
         .all(|words| history.contains(words))
     });
     assert_eq!(world.sh("docker events --since 1 --until 2").success(), "");
+    world.get("/events?since=2&until=1").error(400);
+    let soon = world.get(&format!("/events?until={}", now() + 1)).text();
+    assert!(soon.contains("\"create\""), "an end alone asks for the history too: {soon}");
 }
 
 #[test]
@@ -130,11 +133,15 @@ fn the_history_survives_d2k() {
     let Some(mut world) = World::new() else {
         return;
     };
-    world.docker("run -d --name web busybox sleep 1000").success();
+    world.docker("network create backend").success();
+    world.docker("run -d --name web -v data:/data busybox sleep 1000").success();
     world.restart_d2k();
     let script = format!("{HISTORY} --format '{LINE}'");
     let history = world.docker(&script).success();
     assert!(in_order(&history, &["container create web", "container start web"]), "{history}");
+    for words in ["volume create data", "network create backend"] {
+        assert_eq!(history.matches(words).count(), 1, "{words} in\n{history}");
+    }
 }
 
 #[test]
@@ -161,6 +168,7 @@ fn events_are_filtered_by_type_action_container_label_and_image() {
     assert_eq!(history("--filter container=two --filter event=create"), ["container create two"]);
     assert_eq!(history("--filter label=tier=db --filter event=create"), ["container create one"]);
     assert_eq!(history("--filter image=nginx --filter event=create"), ["container create two"]);
+    assert!(history("--filter image=nginx:nosuch").is_empty());
     assert_eq!(history("--filter event=destroy --filter type=container"), ["container destroy one"]);
     assert!(history("--filter volume=data").iter().all(|line| line.starts_with("volume ")));
     world.docker("events --filter nosuch=1 --until 1").failure(1, &["invalid filter 'nosuch'"]);

@@ -72,8 +72,31 @@ fn df_lists_volumes_and_containers() {
     let old = world.get("/v1.51/system/df").json();
     assert_eq!(old["Volumes"][0]["Name"], "data");
     assert!(old["Images"].is_array() && old["Containers"].is_array() && old["BuildCache"].is_array());
-    let new = world.get("/v1.52/system/df").json();
-    assert!(new["VolumeUsage"].is_object(), "{new}");
+    let both = world.get("/v1.52/system/df").json();
+    assert!(both["VolumeUsage"].is_object() && both["Volumes"].is_array(), "{both}");
+    assert!(both["VolumeUsage"].get("Items").is_none(), "{both}");
+    let new = world.get("/v1.53/system/df").json();
+    assert!(new.get("Volumes").is_none() && new.get("LayersSize").is_none(), "{new}");
+}
+
+#[test]
+fn df_tells_what_is_in_use_from_what_can_be_reclaimed() {
+    let Some(world) = World::new() else { return };
+    world.docker("volume create --opt size=2Gi spare").success();
+    world.docker("pull -q nginx").success();
+    world.docker("run -d --name web -v data:/data busybox sleep 1000").success();
+    world.docker("create --name other busybox true").success();
+    let df = world.get("/v1.53/system/df?verbose=1").json();
+    let usage =
+        |kind: &str, field: &str| df[kind][field].as_i64().unwrap_or_else(|| panic!("{kind} {field}: {df}"));
+    assert_eq!((usage("ContainerUsage", "TotalCount"), usage("ContainerUsage", "ActiveCount")), (2, 1));
+    assert_eq!((usage("VolumeUsage", "TotalCount"), usage("VolumeUsage", "ActiveCount")), (2, 1));
+    assert_eq!((usage("VolumeUsage", "TotalSize"), usage("VolumeUsage", "Reclaimable")), (3 << 30, 2 << 30));
+    assert_eq!((usage("ImageUsage", "TotalCount"), usage("ImageUsage", "ActiveCount")), (2, 1));
+    assert!(usage("ImageUsage", "Reclaimable") < usage("ImageUsage", "TotalSize"), "{df}");
+    assert_eq!(df["VolumeUsage"]["Items"].as_array().unwrap().len(), 2);
+    let only = world.get("/v1.53/system/df?type=volume").json();
+    assert!(only["VolumeUsage"].is_object() && only.get("ImageUsage").is_none(), "{only}");
 }
 
 #[test]
