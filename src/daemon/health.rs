@@ -15,6 +15,12 @@ use super::logs::{Run, run_of};
 use crate::translate::container::Container;
 use crate::translate::health::{Check, Health, Outcome, check};
 
+/// How long after a check that was cut short the news of the container's end may come: a kubelet
+/// looks once a second.
+const NEWS: Duration = Duration::from_secs(2);
+/// Exit codes of a check that was cut short: it could not run, or it was killed.
+const CUT_SHORT: [i32; 2] = [-1, 137];
+
 /// The health of the running containers.
 #[derive(Default)]
 pub struct Healths(Mutex<HashMap<String, Watched>>);
@@ -80,8 +86,11 @@ impl Daemon {
             let pause = if young { check.start_interval.min(check.interval) } else { check.interval };
             tokio::time::sleep(pause.saturating_sub(std::mem::take(&mut waited))).await;
             let outcome = self.run_check(container, check).await;
-            // A check that fails because its container has ended says nothing about health.
-            if self.run_is_over(id, run) {
+            // A check that fails because its container has ended says nothing about health; the news
+            // of that end may come a moment after the check's own.
+            let patience = if CUT_SHORT.contains(&outcome.exit_code) { NEWS } else { Duration::ZERO };
+            let over = || self.run_is_over(id, run).then_some(());
+            if self.cluster.wait(patience, over).await.is_some() {
                 return;
             }
             self.take_outcome(container, check, outcome, started);
