@@ -7,6 +7,7 @@ mod connect;
 mod errors;
 mod metrics;
 mod ports;
+mod replica_sets;
 mod streams;
 mod writes;
 

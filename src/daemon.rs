@@ -5,6 +5,7 @@ pub mod archive;
 pub mod attach;
 pub mod bus;
 pub mod create;
+pub mod ending;
 pub mod exec;
 pub mod foreign;
 pub mod health;

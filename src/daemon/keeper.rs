@@ -33,6 +33,8 @@ struct Seen {
 
 /// Does the work until the changes end.
 pub async fn run(daemon: Arc<Daemon>, mut changes: mpsc::UnboundedReceiver<Change>) {
+    let left = daemon.clone();
+    tokio::spawn(async move { left.free_what_was_left().await });
     let mut keeper = Keeper { daemon, pods: HashMap::new() };
     while let Some(change) = changes.recv().await {
         keeper.take(&change).await;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use super::Daemon;
@@ -16,10 +15,6 @@ use crate::translate::{keys, signal, validate};
 
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
-/// What the kubelet takes on top of the grace period.
-const KUBELET: Duration = Duration::from_secs(60);
-/// How long a controller may take to end the Pod of a workload that was scaled down.
-const CONTROLLER: Duration = Duration::from_secs(30);
 /// The longest grace period: `docker stop -t -1` waits without end.
 const ENDLESS: i64 = 365 * 86_400;
 
@@ -58,70 +53,11 @@ impl Daemon {
             let over = Duration::from_secs(grace.unsigned_abs());
             let id = container.record.id.clone();
             let ended = || self.container_by_id(&id).is_none_or(|c| !c.state().running()).then_some(());
-            self.cluster.wait(over, ended).await;
+            if self.cluster.wait(over, ended).await.is_none() {
+                return self.take_down(container, 1).await;
+            }
         }
         self.take_down(container, grace).await
-    }
-
-    /// Ends the container's Pod with a grace period in seconds, and waits until its end is on record.
-    pub(crate) async fn take_down(&self, container: &Container, grace: i64) -> Result<()> {
-        if !container.own {
-            return self.stop_foreign(container, grace).await;
-        }
-        // Kubernetes takes a grace period of 0 as leave not to wait for the end.
-        let grace = u32::try_from(grace.max(1)).unwrap_or(u32::MAX);
-        let pod = container.pod().and_then(|p| Some((p.metadata.name.clone()?, p.metadata.uid.clone()?)));
-        if let Some((name, uid)) = &pod {
-            self.begin_capture(uid, name, &container.container_name()).await;
-        }
-        let own = container.record.stop_timeout().max(1);
-        self.give_more_time(container, i64::from(grace) - own).await;
-        self.scale_down(container).await?;
-        if let Some((name, _)) = pod.as_ref().filter(|_| i64::from(grace) < own) {
-            // Only a Pod that its controller has given up is deleted here, with the shorter grace
-            // period: otherwise the controller would make another one, which runs for a moment.
-            let leaves = || {
-                let pod = self.cluster.cache::<Pod>().get(name);
-                pod.is_none_or(|p| p.object.metadata.deletion_timestamp.is_some()).then_some(())
-            };
-            self.cluster.wait(CONTROLLER, leaves).await;
-            self.cluster.begin_delete::<Pod>(name, Some(grace)).await?;
-        }
-        let Some((_, uid)) = pod else { return Ok(()) };
-        let limit = Duration::from_secs(u64::from(grace)) + KUBELET;
-        let id = &container.record.id;
-        let down = || self.container_by_id(id).is_none_or(|c| is_down(&c, &uid)).then_some(());
-        match self.cluster.wait(limit, down).await {
-            Some(()) => Ok(()),
-            None => Err(Fault::internal(format!(
-                "the Pod of container {} did not end within {} s; Kubernetes goes on trying",
-                container.record.name,
-                limit.as_secs()
-            ))),
-        }
-    }
-
-    /// A Pod's grace period cannot be made longer than it was created with: the process gets its
-    /// signal, and the additional seconds, before the Pod is ended.
-    async fn give_more_time(&self, container: &Container, seconds: i64) {
-        if seconds <= 0 || self.try_signal(container, image_signal(container)).await.is_err() {
-            return;
-        }
-        let id = &container.record.id;
-        let over = || self.container_by_id(id).is_none_or(|c| !c.state().running()).then_some(());
-        self.cluster.wait(Duration::from_secs(seconds.unsigned_abs()), over).await;
-    }
-
-    async fn scale_down(&self, container: &Container) -> Result<()> {
-        let object = &container.record.object;
-        match container.kind {
-            Kind::Job => {
-                self.cluster.patch::<Job>(object, &json!({"spec": {"suspend": true}})).await.map(|_| ())
-            }
-            _ => {
-                self.cluster.patch::<Deployment>(object, &json!({"spec": {"replicas": 0}})).await.map(|_| ())
-            }
-        }
     }
 
     /// Sends a signal. `KILL` ends the container; what it does to others is theirs to decide.
@@ -280,15 +216,6 @@ impl Daemon {
              (or rename) that container to be able to reuse that name."
         ))
     }
-}
-
-/// The Pod is gone or over, and what Docker remembers of it is written down.
-fn is_down(container: &Container, uid: &str) -> bool {
-    container.record.state.pod == uid
-        && container
-            .pods
-            .iter()
-            .all(|p| p.metadata.uid.as_deref() != Some(uid) || container.kind == Kind::Job)
 }
 
 /// The signal that stops the container: the request's, the image's, or TERM.

@@ -27,6 +27,8 @@ impl Daemon {
             }
             self.end_for_removal(&container).await?;
         }
+        // Read again: what its end has left behind, such as its log, goes with it.
+        let Some(container) = self.container_by_id(&id) else { return Ok(()) };
         self.remove_locked(&container, volumes).await
     }
 
@@ -103,7 +105,7 @@ impl Daemon {
             }
             let id = container.record.id.clone();
             let _lock = self.locks.container(&id).await;
-            if self.container_by_id(&id).is_some_and(|c| !c.state().running()) {
+            if let Some(container) = self.container_by_id(&id).filter(|c| !c.state().running()) {
                 self.remove_locked(&container, false).await?;
                 removed.push(id);
             }

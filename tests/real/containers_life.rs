@@ -51,8 +51,20 @@ fn stop_kills_what_does_not_end_in_time() {
     world.docker("run -d --name stubborn busybox sleep 1000").success();
     let begin = Instant::now();
     world.docker("stop -t 1 stubborn").success();
-    assert!(begin.elapsed() < Duration::from_secs(15), "stop -t 1 took {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(8), "stop -t 1 took {:?}", begin.elapsed());
     assert_eq!(world.field("stubborn", ".State.ExitCode"), "137");
+}
+
+#[test]
+fn stop_gives_more_time_than_the_container_was_created_with() {
+    let Some(world) = World::new() else { return };
+    let script = "trap \"sleep 6; exit 5\" TERM; echo up; while :; do sleep 0.1; done";
+    let run = format!("run -d --name slow --restart always --stop-timeout 2 busybox sh -c '{script}'");
+    world.docker(run).success();
+    eventually("it is up", || world.docker("logs slow").success().contains("up"));
+    world.docker("stop -t 30 slow").success();
+    assert_eq!(world.field("slow", ".State.ExitCode"), "5");
+    assert_eq!(world.docker("logs slow").success(), "up", "it was started once");
 }
 
 #[test]
@@ -337,6 +349,19 @@ fn a_running_container_is_removed_only_by_force() {
         world.names("deployments,pods,services,configmaps -l d2k.io/container").is_empty()
     });
     world.docker("run -d --name web busybox sleep 1000").success();
+}
+
+#[test]
+fn a_container_removed_right_after_its_start_goes_at_once_with_its_log() {
+    let Some(world) = World::new() else { return };
+    for round in 0..6 {
+        world.docker("run -d --name web busybox sleep 1000").success();
+        let begun = std::time::Instant::now();
+        world.docker("rm -f web").success();
+        let took = begun.elapsed().as_secs();
+        assert!(took < 8, "round {round} took {took} s, as if the stop timeout of 10 s held");
+        assert_eq!(world.names("configmaps,pods -l d2k.io/container"), Vec::<String>::new(), "round {round}");
+    }
 }
 
 #[test]

@@ -117,3 +117,20 @@ fn a_workload_deleted_by_kubectl_is_gone_for_docker_as_well() {
     eventually("it has gone", || world.docker("ps -aq").success().is_empty());
     world.docker("run -d --name web busybox sleep 1000").success();
 }
+
+#[test]
+fn a_d2k_killed_while_it_ended_a_pod_leaves_a_container_that_starts() {
+    let Some(mut world) = World::new() else {
+        return;
+    };
+    world.docker("run -d --name web --stop-timeout 1 busybox sleep 1000").success();
+    world.kill_d2k();
+    let set = world.names("replicasets").pop().expect("a ReplicaSet");
+    world.kubectl(format!(r#"patch {set} -p '{{"metadata":{{"finalizers":["d2k.io/ending"]}}}}'"#)).success();
+    world.kubectl(format!("delete {set} --cascade=orphan --wait=false")).success();
+    world.kubectl("scale deployment web --replicas=0").success();
+    world.restart_d2k();
+    eventually("it has stopped", || world.docker("ps -q").success().is_empty());
+    world.docker("start web").success();
+    assert_eq!(world.docker("exec web echo inside").success(), "inside");
+}
