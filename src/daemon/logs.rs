@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::Daemon;
 use super::pipe::{Channel, Chunk};
 use crate::cluster::LogQuery;
-use crate::fault::Result;
+use crate::fault::{Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::Record;
 use crate::translate::state::Phase;
@@ -21,6 +21,10 @@ const LONGEST_LINE: u64 = 1024 * 1024;
 
 /// Between two looks at the log of an ended container that still grows.
 const DRAIN: Duration = Duration::from_millis(50);
+
+/// Before each further try to read a log that cannot be read.
+const RETRIES: [Duration; 4] =
+    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500), Duration::from_secs(1)];
 
 /// What `docker logs` asks for.
 #[derive(Debug, Clone, Default)]
@@ -236,13 +240,13 @@ impl Daemon {
         let seen = sender.position.last.is_some();
         if run.restarts > 0 && !seen {
             let previous = LogQuery { previous: true, follow: false, ..query.clone() };
-            if let Ok(stream) = self.cluster.logs(&run.pod, &previous).await
+            if let Some(stream) = self.open_log(run, &previous).await?
                 && !sender.stream(stream, false).await
             {
                 return Ok(false);
             }
         }
-        let Ok(stream) = self.cluster.logs(&run.pod, &query).await else {
+        let Some(stream) = self.open_log(run, &query).await? else {
             return Ok(true);
         };
         if !query.follow {
@@ -266,7 +270,7 @@ impl Daemon {
             let before = (sender.position.last, sender.position.same);
             let since = sender.position.last.or(query.since);
             let rest = LogQuery { follow: false, since, ..query.clone() };
-            let Ok(stream) = self.cluster.logs(&run.pod, &rest).await else {
+            let Some(stream) = self.open_log(run, &rest).await? else {
                 return Ok(true);
             };
             if !sender.stream(stream, true).await {
@@ -276,6 +280,23 @@ impl Daemon {
                 return Ok(true);
             }
             tokio::time::sleep(DRAIN).await;
+        }
+    }
+
+    /// Opens a run's log; `None` when its Pod is gone. The kubelet may be late or busy: it is asked
+    /// again, for some time.
+    async fn open_log(&self, run: &Run, query: &LogQuery) -> Result<Option<impl AsyncBufRead + use<>>> {
+        let mut pauses = RETRIES.iter();
+        loop {
+            match self.cluster.logs(&run.pod, query).await {
+                Ok(stream) => return Ok(Some(stream)),
+                Err(fault) if fault.kind == FaultKind::NotFound || query.previous => return Ok(None),
+                Err(fault) => {
+                    tracing::debug!(pod = run.pod, error = fault.message, "the log cannot be read yet");
+                    let Some(pause) = pauses.next() else { return Err(fault) };
+                    tokio::time::sleep(*pause).await;
+                }
+            }
         }
     }
 
