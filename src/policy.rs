@@ -2,8 +2,21 @@
 //! ports and volumes are mapped, which image is meant, which events are sent. Each is asked here
 //! and nowhere else, with plain values in and plain values out.
 
+pub mod ask;
+pub mod bindings;
+pub mod compile;
+pub mod component;
+pub mod defaults;
+pub mod failure;
+pub mod fixtures;
+pub mod limits;
+pub mod load;
+mod plans;
+pub mod set;
 pub mod naming;
 pub mod ports;
+pub mod settings;
+pub mod value;
 pub mod volumes;
 pub mod workload;
 

@@ -57,11 +57,48 @@ pub static STREAMS: Metric = Metric {
     labels: &["transport"],
 };
 
+/// Seconds of one call of a policy, by hook.
+pub static POLICY_SECONDS: Metric = Metric {
+    name: "d2k_policy_seconds",
+    help: "Seconds of one call of a policy.",
+    kind: Kind::Histogram,
+    labels: &["hook"],
+};
+/// Requests that a policy refused.
+pub static POLICY_REFUSALS: Metric = Metric {
+    name: "d2k_policy_refusals_total",
+    help: "Requests that a policy refused.",
+    kind: Kind::Counter,
+    labels: &["policy", "hook"],
+};
+/// Calls of policies that failed, by reason: time, memory, reply, trap.
+pub static POLICY_FAILURES: Metric = Metric {
+    name: "d2k_policy_failures_total",
+    help: "Calls of policies that failed.",
+    kind: Kind::Counter,
+    labels: &["policy", "reason"],
+};
+/// Changes of the set of policies, by result: active, refused, rolled-back.
+pub static POLICY_RELOADS: Metric = Metric {
+    name: "d2k_policy_reloads_total",
+    help: "Changes of the set of policies.",
+    kind: Kind::Counter,
+    labels: &["result"],
+};
+
 /// All metrics, in the order in which they are shown.
-pub static TABLE: [&Metric; 3] = [&REQUESTS, &REQUEST_SECONDS, &STREAMS];
+pub static TABLE: [&Metric; 7] = [
+    &REQUESTS,
+    &REQUEST_SECONDS,
+    &STREAMS,
+    &POLICY_SECONDS,
+    &POLICY_REFUSALS,
+    &POLICY_FAILURES,
+    &POLICY_RELOADS,
+];
 
 /// Upper bounds of the histograms' buckets, in seconds.
-const BUCKETS: [f64; 10] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 30.0, 120.0];
+const BUCKETS: [f64; 13] = [0.000_02, 0.000_05, 0.000_2, 0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 30.0, 120.0];
 
 type Key = (&'static str, Vec<String>);
 

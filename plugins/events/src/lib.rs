@@ -1,0 +1,16 @@
+//! The default events: each change is the event that Docker's clients know it by.
+
+mod decide;
+
+d2k_guest::policy! {
+    wit: "../../wit",
+    world: "events-policy",
+    hook: events,
+    name: "events",
+    summary: "Words changes as Docker's events; settings drop some.",
+    settings: [
+        ("drop.*", "", "Events that are not sent: an action such as exec_start, or kind/action such as network/*; * stands for any characters."),
+    ],
+    check: decide::check,
+    decide: decide::decide,
+}

@@ -1,0 +1,301 @@
+//! A loaded policy: the linked component, what it says of itself, and its settings and limits.
+//! Every call runs in a store of its own, so nothing is left of an earlier one.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::{Config, Engine, Store, UpdateDeadline};
+
+use super::bindings::{self, log};
+use super::failure::Failure;
+use super::limits::{Limits, Memory, Ticker, processor_time};
+
+/// What a policy may import: `types` holds no functions.
+const IMPORTS: [&str; 2] = ["d2k:policy/log@", "d2k:policy/types@"];
+/// Lines of the log that a call may write, and their length in bytes.
+const LINES: usize = 64;
+const LINE: usize = 1024;
+
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+    let mut config = Config::new();
+    config.epoch_interruption(true).wasm_backtrace_max_frames(None);
+    // The configuration is constant: an engine that cannot be made is found by the first test.
+    Engine::new(&config).unwrap_or_default()
+});
+static TICKER: LazyLock<Ticker> = LazyLock::new(|| Ticker::of(&ENGINE));
+
+/// The engine of this process.
+pub fn engine() -> &'static Engine {
+    &ENGINE
+}
+
+/// The hooks that there are, in the order in which a create asks them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Hook {
+    Images,
+    Workload,
+    Naming,
+    Ports,
+    Volumes,
+    Events,
+    Manifest,
+}
+
+impl Hook {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Images, Self::Workload, Self::Naming, Self::Ports, Self::Volumes, Self::Events, Self::Manifest];
+
+    /// The name of its interface.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Images => "images",
+            Self::Workload => "workload",
+            Self::Naming => "naming",
+            Self::Ports => "ports",
+            Self::Volumes => "volumes",
+            Self::Events => "events",
+            Self::Manifest => "manifest",
+        }
+    }
+
+    /// The hook of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|hook| hook.name() == name)
+    }
+}
+
+/// What belongs to one call.
+pub struct State {
+    /// What the instance has allocated.
+    pub memory: Memory,
+    /// What it has logged.
+    pub lines: Vec<(log::Level, String)>,
+}
+
+impl log::Host for State {
+    fn write(&mut self, level: log::Level, mut message: String) {
+        if self.lines.len() < LINES {
+            let mut end = message.len().min(LINE);
+            while !message.is_char_boundary(end) {
+                end -= 1;
+            }
+            message.truncate(end);
+            self.lines.push((level, message));
+        }
+    }
+}
+
+impl bindings::types::Host for State {}
+
+struct HasState;
+
+impl wasmtime::component::HasData for HasState {
+    type Data<'a> = &'a mut State;
+}
+
+/// The hooks of a component that can be called.
+#[derive(Default)]
+#[allow(missing_docs)]
+pub struct Hooks {
+    pub images: Option<bindings::images::ImagesPolicyPre<State>>,
+    pub workload: Option<bindings::workload::WorkloadPolicyPre<State>>,
+    pub naming: Option<bindings::naming::NamingPolicyPre<State>>,
+    pub ports: Option<bindings::ports::PortsPolicyPre<State>>,
+    pub volumes: Option<bindings::volumes::VolumesPolicyPre<State>>,
+    pub events: Option<bindings::events::EventsPolicyPre<State>>,
+    pub manifest: Option<bindings::manifest::ManifestPolicyPre<State>>,
+}
+
+impl Hooks {
+    fn of(linked: &InstancePre<State>) -> Self {
+        Self {
+            images: bindings::images::ImagesPolicyPre::new(linked.clone()).ok(),
+            workload: bindings::workload::WorkloadPolicyPre::new(linked.clone()).ok(),
+            naming: bindings::naming::NamingPolicyPre::new(linked.clone()).ok(),
+            ports: bindings::ports::PortsPolicyPre::new(linked.clone()).ok(),
+            volumes: bindings::volumes::VolumesPolicyPre::new(linked.clone()).ok(),
+            events: bindings::events::EventsPolicyPre::new(linked.clone()).ok(),
+            manifest: bindings::manifest::ManifestPolicyPre::new(linked.clone()).ok(),
+        }
+    }
+
+    /// Which there are.
+    pub fn list(&self) -> Vec<Hook> {
+        Hook::ALL.into_iter().filter(|hook| self.list_has(*hook)).collect()
+    }
+
+    /// Whether it can be asked.
+    pub fn list_has(&self, hook: Hook) -> bool {
+        match hook {
+            Hook::Images => self.images.is_some(),
+            Hook::Workload => self.workload.is_some(),
+            Hook::Naming => self.naming.is_some(),
+            Hook::Ports => self.ports.is_some(),
+            Hook::Volumes => self.volumes.is_some(),
+            Hook::Events => self.events.is_some(),
+            Hook::Manifest => self.manifest.is_some(),
+        }
+    }
+}
+
+/// What a policy says of itself.
+pub use bindings::about::exports::d2k::policy::about::{Info, Problem};
+
+/// A component that is linked, and nothing more is known of.
+pub struct Linked {
+    about: bindings::about::AboutPre<State>,
+    /// What it can be asked.
+    pub hooks: Hooks,
+    /// For calls by name.
+    pub instance: InstancePre<State>,
+}
+
+impl Linked {
+    /// Links a compiled component.
+    ///
+    /// # Errors
+    /// What it imports and may not, or what it lacks to be a policy.
+    pub fn new(component: &Component) -> Result<Self, String> {
+        let ty = component.component_type();
+        for (name, _) in ty.imports(engine()) {
+            if !IMPORTS.iter().any(|allowed| name.starts_with(allowed)) {
+                return Err(format!(
+                    "it imports {name}; a policy may import d2k:policy/log and nothing else (no WASI, no files, no clock)"
+                ));
+            }
+        }
+        let mut linker = Linker::new(engine());
+        log::add_to_linker::<State, HasState>(&mut linker, |state| state).map_err(|e| e.to_string())?;
+        let instance = linker.instantiate_pre(component).map_err(|e| format!("{e:#}"))?;
+        let about = bindings::about::AboutPre::new(instance.clone())
+            .map_err(|e| format!("it does not export d2k:policy/about: {e:#}"))?;
+        let hooks = Hooks::of(&instance);
+        if hooks.list().is_empty() {
+            return Err(no_hook(component));
+        }
+        Ok(Self { about, hooks, instance })
+    }
+
+    /// What the policy says of itself.
+    ///
+    /// # Errors
+    /// A limit that it passed, or its trap.
+    pub fn describe(&self, limits: Limits) -> Result<Info, Failure> {
+        call(limits, |store| {
+            let instance = self.about.instantiate(&mut *store)?;
+            instance.d2k_policy_about().call_describe(store)
+        })
+        .map(|answer| answer.value)
+        .map_err(|(failure, _)| failure)
+    }
+
+    /// What is wrong with settings.
+    ///
+    /// # Errors
+    /// A limit that it passed, or its trap.
+    pub fn check(&self, settings: &Vec<(String, String)>, limits: Limits) -> Result<Vec<Problem>, Failure> {
+        call(limits, |store| {
+            let instance = self.about.instantiate(&mut *store)?;
+            instance.d2k_policy_about().call_check(store, settings)
+        })
+        .map(|answer| answer.value)
+        .map_err(|(failure, _)| failure)
+    }
+}
+
+fn no_hook(component: &Component) -> String {
+    let exports: Vec<String> =
+        component.component_type().exports(engine()).map(|(name, _)| name.to_owned()).collect();
+    format!(
+        "it exports no hook of d2k:policy@1.0.0 in the form of wit/ (naming, ports, volumes, workload, images, events, \
+         manifest); it exports {}",
+        if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") }
+    )
+}
+
+/// A policy that can be asked.
+pub struct Policy {
+    /// What it says of itself.
+    pub info: Info,
+    /// SHA-256 of the component, in hexadecimal digits.
+    pub digest: String,
+    /// The file that it came from, or `built in`.
+    pub origin: String,
+    /// Its size in bytes.
+    pub size: usize,
+    /// Its settings as the guest gets them.
+    pub settings: Vec<(String, String)>,
+    /// What one call may use.
+    pub limits: Limits,
+    /// The component.
+    pub linked: Linked,
+}
+
+impl Policy {
+    /// Name, version and the beginning of the digest: what decided.
+    pub fn id(&self) -> String {
+        let digest = self.digest.get(..12).unwrap_or(&self.digest);
+        format!("{}@{} sha256:{digest}", self.info.name, self.info.version)
+    }
+
+    /// The settings by name, with the defaults of those that are not written.
+    pub fn effective_settings(&self) -> BTreeMap<String, String> {
+        let defaults = self.info.settings.iter().filter(|s| !s.name.contains('*') && !s.default.is_empty());
+        let mut all: BTreeMap<String, String> =
+            defaults.map(|s| (s.name.clone(), s.default.clone())).collect();
+        all.extend(self.settings.iter().cloned());
+        all
+    }
+}
+
+/// What a call has returned and used.
+pub struct Answer<T> {
+    /// The reply.
+    pub value: T,
+    /// What the guest logged.
+    pub lines: Vec<(log::Level, String)>,
+    /// Bytes of memory that the instance had at its end.
+    pub memory: usize,
+}
+
+/// Runs one call in a store of its own.
+///
+/// # Errors
+/// The limit that was passed or the trap, with what the guest had logged before.
+pub fn call<T>(
+    limits: Limits,
+    body: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+) -> Result<Answer<T>, (Failure, Vec<(log::Level, String)>)> {
+    let mut store =
+        Store::new(engine(), State { memory: Memory::new(limits.memory), lines: Vec::new() });
+    store.limiter(|state| &mut state.memory);
+    store.set_hostcall_fuel(limits.reply);
+    let ticks = u64::try_from(limits.time.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+    store.set_epoch_deadline(ticks);
+    let begin = processor_time();
+    store.epoch_deadline_callback(move |_| {
+        let left = limits.time.saturating_sub(processor_time().saturating_sub(begin));
+        if left.is_zero() {
+            return Ok(UpdateDeadline::Interrupt);
+        }
+        // Other threads had the processor: the call goes on for what is its due.
+        Ok(UpdateDeadline::Continue(u64::try_from(left.as_millis()).unwrap_or(1).max(1)))
+    });
+    let result = {
+        let _running = TICKER.begin();
+        body(&mut store)
+    };
+    let used = processor_time().saturating_sub(begin);
+    let state = store.into_data();
+    match result {
+        Ok(value) => Ok(Answer { value, memory: state.memory.used, lines: state.lines }),
+        Err(error) => {
+            let failure = Failure::of(&error, &state.memory, &state.lines, limits, used);
+            Err((failure, state.lines))
+        }
+    }
+}

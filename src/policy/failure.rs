@@ -1,0 +1,89 @@
+//! Why a call of a policy failed: the limit that it passed, or the trap, in words for the operator.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::bindings::log;
+use super::limits::{Limits, Memory};
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// It used more processor time than it may.
+    Time {
+        /// What it had used.
+        used: Duration,
+        /// What it may use.
+        limit: Duration,
+    },
+    /// It asked for more memory than it may have, in bytes.
+    Memory {
+        /// What it may have.
+        limit: usize,
+    },
+    /// Its reply is larger than it may be, in bytes.
+    Reply {
+        /// What it may be.
+        limit: usize,
+    },
+    /// It gave up: a panic, an illegal access, an abort.
+    Trap(String),
+}
+
+impl Failure {
+    pub(super) fn of(
+        error: &wasmtime::Error,
+        memory: &Memory,
+        lines: &[(log::Level, String)],
+        limits: Limits,
+        used: Duration,
+    ) -> Self {
+        if memory.exceeded {
+            return Self::Memory { limit: limits.memory };
+        }
+        if matches!(error.downcast_ref(), Some(wasmtime::Trap::Interrupt)) {
+            return Self::Time { used, limit: limits.time };
+        }
+        let words = format!("{error:#}");
+        // The runtime has no type for this error.
+        if words.contains("fuel allocated for hostcalls") {
+            return Self::Reply { limit: limits.reply };
+        }
+        // A guest's panic leaves its words in the log and traps.
+        let last = lines.iter().rev().find(|(level, _)| matches!(level, log::Level::Error));
+        match last {
+            Some((_, said)) => Self::Trap(said.clone()),
+            None => Self::Trap(words),
+        }
+    }
+
+    /// The word under which it is counted.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Time { .. } => "time",
+            Self::Memory { .. } => "memory",
+            Self::Reply { .. } => "reply",
+            Self::Trap(_) => "trap",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time { used, limit } => write!(
+                f,
+                "used {} ms of processor time, which is above its limit of {} ms (limits.time)",
+                used.as_millis(),
+                limit.as_millis()
+            ),
+            Self::Memory { limit } => {
+                write!(f, "needs more memory than its limit of {} KiB (limits.memory)", limit / 1024)
+            }
+            Self::Reply { limit } => {
+                write!(f, "gave a reply above its limit of {} KiB (limits.reply)", limit / 1024)
+            }
+            Self::Trap(words) => write!(f, "failed: {words}"),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Fixtures: recorded questions with the answers that are expected, one a YAML document. A policy
+//! whose own fixtures fail never takes effect.
+
+use serde::Deserialize as _;
+use serde_json::Value;
+
+use super::ask::{Asked, Reply, ask};
+use super::component::{Hook, Linked};
+use super::limits::Limits;
+use super::settings::flatten;
+
+/// One case.
+#[derive(Debug, Clone)]
+pub struct Fixture {
+    /// The file, and the number of the document if there are several.
+    pub name: String,
+    /// The hook to ask.
+    pub hook: Hook,
+    /// The settings, as the guest gets them.
+    pub settings: Vec<(String, String)>,
+    /// The question.
+    pub input: Value,
+    /// What is expected: a plan, `none`, or `refusal` with a part of its words.
+    pub expect: Value,
+    /// The plan must have nothing besides.
+    pub exact: bool,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    hook: String,
+    #[serde(default)]
+    settings: serde_yaml_ng::Value,
+    #[serde(default)]
+    input: Value,
+    expect: Value,
+    #[serde(default)]
+    exact: bool,
+    /// For people.
+    #[serde(default)]
+    #[allow(dead_code)]
+    about: String,
+}
+
+/// Reads the fixtures of a file.
+///
+/// # Errors
+/// What is wrong with the file, with its name.
+pub fn parse(file: &str, text: &str) -> Result<Vec<Fixture>, String> {
+    let mut fixtures = Vec::new();
+    for (at, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
+        let name = if at == 0 { file.to_owned() } else { format!("{file}#{}", at + 1) };
+        let document = Document::deserialize(document).map_err(|e| format!("{name}: {e}"))?;
+        let hook = Hook::named(&document.hook)
+            .ok_or_else(|| format!("{name}: hook: there is no hook {:?}", document.hook))?;
+        let mut settings = Vec::new();
+        flatten("", &document.settings, &mut settings).map_err(|e| format!("{name}: settings.{e}"))?;
+        settings.sort();
+        let Document { input, expect, exact, .. } = document;
+        fixtures.push(Fixture { name, hook, settings, input, expect, exact });
+    }
+    Ok(fixtures)
+}
+
+/// Asks the policy, and compares.
+///
+/// # Errors
+/// What differs, in one line, or why the call failed.
+pub fn run(linked: &Linked, limits: Limits, fixture: &Fixture) -> Result<Asked, String> {
+    let input = if fixture.input.is_null() { &serde_json::json!({}) } else { &fixture.input };
+    let asked = ask(linked, fixture.hook, input, &fixture.settings, limits)
+        .map_err(|words| format!("{}: {words}", fixture.name))?;
+    match difference(&fixture.expect, &asked.reply, fixture.exact) {
+        None => Ok(asked),
+        Some(words) => Err(format!("{}: {words}", fixture.name)),
+    }
+}
+
+fn difference(expect: &Value, reply: &Reply, exact: bool) -> Option<String> {
+    let refusal = expect.as_object().and_then(|map| map.get("refusal"));
+    match (refusal, reply) {
+        (Some(Value::String(words)), Reply::Refusal(got)) => {
+            let message = got.get("message").and_then(Value::as_str).unwrap_or_default();
+            (!message.contains(words.as_str()))
+                .then(|| format!("expected a refusal with {words:?}, it said {message:?}"))
+        }
+        (Some(want), Reply::Refusal(got)) => unlike(want, got, exact, "refusal"),
+        (None, Reply::Plan(plan)) if !is_none(expect) => unlike(expect, plan, exact, "plan"),
+        (None, Reply::None) if is_none(expect) => None,
+        _ => Some(format!("expected {expect}, it answered {}", reply.json())),
+    }
+}
+
+fn is_none(expect: &Value) -> bool {
+    expect.is_null() || expect.as_str() == Some("none")
+}
+
+/// The first place where `got` is not as `want` has it.
+fn unlike(want: &Value, got: &Value, exact: bool, path: &str) -> Option<String> {
+    let differ = || Some(format!("{path}: expected {want}, got {got}"));
+    match (want, got) {
+        (Value::Object(want_map), Value::Object(got_map)) => {
+            if exact && want_map.len() != got_map.len() {
+                return differ();
+            }
+            want_map.iter().find_map(|(key, want)| {
+                let got = got_map.iter().find(|(name, _)| *name == key || name.replace('-', "_") == *key);
+                unlike(want, got.map_or(&Value::Null, |(_, got)| got), exact, &format!("{path}.{key}"))
+            })
+        }
+        (Value::Array(want_items), Value::Array(got_items)) => {
+            if want_items.len() != got_items.len() {
+                return differ();
+            }
+            want_items
+                .iter()
+                .zip(got_items)
+                .enumerate()
+                .find_map(|(at, (want, got))| unlike(want, got, exact, &format!("{path}[{at}]")))
+        }
+        (Value::Array(items), Value::Object(map)) if items.is_empty() && map.is_empty() => None,
+        (Value::Object(map), Value::Array(items)) if items.is_empty() && map.is_empty() => None,
+        _ if want == got => None,
+        _ => differ(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_plan_may_have_more_than_is_expected_unless_it_is_exact() {
+        let plan = Reply::Plan(json!({"size": "1Gi", "labels": {}}));
+        assert_eq!(difference(&json!({"size": "1Gi"}), &plan, false), None);
+        assert!(difference(&json!({"size": "1Gi"}), &plan, true).is_some());
+        let words = difference(&json!({"size": "2Gi"}), &plan, false).unwrap();
+        assert_eq!(words, "plan.size: expected \"2Gi\", got \"1Gi\"");
+    }
+
+    #[test]
+    fn a_refusal_is_known_by_a_part_of_its_words() {
+        let refusal = Reply::Refusal(json!({"message": "too large: 9Gi", "kind": "forbidden"}));
+        assert_eq!(difference(&json!({"refusal": "too large"}), &refusal, false), None);
+        assert!(difference(&json!({"refusal": "too small"}), &refusal, false).is_some());
+        assert!(difference(&json!("none"), &refusal, false).is_some());
+        assert_eq!(difference(&json!("none"), &Reply::None, false), None);
+    }
+}
