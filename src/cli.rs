@@ -30,6 +30,9 @@ enum What {
     Serve(Flags),
     /// Tell the version of d2k and of the API it speaks
     Version,
+    /// Compile a policy: a component on the input, its code on the output
+    #[command(name = crate::policy::compile::COMMAND, hide = true)]
+    CompilePolicy,
     /// Ask the d2k of these settings whether it answers; the exit code tells
     Health(Flags),
 }
@@ -88,6 +91,16 @@ pub fn run() -> ExitCode {
         What::Version => {
             println!("d2k {}, Docker API {OLDEST} to {NEWEST} (Engine {ENGINE})", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
+        }
+        What::CompilePolicy => {
+            let compiled = crate::policy::compile::child(std::io::stdin().lock(), std::io::stdout().lock());
+            return match compiled {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(line) => {
+                    eprintln!("{line}");
+                    ExitCode::FAILURE
+                }
+            };
         }
         What::Serve(flags) => (flags, true),
         What::Health(flags) => (flags, false),

@@ -1,6 +1,7 @@
 //! The only holder of a Kubernetes client: watch caches for reads, writes that are answered
 //! when the cache holds them, and the streams of Pods. Knows nothing of Docker.
 
+mod beside;
 mod cache;
 mod caches;
 mod connect;

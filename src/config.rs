@@ -52,6 +52,9 @@ settings! {
     "D2K_INSECURE_REGISTRIES" "insecure-registries" "" "LIST" "Registries that are spoken to over plain HTTP, separated by commas";
     "D2K_VOLUME_SIZE" "volume-size" "1Gi" "SIZE" "Size of a volume for which none is asked";
     "D2K_STORAGE_CLASS" "storage-class" "" "NAME" "Storage class of volumes [default: the cluster's default]";
+    "D2K_POLICY_DIR" "policy-dir" "" "PATH" "Folder with policies (*.wasm) and their settings.yaml; changes take effect at once";
+    "D2K_POLICY_SETTINGS" "policy-settings" "" "PATH" "Settings of policies (YAML) [default: settings.yaml of the folder]";
+    "D2K_POLICY_CACHE" "policy-cache" "" "PATH" "Folder for compiled policies and the last good set [default: the user's cache]";
     "D2K_DOCKER_HOST" "docker-host" "" "URL" "What a container gets in place of the Docker socket [default: d2k's Service]";
 }
 
@@ -111,6 +114,10 @@ pub struct Settings {
     pub volume_size: String,
     pub storage_class: String,
     pub docker_host: String,
+    pub policy_dir: Option<PathBuf>,
+    pub policy_settings: Option<PathBuf>,
+    /// `None`: neither given nor a home to have one in.
+    pub policy_cache: Option<PathBuf>,
 }
 
 impl Settings {
@@ -168,6 +175,9 @@ impl Settings {
                 "" => Some(default_host.clone()),
                 _ => is_docker_host(v).then(|| v.to_owned()),
             })?,
+            policy_dir: given.path("D2K_POLICY_DIR"),
+            policy_settings: given.path("D2K_POLICY_SETTINGS"),
+            policy_cache: given.path("D2K_POLICY_CACHE").or_else(|| given.users_cache()),
             namespace,
             port,
             kubeconfig,
@@ -183,6 +193,11 @@ struct Given<'a>(&'a dyn Fn(&str) -> Option<String>);
 impl Given<'_> {
     fn other(&self, name: &str) -> Option<String> {
         (self.0)(name).filter(|value| !value.is_empty())
+    }
+
+    fn users_cache(&self) -> Option<PathBuf> {
+        let home = || Some(PathBuf::from(self.other("HOME")?).join(".cache"));
+        Some(self.other("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?.join("d2k/policies"))
     }
 
     /// The value, or the default; an empty variable counts as not given.

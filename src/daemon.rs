@@ -5,6 +5,7 @@ pub mod archive;
 pub mod attach;
 pub mod bus;
 pub mod create;
+pub mod decisions;
 pub mod ending;
 pub mod exec;
 pub mod foreign;
@@ -22,6 +23,7 @@ pub mod publish;
 pub mod pull_secrets;
 pub mod remove;
 pub mod runs;
+pub mod shape;
 pub mod spool;
 pub mod staging;
 pub mod start;
@@ -64,7 +66,7 @@ pub struct Daemon {
     /// The cluster.
     pub cluster: Cluster,
     /// The decisions.
-    pub policies: Policies,
+    pub policies: Arc<Policies>,
     /// Image registries.
     pub registry: Registry,
     /// What it was told at its start.
@@ -90,7 +92,7 @@ impl Daemon {
     /// A daemon over a connected cluster.
     pub fn new(
         cluster: Cluster,
-        policies: Policies,
+        policies: Arc<Policies>,
         registry: Registry,
         options: Options,
         stopping: CancellationToken,

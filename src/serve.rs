@@ -11,7 +11,8 @@ use crate::daemon::{Daemon, Options, keeper};
 use crate::docker::server::{Server, stop_signal};
 use crate::docker::tls::Tls;
 use crate::docker::{self, version};
-use crate::policy::Policies;
+use crate::policy::settings::Entry;
+use crate::policy::{self, Policies};
 use crate::registry::{Platform, Registry, RegistrySettings};
 use crate::telemetry;
 
@@ -37,15 +38,19 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
         signalled.cancel();
     });
     let kubeconfig = settings.kubeconfig.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
+    let (options_of_policies, program) = (policy_options(&settings), std::env::current_exe().ok());
+    let policies = tokio::task::spawn_blocking(move || {
+        Policies::new(policy::Options { program, ..options_of_policies })
+    });
     let connecting = connect(&kubeconfig, &settings.namespace);
     let connection = tokio::select! {
         connection = connecting => connection?,
         () = stopping.cancelled() => return Ok(()),
     };
     let Connection { cluster, changes } = connection;
+    let policies = policies.await.map_err(|e| e.to_string())?.map_err(|e| format!("policies: {e}"))?;
+    tokio::spawn(policies.clone().watch(stopping.clone()));
     let registry = Registry::new(&registry_settings(&settings)).map_err(|fault| fault.message)?;
-    let policies =
-        Policies { volume_size: settings.volume_size.clone(), storage_class: settings.storage_class.clone() };
     tracing::info!(
         %address, namespace = settings.namespace, server = cluster.server(), kubernetes = cluster.version(),
         "serving the Docker API"
@@ -57,6 +62,21 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
     tokio::join!(front.run(routes), admin.run(telemetry::admin(|| Ok(()))));
     keeping.abort();
     Ok(())
+}
+
+/// Size and class of volumes have settings of d2k's own, which are settings of the built-in policy.
+fn policy_options(settings: &Settings) -> policy::Options {
+    let mut volumes = vec![("size".to_owned(), settings.volume_size.clone())];
+    if !settings.storage_class.is_empty() {
+        volumes.push(("storage-class".to_owned(), settings.storage_class.clone()));
+    }
+    policy::Options {
+        directory: settings.policy_dir.clone(),
+        settings: settings.policy_settings.clone(),
+        cache: settings.policy_cache.clone(),
+        program: None,
+        base: [("volumes".to_owned(), Entry { settings: volumes, ..Entry::default() })].into(),
+    }
 }
 
 fn registry_settings(settings: &Settings) -> RegistrySettings {

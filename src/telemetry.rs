@@ -98,7 +98,8 @@ pub static TABLE: [&Metric; 7] = [
 ];
 
 /// Upper bounds of the histograms' buckets, in seconds.
-const BUCKETS: [f64; 13] = [0.000_02, 0.000_05, 0.000_2, 0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 30.0, 120.0];
+const BUCKETS: [f64; 13] =
+    [0.000_02, 0.000_05, 0.000_2, 0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 30.0, 120.0];
 
 type Key = (&'static str, Vec<String>);
 

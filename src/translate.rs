@@ -13,6 +13,7 @@ pub mod keys;
 pub mod mounts;
 pub mod names;
 pub mod network;
+pub mod patch;
 pub mod path;
 pub mod pod;
 pub mod quantity;

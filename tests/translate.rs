@@ -166,6 +166,7 @@ fn record(name: &str, raw: &Value, body: ContainerCreateBody, image: ImageFacts)
         state: RunState::default(),
         warnings: Vec::new(),
         staged: false,
+        decided: BTreeMap::new(),
     }
 }
 
@@ -181,16 +182,12 @@ fn volume_outputs(raw: &Value, setting: &Setting) -> Result<BTreeMap<&'static st
     volume::check(&request, &new.name)?;
     let options = request.driver_opts.clone().unwrap_or_default().into_iter().collect();
     let asked = volume::asked(&options)?;
-    let plan = d2k::policy::volumes::decide(
-        &d2k::policy::volumes::Input {
-            size: asked.size.map(|size| size.0),
-            storage_class: asked.storage_class,
-            access_mode: asked.access_mode,
-            ..Default::default()
-        },
-        "",
-        "",
-    );
+    let plan = volume::Plan {
+        size: asked.size.map_or_else(|| "1Gi".to_owned(), |size| size.0),
+        storage_class: asked.storage_class,
+        access_mode: asked.access_mode.unwrap_or_else(|| "ReadWriteOnce".to_owned()),
+        ..volume::Plan::default()
+    };
     let claim = volume::claim(&request, &new, &plan)?;
     let reply = serde_json::to_value(volume::volume(&claim)).unwrap();
     Ok(BTreeMap::from([

@@ -83,7 +83,7 @@ impl Daemon {
     /// Those of [`Daemon::path_stat`].
     pub async fn read_archive(&self, container: &Container, path: &str) -> Result<(Stat, Stream)> {
         let stat = self.path_stat(container, path).await?;
-        self.tell(&container.record, "archive-path", []);
+        self.tell(&container.record, "copied-out", []);
         let Some(pod) = container.running_pod() else {
             let files = self.read_staged(&container.record).await?;
             let bytes = pack(&files, &clean(path)).ok_or_else(|| missing(path, container))?;
@@ -112,7 +112,7 @@ impl Daemon {
         let script = "cd / && set -- && for f in * .[!.]*; do case $f in proc|sys|dev|'.[!.]*') ;; \
                       *) set -- \"$@\" \"$f\";; esac; done; tar -cf - \"$@\"";
         let command = ["/bin/sh", "-c", script].map(str::to_owned);
-        self.tell(&container.record, "export", []);
+        self.tell(&container.record, "exported", []);
         self.tar_out(container, &pod, &command).await
     }
 
@@ -169,7 +169,7 @@ impl Daemon {
         let Some(pod) = container.running_pod() else {
             let bytes = collect(archive).await?;
             self.stage(container, &clean(path), &bytes).await?;
-            self.tell(&container.record, "extract-to-dir", []);
+            self.tell(&container.record, "copied-in", []);
             return Ok(());
         };
         match self.path_stat(container, &format!("{}/.", path.trim_end_matches('/'))).await {
@@ -184,7 +184,7 @@ impl Daemon {
             Err(fault) => return Err(fault),
         }
         self.tar_in(container, &pod, path, archive).await?;
-        self.tell(&container.record, "extract-to-dir", []);
+        self.tell(&container.record, "copied-in", []);
         Ok(())
     }
 

@@ -51,7 +51,7 @@ impl Daemon {
     pub async fn attach(&self, container: Container, options: Options, pipe: Pipe) -> Result<()> {
         let record = container.record.clone();
         let _reader = self.attached.enter(&record.id);
-        self.tell(&record, "attach", []);
+        self.tell(&record, "attached", []);
         let was_running = container.state().phase == Phase::Running;
         if !options.stream {
             let query = Query { tty: record.tty(), ..Query::default() };
@@ -160,8 +160,8 @@ impl Daemon {
         tokio::select! {
             () = whole => {}
             () = over => {}
-            () = output.closed() => self.tell(record, "detach", []),
-            () = left => self.tell(record, "detach", []),
+            () = output.closed() => self.tell(record, "detached", []),
+            () = left => self.tell(record, "detached", []),
             () = self.stopping.cancelled() => {}
         }
         Ok(())

@@ -17,7 +17,7 @@ const BEHIND: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// `container`, `volume`, `network`, `image` or `daemon`.
-    pub kind: &'static str,
+    pub kind: String,
     /// `start`, `die`, `exec_create: sh -c true`, …
     pub action: String,
     /// ID of the object, or its name where it has no ID.
@@ -41,7 +41,7 @@ impl Event {
         });
         if legacy && let Some(fields) = value.as_object_mut() {
             fields.insert("status".into(), json!(self.action));
-            if matches!(self.kind, "container" | "image") {
+            if matches!(self.kind.as_str(), "container" | "image") {
                 fields.insert("id".into(), json!(self.id));
             }
             if let Some(image) = self.attributes.get("image").filter(|_| self.kind == "container") {
@@ -102,7 +102,13 @@ mod tests {
 
     fn event(action: &str, second: i64) -> Event {
         let time = Timestamp::from_second(second).unwrap();
-        Event { kind: "container", action: action.into(), id: "a".into(), attributes: BTreeMap::new(), time }
+        Event {
+            kind: "container".into(),
+            action: action.into(),
+            id: "a".into(),
+            attributes: BTreeMap::new(),
+            time,
+        }
     }
 
     #[tokio::test]

@@ -9,10 +9,17 @@ use k8s_openapi::api::core::v1::{PodTemplateSpec, Service};
 use serde_json::Value;
 
 use super::Daemon;
+use super::decisions::{self, What, pairs};
 use super::networks::{membership, random_id};
 use super::publish::Reserved;
 use crate::fault::{Fault, Kind as FaultKind, Result};
-use crate::policy::{naming, ports, workload as workload_policy};
+use crate::policy::bindings::images::exports::d2k::policy::images::Purpose;
+use crate::policy::bindings::ports::exports::d2k::policy::ports;
+use crate::policy::bindings::workload::exports::d2k::policy::workload::{
+    self as workload_policy, WorkloadKind,
+};
+use crate::policy::component::Hook;
+use crate::policy::set::Set;
 use crate::registry::Credentials;
 use crate::translate::mounts::MountPlan;
 use crate::translate::pod::{PodContext, pod_template};
@@ -52,7 +59,11 @@ impl Daemon {
         if asked.is_empty() {
             return Err(Fault::invalid("no image specified: \"Image\" is empty or missing"));
         }
-        let image = self.image_for_create(&asked, request.credentials.as_ref(), &request.platform).await?;
+        let set = self.policies.current();
+        let meant = set.image(&super::images::question(&asked, Purpose::Create))?;
+        warnings.extend(meant.warnings);
+        let registry = (request.credentials.as_ref(), request.platform.as_str());
+        let image = self.image_for_create(&asked, &meant.plan.reference, registry).await?;
         validate::request(&request.body, &image)?;
         let name = self.choose_name(&request.name)?;
         let _name = self.locks.name(&name).ok_or_else(|| self.name_conflict(&name, None))?;
@@ -73,8 +84,9 @@ impl Daemon {
             state: RunState::default(),
             warnings: Vec::new(),
             staged: false,
+            decided: [(Hook::Images.name().to_owned(), meant.by)].into(),
         };
-        self.make(&mut record, &mut warnings).await?;
+        self.make(&set, &mut record, &mut warnings).await?;
         for warning in &warnings {
             tracing::warn!(container = %record.name, "{warning}");
         }
@@ -151,11 +163,13 @@ impl Daemon {
         Ok(port)
     }
 
-    async fn make(&self, record: &mut Record, warnings: &mut Vec<String>) -> Result<()> {
-        let kind = self.policies.workload(&workload_question(record))?;
-        record.object = self.object_name(record)?;
-        let made_volumes = self.make_volumes(record).await?;
-        let result = self.make_workload(record, kind, warnings).await;
+    async fn make(&self, set: &Set, record: &mut Record, warnings: &mut Vec<String>) -> Result<()> {
+        let workload = set.workload(&workload_question(record))?;
+        warnings.extend(workload.warnings);
+        record.decided.insert(Hook::Workload.name().to_owned(), workload.by);
+        self.choose_object_name(set, record, warnings)?;
+        let made_volumes = self.make_volumes(set, record, warnings).await?;
+        let result = self.make_workload(set, record, &workload.plan.kind, warnings).await;
         if result.is_err() {
             self.unmake(record, &made_volumes).await;
         }
@@ -163,44 +177,45 @@ impl Daemon {
     }
 
     /// A free object name: no container of another name has it, nor any Service.
-    fn object_name(&self, record: &Record) -> Result<String> {
-        let ask = |taken_by_other| {
-            self.policies.name(&naming::Input {
-                what: naming::What::Container,
-                docker_name: &record.name,
-                taken_by_other,
-            })
-        };
-        let name = ask(None)?;
-        let taken = self.containers().iter().any(|c| c.record.object == name && c.own)
-            || self.cluster.cache::<k8s_openapi::api::apps::v1::Deployment>().get(&name).is_some()
-            || self.cluster.cache::<k8s_openapi::api::batch::v1::Job>().get(&name).is_some();
-        if taken { ask(Some(&record.id)) } else { Ok(name) }
+    fn choose_object_name(&self, set: &Set, record: &mut Record, warnings: &mut Vec<String>) -> Result<()> {
+        let labels = pairs(&record.docker_labels());
+        let ask = |other| self.object_named(set, What::Container, &record.name, labels.clone(), other);
+        let mut named = ask(None)?;
+        let name = &named.plan.name;
+        let taken = self.containers().iter().any(|c| c.record.object == *name && c.own)
+            || self.cluster.cache::<k8s_openapi::api::apps::v1::Deployment>().get(name).is_some()
+            || self.cluster.cache::<k8s_openapi::api::batch::v1::Job>().get(name).is_some();
+        if taken {
+            named = ask(Some(&record.id))?;
+        }
+        record.object = named.plan.name;
+        warnings.extend(named.warnings);
+        record.decided.insert(Hook::Naming.name().to_owned(), named.by);
+        Ok(())
     }
 
     async fn make_workload(
         &self,
+        set: &Set,
         record: &mut Record,
-        kind: workload_policy::Plan,
+        kind: &WorkloadKind,
         warnings: &mut Vec<String>,
     ) -> Result<()> {
-        self.make_service(record).await?;
-        let (template, told) = self.template_and_warnings(record, kind == workload_policy::Plan::Job).await?;
+        self.make_service(set, record, warnings).await?;
+        let job = matches!(kind, WorkloadKind::Job);
+        let (template, told) = self.template_and_warnings(record, job).await?;
         warnings.extend(told);
-        record.warnings.clone_from(warnings);
-        match self.create_object(record, &template, kind).await {
+        match self.create_object(set, record, &template, job, warnings).await {
             Err(fault) if fault.kind == FaultKind::Conflict => {
                 // Somebody else's object has the name; ours gets another.
                 self.drop_service(record).await;
-                record.object = self.policies.name(&naming::Input {
-                    what: naming::What::Container,
-                    docker_name: &record.name,
-                    taken_by_other: Some(&record.id),
-                })?;
-                self.make_service(record).await?;
-                let (template, _) =
-                    self.template_and_warnings(record, kind == workload_policy::Plan::Job).await?;
-                self.create_object(record, &template, kind).await
+                let labels = pairs(&record.docker_labels());
+                let other = Some(record.id.as_str());
+                record.object =
+                    self.object_named(set, What::Container, &record.name, labels, other)?.plan.name;
+                self.make_service(set, record, warnings).await?;
+                let (template, _) = self.template_and_warnings(record, job).await?;
+                self.create_object(set, record, &template, job, warnings).await
             }
             result => result,
         }
@@ -208,17 +223,20 @@ impl Daemon {
 
     async fn create_object(
         &self,
-        record: &Record,
+        set: &Set,
+        record: &mut Record,
         template: &PodTemplateSpec,
-        kind: workload_policy::Plan,
+        job: bool,
+        warnings: &mut Vec<String>,
     ) -> Result<()> {
-        match kind {
-            workload_policy::Plan::Deployment => {
-                self.cluster.create(&workload::deployment(record, template.clone(), 0)).await.map(|_| ())
-            }
-            workload_policy::Plan::Job => {
-                self.cluster.create(&workload::job(record, template.clone(), true)).await.map(|_| ())
-            }
+        let asked = decisions::container(record);
+        record.warnings.clone_from(warnings);
+        if job {
+            let object = workload::job(record, template.clone(), true);
+            self.create_shaped(set, object, Some(&asked), warnings).await.map(|_| ())
+        } else {
+            let object = workload::deployment(record, template.clone(), 0);
+            self.create_shaped(set, object, Some(&asked), warnings).await.map(|_| ())
         }
     }
 
@@ -236,29 +254,20 @@ impl Daemon {
     }
 
     /// Makes the Service that the `ports` policy wants; NodePorts are read back from it.
-    async fn make_service(&self, record: &mut Record) -> Result<()> {
-        let exposed = bindings::exposed(record);
-        let publish_all = record.host().publish_all_ports.unwrap_or(false);
-        let input = ports::Input {
-            name: record.name.clone(),
-            labels: record.docker_labels(),
-            published: record
-                .ports
-                .iter()
-                .map(|p| (p.container_port, p.protocol.clone(), p.host_port))
-                .collect(),
-            publish_all,
-            exposed: exposed.clone(),
-        };
-        let Some(plan) = self.policies.ports(&input)? else {
+    async fn make_service(&self, set: &Set, record: &mut Record, warnings: &mut Vec<String>) -> Result<()> {
+        let asked = decisions::container(record);
+        let decided = set.ports(&ports::Input { container: asked.clone(), extra: Vec::new() })?;
+        warnings.extend(decided.warnings);
+        record.decided.insert(Hook::Ports.name().to_owned(), decided.by.clone());
+        let Some(plan) = decided.plan.service else {
             return Ok(());
         };
-        if !self.options.publish_service && plan.kind != "NodePort" {
+        if !self.options.publish_service && !matches!(plan.kind, ports::ServiceKind::NodePort) {
             return Ok(());
         }
         let mut wanted = record.ports.clone();
-        if publish_all {
-            let missing = exposed.into_iter().filter(|(port, protocol)| {
+        if asked.publish_all {
+            let missing = bindings::exposed(record).into_iter().filter(|(port, protocol)| {
                 !record.ports.iter().any(|p| p.container_port == *port && p.protocol == *protocol)
             });
             wanted.extend(missing.map(|(container_port, protocol)| PublishedPort {
@@ -268,8 +277,14 @@ impl Daemon {
             }));
         }
         let name = self.service_name(record);
-        let object = service::service(record, &name, &plan.kind, &wanted, plan.annotations);
-        let made: std::sync::Arc<crate::cluster::Entry<Service>> = self.cluster.create(&object).await?;
+        let mut object = service::service(record, &name, &wanted, service_plan(plan));
+        let notes = object.metadata.annotations.get_or_insert_default();
+        notes.insert(
+            crate::translate::keys::POLICIES.into(),
+            serde_json::json!({"ports": decided.by}).to_string(),
+        );
+        let made: std::sync::Arc<crate::cluster::Entry<Service>> =
+            self.create_shaped(set, object, Some(&asked), warnings).await?;
         let allocated = service::node_ports(&made.object);
         for port in wanted.iter().filter(|p| p.host_port == 0) {
             let same =
@@ -304,10 +319,13 @@ impl Daemon {
 
     /// The Pod template as the record and the cluster are now.
     pub(crate) async fn template(&self, record: &Record) -> Result<PodTemplateSpec> {
-        let once = self.policies.workload(&workload_question(record))? == workload_policy::Plan::Job;
-        let is_job = self
-            .own_container(&record.object, &record.id)
-            .map_or(once, |c| c.kind == crate::translate::container::Kind::Job);
+        let is_job = match self.own_container(&record.object, &record.id) {
+            Some(container) => container.kind == crate::translate::container::Kind::Job,
+            None => {
+                let decided = self.policies.current().workload(&workload_question(record))?;
+                matches!(decided.plan.kind, WorkloadKind::Job)
+            }
+        };
         Ok(self.template_and_warnings(record, is_job).await?.0)
     }
 
@@ -358,13 +376,21 @@ impl Daemon {
 }
 
 fn workload_question(record: &Record) -> workload_policy::Input {
-    let host = record.host();
-    let policy = host.restart_policy.and_then(|p| p.name).map(|name| name.to_string()).unwrap_or_default();
-    workload_policy::Input {
-        name: record.name.clone(),
-        labels: record.docker_labels(),
-        restart_policy: if policy.is_empty() { "no".into() } else { policy },
-        auto_remove: host.auto_remove.unwrap_or(false),
-        foreground: record.body.attach_stdout.unwrap_or(false),
+    workload_policy::Input { container: decisions::container(record), extra: Vec::new() }
+}
+
+fn service_plan(plan: ports::Service) -> service::Plan {
+    service::Plan {
+        kind: match plan.kind {
+            ports::ServiceKind::LoadBalancer => "LoadBalancer".to_owned(),
+            ports::ServiceKind::NodePort => "NodePort".to_owned(),
+            ports::ServiceKind::ClusterIp => "ClusterIP".to_owned(),
+            ports::ServiceKind::Other(kind) => kind,
+        },
+        labels: plan.labels.into_iter().collect(),
+        annotations: plan.annotations.into_iter().collect(),
+        load_balancer_class: plan.load_balancer_class,
+        source_ranges: plan.source_ranges,
+        external_traffic_policy: plan.external_traffic_policy,
     }
 }

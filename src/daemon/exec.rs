@@ -96,8 +96,8 @@ impl Daemon {
         let id = random_id();
         self.tell(
             &container.record,
-            &format!("exec_create: {}", command.argv.join(" ")),
-            [("execID", id.clone())],
+            "exec-created",
+            [("execID", id.clone()), ("command", command.argv.join(" "))],
         );
         self.execs.add(Exec {
             id: id.clone(),
@@ -144,8 +144,8 @@ impl Daemon {
         if !fresh {
             return Err(Fault::conflict(format!("exec {id} has already been started")));
         }
-        let action = format!("exec_start: {}", exec.command.argv.join(" "));
-        self.tell(&container.record, &action, [("execID", exec.id.clone())]);
+        let words = [("execID", exec.id.clone()), ("command", exec.command.argv.join(" "))];
+        self.tell(&container.record, "exec-started", words);
         Ok((exec, container))
     }
 
@@ -183,7 +183,7 @@ impl Daemon {
         });
         self.attached.forget(&exec.id);
         let extra = [("execID", exec.id.clone()), ("exitCode", code.to_string())];
-        self.tell(&container.record, "exec_die", extra);
+        self.tell(&container.record, "exec-ended", extra);
     }
 
     async fn open_exec(&self, exec: &Exec, container: &Container, attached: bool) -> Result<Process> {

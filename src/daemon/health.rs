@@ -118,7 +118,7 @@ impl Daemon {
             watched.health.take(outcome, check, started).then(|| watched.health.status())
         });
         if let Some(status) = changed {
-            self.tell(&container.record, &format!("health_status: {status}"), []);
+            self.tell(&container.record, "health-changed", [("status", status.to_string())]);
             self.cluster.nudge();
         }
     }

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::Daemon;
 use crate::fault::{Fault, Result};
+use crate::policy::bindings::images::exports::d2k::policy::images::{self, Purpose};
 use crate::registry::{Credentials, Platform, PullItem, Reference};
 use crate::translate::image::ImageFacts;
 use crate::translate::keys::{self, role};
@@ -127,13 +128,13 @@ impl Daemon {
     pub(crate) async fn image_for_create(
         &self,
         asked: &str,
-        credentials: Option<&Credentials>,
-        platform: &str,
+        meant: &str,
+        (credentials, platform): (Option<&Credentials>, &str),
     ) -> Result<ImageFacts> {
         if let Ok(known) = self.image(asked) {
             return Ok(known.facts);
         }
-        let reference = Reference::parse(&self.policies.image(asked)?)?;
+        let reference = Reference::parse(meant)?;
         let registry = match platform.parse::<Platform>() {
             Ok(platform) => self.registry.for_platform(platform),
             Err(_) => self.registry.clone(),
@@ -163,7 +164,11 @@ impl Daemon {
         platform: Option<Platform>,
     ) -> Result<impl Stream<Item = Value> + Send + 'static> {
         let asked = reference.to_string();
-        let meant = Reference::parse(&self.policies.image(&asked)?)?;
+        let decided = self.policies.current().image(&question(&asked, Purpose::Pull))?;
+        for warning in &decided.warnings {
+            tracing::warn!(image = asked, "{warning}");
+        }
+        let meant = Reference::parse(&decided.plan.reference)?;
         let known = self.image(&asked).ok().filter(|i| !i.object.is_empty()).map(|i| i.facts.digest);
         let registry = platform.map_or_else(|| self.registry.clone(), |p| self.registry.for_platform(p));
         let mut items = Box::pin(registry.pull(&meant, credentials.as_ref(), known.as_deref()).peekable());
@@ -196,7 +201,7 @@ impl Daemon {
         }
         self.remember(&reference.to_string(), facts).await?;
         let attributes = BTreeMap::from([("name".to_owned(), reference.familiar_name())]);
-        self.tell_of("image", "pull", &reference.familiar(), attributes);
+        self.tell_of("image", "pulled", &reference.familiar(), attributes);
         Ok(())
     }
 
@@ -208,7 +213,7 @@ impl Daemon {
         let image = self.image(key)?;
         self.remember(&target.to_string(), &image.facts).await?;
         let attributes = BTreeMap::from([("name".to_owned(), target.familiar())]);
-        self.tell_of("image", "tag", &image.facts.id, attributes);
+        self.tell_of("image", "tagged", &image.facts.id, attributes);
         Ok(())
     }
 
@@ -245,11 +250,11 @@ impl Daemon {
                 self.cluster.delete::<ConfigMap>(&image.object, None).await?;
             }
             let familiar = Reference::parse(&image.name).map_or(image.name.clone(), |r| r.familiar());
-            self.tell_of("image", "untag", &id, BTreeMap::from([("name".to_owned(), familiar.clone())]));
+            self.tell_of("image", "untagged", &id, BTreeMap::from([("name".to_owned(), familiar.clone())]));
             untagged.push(familiar);
         }
         if last {
-            self.tell_of("image", "delete", &id, BTreeMap::from([("name".to_owned(), id.clone())]));
+            self.tell_of("image", "removed", &id, BTreeMap::from([("name".to_owned(), id.clone())]));
         }
         Ok((untagged, last.then_some(id)))
     }
@@ -266,4 +271,9 @@ impl Daemon {
 pub fn repo_digest(image: &Image) -> Option<String> {
     let reference = Reference::parse(&image.facts.reference).ok()?;
     (!image.facts.digest.is_empty()).then(|| format!("{}@{}", reference.name(), image.facts.digest))
+}
+
+/// Which image is meant by a reference.
+pub(crate) fn question(reference: &str, purpose: Purpose) -> images::Input {
+    images::Input { reference: reference.to_owned(), purpose, extra: Vec::new() }
 }

@@ -71,9 +71,9 @@ impl Keeper {
             daemon.publisher.close(id);
             daemon.attached.forget(id);
             daemon.health.forget(id);
-            daemon.tell(&container.record, "destroy", []);
+            daemon.tell(&container.record, "removed", []);
         } else if change.previous.is_none() && !daemon.runs.end_replace(id) && !change.initial {
-            daemon.tell(&container.record, "create", []);
+            daemon.tell(&container.record, "created", []);
         }
         if change.initial {
             self.recover(&container);
@@ -241,8 +241,8 @@ impl Keeper {
             return;
         }
         let name = crate::translate::volume::name(claim);
-        let action = if change.deleted { "destroy" } else { "create" };
-        self.daemon.tell_of("volume", action, &name, [("driver".to_owned(), "local".to_owned())].into());
+        let what = if change.deleted { "removed" } else { "created" };
+        self.daemon.tell_of("volume", what, &name, [("driver".to_owned(), "local".to_owned())].into());
     }
 }
 
@@ -270,15 +270,15 @@ impl Daemon {
                 ("name".to_owned(), name.clone()),
                 ("type".to_owned(), "bridge".to_owned()),
             ];
-            self.tell_of("network", "connect", &self.network_id(name, membership), attributes.into());
+            self.tell_of("network", "joined", &self.network_id(name, membership), attributes.into());
         }
-        self.tell(record, "start", []);
+        self.tell(record, "started", []);
     }
 
     fn died(&self, container: &Container, code: i32, reason: Option<&str>) {
         let record = &container.record;
         if reason == Some("OOMKilled") {
-            self.tell(record, "oom", []);
+            self.tell(record, "out-of-memory", []);
         }
         let run = container.state().run;
         let seconds = match (run.started, run.finished) {
@@ -286,14 +286,14 @@ impl Daemon {
             _ => 0,
         };
         let extra = [("exitCode", code.to_string()), ("execDuration", seconds.max(0).to_string())];
-        self.tell(record, "die", extra);
+        self.tell(record, "ended", extra);
         for (name, membership) in &record.networks {
             let attributes = [
                 ("container".to_owned(), record.id.clone()),
                 ("name".to_owned(), name.clone()),
                 ("type".to_owned(), "bridge".to_owned()),
             ];
-            self.tell_of("network", "disconnect", &self.network_id(name, membership), attributes.into());
+            self.tell_of("network", "left", &self.network_id(name, membership), attributes.into());
         }
     }
 

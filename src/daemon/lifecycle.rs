@@ -31,7 +31,7 @@ impl Daemon {
             return Err(Fault::not_modified());
         }
         self.stop_locked(&container, timeout, signal).await?;
-        self.tell(&container.record, "stop", []);
+        self.tell(&container.record, "stopped", []);
         Ok(())
     }
 
@@ -46,7 +46,7 @@ impl Daemon {
             seconds => seconds.min(ENDLESS),
         };
         let sent = signal.unwrap_or_else(|| stop_signal(container));
-        self.tell(&container.record, "kill", [("signal", sent.to_string())]);
+        self.tell(&container.record, "signalled", [("signal", sent.to_string())]);
         if sent != image_signal(container) {
             // The kubelet knows only the image's own signal, and sends it at the end of the Pod.
             self.signal_by_exec(container, sent).await?;
@@ -71,7 +71,7 @@ impl Daemon {
             let message = format!("cannot kill container: {key}: container {id} is not running");
             return Err(Fault::conflict(message));
         }
-        self.tell(&container.record, "kill", [("signal", signal.to_string())]);
+        self.tell(&container.record, "signalled", [("signal", signal.to_string())]);
         if signal != SIGKILL && self.try_signal(&container, signal).await.is_ok() {
             return Ok(());
         }
@@ -141,11 +141,11 @@ impl Daemon {
         let container = self.container(&id)?;
         if container.state().running() {
             self.stop_locked(&container, timeout, signal).await?;
-            self.tell(&container.record, "stop", []);
+            self.tell(&container.record, "stopped", []);
         }
         let container = self.container(&id)?;
         self.start_locked(&container).await?;
-        self.tell(&container.record, "restart", []);
+        self.tell(&container.record, "restarted", []);
         Ok(())
     }
 
@@ -169,7 +169,7 @@ impl Daemon {
         }
         self.annotate(&container, &json!({keys::NAME: name})).await?;
         let renamed = self.container(&record.id)?;
-        self.tell(&renamed.record, "rename", [("oldName", format!("/{}", record.name))]);
+        self.tell(&renamed.record, "renamed", [("oldName", format!("/{}", record.name))]);
         self.sync_networks().await;
         Ok(())
     }

@@ -23,8 +23,12 @@ const LONGEST_LINE: u64 = 1024 * 1024;
 const DRAIN: Duration = Duration::from_millis(50);
 
 /// Before each further try to read a log that cannot be read.
-const RETRIES: [Duration; 4] =
-    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500), Duration::from_secs(1)];
+const RETRIES: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+];
 
 /// What `docker logs` asks for.
 #[derive(Debug, Clone, Default)]

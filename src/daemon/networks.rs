@@ -11,8 +11,8 @@ use rand::Rng;
 use serde_json::{Value, json};
 
 use super::Daemon;
+use super::decisions::{What, pairs};
 use crate::fault::{Fault, Kind as FaultKind, Result};
-use crate::policy::naming;
 use crate::translate::container::{Container, Kind};
 use crate::translate::keys;
 use crate::translate::network::{self, Member, Network, PREDEFINED, member_names};
@@ -74,11 +74,10 @@ impl Daemon {
             return Err(Fault::conflict(format!("network with name {name} already exists")));
         }
         let driver = request.driver.clone().filter(|d| !d.is_empty()).unwrap_or_else(|| "bridge".into());
-        let object = self.policies.name(&naming::Input {
-            what: naming::What::Network,
-            docker_name: &name,
-            taken_by_other: None,
-        })?;
+        let set = self.policies.current();
+        let labels = pairs(&request.labels.clone().unwrap_or_default());
+        let named = self.object_named(&set, What::Network, &name, labels, None)?;
+        let (object, mut warnings) = (named.plan.name, named.warnings);
         let network = Network {
             id: random_id(),
             name: name.clone(),
@@ -87,14 +86,19 @@ impl Daemon {
             request,
             driver,
         };
-        self.cluster.create(&network.config_map()).await?;
-        self.cluster.create(&network.service()).await?;
-        self.tell_network("create", &network, BTreeMap::new());
+        let mut map = network.config_map();
+        let notes = map.metadata.annotations.get_or_insert_default();
+        notes.insert(keys::POLICIES.into(), json!({"naming": named.by}).to_string());
+        self.create_shaped(&set, map, None, &mut warnings).await?;
+        self.create_shaped(&set, network.service(), None, &mut warnings).await?;
+        self.tell_network("created", &network, BTreeMap::new());
         let warning = format!(
             "network {name} gives its members names but does not isolate them: all Pods of namespace {} reach one \
              another",
             self.cluster.namespace()
         );
+        warnings.insert(0, warning);
+        let warning = warnings.join("; ");
         tracing::warn!(network = %name, "{warning}");
         Ok((network, warning))
     }
@@ -123,7 +127,7 @@ impl Daemon {
         self.cluster.delete_uncached::<EndpointSlice>(&network.object).await?;
         self.cluster.delete::<Service>(&network.object, None).await?;
         self.cluster.delete::<ConfigMap>(&network.object, None).await?;
-        self.tell_network("destroy", &network, BTreeMap::new());
+        self.tell_network("removed", &network, BTreeMap::new());
         Ok(())
     }
 
@@ -188,7 +192,7 @@ impl Daemon {
                 "the container is known in the network from now on, and resolves its names after a restart"
             );
         }
-        self.tell_network("connect", &network, [("container".to_owned(), record.id.clone())].into());
+        self.tell_network("joined", &network, [("container".to_owned(), record.id.clone())].into());
         Ok(())
     }
 
@@ -211,7 +215,7 @@ impl Daemon {
             networks.remove(&network.name);
         })
         .await?;
-        self.tell_network("disconnect", &network, [("container".to_owned(), record.id.clone())].into());
+        self.tell_network("left", &network, [("container".to_owned(), record.id.clone())].into());
         Ok(())
     }
 

@@ -36,7 +36,7 @@ impl Daemon {
         if !container.own {
             return Ok(());
         }
-        self.tell(&container.record, "kill", [("signal", "9".to_owned())]);
+        self.tell(&container.record, "signalled", [("signal", "9".to_owned())]);
         if let Some(uid) = container.pod().and_then(|p| p.metadata.uid.clone()) {
             self.runs.kill(&uid);
         }

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::json;
 
 use super::Daemon;
+use super::decisions;
 use crate::fault::{Fault, Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::{self, RunState};
@@ -74,6 +75,7 @@ impl Daemon {
     async fn run_deployment(&self, container: &Container) -> Result<()> {
         let object = &container.record.object;
         let template = self.template(&container.record).await?;
+        let (set, asked) = (self.policies.current(), decisions::container(&container.record));
         for attempt in 0.. {
             let cached = self.cluster.cache::<Deployment>().get(object);
             let cached = cached.ok_or_else(|| gone(container))?;
@@ -81,7 +83,8 @@ impl Daemon {
             let spec = deployment.spec.get_or_insert_default();
             spec.replicas = Some(1);
             spec.template = template.clone();
-            match self.cluster.replace(object, &deployment).await {
+            let shaped = self.shape(&set, deployment, Some(&asked))?;
+            match self.cluster.replace(object, &shaped.object).await {
                 Err(fault) if fault.kind == FaultKind::Conflict && attempt < TRIES => {
                     self.await_newer(&cached.object.metadata, object).await;
                 }
@@ -137,7 +140,9 @@ impl Daemon {
         let object = &container.record.object;
         self.runs.begin_replace(&container.record.id);
         self.cluster.delete::<Job>(object, None).await?;
-        self.cluster.create(&workload::job(&container.record, template, suspended)).await.map(|_| ())
+        let (set, asked) = (self.policies.current(), decisions::container(&container.record));
+        let job = workload::job(&container.record, template, suspended);
+        self.create_shaped(&set, job, Some(&asked), &mut Vec::new()).await.map(|_| ())
     }
 
     async fn await_start(&self, container: &Container, before: &BTreeSet<String>) -> Result<()> {

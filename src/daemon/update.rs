@@ -38,7 +38,7 @@ impl Daemon {
         } else {
             self.renew_created_job(&id).await?;
         }
-        self.tell(record, "update", []);
+        self.tell(record, "updated", []);
         Ok(warnings)
     }
 

@@ -64,7 +64,7 @@ impl Daemon {
     pub fn resize(&self, record: &Record, size: TerminalSize) {
         self.attached.resize(&record.id, size);
         let extra = [("height", size.height.to_string()), ("width", size.width.to_string())];
-        self.tell(record, "resize", extra);
+        self.tell(record, "resized", extra);
     }
 
     /// Tells the terminal size of an exec.

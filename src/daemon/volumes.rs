@@ -8,10 +8,13 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use std::sync::Arc;
 
 use super::Daemon;
+use super::decisions::{What, pairs};
 use super::networks::random_id;
 use crate::cluster::Entry;
 use crate::fault::{Fault, Kind, Result};
-use crate::policy::{naming, volumes as policy};
+use crate::policy::bindings::volumes::exports::d2k::policy::volumes as policy;
+use crate::policy::component::Hook;
+use crate::policy::set::{Decided, Set};
 use crate::translate::container::Container;
 use crate::translate::keys;
 use crate::translate::mounts::{self, MountKind, MountPlan};
@@ -44,29 +47,37 @@ impl Daemon {
         let asked = request.name.clone().unwrap_or_default();
         let anonymous = asked.is_empty();
         let name = if anonymous { random_id() } else { asked };
-        self.ensure_volume(request, &name, anonymous, None).await.map(|(claim, _)| claim)
+        let (set, mut warnings) = (self.policies.current(), Vec::new());
+        let made = self.ensure_volume(&set, request, &name, anonymous, (None, &mut warnings)).await;
+        for warning in warnings {
+            tracing::warn!(volume = name, "{warning}");
+        }
+        made.map(|(claim, _)| claim)
     }
 
     /// The volume of a name, and whether it was made now.
     async fn ensure_volume(
         &self,
+        set: &Set,
         request: VolumeCreateRequest,
         name: &str,
         anonymous: bool,
-        owner: Option<&Record>,
+        (owner, warnings): (Option<&Record>, &mut Vec<String>),
     ) -> Result<(Claim, bool)> {
-        let object = self.policies.name(&naming::Input {
-            what: naming::What::Volume,
-            docker_name: name,
-            taken_by_other: None,
-        })?;
-        let new = NewVolume { name: name.to_owned(), object, created: Timestamp::now(), anonymous };
         volume::check(&request, name)?;
-        let plan = self.decide_volume(&request, name)?;
+        let labels = pairs(&request.labels.clone().unwrap_or_default());
+        let named = self.object_named(set, What::Volume, name, labels, None)?;
+        let object = named.plan.name.clone();
+        let new = NewVolume { name: name.to_owned(), object, created: Timestamp::now(), anonymous };
+        let decided = decide_volume(set, &request, name, anonymous)?;
         if let Ok(found) = self.volume(name) {
             return Ok((found, false));
         }
-        let mut claim = volume::claim(&request, &new, &plan)?;
+        warnings.extend(named.warnings.into_iter().chain(decided.warnings));
+        let mut claim = volume::claim(&request, &new, &volume_plan(decided.plan))?;
+        let by = BTreeMap::from([(Hook::Naming.name(), named.by), (Hook::Volumes.name(), decided.by)]);
+        let notes = claim.metadata.annotations.get_or_insert_default();
+        notes.insert(keys::POLICIES.into(), serde_json::json!(by).to_string());
         if let Some(owner) = owner.filter(|_| anonymous) {
             let labels = claim.metadata.labels.get_or_insert_default();
             labels.insert(keys::CONTAINER.into(), owner.short().into());
@@ -77,7 +88,7 @@ impl Daemon {
         self.cluster
             .wait(std::time::Duration::from_secs(20), || cache().get(&object).is_none().then_some(()))
             .await;
-        match self.cluster.create(&claim).await {
+        match self.create_shaped(set, claim, None, warnings).await {
             Ok(made) => Ok((made, true)),
             // Somebody else made it at the same moment: Docker's create answers with that one.
             Err(fault) if fault.kind == Kind::Conflict => {
@@ -88,20 +99,13 @@ impl Daemon {
         }
     }
 
-    fn decide_volume(&self, request: &VolumeCreateRequest, name: &str) -> Result<policy::Plan> {
-        let options = request.driver_opts.clone().unwrap_or_default().into_iter().collect();
-        let asked = volume::asked(&options)?;
-        self.policies.volume(&policy::Input {
-            name: name.to_owned(),
-            labels: request.labels.clone().unwrap_or_default().into_iter().collect(),
-            size: asked.size.map(|size| size.0),
-            storage_class: asked.storage_class,
-            access_mode: asked.access_mode,
-        })
-    }
-
     /// Makes the volumes of a new container that do not exist; returns the claims made.
-    pub(crate) async fn make_volumes(&self, record: &Record) -> Result<Vec<String>> {
+    pub(crate) async fn make_volumes(
+        &self,
+        set: &Set,
+        record: &Record,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<String>> {
         let inherited = self.inherited_mounts(&record.body)?;
         let plans = mounts::plan(&record.body, &record.image, &inherited)?.plans;
         let mut made = Vec::new();
@@ -111,7 +115,9 @@ impl Daemon {
                 MountKind::Anonymous => (anonymous_name(record, &plan.target), true),
                 MountKind::Tmpfs(_) | MountKind::Shm(_) => continue,
             };
-            let (claim, new) = self.ensure_volume(request_of(&plan), &name, anonymous, Some(record)).await?;
+            let (claim, new) = self
+                .ensure_volume(set, request_of(&plan), &name, anonymous, (Some(record), warnings))
+                .await?;
             if new {
                 made.push(claim.object.metadata.name.clone().unwrap_or_default());
             }
@@ -197,4 +203,33 @@ fn pod_mounts(pod: &k8s_openapi::api::core::v1::Pod, claim: &str) -> bool {
         .into_iter()
         .flatten()
         .any(|v| v.persistent_volume_claim.as_ref().is_some_and(|source| source.claim_name == claim))
+}
+
+fn decide_volume(
+    set: &Set,
+    request: &VolumeCreateRequest,
+    name: &str,
+    anonymous: bool,
+) -> Result<Decided<policy::Plan>> {
+    let options = request.driver_opts.clone().unwrap_or_default().into_iter().collect();
+    let asked = volume::asked(&options)?;
+    set.volume(&policy::Input {
+        name: name.to_owned(),
+        labels: pairs(&request.labels.clone().unwrap_or_default()),
+        anonymous,
+        size: asked.size.map(|size| size.0),
+        storage_class: asked.storage_class,
+        access_mode: asked.access_mode,
+        extra: Vec::new(),
+    })
+}
+
+fn volume_plan(plan: policy::Plan) -> volume::Plan {
+    volume::Plan {
+        size: plan.size,
+        storage_class: plan.storage_class,
+        access_mode: plan.access_mode,
+        labels: plan.labels.into_iter().collect(),
+        annotations: plan.annotations.into_iter().collect(),
+    }
 }

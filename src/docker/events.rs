@@ -70,7 +70,7 @@ fn passes(filters: &Filters, event: &Event) -> bool {
     let object = |key: &str, kind: &str| {
         filters.any(key, |wanted| event.kind == kind && (wanted == name || event.id.starts_with(wanted)))
     };
-    filters.exact("type", event.kind)
+    filters.exact("type", &event.kind)
         && filters.any("event", |wanted| {
             let prefixed = matches!(wanted, "exec_create" | "exec_start" | "health_status");
             event.action == wanted || (prefixed && event.action.starts_with(&format!("{wanted}:")))
@@ -156,7 +156,13 @@ mod tests {
 
     fn event(kind: &'static str, action: &str, attributes: &[(&str, &str)]) -> Event {
         let attributes = attributes.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Event { kind, action: action.into(), id: "abc123".into(), attributes, time: Timestamp::UNIX_EPOCH }
+        Event {
+            kind: kind.into(),
+            action: action.into(),
+            id: "abc123".into(),
+            attributes,
+            time: Timestamp::UNIX_EPOCH,
+        }
     }
 
     fn shown(filters: &str, event: &Event) -> bool {

@@ -74,7 +74,13 @@ impl Cache {
                 read(&file).map_or_else(|| compile(bytes), Ok)
             }
             Some(Err(ChildError::Refused(words))) => Err(words),
-            Some(Err(ChildError::Failed)) | None => compile(bytes),
+            Some(Err(ChildError::Failed)) | None => {
+                let component = compile(bytes)?;
+                if let Ok(code) = component.serialize() {
+                    write(&file, &code);
+                }
+                Ok(component)
+            }
         }
     }
 }

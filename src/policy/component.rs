@@ -46,8 +46,15 @@ pub enum Hook {
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Images, Self::Workload, Self::Naming, Self::Ports, Self::Volumes, Self::Events, Self::Manifest];
+    pub const ALL: [Self; 7] = [
+        Self::Images,
+        Self::Workload,
+        Self::Naming,
+        Self::Ports,
+        Self::Volumes,
+        Self::Events,
+        Self::Manifest,
+    ];
 
     /// The name of its interface.
     pub const fn name(self) -> &'static str {
@@ -252,12 +259,15 @@ impl Policy {
     }
 }
 
+/// Lines that a guest logged.
+pub type Lines = Vec<(log::Level, String)>;
+
 /// What a call has returned and used.
 pub struct Answer<T> {
     /// The reply.
     pub value: T,
     /// What the guest logged.
-    pub lines: Vec<(log::Level, String)>,
+    pub lines: Lines,
     /// Bytes of memory that the instance had at its end.
     pub memory: usize,
 }
@@ -269,9 +279,8 @@ pub struct Answer<T> {
 pub fn call<T>(
     limits: Limits,
     body: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
-) -> Result<Answer<T>, (Failure, Vec<(log::Level, String)>)> {
-    let mut store =
-        Store::new(engine(), State { memory: Memory::new(limits.memory), lines: Vec::new() });
+) -> Result<Answer<T>, (Failure, Lines)> {
+    let mut store = Store::new(engine(), State { memory: Memory::new(limits.memory), lines: Vec::new() });
     store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(limits.reply);
     let ticks = u64::try_from(limits.time.as_millis()).unwrap_or(u64::MAX).saturating_add(1);

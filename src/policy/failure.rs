@@ -52,8 +52,9 @@ impl Failure {
         // A guest's panic leaves its words in the log and traps.
         let last = lines.iter().rev().find(|(level, _)| matches!(level, log::Level::Error));
         match last {
-            Some((_, said)) => Self::Trap(said.clone()),
-            None => Self::Trap(words),
+            // One line, whatever the guest makes of it.
+            Some((_, said)) => Self::Trap(said.split_whitespace().collect::<Vec<_>>().join(" ")),
+            None => Self::Trap(words.lines().collect::<Vec<_>>().join(" ")),
         }
     }
 

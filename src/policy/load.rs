@@ -84,7 +84,11 @@ impl Found {
         let mut all = vec![compile::digest(self.settings.as_bytes())];
         for source in &self.sources {
             let fixtures = source.fixtures.as_deref().unwrap_or_default();
-            all.extend([source.origin.clone(), compile::digest(&source.bytes), compile::digest(fixtures.as_bytes())]);
+            all.extend([
+                source.origin.clone(),
+                compile::digest(&source.bytes),
+                compile::digest(fixtures.as_bytes()),
+            ]);
         }
         compile::digest(all.join("\n").as_bytes())
     }

@@ -30,19 +30,25 @@ pub(super) fn naming(input: &naming::Input, plan: &mut naming::Plan) -> Sound {
 
 pub(super) fn ports(_input: &ports::Input, plan: &mut ports::Plan) -> Sound {
     if let Some(ports::Service { kind: ports::ServiceKind::Other(kind), .. }) = &plan.service {
-        return Err(format!("its kind of Service {kind:?} is not known: LoadBalancer, NodePort or ClusterIP"));
+        return Err(format!(
+            "its kind of Service {kind:?} is not known: LoadBalancer, NodePort or ClusterIP"
+        ));
     }
     Ok(std::mem::take(&mut plan.warnings))
 }
 
 pub(super) fn volumes(input: &volumes::Input, plan: &mut volumes::Plan) -> Sound {
-    let positive = quantity::volume_size(&plan.size).ok().and_then(|q| quantity::bytes(&q)).is_some_and(|b| b > 0);
+    let positive =
+        quantity::volume_size(&plan.size).ok().and_then(|q| quantity::bytes(&q)).is_some_and(|b| b > 0);
     if !positive {
         return Err(format!("its size {:?} for volume {} is no quantity above 0", plan.size, input.name));
     }
     if !ACCESS_MODES.contains(&plan.access_mode.as_str()) {
         let modes = ACCESS_MODES.join(", ");
-        return Err(format!("its access mode {:?} for volume {} is none of {modes}", plan.access_mode, input.name));
+        return Err(format!(
+            "its access mode {:?} for volume {} is none of {modes}",
+            plan.access_mode, input.name
+        ));
     }
     Ok(std::mem::take(&mut plan.warnings))
 }

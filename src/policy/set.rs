@@ -11,7 +11,6 @@ use super::bindings::types::{Refusal, RefusalKind};
 use super::bindings::{events, images, log, manifest, naming, ports, volumes, workload};
 use super::compile::Cache;
 use super::component::{Hook, Policy, State, call};
-use super::failure::Failure;
 use super::load::{self, Found, Refused, Source, Step};
 use super::settings::{self, Settings};
 use super::{defaults, plans};
@@ -40,7 +39,7 @@ pub struct Set {
     pub disabled: Vec<Arc<Policy>>,
     /// Tells one set from another.
     pub digest: String,
-    failed: Box<dyn Fn(&Policy, &Failure) + Send + Sync>,
+    failed: Box<dyn Fn() + Send + Sync>,
 }
 
 type Answer<P> = wasmtime::Result<std::result::Result<Option<P>, Refusal>>;
@@ -65,8 +64,8 @@ macro_rules! hook {
 }
 
 impl Set {
-    /// Makes a set of what was found and the built-in policies, which `failed` is told of when a call
-    /// of one fails.
+    /// Makes a set of what was found and the built-in policies. Those named in `off` are not asked;
+    /// `failed` is called whenever a call fails.
     ///
     /// # Errors
     /// The first file that is refused, and why.
@@ -74,7 +73,8 @@ impl Set {
         found: &Found,
         base: &Settings,
         cache: &Cache,
-        failed: Box<dyn Fn(&Policy, &Failure) + Send + Sync>,
+        off: &BTreeSet<String>,
+        failed: Box<dyn Fn() + Send + Sync>,
     ) -> std::result::Result<Self, Refused> {
         let refuse = |reason| Refused { file: load::SETTINGS.into(), step: Step::Settings, reason };
         let mut written = settings::parse(&found.settings).map_err(refuse)?;
@@ -91,14 +91,23 @@ impl Set {
                 let reason = format!("another policy is called {}, too: names are unique", policy.info.name);
                 return Err(Refused { file: source.origin, step: Step::Describe, reason });
             }
-            let off = written.get(&policy.info.name).is_some_and(|entry| entry.disabled);
+            let off = off.contains(&policy.info.name)
+                || written.get(&policy.info.name).is_some_and(|entry| entry.disabled);
             if off { disabled.push(Arc::new(policy)) } else { policies.push(Arc::new(policy)) }
         }
         if let Some(stranger) = written.keys().find(|name| !names.contains(*name)) {
             let there_are: Vec<&str> = names.iter().map(String::as_str).collect();
-            return Err(refuse(format!("{stranger}: there is no such policy; there are {}", there_are.join(", "))));
+            return Err(refuse(format!(
+                "{stranger}: there is no such policy; there are {}",
+                there_are.join(", ")
+            )));
         }
         Ok(Self { policies, disabled, digest: found.digest(), failed })
+    }
+
+    /// A set that decides nothing.
+    pub fn empty() -> Self {
+        Self { policies: Vec::new(), disabled: Vec::new(), digest: String::new(), failed: Box::new(|| ()) }
     }
 
     hook!(
@@ -161,7 +170,10 @@ impl Set {
             })?;
             return Ok(Decided { plan, warnings, by: policy.id() });
         }
-        Err(Fault::internal(format!("no policy decides on {}: the built-in one is switched off", hook.name())))
+        Err(Fault::internal(format!(
+            "no policy decides on {}: the built-in one is switched off",
+            hook.name()
+        )))
     }
 
     fn ask<P>(
@@ -192,7 +204,7 @@ impl Set {
             Err((failure, _)) => {
                 telemetry::count(&telemetry::POLICY_FAILURES, &[name, failure.reason()]);
                 tracing::warn!(policy = name, hook, "policy {failure}");
-                (self.failed)(policy, &failure);
+                (self.failed)();
                 Err(Fault::internal(format!("policy {name} ({hook}) {failure}")))
             }
         }

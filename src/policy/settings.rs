@@ -30,23 +30,27 @@ pub type Settings = BTreeMap<String, Entry>;
 /// The first thing that is wrong with it, by its name.
 pub fn parse(text: &str) -> Result<Settings, String> {
     let file: Option<Mapping> = serde_yaml_ng::from_str(text).map_err(|e| e.to_string())?;
-    file.into_iter().flatten().map(|(name, value)| {
-        let name = key(&name, "")?;
-        let value: Option<Mapping> = match value {
-            Value::Null => None,
-            Value::Mapping(map) => Some(map),
-            _ => return Err(format!("{name}: expected settings, limits and enabled below it")),
-        };
-        Ok((name.clone(), entry(&name, value.unwrap_or_default())?))
-    })
-    .collect()
+    file.into_iter()
+        .flatten()
+        .map(|(name, value)| {
+            let name = key(&name, "")?;
+            let value: Option<Mapping> = match value {
+                Value::Null => None,
+                Value::Mapping(map) => Some(map),
+                _ => return Err(format!("{name}: expected settings, limits and enabled below it")),
+            };
+            Ok((name.clone(), entry(&name, value.unwrap_or_default())?))
+        })
+        .collect()
 }
 
 fn entry(policy: &str, map: Mapping) -> Result<Entry, String> {
     let mut entry = Entry::default();
     for (name, value) in map {
         match (key(&name, policy)?.as_str(), value) {
-            ("settings", value) => flatten("", &value, &mut entry.settings).map_err(|e| format!("{policy}.settings.{e}"))?,
+            ("settings", value) => {
+                flatten("", &value, &mut entry.settings).map_err(|e| format!("{policy}.settings.{e}"))?
+            }
             ("limits", Value::Mapping(limits)) => {
                 for (name, value) in limits {
                     limit(&mut entry.limits, &key(&name, policy)?, &value)
@@ -56,7 +60,9 @@ fn entry(policy: &str, map: Mapping) -> Result<Entry, String> {
             ("enabled", Value::Bool(enabled)) => entry.disabled = !enabled,
             ("enabled", _) => return Err(format!("{policy}.enabled: expected true or false")),
             (other, _) => {
-                return Err(format!("{policy}.{other}: there are settings, limits (time, memory, reply) and enabled"));
+                return Err(format!(
+                    "{policy}.{other}: there are settings, limits (time, memory, reply) and enabled"
+                ));
             }
         }
     }
@@ -106,7 +112,10 @@ fn limit(limits: &mut Limits, name: &str, value: &Value) -> Result<(), String> {
         bytes.ok_or_else(|| format!("{name}: {text:?} is no size from 1Ki to 1Gi, such as 16Mi"))
     };
     match name {
-        "time" => limits.time = duration(&text).ok_or_else(|| format!("{name}: {text:?} is no time from 1ms to 10s"))?,
+        "time" => {
+            limits.time =
+                duration(&text).ok_or_else(|| format!("{name}: {text:?} is no time from 1ms to 10s"))?
+        }
         "memory" => limits.memory = bytes()?,
         "reply" => limits.reply = bytes()?,
         _ => return Err(format!("{name}: there are time, memory and reply")),
@@ -126,7 +135,8 @@ fn duration(text: &str) -> Option<Duration> {
 pub(super) fn unknown(written: &[(String, String)], known: &[Setting]) -> Option<String> {
     let stranger = written.iter().find(|(name, _)| !known.iter().any(|k| matches(&k.name, name)))?;
     let names: Vec<&str> = known.iter().map(|k| k.name.as_str()).collect();
-    let there_are = if names.is_empty() { "it has none".to_owned() } else { format!("there are {}", names.join(", ")) };
+    let there_are =
+        if names.is_empty() { "it has none".to_owned() } else { format!("there are {}", names.join(", ")) };
     Some(format!("settings.{}: no such setting; {there_are}", stranger.0))
 }
 

@@ -51,7 +51,10 @@ pub fn from_json(ty: &Type, json: &Value, path: &str) -> Result<Val, String> {
             let fields: Vec<(String, Type)> = record.fields().map(|f| (f.name.to_owned(), f.ty)).collect();
             if let Some(stranger) = map.keys().find(|key| !fields.iter().any(|(name, _)| same(name, key))) {
                 let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
-                return Err(format!("{path}.{stranger}: there is no such field; there are {}", names.join(", ")));
+                return Err(format!(
+                    "{path}.{stranger}: there is no such field; there are {}",
+                    names.join(", ")
+                ));
             }
             let field = |(name, ty): (String, Type)| {
                 let given = map.iter().find(|(key, _)| same(&name, key)).map_or(&Value::Null, |(_, v)| v);
@@ -127,7 +130,9 @@ pub fn empty(ty: &Type) -> Val {
         Type::Float64 => Val::Float64(0.0),
         Type::Char => Val::Char(' '),
         Type::List(_) => Val::List(Vec::new()),
-        Type::Record(record) => Val::Record(record.fields().map(|f| (f.name.to_owned(), empty(&f.ty))).collect()),
+        Type::Record(record) => {
+            Val::Record(record.fields().map(|f| (f.name.to_owned(), empty(&f.ty))).collect())
+        }
         Type::Tuple(tuple) => Val::Tuple(tuple.types().map(|ty| empty(&ty)).collect()),
         Type::Variant(variant) => match variant.cases().next() {
             Some(case) => Val::Variant(case.name.to_owned(), case.ty.map(|ty| Box::new(empty(&ty)))),

@@ -150,5 +150,6 @@ pub fn foreign_record(meta: &ObjectMeta, kind: Kind, spec: &PodSpec, namespace: 
         state: RunState::default(),
         warnings: Vec::new(),
         staged: false,
+        decided: BTreeMap::new(),
     }
 }

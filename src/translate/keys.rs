@@ -32,6 +32,11 @@ pub const OPTIONS: &str = "d2k.io/options";
 /// Annotation on an anonymous volume: present and `true`.
 pub const ANONYMOUS: &str = "d2k.io/anonymous";
 
+/// Annotation: which policies decided about the object, by hook, JSON object.
+pub const POLICIES: &str = "d2k.io/policies";
+/// Annotation: the policies that shaped the object as it was written.
+pub const SHAPED: &str = "d2k.io/shaped";
+
 /// Values of the [`ROLE`] label.
 pub mod role {
     /// A container's Deployment or Job, and its Pods.

@@ -39,6 +39,8 @@ pub struct Record {
     pub warnings: Vec<String>,
     /// Files were copied into it before its start.
     pub staged: bool,
+    /// Which policies decided about it, by hook.
+    pub decided: BTreeMap<String, String>,
 }
 
 /// A container port that is reachable from outside under a host port.
@@ -106,6 +108,7 @@ impl Record {
             state: parse(notes, keys::STATE).unwrap_or_default(),
             warnings: parse(notes, keys::WARNINGS).unwrap_or_default(),
             staged: notes.contains_key(keys::FILES),
+            decided: parse(notes, keys::POLICIES).unwrap_or_default(),
         })
     }
 
@@ -122,6 +125,9 @@ impl Record {
             (keys::STATE.into(), json(&self.state)),
             (keys::WARNINGS.into(), json(&self.warnings)),
         ]);
+        if !self.decided.is_empty() {
+            notes.insert(keys::POLICIES.into(), json(&self.decided));
+        }
         if self.staged {
             notes.insert(keys::FILES.into(), "true".into());
         }

@@ -9,15 +9,28 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::keys::{self, role};
 use super::record::{PublishedPort, Record};
 
-/// A Service of `kind` (`LoadBalancer`, `NodePort`, `ClusterIP`) for the ports of a container.
+/// What a policy decided about a Service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// `LoadBalancer`, `NodePort` or `ClusterIP`.
+    pub kind: String,
+    /// Labels besides d2k's own.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// `loadBalancerClass`.
+    pub load_balancer_class: Option<String>,
+    /// `loadBalancerSourceRanges`, CIDR.
+    pub source_ranges: Vec<String>,
+    /// `Cluster` or `Local`.
+    pub external_traffic_policy: Option<String>,
+}
+
+/// The Service for the ports of a container.
 /// A NodePort Service gets no port numbers: Kubernetes allocates them.
-pub fn service(
-    record: &Record,
-    name: &str,
-    kind: &str,
-    ports: &[PublishedPort],
-    annotations: BTreeMap<String, String>,
-) -> Service {
+pub fn service(record: &Record, name: &str, ports: &[PublishedPort], plan: Plan) -> Service {
+    let mut labels = plan.labels;
+    labels.extend(record.labels(role::PORTS));
     let selector = BTreeMap::from([(keys::CONTAINER.to_owned(), record.short().to_owned())]);
     let ports = ports
         .iter()
@@ -36,12 +49,15 @@ pub fn service(
     Service {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
-            labels: Some(record.labels(role::PORTS)),
-            annotations: Some(annotations),
+            labels: Some(labels),
+            annotations: Some(plan.annotations),
             ..ObjectMeta::default()
         },
         spec: Some(ServiceSpec {
-            type_: Some(kind.to_owned()),
+            type_: Some(plan.kind),
+            load_balancer_class: plan.load_balancer_class,
+            load_balancer_source_ranges: Some(plan.source_ranges).filter(|ranges| !ranges.is_empty()),
+            external_traffic_policy: plan.external_traffic_policy,
             selector: Some(selector),
             ports: Some(ports),
             // A container that has just been started is reachable at once, as with Docker.

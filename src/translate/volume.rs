@@ -56,7 +56,7 @@ pub struct Asked {
 }
 
 /// What a policy decided about a volume.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// A Kubernetes quantity.
     pub size: String,
@@ -64,6 +64,10 @@ pub struct Plan {
     pub storage_class: Option<String>,
     /// `ReadWriteOnce`, `ReadWriteMany`, `ReadOnlyMany` or `ReadWriteOncePod`.
     pub access_mode: String,
+    /// Labels besides d2k's own.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations besides d2k's own.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// Refuses wrong names and drivers of a request.
@@ -92,13 +96,17 @@ pub fn claim(request: &VolumeCreateRequest, new: &NewVolume, plan: &Plan) -> Res
     Ok(PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some(new.object.clone()),
-            labels: Some(BTreeMap::from([(keys::ROLE.to_owned(), keys::role::VOLUME.to_owned())])),
-            annotations: Some(annotations(new, &options, &labels)?),
+            labels: Some(with(&plan.labels, [(keys::ROLE.to_owned(), keys::role::VOLUME.to_owned())].into())),
+            annotations: Some(with(&plan.annotations, annotations(new, &options, &labels)?)),
             ..ObjectMeta::default()
         },
         spec: Some(spec(plan)),
         status: None,
     })
+}
+
+fn with(theirs: &BTreeMap<String, String>, ours: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    theirs.clone().into_iter().chain(ours).collect()
 }
 
 fn annotations(

@@ -1,0 +1,113 @@
+//! Questions to the policies, in the words of `wit/`: a container as it was asked for, and who
+//! decided what about it.
+
+use bollard_stubs::models::RestartPolicyNameEnum;
+
+use super::Daemon;
+use crate::fault::Result;
+use crate::policy::bindings::naming::exports::d2k::policy::naming;
+use crate::policy::bindings::types::{
+    Container, Mount, MountKind as Kind, Port, Protocol, PublishedPort, RestartPolicy,
+};
+use crate::policy::set::{Decided, Set};
+use crate::translate::bindings;
+use crate::translate::mounts::{self, MountKind};
+use crate::translate::record::Record;
+
+pub use naming::What;
+
+/// Labels and the like, in the order of their names.
+pub(crate) fn pairs<'a>(map: impl IntoIterator<Item = (&'a String, &'a String)>) -> Vec<(String, String)> {
+    let mut pairs: Vec<_> = map.into_iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    pairs.sort();
+    pairs
+}
+
+impl Daemon {
+    /// What a Kubernetes object is called.
+    pub(crate) fn object_named(
+        &self,
+        set: &Set,
+        what: What,
+        docker_name: &str,
+        labels: Vec<(String, String)>,
+        taken_by_other: Option<&str>,
+    ) -> Result<Decided<naming::Plan>> {
+        set.name(&naming::Input {
+            what,
+            docker_name: docker_name.to_owned(),
+            labels,
+            taken_by_other: taken_by_other.map(str::to_owned),
+            extra: Vec::new(),
+        })
+    }
+}
+
+/// A container as the client asked for it, with what its image adds.
+pub(crate) fn container(record: &Record) -> Container {
+    let (body, host) = (&record.body, record.host());
+    let exposed = bindings::exposed(record);
+    Container {
+        name: record.name.clone(),
+        image: body.image.clone().unwrap_or_default(),
+        labels: pairs(&record.docker_labels()),
+        env: body.env.clone().unwrap_or_default(),
+        entrypoint: body.entrypoint.clone().unwrap_or_default(),
+        command: body.cmd.clone().unwrap_or_default(),
+        user: body.user.clone().unwrap_or_default(),
+        published: record
+            .ports
+            .iter()
+            .filter(|p| p.host_port != 0)
+            .map(|p| PublishedPort { container: port(p.container_port, &p.protocol), host: p.host_port })
+            .collect(),
+        publish_all: host.publish_all_ports.unwrap_or(false),
+        exposed: exposed.iter().map(|(number, protocol)| port(*number, protocol)).collect(),
+        mounts: mounts_of(record),
+        networks: record.networks.keys().cloned().collect(),
+        restart: restart(record),
+        auto_remove: host.auto_remove.unwrap_or(false),
+        foreground: body.attach_stdout.unwrap_or(false),
+        interactive: body.open_stdin.unwrap_or(false),
+        tty: record.tty(),
+        privileged: host.privileged.unwrap_or(false),
+        memory: host.memory.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
+        nano_cpus: host.nano_cpus.and_then(|cpus| u64::try_from(cpus).ok()).unwrap_or(0),
+        extra: Vec::new(),
+    }
+}
+
+fn port(number: u16, protocol: &str) -> Port {
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        "sctp" => Protocol::Sctp,
+        other => Protocol::Other(other.to_owned()),
+    };
+    Port { number, protocol }
+}
+
+fn restart(record: &Record) -> RestartPolicy {
+    let policy = record.host().restart_policy.unwrap_or_default();
+    let retries = policy.maximum_retry_count.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    match policy.name {
+        Some(RestartPolicyNameEnum::ALWAYS) => RestartPolicy::Always,
+        Some(RestartPolicyNameEnum::UNLESS_STOPPED) => RestartPolicy::UnlessStopped,
+        Some(RestartPolicyNameEnum::ON_FAILURE) => RestartPolicy::OnFailure(retries),
+        Some(RestartPolicyNameEnum::NO | RestartPolicyNameEnum::EMPTY) | None => RestartPolicy::Never,
+    }
+}
+
+fn mounts_of(record: &Record) -> Vec<Mount> {
+    let plans = mounts::plan(&record.body, &record.image, &[]).map(|m| m.plans).unwrap_or_default();
+    let mount = |plan: mounts::MountPlan| {
+        let (kind, source) = match plan.kind {
+            MountKind::Named(name) => (Kind::Volume, name),
+            MountKind::Anonymous => (Kind::Anonymous, String::new()),
+            MountKind::Tmpfs(_) => (Kind::Tmpfs, String::new()),
+            MountKind::Shm(_) => (Kind::Other("shm".into()), String::new()),
+        };
+        Mount { kind, source, target: plan.target, read_only: plan.read_only, extra: Vec::new() }
+    };
+    plans.into_iter().map(mount).collect()
+}

@@ -1,0 +1,64 @@
+//! Sees changes of the policy folder: files that are written, the swap of a ConfigMap's `..data`, a
+//! folder that is replaced as a whole. What watching misses, a slow look finds.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Policies;
+
+/// Files of one change come one after the other: so long after the last one it is whole.
+const SETTLED: Duration = Duration::from_millis(100);
+/// Between two looks without any notice.
+const LOOK: Duration = Duration::from_secs(10);
+
+impl Policies {
+    /// Reloads whenever the configured files change, until `stopping`.
+    pub async fn watch(self: Arc<Self>, stopping: CancellationToken) {
+        let paths = [self.options.directory.clone(), self.options.settings.clone()];
+        let paths: Vec<_> = paths.into_iter().flatten().collect();
+        if paths.is_empty() {
+            return;
+        }
+        let (notices, mut noticed) = mpsc::channel(1);
+        loop {
+            // Made anew after each change: a folder that was replaced is another one.
+            let _watcher = watcher(&paths, notices.clone());
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                _ = noticed.recv() => settle(&mut noticed).await,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let policies = self.clone();
+            let _ = tokio::task::spawn_blocking(move || policies.reload()).await;
+        }
+    }
+}
+
+async fn settle(noticed: &mut mpsc::Receiver<()>) {
+    while let Ok(Some(())) = tokio::time::timeout(SETTLED, noticed.recv()).await {}
+}
+
+fn watcher(paths: &[std::path::PathBuf], notices: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+    let notify = move |event: notify::Result<notify::Event>| {
+        // Reading the files is no change of them.
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            let _ = notices.try_send(());
+        }
+    };
+    let mut watcher = notify::recommended_watcher(notify)
+        .inspect_err(|error| tracing::warn!(%error, "the policy folder is looked at every {LOOK:?} only"))
+        .ok()?;
+    for path in paths {
+        for path in [Some(path.as_path()), path.parent()].into_iter().flatten() {
+            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+            // What is not there yet is noticed through its folder, or by the slow look.
+            let _ = watcher.watch(path, RecursiveMode::NonRecursive);
+        }
+    }
+    Some(watcher)
+}

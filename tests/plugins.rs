@@ -1,0 +1,107 @@
+//! The components that are committed are what their sources give: known by the lock file, so that
+//! no WebAssembly toolchain is needed here. `plugins/build --check` builds them anew and compares.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+#[derive(Deserialize)]
+struct Locked {
+    sources: String,
+    component: String,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn locked() -> BTreeMap<String, Locked> {
+    serde_json::from_str(&fs::read_to_string(root().join("plugins/lock.json")).unwrap()).unwrap()
+}
+
+fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+fn component(member: &str) -> PathBuf {
+    let name = member.rsplit('/').next().unwrap();
+    root().join("plugins").join(member).join(format!("{name}.wasm"))
+}
+
+fn files_below(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files_below(&path, into);
+        } else {
+            into.push(path);
+        }
+    }
+}
+
+/// As `plugins/build` does it: the lines that sha256sum prints, and of these the digest.
+fn digest_of_sources(member: &str) -> String {
+    let mut files = Vec::new();
+    for folder in [format!("plugins/{member}"), "plugins/guest".into(), "wit".into()] {
+        files_below(&root().join(folder), &mut files);
+    }
+    let relative = |path: &Path| path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+    let mut names: Vec<String> = files.iter().map(|path| relative(path)).collect();
+    let is_source =
+        |name: &str| name.ends_with(".rs") || name.ends_with(".wit") || name.ends_with("/Cargo.toml");
+    names.retain(|name| is_source(name) && !name.contains("/frozen/"));
+    names.sort();
+    names.extend(["plugins/Cargo.toml".to_owned(), "plugins/Cargo.lock".to_owned()]);
+    let line = |name: &String| format!("{}  {name}\n", sha256(fs::read(root().join(name)).unwrap()));
+    sha256(names.iter().map(line).collect::<String>())
+}
+
+#[test]
+fn every_component_is_the_one_of_the_lock_file() {
+    for (member, locked) in locked() {
+        let bytes = fs::read(component(&member)).unwrap();
+        assert_eq!(sha256(bytes), locked.component, "{member}: run plugins/build");
+    }
+}
+
+#[test]
+fn every_component_was_built_from_the_sources_that_are_here() {
+    for (member, locked) in locked() {
+        assert_eq!(digest_of_sources(&member), locked.sources, "{member}: run plugins/build");
+    }
+}
+
+#[test]
+fn every_policy_explains_itself_and_has_three_fixtures() {
+    for (member, _) in locked() {
+        let folder = root().join("plugins").join(&member);
+        if member == "hostile" {
+            continue;
+        }
+        assert!(folder.join("README.md").is_file(), "{member} has no README.md");
+        let fixtures = fs::read_dir(folder.join("fixtures")).unwrap().count();
+        assert!(fixtures >= 3, "{member} has {fixtures} fixtures");
+    }
+}
+
+#[test]
+fn a_released_version_of_the_interfaces_does_not_change() {
+    let frozen = root().join("wit/frozen");
+    for version in fs::read_dir(frozen).unwrap() {
+        let version = version.unwrap().path();
+        for file in fs::read_dir(&version).unwrap() {
+            let file = file.unwrap().path();
+            let now = root().join("wit").join(file.file_name().unwrap());
+            let text = |path: &Path| without_comments(&fs::read_to_string(path).unwrap());
+            assert_eq!(text(&now), text(&file), "{} differs from {}", now.display(), file.display());
+        }
+    }
+}
+
+fn without_comments(wit: &str) -> String {
+    let code = |line: &&str| !line.trim_start().starts_with("//") && !line.trim().is_empty();
+    wit.lines().filter(code).collect::<Vec<_>>().join("\n")
+}
