@@ -30,6 +30,9 @@ enum What {
     Serve(Flags),
     /// Tell the version of d2k and of the API it speaks
     Version,
+    /// Work on policies at the desk, with no cluster
+    #[command(subcommand)]
+    Policy(crate::policy::desk::Command),
     /// Compile a policy: a component on the input, its code on the output
     #[command(name = crate::policy::compile::COMMAND, hide = true)]
     CompilePolicy,
@@ -92,6 +95,7 @@ pub fn run() -> ExitCode {
             println!("d2k {}, Docker API {OLDEST} to {NEWEST} (Engine {ENGINE})", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
         }
+        What::Policy(command) => return crate::policy::desk::command(command),
         What::CompilePolicy => {
             let compiled = crate::policy::compile::child(std::io::stdin().lock(), std::io::stdout().lock());
             return match compiled {

@@ -15,6 +15,7 @@ pub mod images;
 pub mod lifecycle;
 pub mod networks;
 pub mod peer;
+pub mod plugins;
 pub mod query;
 pub mod server;
 pub mod stats;
@@ -42,6 +43,7 @@ pub fn routes(daemon: Arc<Daemon>) -> Router {
         .merge(images::router())
         .merge(lifecycle::router())
         .merge(networks::router())
+        .merge(plugins::router())
         .merge(stats::router())
         .merge(system::router())
         .merge(volumes::router())

@@ -7,6 +7,7 @@ pub mod bindings;
 pub mod compile;
 pub mod component;
 pub mod defaults;
+pub mod desk;
 pub mod failure;
 pub mod fixtures;
 pub mod limits;

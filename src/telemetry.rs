@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn histograms_count_upwards() {
         let mut series = Series { value: 0.5, count: 2, ..Series::default() };
-        series.buckets[9] = 2;
+        series.buckets[BUCKETS.len() - 1] = 2;
         let mut text = String::new();
         line(&mut text, &SECONDS, &["x".to_owned()], &series);
         assert!(text.contains("s_bucket{a=\"x\",le=\"120\"} 2\ns_bucket{a=\"x\",le=\"+Inf\"} 2\n"));

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 use super::Daemon;
 use crate::cluster::{Change, Object};
+use crate::policy::News;
 use crate::translate::container::{Container, Kind};
 use crate::translate::keys;
 use crate::translate::record::RunState;
@@ -35,9 +37,32 @@ struct Seen {
 pub async fn run(daemon: Arc<Daemon>, mut changes: mpsc::UnboundedReceiver<Change>) {
     let left = daemon.clone();
     tokio::spawn(async move { left.free_what_was_left().await });
+    tokio::spawn(tell_of_policies(daemon.clone()));
     let mut keeper = Keeper { daemon, pods: HashMap::new() };
     while let Some(change) = changes.recv().await {
         keeper.take(&change).await;
+    }
+}
+
+/// What happens to the policies is Docker's `daemon reload`.
+async fn tell_of_policies(daemon: Arc<Daemon>) {
+    let mut news = daemon.policies.news();
+    loop {
+        let (result, words) = match news.recv().await {
+            Ok(News::Active { policies, rolled_back }) => {
+                (if rolled_back { "rolled back" } else { "active" }, policies.join(", "))
+            }
+            Ok(News::Refused(words)) => ("refused", words),
+            Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
+        let name = format!("d2k-{}", daemon.cluster.namespace());
+        let attributes = [
+            ("name".to_owned(), name),
+            ("policies".to_owned(), words),
+            ("result".to_owned(), result.to_owned()),
+        ];
+        daemon.tell_of("daemon", "reloaded", &daemon.system_id(), attributes.into());
     }
 }
 

@@ -1,14 +1,12 @@
-//! What d2k does not have, answered so that clients go on: swarm, plugins, builds, image archives.
+//! What d2k does not have, answered so that clients go on: swarm, builds, image archives.
 //! The words say what to use instead.
 
 use axum::Router;
-use axum::extract::Path;
-use axum::http::Method;
-use axum::routing::{any, get, post};
+use axum::routing::{any, post};
 use serde_json::{Value, json};
 
 use super::body::Json;
-use super::error::{Error, page_not_found};
+use super::error::Error;
 use crate::fault::Fault;
 
 const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
@@ -24,8 +22,6 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
         router = router.route(kind, any(no_swarm)).route(&format!("{kind}/{{*rest}}"), any(no_swarm));
     }
     router
-        .route("/plugins", get(async || Json(json!([]))))
-        .route("/plugins/{*rest}", any(plugin))
         .route("/session", post(async || no_build("A build session")))
         .route("/grpc", post(async || no_build("A build session")))
         .route("/build", post(async || no_build("A build")))
@@ -36,24 +32,6 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
 
 async fn no_swarm() -> Error {
     Fault::unavailable(NO_SWARM).into()
-}
-
-async fn plugin(method: Method, Path(rest): Path<String>) -> Error {
-    let manages = matches!(rest.as_str(), "pull" | "create" | "privileges");
-    if manages {
-        return Fault::not_implemented(
-            "d2k has no plugins: volumes come from the cluster's storage classes, networks from the cluster",
-        )
-        .into();
-    }
-    let verb = match method {
-        Method::GET => "/json",
-        Method::POST => rest.rfind('/').and_then(|at| rest.get(at..)).unwrap_or_default(),
-        Method::DELETE => "",
-        _ => return page_not_found(),
-    };
-    let name = rest.strip_suffix(verb).unwrap_or(&rest);
-    Fault::not_found(format!("plugin {name:?} not found")).into()
 }
 
 fn no_build(what: &str) -> Error {
@@ -127,16 +105,6 @@ mod tests {
         {
             assert_eq!(ask(method, path).await, (503, json!({ "message": NO_SWARM })), "{path}");
         }
-    }
-
-    #[tokio::test]
-    async fn there_are_no_plugins() {
-        assert_eq!(ask("GET", "/plugins").await, (200, json!([])));
-        let missing = (404, json!({ "message": "plugin \"vieux/sshfs\" not found" }));
-        assert_eq!(ask("GET", "/plugins/vieux/sshfs/json").await, missing);
-        assert_eq!(ask("POST", "/plugins/vieux/sshfs/enable").await, missing);
-        assert_eq!(ask("DELETE", "/plugins/vieux/sshfs").await, missing);
-        assert_eq!(ask("POST", "/plugins/pull").await.0, 501);
     }
 
     #[tokio::test]

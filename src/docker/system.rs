@@ -83,6 +83,25 @@ async fn show_version(State(daemon): State<Arc<Daemon>>) -> Response {
     .into_response()
 }
 
+/// What `docker info` shows below the driver: where the containers are, and which policies decide.
+fn driver_status(daemon: &Daemon) -> Vec<[String; 2]> {
+    let set = daemon.policies.current();
+    let mut rows = vec![
+        ["Namespace".to_owned(), daemon.cluster.namespace().to_owned()],
+        ["Server".to_owned(), daemon.cluster.server().to_owned()],
+    ];
+    rows.extend(set.policies.iter().map(|policy| ["Policy".to_owned(), policy.id()]));
+    rows
+}
+
+fn warnings(daemon: &Daemon) -> Vec<String> {
+    let mut warnings =
+        vec!["networks are not isolated: all Pods of the namespace reach one another".to_owned()];
+    warnings
+        .extend(daemon.policies.refused().map(|words| format!("policies: {words}; the set before goes on")));
+    warnings
+}
+
 async fn info(State(daemon): State<Arc<Daemon>>) -> Response {
     let containers = daemon.containers();
     let count = |wanted: fn(Phase) -> bool| containers.iter().filter(|c| wanted(c.state().phase)).count();
@@ -98,7 +117,7 @@ async fn info(State(daemon): State<Arc<Daemon>>) -> Response {
         "ContainersStopped": containers.len() - running,
         "Images": daemon.images().len(),
         "Driver": "kubernetes",
-        "DriverStatus": [["Namespace", namespace], ["Server", daemon.cluster.server()]],
+        "DriverStatus": driver_status(&daemon),
         "Plugins": {"Volume": volumes, "Network": ["bridge", "host", "null", "overlay"], "Authorization": null, "Log": ["json-file"]},
         "MemoryLimit": true, "SwapLimit": false, "CpuCfsPeriod": true, "CpuCfsQuota": true, "CPUShares": true,
         "CPUSet": false, "PidsLimit": false, "IPv4Forwarding": true, "Debug": false, "OomKillDisable": false,
@@ -122,7 +141,7 @@ async fn info(State(daemon): State<Arc<Daemon>>) -> Response {
         },
         "LiveRestoreEnabled": true, "Isolation": "", "InitBinary": "", "ContainerdCommit": {"ID": ""},
         "RuncCommit": {"ID": ""}, "InitCommit": {"ID": ""}, "SecurityOptions": [], "CDISpecDirs": [],
-        "Warnings": ["networks are not isolated: all Pods of the namespace reach one another"],
+        "Warnings": warnings(&daemon),
     }))
     .into_response()
 }

@@ -7,7 +7,7 @@ use wasmtime::component::{Func, Val};
 use wasmtime::{AsContextMut as _, Store};
 
 use super::bindings::log;
-use super::component::{Hook, Linked, State, call};
+use super::component::{Hook, Linked, State};
 use super::limits::Limits;
 use super::value::{from_json, to_json};
 
@@ -42,6 +42,8 @@ pub struct Asked {
     pub lines: Vec<(log::Level, String)>,
     /// Bytes of memory at the end of the call.
     pub memory: usize,
+    /// Fuel that it took; 0 where it is not counted.
+    pub fuel: u64,
 }
 
 /// Asks a hook.
@@ -56,7 +58,7 @@ pub fn ask(
     limits: Limits,
 ) -> Result<Asked, String> {
     let mut misfit = None;
-    let answer = call(limits, |store| {
+    let answer = linked.call(limits, |store| {
         let func = decide(linked, hook, store)?;
         let ty = func.ty(&mut *store);
         let input = match ty.params().next() {
@@ -77,7 +79,9 @@ pub fn ask(
         Ok(reply(ty.as_ref(), &result))
     });
     match answer {
-        Ok(answer) => Ok(Asked { reply: answer.value, lines: answer.lines, memory: answer.memory }),
+        Ok(answer) => {
+            Ok(Asked { reply: answer.value, lines: answer.lines, memory: answer.memory, fuel: answer.fuel })
+        }
         Err((failure, _)) => Err(misfit.unwrap_or_else(|| failure.to_string())),
     }
 }

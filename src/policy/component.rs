@@ -23,11 +23,22 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     // The configuration is constant: an engine that cannot be made is found by the first test.
     Engine::new(&config).unwrap_or_default()
 });
+/// Counts fuel as well, which is exact and the same on every machine: for the desk.
+static COUNTING: LazyLock<Engine> = LazyLock::new(|| {
+    let mut config = Config::new();
+    config.consume_fuel(true).wasm_backtrace_max_frames(None);
+    Engine::new(&config).unwrap_or_default()
+});
 static TICKER: LazyLock<Ticker> = LazyLock::new(|| Ticker::of(&ENGINE));
 
 /// The engine of this process.
 pub fn engine() -> &'static Engine {
     &ENGINE
+}
+
+/// An engine that counts fuel in place of time.
+pub fn counting_engine() -> &'static Engine {
+    &COUNTING
 }
 
 /// The hooks that there are, in the order in which a create asks them.
@@ -159,6 +170,7 @@ pub struct Linked {
     pub hooks: Hooks,
     /// For calls by name.
     pub instance: InstancePre<State>,
+    counts_fuel: bool,
 }
 
 impl Linked {
@@ -168,14 +180,14 @@ impl Linked {
     /// What it imports and may not, or what it lacks to be a policy.
     pub fn new(component: &Component) -> Result<Self, String> {
         let ty = component.component_type();
-        for (name, _) in ty.imports(engine()) {
+        for (name, _) in ty.imports(component.engine()) {
             if !IMPORTS.iter().any(|allowed| name.starts_with(allowed)) {
                 return Err(format!(
                     "it imports {name}; a policy may import d2k:policy/log and nothing else (no WASI, no files, no clock)"
                 ));
             }
         }
-        let mut linker = Linker::new(engine());
+        let mut linker = Linker::new(component.engine());
         log::add_to_linker::<State, HasState>(&mut linker, |state| state).map_err(|e| e.to_string())?;
         let instance = linker.instantiate_pre(component).map_err(|e| format!("{e:#}"))?;
         let about = bindings::about::AboutPre::new(instance.clone())
@@ -184,7 +196,20 @@ impl Linked {
         if hooks.list().is_empty() {
             return Err(no_hook(component));
         }
-        Ok(Self { about, hooks, instance })
+        let counts_fuel = Engine::same(component.engine(), &COUNTING);
+        Ok(Self { about, hooks, instance, counts_fuel })
+    }
+
+    /// Runs one call in a store of its own.
+    ///
+    /// # Errors
+    /// The limit that was passed or the trap, with what the guest had logged before.
+    pub fn call<T>(
+        &self,
+        limits: Limits,
+        body: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+    ) -> Result<Answer<T>, (Failure, Lines)> {
+        if self.counts_fuel { call_counting(limits, body) } else { call(limits, body) }
     }
 
     /// What the policy says of itself.
@@ -192,7 +217,7 @@ impl Linked {
     /// # Errors
     /// A limit that it passed, or its trap.
     pub fn describe(&self, limits: Limits) -> Result<Info, Failure> {
-        call(limits, |store| {
+        self.call(limits, |store| {
             let instance = self.about.instantiate(&mut *store)?;
             instance.d2k_policy_about().call_describe(store)
         })
@@ -205,7 +230,7 @@ impl Linked {
     /// # Errors
     /// A limit that it passed, or its trap.
     pub fn check(&self, settings: &Vec<(String, String)>, limits: Limits) -> Result<Vec<Problem>, Failure> {
-        call(limits, |store| {
+        self.call(limits, |store| {
             let instance = self.about.instantiate(&mut *store)?;
             instance.d2k_policy_about().call_check(store, settings)
         })
@@ -216,7 +241,7 @@ impl Linked {
 
 fn no_hook(component: &Component) -> String {
     let exports: Vec<String> =
-        component.component_type().exports(engine()).map(|(name, _)| name.to_owned()).collect();
+        component.component_type().exports(component.engine()).map(|(name, _)| name.to_owned()).collect();
     format!(
         "it exports no hook of d2k:policy@1.0.0 in the form of wit/ (naming, ports, volumes, workload, images, events, \
          manifest); it exports {}",
@@ -270,6 +295,8 @@ pub struct Answer<T> {
     pub lines: Lines,
     /// Bytes of memory that the instance had at its end.
     pub memory: usize,
+    /// Fuel that the call took, about one an instruction; 0 where it is not counted.
+    pub fuel: u64,
 }
 
 /// Runs one call in a store of its own.
@@ -301,10 +328,32 @@ pub fn call<T>(
     let used = processor_time().saturating_sub(begin);
     let state = store.into_data();
     match result {
-        Ok(value) => Ok(Answer { value, memory: state.memory.used, lines: state.lines }),
+        Ok(value) => Ok(Answer { value, memory: state.memory.used, lines: state.lines, fuel: 0 }),
         Err(error) => {
             let failure = Failure::of(&error, &state.memory, &state.lines, limits, used);
             Err((failure, state.lines))
         }
+    }
+}
+
+/// Fuel of a call that counts it: what a slow machine does in its time, and more.
+const FUEL: u64 = 1_000_000_000;
+
+fn call_counting<T>(
+    limits: Limits,
+    body: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+) -> Result<Answer<T>, (Failure, Lines)> {
+    let state = State { memory: Memory::new(limits.memory), lines: Vec::new() };
+    let mut store = Store::new(counting_engine(), state);
+    store.limiter(|state| &mut state.memory);
+    store.set_hostcall_fuel(limits.reply);
+    let begin = processor_time();
+    let result = store.set_fuel(FUEL).and_then(|()| body(&mut store));
+    let used = processor_time().saturating_sub(begin);
+    let fuel = FUEL - store.get_fuel().unwrap_or(FUEL);
+    let state = store.into_data();
+    match result {
+        Ok(value) => Ok(Answer { value, memory: state.memory.used, lines: state.lines, fuel }),
+        Err(error) => Err((Failure::of(&error, &state.memory, &state.lines, limits, used), state.lines)),
     }
 }

@@ -41,7 +41,7 @@ impl Failure {
         if memory.exceeded {
             return Self::Memory { limit: limits.memory };
         }
-        if matches!(error.downcast_ref(), Some(wasmtime::Trap::Interrupt)) {
+        if matches!(error.downcast_ref(), Some(wasmtime::Trap::Interrupt | wasmtime::Trap::OutOfFuel)) {
             return Self::Time { used, limit: limits.time };
         }
         let words = format!("{error:#}");

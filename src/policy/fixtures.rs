@@ -34,6 +34,7 @@ struct Document {
     settings: serde_yaml_ng::Value,
     #[serde(default)]
     input: Value,
+    #[serde(default)]
     expect: Value,
     #[serde(default)]
     exact: bool,
@@ -43,21 +44,37 @@ struct Document {
     about: String,
 }
 
+/// Reads the questions of a file; what is expected of them does not count.
+///
+/// # Errors
+/// What is wrong with the file, with its name.
+pub fn questions(file: &str, text: &str) -> Result<Vec<Fixture>, String> {
+    read(file, text, false)
+}
+
 /// Reads the fixtures of a file.
 ///
 /// # Errors
 /// What is wrong with the file, with its name.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Fixture>, String> {
+    read(file, text, true)
+}
+
+fn read(file: &str, text: &str, expecting: bool) -> Result<Vec<Fixture>, String> {
     let mut fixtures = Vec::new();
     for (at, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
         let name = if at == 0 { file.to_owned() } else { format!("{file}#{}", at + 1) };
         let document = Document::deserialize(document).map_err(|e| format!("{name}: {e}"))?;
         let hook = Hook::named(&document.hook)
             .ok_or_else(|| format!("{name}: hook: there is no hook {:?}", document.hook))?;
+        if expecting && document.expect.is_null() {
+            return Err(format!("{name}: expect: missing; a plan, none, or refusal"));
+        }
         let mut settings = Vec::new();
         flatten("", &document.settings, &mut settings).map_err(|e| format!("{name}: settings.{e}"))?;
         settings.sort();
         let Document { input, expect, exact, .. } = document;
+        let input = if input.is_null() { serde_json::json!({}) } else { input };
         fixtures.push(Fixture { name, hook, settings, input, expect, exact });
     }
     Ok(fixtures)
@@ -68,8 +85,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Fixture>, String> {
 /// # Errors
 /// What differs, in one line, or why the call failed.
 pub fn run(linked: &Linked, limits: Limits, fixture: &Fixture) -> Result<Asked, String> {
-    let input = if fixture.input.is_null() { &serde_json::json!({}) } else { &fixture.input };
-    let asked = ask(linked, fixture.hook, input, &fixture.settings, limits)
+    let asked = ask(linked, fixture.hook, &fixture.input, &fixture.settings, limits)
         .map_err(|words| format!("{}: {words}", fixture.name))?;
     match difference(&fixture.expect, &asked.reply, fixture.exact) {
         None => Ok(asked),

@@ -141,7 +141,7 @@ pub(super) fn unknown(written: &[(String, String)], known: &[Setting]) -> Option
 }
 
 /// Whether the name of a setting fits a pattern: `*` is one step, `**` at the end all that follow.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
     let (mut patterns, mut steps) = (pattern.split('.'), name.split('.'));
     loop {
         match (patterns.next(), steps.next()) {

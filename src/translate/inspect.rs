@@ -31,6 +31,12 @@ pub struct Context {
     pub namespace: String,
 }
 
+/// Which policies decided about the container: `ports: ports@1.0.0 sha256:…` and so on.
+fn policies(record: &Record) -> String {
+    let all: Vec<String> = record.decided.iter().map(|(hook, by)| format!("{hook}: {by}")).collect();
+    all.join(", ")
+}
+
 /// Docker's inspect answer.
 pub fn inspect(container: &Container, context: &Context) -> Value {
     let record = &container.record;
@@ -62,6 +68,7 @@ pub fn inspect(container: &Container, context: &Context) -> Value {
             "Namespace": context.namespace,
             "Kind": container.kind.as_str(),
             "Name": record.object,
+            "Policies": policies(record),
             "Pod": container.pod().and_then(|p| p.metadata.name.clone()).unwrap_or_default(),
             "Node": container.pod().and_then(|p| p.spec.as_ref()?.node_name.clone()).unwrap_or_default(),
         }},

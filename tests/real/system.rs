@@ -150,11 +150,22 @@ fn swarm_is_told_to_be_off_in_dockers_words() {
 }
 
 #[test]
-fn there_are_no_plugins() {
+fn policies_are_plugins_that_can_be_switched_off_and_on() {
     let Some(world) = World::new() else { return };
-    assert_eq!(world.get("/plugins").json(), json!([]));
     world.get("/plugins/nosuch/json").error(404);
-    assert_eq!(world.docker("plugin ls").lines().len(), 1);
+    world.docker("plugin install vieux/sshfs").failure(1, &["D2K_POLICY_DIR"]);
+    let names = |filter: &str| world.docker(format!("plugin ls {filter} --format {{{{.Name}}}}")).lines();
+    let all = names("");
+    assert!(all.contains(&"ports:1.0.0".to_owned()) && all.len() == 6, "{all:?}");
+    assert_eq!(names("-f capability=d2k.ports/1.0"), ["ports:1.0.0"]);
+    let plugin = world.docker("plugin inspect ports").success();
+    assert!(plugin.contains("service-type=LoadBalancer"), "{plugin}");
+    world.docker("plugin disable ports").success();
+    assert_eq!(names("-f enabled=false"), ["ports:1.0.0"]);
+    world.docker("run -d -p 80 busybox sleep 1").failure(125, &["no policy decides on ports"]);
+    world.docker("plugin disable ports").failure(1, &["already disabled"]);
+    world.docker("plugin enable ports").success();
+    world.docker("run -d busybox sleep 1000").success();
 }
 
 #[test]
