@@ -44,6 +44,8 @@ mod images;
 mod logs;
 #[path = "real/networks.rs"]
 mod networks;
+#[path = "real/policies.rs"]
+mod policies;
 #[path = "real/ports.rs"]
 mod ports;
 #[path = "real/system.rs"]

@@ -30,7 +30,11 @@ async fn list(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Respons
     let all = set.policies.iter().map(|p| (p, true)).chain(set.disabled.iter().map(|p| (p, false)));
     let wanted = all.filter(|(policy, on)| {
         enabled.is_none_or(|enabled| enabled == *on)
-            && filters.any("capability", |capability| hooks(policy).iter().any(|hook| hook == capability))
+            && filters.any("capability", |capability| {
+                hooks(policy)
+                    .iter()
+                    .any(|hook| hook == capability || hook.starts_with(&format!("{capability}/")))
+            })
     });
     Ok(Json(wanted.map(|(policy, on)| plugin(policy, on)).collect::<Vec<_>>()).into_response())
 }
@@ -108,13 +112,6 @@ fn plugin(policy: &Policy, enabled: bool) -> Value {
         .iter()
         .map(|s| json!({"Name": s.name, "Description": s.help, "Settable": null, "Value": s.default}))
         .collect();
-    let types: Vec<Value> = policy
-        .linked
-        .hooks
-        .list()
-        .iter()
-        .map(|hook| json!({"Prefix": "d2k", "Capability": hook.name(), "Version": "1.0"}))
-        .collect();
     json!({
         "Id": policy.digest,
         "Name": format!("{}:{}", info.name, info.version),
@@ -124,7 +121,7 @@ fn plugin(policy: &Policy, enabled: bool) -> Value {
         "Config": {
             "Description": info.summary,
             "Documentation": "",
-            "Interface": {"Types": types, "Socket": ""},
+            "Interface": {"Types": hooks(policy), "Socket": ""},
             "Entrypoint": [],
             "WorkDir": "",
             "User": {},

@@ -2,6 +2,7 @@
 //! Exit codes for CI: 0 good, 1 bad, 2 a wrong command line, 3 differences.
 
 mod bench;
+mod example;
 mod inspect;
 mod new;
 mod run;

@@ -143,7 +143,8 @@ pub fn load(source: &Source, written: &Settings, cache: &Cache) -> Result<Policy
         return Err(refuse(Step::Describe, words));
     }
     let entry = written.get(&info.name).cloned().unwrap_or_default();
-    check(&linked, &info, &entry).map_err(|e| refuse(Step::Settings, format!("{}.{e}", info.name)))?;
+    check(&linked, &info, &entry)
+        .map_err(|e| Refused::new(SETTINGS, Step::Settings, format!("{}.{e}", info.name)))?;
     if let Some(text) = &source.fixtures {
         let all = fixtures::parse("fixtures", text).map_err(|e| refuse(Step::Fixtures, e))?;
         for fixture in &all {

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Output;
+use super::example;
 use super::subject::Subject;
 use crate::policy::ask::ask;
-use crate::policy::bindings;
 use crate::policy::component::{Hook, Linked};
 use crate::policy::defaults;
 use crate::policy::limits::Limits;
@@ -80,10 +80,10 @@ fn micros(time: Duration) -> f64 {
 }
 
 fn measure(subject: &Subject, hook: Hook, calls: u32) -> Result<Row, String> {
-    let input = question(hook);
+    let input = example::question(hook);
     let counted = ask(&subject.counted, hook, &input, &[], Limits::default())?;
     let asked = ask(&subject.linked, hook, &input, &[], Limits::default())?;
-    let call = typed(&subject.linked, hook, &input)?;
+    let call = typed(&subject.linked, hook)?;
     let mut times = Vec::new();
     for _ in 0..calls {
         let begin = Instant::now();
@@ -113,7 +113,7 @@ fn whole_create(subjects: &[Subject], calls: u32) -> Result<(Duration, Duration)
     for subject in subjects {
         // A create tells one event.
         for hook in subject.linked.hooks.list() {
-            asks.push(typed(&subject.linked, hook, &question(hook))?);
+            asks.push(typed(&subject.linked, hook)?);
         }
     }
     let mut times = Vec::new();
@@ -130,7 +130,7 @@ fn whole_create(subjects: &[Subject], calls: u32) -> Result<(Duration, Duration)
 type Call<'a> = Box<dyn Fn() -> Result<(), String> + 'a>;
 
 /// A call as the daemon makes it: typed, in a store of its own.
-fn typed<'a>(linked: &'a Linked, hook: Hook, input: &Value) -> Result<Call<'a>, String> {
+fn typed(linked: &Linked, hook: Hook) -> Result<Call<'_>, String> {
     let settings: Vec<(String, String)> = Vec::new();
     let limits = Limits::default();
     let fail = |(failure, _): (crate::policy::failure::Failure, _)| failure.to_string();
@@ -149,146 +149,13 @@ fn typed<'a>(linked: &'a Linked, hook: Hook, input: &Value) -> Result<Call<'a>, 
             }))
         }};
     }
-    let container = || container(input);
     match hook {
-        Hook::Naming => call!(
-            naming,
-            d2k_policy_naming,
-            bindings::naming::exports::d2k::policy::naming::Input {
-                what: bindings::naming::exports::d2k::policy::naming::What::Container,
-                docker_name: "shop_frontend-1".into(),
-                labels: labels(),
-                taken_by_other: None,
-                extra: Vec::new(),
-            }
-        ),
-        Hook::Ports => call!(
-            ports,
-            d2k_policy_ports,
-            bindings::ports::exports::d2k::policy::ports::Input { container: container(), extra: Vec::new() }
-        ),
-        Hook::Workload => call!(
-            workload,
-            d2k_policy_workload,
-            bindings::workload::exports::d2k::policy::workload::Input {
-                container: container(),
-                extra: Vec::new(),
-            }
-        ),
-        Hook::Volumes => call!(
-            volumes,
-            d2k_policy_volumes,
-            bindings::volumes::exports::d2k::policy::volumes::Input {
-                name: "shop_data".into(),
-                labels: labels(),
-                anonymous: false,
-                size: Some("5Gi".into()),
-                storage_class: None,
-                access_mode: None,
-                extra: Vec::new(),
-            }
-        ),
-        Hook::Images => call!(
-            images,
-            d2k_policy_images,
-            bindings::images::exports::d2k::policy::images::Input {
-                reference: "ghcr.io/acme/shop/frontend:2.31.4".into(),
-                purpose: bindings::images::exports::d2k::policy::images::Purpose::Create,
-                extra: Vec::new(),
-            }
-        ),
-        Hook::Events => call!(
-            events,
-            d2k_policy_events,
-            bindings::events::exports::d2k::policy::events::Input {
-                subject: "container".into(),
-                change: "created".into(),
-                object_kind: "Deployment".into(),
-                id: "0123456789abcdef".repeat(4),
-                attributes: labels(),
-                extra: Vec::new(),
-            }
-        ),
-        Hook::Manifest => call!(
-            manifest,
-            d2k_policy_manifest,
-            bindings::manifest::exports::d2k::policy::manifest::Input {
-                object: object(),
-                api_version: "v1".into(),
-                kind: "Service".into(),
-                container: Some(container()),
-                extra: Vec::new(),
-            }
-        ),
-    }
-}
-
-fn labels() -> Vec<(String, String)> {
-    (0..10)
-        .map(|n| (format!("com.docker.compose.label-{n}"), format!("a value of some length {n}")))
-        .collect()
-}
-
-fn env() -> Vec<String> {
-    (0..20).map(|n| format!("SHOP_SETTING_{n}=a value such as an address or a password, {n}")).collect()
-}
-
-fn object() -> String {
-    r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"web"},"spec":{"type":"LoadBalancer","ports":[{"port":8080}]}}"#
-        .to_owned()
-}
-
-fn container(_question: &Value) -> bindings::types::Container {
-    use bindings::types::{Container, Port, Protocol, PublishedPort, RestartPolicy};
-    let port = |number| Port { number, protocol: Protocol::Tcp };
-    Container {
-        name: "shop_frontend-1".into(),
-        image: "ghcr.io/acme/shop/frontend:2.31.4".into(),
-        labels: labels(),
-        env: env(),
-        entrypoint: Vec::new(),
-        command: vec!["serve".into(), "--port=8080".into()],
-        user: "1000".into(),
-        published: (0..5).map(|n| PublishedPort { container: port(8080 + n), host: 18080 + n }).collect(),
-        publish_all: false,
-        exposed: (0..5).map(|n| port(8080 + n)).collect(),
-        mounts: Vec::new(),
-        networks: vec!["shop_default".into()],
-        restart: RestartPolicy::UnlessStopped,
-        auto_remove: false,
-        foreground: false,
-        interactive: false,
-        tty: false,
-        privileged: false,
-        memory: 256 << 20,
-        nano_cpus: 500_000_000,
-        extra: Vec::new(),
-    }
-}
-
-/// The same question as fixtures write it.
-fn question(hook: Hook) -> Value {
-    let pairs: Value =
-        labels().into_iter().map(|(k, v)| (k, json!(v))).collect::<serde_json::Map<_, _>>().into();
-    let ports: Vec<Value> = (0..5).map(|n| json!({"number": 8080 + n, "protocol": "tcp"})).collect();
-    let published: Vec<Value> =
-        ports.iter().enumerate().map(|(n, port)| json!({"container": port, "host": 18080 + n})).collect();
-    let container = json!({
-        "name": "shop_frontend-1", "image": "ghcr.io/acme/shop/frontend:2.31.4", "labels": pairs, "env": env(),
-        "command": ["serve", "--port=8080"], "user": "1000", "published": published, "exposed": ports,
-        "networks": ["shop_default"], "restart": "unless-stopped", "memory": 268_435_456, "nano-cpus": 500_000_000,
-    });
-    match hook {
-        Hook::Naming => json!({"what": "container", "docker-name": "shop_frontend-1", "labels": pairs}),
-        Hook::Ports | Hook::Workload => json!({"container": container}),
-        Hook::Volumes => json!({"name": "shop_data", "labels": pairs, "size": "5Gi"}),
-        Hook::Images => json!({"reference": "ghcr.io/acme/shop/frontend:2.31.4", "purpose": "create"}),
-        Hook::Events => json!({
-            "subject": "container", "change": "created", "object-kind": "Deployment",
-            "id": "0123456789abcdef".repeat(4), "attributes": pairs,
-        }),
-        Hook::Manifest => {
-            json!({"object": object(), "api-version": "v1", "kind": "Service", "container": container})
-        }
+        Hook::Naming => call!(naming, d2k_policy_naming, example::naming()),
+        Hook::Ports => call!(ports, d2k_policy_ports, example::ports()),
+        Hook::Workload => call!(workload, d2k_policy_workload, example::workload()),
+        Hook::Volumes => call!(volumes, d2k_policy_volumes, example::volumes()),
+        Hook::Images => call!(images, d2k_policy_images, example::images()),
+        Hook::Events => call!(events, d2k_policy_events, example::events()),
+        Hook::Manifest => call!(manifest, d2k_policy_manifest, example::manifest()),
     }
 }

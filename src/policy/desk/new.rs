@@ -119,6 +119,23 @@ pub fn new(name: &str, hook: &str, d2k: &Path) -> Result<bool, String> {
     if folder.exists() {
         return Err(format!("{name} is there already"));
     }
+    for (file, text) in files(name, hook, &d2k, (labels, subject, input)) {
+        let path = folder.join(file);
+        let made = fs::create_dir_all(path.parent().unwrap_or(folder)).and_then(|()| fs::write(&path, text));
+        made.map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    use std::os::unix::fs::PermissionsExt as _;
+    let _ = fs::set_permissions(folder.join("build"), fs::Permissions::from_mode(0o755));
+    println!("made {name}: {name}/build, then d2k policy test {name}");
+    Ok(true)
+}
+
+fn files(
+    name: &str,
+    hook: Hook,
+    d2k: &Path,
+    (labels, subject, input): (&str, &str, &str),
+) -> Vec<(&'static str, String)> {
     let fill = |text: &str| {
         text.replace("FILE", &name.replace('-', "_"))
             .replace("NAME", name)
@@ -130,7 +147,7 @@ pub fn new(name: &str, hook: &str, d2k: &Path) -> Result<bool, String> {
         let input = input.replace("LABELS", given);
         format!("about: {about}\nhook: {}\n{settings}input: {input}\nexpect: {expect}\n", hook.name())
     };
-    let files = [
+    vec![
         ("Cargo.toml", fill(CARGO)),
         ("src/lib.rs", fill(&LIB.replace("LABELS", labels))),
         ("README.md", fill(README)),
@@ -158,14 +175,5 @@ pub fn new(name: &str, hook: &str, d2k: &Path) -> Result<bool, String> {
                 "{refusal: has the label tier}",
             ),
         ),
-    ];
-    for (file, text) in files {
-        let path = folder.join(file);
-        let made = fs::create_dir_all(path.parent().unwrap_or(folder)).and_then(|()| fs::write(&path, text));
-        made.map_err(|e| format!("{}: {e}", path.display()))?;
-    }
-    use std::os::unix::fs::PermissionsExt as _;
-    let _ = fs::set_permissions(folder.join("build"), fs::Permissions::from_mode(0o755));
-    println!("made {name}: {name}/build, then d2k policy test {name}");
-    Ok(true)
+    ]
 }
