@@ -13,6 +13,8 @@ use super::Policies;
 
 /// Files of one change come one after the other: so long after the last one it is whole.
 const SETTLED: Duration = Duration::from_millis(100);
+/// So long a change may go on before it is looked at all the same.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Between two looks without any notice.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -40,13 +42,19 @@ impl Policies {
 }
 
 async fn settle(noticed: &mut mpsc::Receiver<()>) {
-    while let Ok(Some(())) = tokio::time::timeout(SETTLED, noticed.recv()).await {}
+    let quiet = async { while let Ok(Some(())) = tokio::time::timeout(SETTLED, noticed.recv()).await {} };
+    let _ = tokio::time::timeout(PATIENCE, quiet).await;
 }
 
 fn watcher(paths: &[std::path::PathBuf], notices: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+    let ours: Vec<std::path::PathBuf> = paths.to_vec();
     let notify = move |event: notify::Result<notify::Event>| {
-        // Reading the files is no change of them.
-        if !event.is_ok_and(|event| event.kind.is_access()) {
+        // Reading the files is no change of them, and what else is in the folder above is not ours.
+        let matters = |event: &notify::Event| {
+            let is_ours = |path: &std::path::PathBuf| ours.iter().any(|our| path.starts_with(our));
+            !event.kind.is_access() && (event.paths.is_empty() || event.paths.iter().any(is_ours))
+        };
+        if event.as_ref().map_or(true, matters) {
             let _ = notices.try_send(());
         }
     };

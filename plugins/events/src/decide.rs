@@ -38,7 +38,8 @@ const VOLUME: [(&str, &str); 4] =
     [("created", "create"), ("mounted", "mount"), ("unmounted", "unmount"), ("removed", "destroy")];
 const NETWORK: [(&str, &str); 4] =
     [("created", "create"), ("joined", "connect"), ("left", "disconnect"), ("removed", "destroy")];
-const IMAGE: [(&str, &str); 4] = [("pulled", "pull"), ("tagged", "tag"), ("untagged", "untag"), ("removed", "delete")];
+const IMAGE: [(&str, &str); 4] =
+    [("pulled", "pull"), ("tagged", "tag"), ("untagged", "untag"), ("removed", "delete")];
 const DAEMON: [(&str, &str); 1] = [("reloaded", "reload")];
 
 /// The attributes that become part of an action.
@@ -46,7 +47,9 @@ const IN_ACTION: [&str; 2] = ["command", "status"];
 
 pub fn check(settings: &Settings) -> Vec<(String, String)> {
     let empty = |(name, value): (&str, &str)| {
-        value.is_empty().then(|| (name.to_owned(), "an event to drop, such as exec_start or network/*".to_owned()))
+        value
+            .is_empty()
+            .then(|| (name.to_owned(), "an event to drop, such as exec_start or network/*".to_owned()))
     };
     settings.iter().filter_map(empty).collect()
 }
@@ -89,7 +92,12 @@ fn dropped(event: &Event, settings: &Settings) -> bool {
 mod tests {
     use super::*;
 
-    fn told(subject: &str, change: &str, attributes: &[(&str, &str)], settings: &[(&str, &str)]) -> Vec<Event> {
+    fn told(
+        subject: &str,
+        change: &str,
+        attributes: &[(&str, &str)],
+        settings: &[(&str, &str)],
+    ) -> Vec<Event> {
         let input = Input {
             subject: subject.into(),
             change: change.into(),

@@ -53,11 +53,8 @@ impl Settings {
 
     /// The entries of a list of records: the settings below `path.0`, `path.1`, …, in their order.
     pub fn entries(&self, path: &str) -> Vec<(usize, Self)> {
-        let mut numbers: Vec<usize> = self
-            .below(path)
-            .iter()
-            .filter_map(|(name, _)| name.split('.').next()?.parse().ok())
-            .collect();
+        let mut numbers: Vec<usize> =
+            self.below(path).iter().filter_map(|(name, _)| name.split('.').next()?.parse().ok()).collect();
         numbers.sort_unstable();
         numbers.dedup();
         numbers.into_iter().map(|at| (at, Self(self.below(&format!("{path}.{at}"))))).collect()

@@ -65,7 +65,10 @@ mod tests {
     fn a_registry_is_rewritten_by_the_full_reference() {
         let settings = [("rewrite.0.from", "docker.io/"), ("rewrite.0.to", "mirror.example.com/hub/")];
         assert_eq!(asked("nginx", &settings).unwrap(), "mirror.example.com/hub/library/nginx");
-        assert_eq!(asked("acme/app@sha256:ab", &settings).unwrap(), "mirror.example.com/hub/acme/app@sha256:ab");
+        assert_eq!(
+            asked("acme/app@sha256:ab", &settings).unwrap(),
+            "mirror.example.com/hub/acme/app@sha256:ab"
+        );
         assert_eq!(asked("ghcr.io/acme/app", &settings).unwrap(), "ghcr.io/acme/app");
         assert_eq!(asked("localhost:5000/app", &settings).unwrap(), "localhost:5000/app");
     }

@@ -21,7 +21,10 @@ pub fn check(settings: &Settings) -> Vec<(String, String)> {
             problems.push((rule.setting("label"), "a rule needs a label or a port to fit".into()));
         }
         if port.is_some_and(|port| range(port).is_none()) {
-            problems.push((rule.setting("port"), "expected a port such as 443, or a range such as 8000-8999".into()));
+            problems.push((
+                rule.setting("port"),
+                "expected a port such as 443, or a range such as 8000-8999".into(),
+            ));
         }
     }
     problems
@@ -59,9 +62,11 @@ fn range(text: &str) -> Option<(u16, u16)> {
 
 fn fits(rule: &Rule, container: &Container) -> bool {
     let label = rule.settings.get("label").is_none_or(|wanted| label_fits(wanted, &container.labels));
-    let port = rule.settings.get("port").and_then(range).is_none_or(|(from, to)| {
-        container.published.iter().any(|port| (from..=to).contains(&port.host))
-    });
+    let port = rule
+        .settings
+        .get("port")
+        .and_then(range)
+        .is_none_or(|(from, to)| container.published.iter().any(|port| (from..=to).contains(&port.host)));
     label && port
 }
 
@@ -111,7 +116,8 @@ fn plain(kind: ServiceKind) -> Service {
 }
 
 fn merged(all: Vec<(String, String)>, own: Vec<(String, String)>) -> Vec<(String, String)> {
-    let mut merged: Vec<_> = all.into_iter().filter(|(k, _)| !own.iter().any(|(other, _)| other == k)).collect();
+    let mut merged: Vec<_> =
+        all.into_iter().filter(|(k, _)| !own.iter().any(|(other, _)| other == k)).collect();
     merged.extend(own);
     merged.sort();
     merged

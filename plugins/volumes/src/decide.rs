@@ -44,16 +44,26 @@ pub fn decide(input: &Input, settings: &Settings) -> Result<Option<Plan>, Refusa
         && milli(&size) > milli(&most)
     {
         let name = &input.name;
-        return Err(crate::forbid(format!("volume {name}: {size} is more than the {most} that a volume may have")));
+        return Err(crate::forbid(format!(
+            "volume {name}: {size} is more than the {most} that a volume may have"
+        )));
     }
     let allowed = settings.list("allow-classes");
-    if let Some(class) = input.storage_class.as_ref().filter(|class| !allowed.is_empty() && !allowed.contains(class)) {
+    if let Some(class) =
+        input.storage_class.as_ref().filter(|class| !allowed.is_empty() && !allowed.contains(class))
+    {
         let (name, allowed) = (&input.name, allowed.join(", "));
-        return Err(crate::forbid(format!("volume {name}: storage class {class} is not among the allowed ones ({allowed})")));
+        return Err(crate::forbid(format!(
+            "volume {name}: storage class {class} is not among the allowed ones ({allowed})"
+        )));
     }
     Ok(Some(Plan {
         size,
-        storage_class: input.storage_class.clone().or_else(|| either("storage-class")).filter(|c| !c.is_empty()),
+        storage_class: input
+            .storage_class
+            .clone()
+            .or_else(|| either("storage-class"))
+            .filter(|c| !c.is_empty()),
         access_mode: input
             .access_mode
             .clone()
@@ -90,13 +100,20 @@ mod tests {
     #[test]
     fn what_is_not_asked_for_is_one_gibibyte_of_the_default_class() {
         let plan = plan(&input(None, None), &[]);
-        assert_eq!((plan.size.as_str(), plan.storage_class, plan.access_mode.as_str()), ("1Gi", None, "ReadWriteOnce"));
+        assert_eq!(
+            (plan.size.as_str(), plan.storage_class, plan.access_mode.as_str()),
+            ("1Gi", None, "ReadWriteOnce")
+        );
     }
 
     #[test]
     fn what_is_asked_for_counts_more_than_a_rule_and_a_rule_more_than_a_setting() {
-        let settings =
-            [("size", "2Gi"), ("rules.0.label", "tier=db"), ("rules.0.size", "9Gi"), ("rules.0.storage-class", "fast")];
+        let settings = [
+            ("size", "2Gi"),
+            ("rules.0.label", "tier=db"),
+            ("rules.0.size", "9Gi"),
+            ("rules.0.storage-class", "fast"),
+        ];
         assert_eq!(plan(&input(Some("3Gi"), Some("slow")), &settings).size, "3Gi");
         let made = plan(&input(None, None), &settings);
         assert_eq!((made.size.as_str(), made.storage_class.as_deref()), ("9Gi", Some("fast")));
@@ -107,7 +124,10 @@ mod tests {
         let refused = |input: &Input, settings: &[(&str, &str)]| {
             decide(input, &Settings::of(settings)).unwrap_err().message
         };
-        assert!(refused(&input(Some("11Gi"), None), &[("max-size", "10Gi")]).contains("11Gi is more than the 10Gi"));
+        assert!(
+            refused(&input(Some("11Gi"), None), &[("max-size", "10Gi")])
+                .contains("11Gi is more than the 10Gi")
+        );
         let words = refused(&input(None, Some("gold")), &[("allow-classes.0", "standard")]);
         assert!(words.contains("gold is not among the allowed ones (standard)"), "{words}");
     }

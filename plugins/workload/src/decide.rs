@@ -18,7 +18,12 @@ pub fn check(settings: &Settings) -> Vec<(String, String)> {
     expect("refuse-privileged".to_owned(), refuse, &["true", "false"], &mut problems);
     for rule in Rule::all(settings) {
         expect(rule.setting("kind"), rule.settings.get("kind"), &["job", "deployment"], &mut problems);
-        expect(rule.setting("helper"), rule.settings.get("helper"), &["auto", "always", "never"], &mut problems);
+        expect(
+            rule.setting("helper"),
+            rule.settings.get("helper"),
+            &["auto", "always", "never"],
+            &mut problems,
+        );
         if ["label", "image", "name"].iter().all(|name| rule.settings.get(name).is_none()) {
             problems.push((rule.setting("label"), "a rule needs a label, an image or a name to fit".into()));
         }
@@ -78,7 +83,12 @@ fn usual(container: &Container, settings: &Settings) -> WorkloadKind {
 mod tests {
     use super::*;
 
-    fn container(restart: RestartPolicy, auto_remove: bool, foreground: bool, oneoff: Option<&str>) -> Container {
+    fn container(
+        restart: RestartPolicy,
+        auto_remove: bool,
+        foreground: bool,
+        oneoff: Option<&str>,
+    ) -> Container {
         Container {
             name: "web".into(),
             image: "nginx".into(),
@@ -128,15 +138,20 @@ mod tests {
 
     #[test]
     fn settings_and_rules_choose_otherwise() {
-        let run = |settings: &[(&str, &str)]| kind(container(RestartPolicy::Never, false, true, None), settings);
+        let run =
+            |settings: &[(&str, &str)]| kind(container(RestartPolicy::Never, false, true, None), settings);
         assert_eq!(run(&[("foreground", "deployment")]), WorkloadKind::Deployment);
-        assert_eq!(run(&[("rules.0.image", "ng*"), ("rules.0.kind", "deployment")]), WorkloadKind::Deployment);
+        assert_eq!(
+            run(&[("rules.0.image", "ng*"), ("rules.0.kind", "deployment")]),
+            WorkloadKind::Deployment
+        );
         assert_eq!(run(&[("rules.0.image", "redis"), ("rules.0.kind", "deployment")]), WorkloadKind::Job);
     }
 
     #[test]
     fn a_rule_can_refuse() {
-        let input = Input { container: container(RestartPolicy::Never, false, false, None), extra: Vec::new() };
+        let input =
+            Input { container: container(RestartPolicy::Never, false, false, None), extra: Vec::new() };
         let settings = Settings::of(&[("rules.0.name", "web"), ("rules.0.refuse", "no webs today")]);
         assert_eq!(decide(&input, &settings).unwrap_err().message, "container web: no webs today");
     }

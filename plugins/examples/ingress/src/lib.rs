@@ -23,7 +23,9 @@ fn check(settings: &Settings) -> Vec<(String, String)> {
 }
 
 fn decide(input: &api::Input, settings: &Settings) -> Result<Option<api::Plan>, api::Refusal> {
-    let Some(container) = input.container.as_ref().filter(|_| input.kind == "Service") else { return Ok(None) };
+    let Some(container) = input.container.as_ref().filter(|_| input.kind == "Service") else {
+        return Ok(None);
+    };
     let label = settings.get("label").unwrap_or("host");
     let Some((_, host)) = container.labels.iter().find(|(name, _)| name == label) else { return Ok(None) };
     let object: Value = serde_json::from_str(&input.object).expect("d2k sends JSON");

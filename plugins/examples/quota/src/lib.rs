@@ -19,7 +19,9 @@ d2k_guest::policy! {
 
 fn check(settings: &Settings) -> Vec<(String, String)> {
     let wrong = |(team, size): (String, String)| {
-        size.parse::<u64>().is_err().then(|| (format!("teams.{team}"), format!("{size:?} is no number of GiB")))
+        size.parse::<u64>()
+            .is_err()
+            .then(|| (format!("teams.{team}"), format!("{size:?} is no number of GiB")))
     };
     settings.below("teams").into_iter().filter_map(wrong).collect()
 }

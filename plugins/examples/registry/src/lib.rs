@@ -47,7 +47,8 @@ mod tests {
     use super::*;
 
     fn asked(reference: &str) -> Result<Option<String>, String> {
-        let input = api::Input { reference: reference.into(), purpose: api::Purpose::Pull, extra: Vec::new() };
+        let input =
+            api::Input { reference: reference.into(), purpose: api::Purpose::Pull, extra: Vec::new() };
         let plan = decide(&input, &Settings::of(&[("mirror", "hub.acme.test")]));
         plan.map(|plan| plan.map(|plan| plan.reference)).map_err(|refusal| refusal.message)
     }
