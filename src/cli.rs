@@ -1,6 +1,8 @@
 //! The command line: `serve`, `version` and `health`. Settings become flags here by the table of
 //! `config`; a value that makes no sense ends the program with code 2.
 
+mod policies;
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -11,6 +13,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{SETTINGS, Settings, readable};
 use crate::docker::version::{ENGINE, NEWEST, OLDEST};
+use crate::policy::desk;
 use crate::telemetry;
 
 /// How long `health` waits.
@@ -32,12 +35,49 @@ enum What {
     Version,
     /// Work on policies at the desk, with no cluster
     #[command(subcommand)]
-    Policy(crate::policy::desk::Command),
+    Policy(Policy),
     /// Compile a policy: a component on the input, its code on the output
     #[command(name = crate::policy::compile::COMMAND, hide = true)]
     CompilePolicy,
     /// Ask the d2k of these settings whether it answers; the exit code tells
     Health(Flags),
+}
+
+#[derive(Debug, Subcommand)]
+enum Policy {
+    #[command(flatten)]
+    Desk(desk::Command),
+    /// Compare what a folder of policies would make of the live containers and volumes with what is made now
+    Diff {
+        /// The folder with the candidate set
+        folder: std::path::PathBuf,
+        /// How the result is written
+        #[arg(short, long, value_enum, default_value_t)]
+        output: desk::Output,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Tell which policies decided about a container
+    Explain {
+        /// Name or ID
+        container: String,
+        /// How the result is written
+        #[arg(short, long, value_enum, default_value_t)]
+        output: desk::Output,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Write the last decisions of a running d2k as fixtures, without the values of environment variables
+    Record {
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        last: usize,
+        /// How the result is written
+        #[arg(short, long, value_enum, default_value_t)]
+        output: desk::Output,
+        #[command(flatten)]
+        flags: Flags,
+    },
 }
 
 /// The settings as flags, before they are understood.
@@ -95,7 +135,7 @@ pub fn run() -> ExitCode {
             println!("d2k {}, Docker API {OLDEST} to {NEWEST} (Engine {ENGINE})", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
         }
-        What::Policy(command) => return crate::policy::desk::command(command),
+        What::Policy(command) => return policy(command),
         What::CompilePolicy => {
             let compiled = crate::policy::compile::child(std::io::stdin().lock(), std::io::stdout().lock());
             return match compiled {
@@ -115,6 +155,28 @@ pub fn run() -> ExitCode {
     };
     let done = if serves { serve(settings) } else { health(&settings) };
     done.map_or_else(|line| fail(&line, 1), |()| ExitCode::SUCCESS)
+}
+
+/// A command that needs the settings of a daemon.
+type Live = Box<dyn FnOnce(&Settings) -> Result<ExitCode, String>>;
+
+fn policy(command: Policy) -> ExitCode {
+    let (flags, run): (Flags, Live) = match command {
+        Policy::Desk(command) => return desk::command(command),
+        Policy::Diff { folder, output, flags } => {
+            (flags, Box::new(move |settings| policies::diff(settings, &folder, output)))
+        }
+        Policy::Explain { container, output, flags } => {
+            (flags, Box::new(move |settings| policies::explain(settings, &container, output)))
+        }
+        Policy::Record { last, output, flags } => {
+            (flags, Box::new(move |settings| policies::record(settings, last, output)))
+        }
+    };
+    match flags.settings() {
+        Ok(settings) => run(&settings).unwrap_or_else(|line| fail(&line, 1)),
+        Err(line) => fail(&line, 2),
+    }
 }
 
 fn fail(line: &str, code: u8) -> ExitCode {

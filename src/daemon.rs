@@ -19,6 +19,7 @@ pub mod logs;
 pub mod lookup;
 pub mod networks;
 pub mod pipe;
+pub mod preview;
 pub mod publish;
 pub mod pull_secrets;
 pub mod remove;

@@ -13,6 +13,7 @@ pub mod fixtures;
 pub mod limits;
 pub mod load;
 mod plans;
+pub mod record;
 pub mod set;
 pub mod settings;
 pub mod value;

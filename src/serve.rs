@@ -50,7 +50,7 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
     let Connection { cluster, changes } = connection;
     let policies = policies.await.map_err(|e| e.to_string())?.map_err(|e| format!("policies: {e}"))?;
     tokio::spawn(policies.clone().watch(stopping.clone()));
-    let registry = Registry::new(&registry_settings(&settings)).map_err(|fault| fault.message)?;
+    let registry = registry(&settings)?;
     tracing::info!(
         %address, namespace = settings.namespace, server = cluster.server(), kubernetes = cluster.version(),
         "serving the Docker API"
@@ -65,7 +65,7 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
 }
 
 /// Size and class of volumes have settings of d2k's own, which are settings of the built-in policy.
-fn policy_options(settings: &Settings) -> policy::Options {
+pub(crate) fn policy_options(settings: &Settings) -> policy::Options {
     let mut volumes = vec![("size".to_owned(), settings.volume_size.clone())];
     if !settings.storage_class.is_empty() {
         volumes.push(("storage-class".to_owned(), settings.storage_class.clone()));
@@ -79,6 +79,11 @@ fn policy_options(settings: &Settings) -> policy::Options {
     }
 }
 
+/// The client of registries.
+pub(crate) fn registry(settings: &Settings) -> Result<Registry, String> {
+    Registry::new(&registry_settings(settings)).map_err(|fault| fault.message)
+}
+
 fn registry_settings(settings: &Settings) -> RegistrySettings {
     RegistrySettings {
         mirrors: settings.registry_mirrors.iter().map(|(host, url)| format!("{host}={url}")).collect(),
@@ -88,7 +93,7 @@ fn registry_settings(settings: &Settings) -> RegistrySettings {
     }
 }
 
-fn options(settings: &Settings) -> Options {
+pub(crate) fn options(settings: &Settings) -> Options {
     Options {
         start_timeout: settings.start_timeout,
         publish_service: settings.publish_service,

@@ -7,6 +7,7 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 
 use axum::Router;
+use axum::extract::RawQuery;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
 use tracing_subscriber::EnvFilter;
@@ -207,7 +208,15 @@ where
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
+        .route("/policies/decisions", get(decisions))
         .route("/readyz", get(readiness))
+}
+
+/// The last decisions of the policies, as fixtures: `?last=N`, 20 if it is not given.
+async fn decisions(RawQuery(query): RawQuery) -> impl axum::response::IntoResponse {
+    let last = query.as_deref().and_then(|query| query.strip_prefix("last=")?.parse().ok()).unwrap_or(20);
+    let decisions = crate::policy::record::last(last);
+    ([(header::CONTENT_TYPE, "application/json")], serde_json::Value::from(decisions).to_string())
 }
 
 /// Begins to log to standard error. Called once; a second call changes nothing.

@@ -12,7 +12,7 @@ mod world;
 pub use daemon::command;
 pub use fixture::{free_port, free_udp_port, static_program};
 pub use http::{frames, get as http_get};
-pub use kube::manifest;
+pub use kube::{admin_kubeconfig, manifest};
 pub use process::{Running, run};
 pub use registry::{GuardedRegistry, Image};
 pub use world::{World, eventually};

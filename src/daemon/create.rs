@@ -277,7 +277,7 @@ impl Daemon {
             }));
         }
         let name = self.service_name(record);
-        let mut object = service::service(record, &name, &wanted, service_plan(plan));
+        let mut object = service::service(record, &name, &wanted, decisions::service_plan(plan));
         let notes = object.metadata.annotations.get_or_insert_default();
         notes.insert(
             crate::translate::keys::POLICIES.into(),
@@ -377,20 +377,4 @@ impl Daemon {
 
 fn workload_question(record: &Record) -> workload_policy::Input {
     workload_policy::Input { container: decisions::container(record), extra: Vec::new() }
-}
-
-fn service_plan(plan: ports::Service) -> service::Plan {
-    service::Plan {
-        kind: match plan.kind {
-            ports::ServiceKind::LoadBalancer => "LoadBalancer".to_owned(),
-            ports::ServiceKind::NodePort => "NodePort".to_owned(),
-            ports::ServiceKind::ClusterIp => "ClusterIP".to_owned(),
-            ports::ServiceKind::Other(kind) => kind,
-        },
-        labels: plan.labels.into_iter().collect(),
-        annotations: plan.annotations.into_iter().collect(),
-        load_balancer_class: plan.load_balancer_class,
-        source_ranges: plan.source_ranges,
-        external_traffic_policy: plan.external_traffic_policy,
-    }
 }

@@ -6,6 +6,7 @@ use bollard_stubs::models::RestartPolicyNameEnum;
 use super::Daemon;
 use crate::fault::Result;
 use crate::policy::bindings::naming::exports::d2k::policy::naming;
+use crate::policy::bindings::ports::exports::d2k::policy::ports;
 use crate::policy::bindings::types::{
     Container, Mount, MountKind as Kind, Port, Protocol, PublishedPort, RestartPolicy,
 };
@@ -13,6 +14,7 @@ use crate::policy::set::{Decided, Set};
 use crate::translate::bindings;
 use crate::translate::mounts::{self, MountKind};
 use crate::translate::record::Record;
+use crate::translate::service;
 
 pub use naming::What;
 
@@ -110,4 +112,21 @@ fn mounts_of(record: &Record) -> Vec<Mount> {
         Mount { kind, source, target: plan.target, read_only: plan.read_only, extra: Vec::new() }
     };
     plans.into_iter().map(mount).collect()
+}
+
+/// A Service as a policy wants it, in Kubernetes' words.
+pub(crate) fn service_plan(plan: ports::Service) -> service::Plan {
+    service::Plan {
+        kind: match plan.kind {
+            ports::ServiceKind::LoadBalancer => "LoadBalancer".to_owned(),
+            ports::ServiceKind::NodePort => "NodePort".to_owned(),
+            ports::ServiceKind::ClusterIp => "ClusterIP".to_owned(),
+            ports::ServiceKind::Other(kind) => kind,
+        },
+        labels: plan.labels.into_iter().collect(),
+        annotations: plan.annotations.into_iter().collect(),
+        load_balancer_class: plan.load_balancer_class,
+        source_ranges: plan.source_ranges,
+        external_traffic_policy: plan.external_traffic_policy,
+    }
 }

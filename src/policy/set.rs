@@ -13,7 +13,7 @@ use super::compile::Cache;
 use super::component::{Hook, Policy, State, call};
 use super::load::{self, Found, Refused, Source, Step};
 use super::settings::{self, Settings};
-use super::{defaults, plans};
+use super::{defaults, plans, record};
 use crate::fault::{Fault, Kind, Result};
 use crate::telemetry;
 
@@ -52,7 +52,7 @@ macro_rules! hook {
         /// # Errors
         /// A refusal, a plan that makes no sense, or a failed call.
         pub fn $method(&self, input: &$input) -> Result<Decided<$plan>> {
-            self.first(Hook::$hook, |policy, store| {
+            self.first(Hook::$hook, input, |policy, store| {
                 let pre = policy.linked.hooks.$field.as_ref()?;
                 Some((|| {
                     let instance = pre.instantiate(&mut *store)?;
@@ -156,15 +156,21 @@ impl Set {
         })
     }
 
-    fn first<P>(
+    fn first<I, P>(
         &self,
         hook: Hook,
+        input: &I,
         decide: impl Fn(&Policy, &mut Store<State>) -> Option<Answer<P>>,
         sound: impl Fn(&mut P) -> std::result::Result<Vec<String>, String>,
-    ) -> Result<Decided<P>> {
+    ) -> Result<Decided<P>>
+    where
+        I: serde::Serialize + Clone + Send + 'static,
+        P: serde::Serialize + Clone + Send + 'static,
+    {
         for policy in self.policies.iter().filter(|p| p.linked.hooks.list_has(hook)) {
             let answer = self.ask(policy, hook, |store| decide(policy, store).unwrap_or(Ok(Ok(None))))?;
             let Some(mut plan) = answer else { continue };
+            record::note(hook, policy, input, &plan);
             let warnings = sound(&mut plan).map_err(|words| {
                 Fault::internal(format!("policy {} ({}): {words}", policy.info.name, hook.name()))
             })?;

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Image, World, command, eventually, free_port, http_get, manifest, run};
+use crate::support::{
+    Image, World, admin_kubeconfig, command, eventually, free_port, http_get, manifest, run,
+};
 
 /// What the program prints and how it ends when it cannot even start.
 #[track_caller]
@@ -199,8 +201,118 @@ fn sigterm_and_interrupt_end_open_streams_within_ten_seconds() {
 }
 
 #[test]
+fn the_unix_socket_serves_the_same() {
+    let socket = std::env::temp_dir().join(format!("d2k-{}.sock", std::process::id()));
+    let Some(mut world) = World::with(&[("D2K_SOCKET", socket.to_str().unwrap())]) else { return };
+    world.docker("run -d --name web busybox sleep 1000").success();
+    let over = |words: &str| world.sh(format!("DOCKER_HOST=unix://{} docker {words}", socket.display()));
+    assert_eq!(over("ps --format '{{.Names}}'").success(), "web");
+    assert_eq!(over("exec web echo inside").success(), "inside");
+    // What a killed d2k leaves is no hindrance for the next one.
+    world.kill_d2k();
+    world.restart_d2k();
+    let over = |words: &str| world.sh(format!("DOCKER_HOST=unix://{} docker {words}", socket.display()));
+    assert_eq!(over("ps --format '{{.Names}}'").success(), "web");
+    let _ = std::fs::remove_file(socket);
+}
+
+/// A certificate for loopback, or for a client, signed by `issuer`; PEM of it and of its key.
+fn certificate(issuer: &rcgen::Issuer<'_, rcgen::KeyPair>, client: bool) -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params =
+        rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    let usage = if client {
+        rcgen::ExtendedKeyUsagePurpose::ClientAuth
+    } else {
+        rcgen::ExtendedKeyUsagePurpose::ServerAuth
+    };
+    params.extended_key_usages = vec![usage];
+    (params.signed_by(&key, issuer).unwrap().pem(), key.serialize_pem())
+}
+
+#[test]
+fn tls_lets_in_only_clients_with_a_certificate_and_takes_a_new_certificate_of_its_own() {
+    let folder = std::env::temp_dir().join(format!("d2k-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    write("ca.pem", &params.clone().self_signed(&key).unwrap().pem());
+    let issuer = rcgen::Issuer::new(params, key);
+    let serve = |(certificate, key): (String, String)| {
+        write("server-key.pem", &key);
+        write("server-cert.pem", &certificate);
+    };
+    serve(certificate(&issuer, false));
+    let (certificate_pem, key_pem) = certificate(&issuer, true);
+    write("cert.pem", &certificate_pem);
+    write("key.pem", &key_pem);
+    let settings = [
+        ("D2K_TLS_CERT", path("server-cert.pem")),
+        ("D2K_TLS_KEY", path("server-key.pem")),
+        ("D2K_TLS_CA", path("ca.pem")),
+    ];
+    let Some(kubeconfig) = admin_kubeconfig() else { return };
+    let port = free_port();
+    let mut daemon = command();
+    daemon
+        .args(["serve", "--admin-port", "0"])
+        .env("D2K_PORT", port.to_string())
+        .env("D2K_KUBECONFIG", kubeconfig);
+    let mut daemon = daemon.envs(settings).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let docker = |words: &str| {
+        let host = format!("tcp://127.0.0.1:{port}");
+        Command::new("bash").args(["-c", &format!("docker -H {host} {words}")]).output().unwrap()
+    };
+    let keys = format!(
+        "--tlsverify --tlscacert {} --tlscert {} --tlskey {}",
+        path("ca.pem"),
+        path("cert.pem"),
+        path("key.pem")
+    );
+    eventually("it answers over TLS", || docker(&format!("{keys} version")).status.success());
+    let stranger = docker(&format!("--tlsverify --tlscacert {} version", path("ca.pem")));
+    assert!(!stranger.status.success(), "a client without a certificate got in");
+    assert!(!docker("version").status.success(), "a client without TLS got in");
+    serve(certificate(&issuer, false));
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(docker(&format!("{keys} version")).status.success());
+    let _ = daemon.kill();
+    let _ = daemon.wait();
+    let _ = std::fs::remove_dir_all(&folder);
+}
+
+#[test]
+fn without_metrics_stats_are_zeroes_and_no_error() {
+    let Some(mut world) = World::new() else { return };
+    world.kubectl("delete rolebinding d2k-metrics").success();
+    world.kill_d2k();
+    world.restart_d2k();
+    assert!(
+        world.log().contains("no metrics: metrics.k8s.io is not there or not granted"),
+        "{}",
+        world.log()
+    );
+    world.docker("run -d --name web busybox sleep 1000").success();
+    let stats =
+        world.docker("stats --no-stream --format '{{.Name}} {{.CPUPerc}} {{.MemUsage}}' web").success();
+    assert!(stats.starts_with("web 0.00% 0B / "), "{stats}");
+}
+
+#[test]
 fn the_manifest_runs_d2k_in_the_cluster_without_root_and_with_a_read_only_file_system() {
     let Some(world) = World::new() else { return };
+    let host = deploy(&world);
+    let inside = |words: &str| world.sh(format!("DOCKER_HOST={host} docker {words}"));
+    assert_eq!(inside("run --rm busybox echo hello").success(), "hello");
+    assert!(inside("ps --format '{{.Names}}'").lines().contains(&"d2k".to_owned()));
+}
+
+/// Runs d2k by the manifest in the namespace of a world; returns its `DOCKER_HOST`.
+#[track_caller]
+pub fn deploy(world: &World) -> String {
     let image = format!("{}-d2k", world.name());
     push_d2k(&image, world.directory());
     let mut objects = manifest(world.name());
@@ -215,10 +327,11 @@ fn the_manifest_runs_d2k_in_the_cluster_without_root_and_with_a_read_only_file_s
     let rollout = world.kubectl("rollout status deployment d2k --timeout=60s");
     assert_eq!(rollout.status, 0, "{rollout}\n{}", world.kubectl("logs deployment/d2k --tail=50").both());
     let address = world.object("service/d2k")["spec"]["clusterIP"].as_str().unwrap().to_owned();
-    let inside = |words: &str| world.sh(format!("DOCKER_HOST=tcp://{address}:2375 docker {words}"));
-    eventually("the Service leads to the Pod", || inside("ps").status == 0);
-    assert_eq!(inside("run --rm busybox echo hello").success(), "hello");
-    assert!(inside("ps --format '{{.Names}}'").lines().contains(&"d2k".to_owned()));
+    let host = format!("tcp://{address}:2375");
+    eventually("the Service leads to the Pod", || {
+        world.sh(format!("DOCKER_HOST={host} docker ps")).status == 0
+    });
+    host
 }
 
 /// Makes an image of the built program and the one library that busybox lacks.

@@ -169,3 +169,29 @@ fn a_policy_shapes_objects_and_puts_others_beside_them() {
     world.docker("rm -f web").success();
     eventually("the Ingress goes with its Service", || world.names("ingresses").is_empty());
 }
+
+#[test]
+fn in_the_cluster_policies_come_from_a_config_map() {
+    let Some(world) = World::new() else { return };
+    let settings = world.directory().join("settings.yaml");
+    let write = |kind: &str| {
+        std::fs::write(&settings, format!("ports: {{settings: {{service-type: {kind}}}}}\n")).unwrap();
+        let create = format!("create configmap d2k-policies --from-file={}", settings.display());
+        let yaml = world.kubectl(format!("{create} --dry-run=client -o yaml")).success();
+        world.apply(&yaml);
+    };
+    write("NodePort");
+    let host = crate::configuration::deploy(&world);
+    let docker = |words: &str| world.sh(format!("DOCKER_HOST={host} docker {words}"));
+    docker("run -d --name first -p 80 busybox sleep 1000").success();
+    assert_eq!(service_type(&world, "first"), "NodePort");
+    write("ClusterIP");
+    // The kubelet looks after mounted ConfigMaps about once a minute.
+    let begin = Instant::now();
+    while !docker("plugin inspect ports").success().contains("service-type=ClusterIP") {
+        assert!(begin.elapsed() < Duration::from_secs(150), "the ConfigMap was not seen");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    docker("run -d --name second -p 80 busybox sleep 1000").success();
+    assert_eq!(service_type(&world, "second"), "ClusterIP");
+}
