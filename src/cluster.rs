@@ -10,6 +10,7 @@ mod metrics;
 mod ports;
 mod replica_sets;
 mod streams;
+mod watches;
 mod writes;
 
 pub use cache::{Cache, Entry};
@@ -34,6 +35,7 @@ pub(crate) struct Inner {
     pub server: String,
     pub version: String,
     pub caches: caches::Caches,
+    pub watches: watches::Watches,
 }
 
 impl Cluster {
@@ -50,6 +52,15 @@ impl Cluster {
     /// `gitVersion` of the API server, as it was when d2k connected.
     pub fn version(&self) -> &str {
         &self.inner.version
+    }
+
+    /// Why what is read here may be old: the watches have been broken for some seconds.
+    pub fn trouble(&self) -> Option<String> {
+        let (kind, seconds) = self.inner.watches.broken()?;
+        Some(format!(
+            "the API server {} has not been reached for {seconds} s (watch of {kind})",
+            self.server()
+        ))
     }
 
     pub(crate) fn api<K>(&self) -> kube::Api<K>

@@ -23,6 +23,7 @@ pub mod preview;
 pub mod publish;
 pub mod pull_secrets;
 pub mod remove;
+pub mod replace;
 pub mod runs;
 pub mod shape;
 pub mod spool;

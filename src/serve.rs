@@ -1,11 +1,12 @@
 //! Wires the parts together and serves until it is told to stop.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{Connection, connect};
+use crate::cluster::{Cluster, Connection, connect};
 use crate::config::Settings;
 use crate::daemon::{Daemon, Options, keeper};
 use crate::docker::server::{Server, stop_signal};
@@ -32,6 +33,8 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
     if let Some(port) = settings.admin_port {
         admin.tcp(SocketAddr::new(settings.listen, port), None).await?;
     }
+    let connected = Arc::new(OnceLock::new());
+    let admin = tokio::spawn(admin.run(telemetry::admin(readiness(connected.clone()))));
     let signalled = stopping.clone();
     tokio::spawn(async move {
         let _ = stop_signal().await;
@@ -48,6 +51,7 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
         () = stopping.cancelled() => return Ok(()),
     };
     let Connection { cluster, changes } = connection;
+    let _ = connected.set(cluster.clone());
     let policies = policies.await.map_err(|e| e.to_string())?.map_err(|e| format!("policies: {e}"))?;
     tokio::spawn(policies.clone().watch(stopping.clone()));
     let registry = registry(&settings)?;
@@ -59,9 +63,19 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
     let keeping = tokio::spawn(keeper::run(daemon.clone(), changes));
     daemon.probe_metrics().await;
     let routes = version::front(docker::routes(daemon));
-    tokio::join!(front.run(routes), admin.run(telemetry::admin(|| Ok(()))));
+    let _ = tokio::join!(front.run(routes), admin);
     keeping.abort();
     Ok(())
+}
+
+/// Ready: the caches are filled, and the API server was reached a moment ago.
+fn readiness(
+    connected: Arc<OnceLock<Cluster>>,
+) -> impl Fn() -> Result<(), String> + Clone + Send + Sync + 'static {
+    move || match connected.get() {
+        None => Err("not connected to the cluster yet".to_owned()),
+        Some(cluster) => cluster.trouble().map_or(Ok(()), Err),
+    }
 }
 
 /// Size and class of volumes have settings of d2k's own, which are settings of the built-in policy.

@@ -121,7 +121,14 @@ impl super::Cluster {
         version: String,
     ) -> (Self, Feed, mpsc::UnboundedReceiver<Change>) {
         let caches = Caches::new();
-        let inner = Arc::new(super::Inner { client: client.clone(), namespace, server, version, caches });
+        let inner = Arc::new(super::Inner {
+            client: client.clone(),
+            namespace,
+            server,
+            version,
+            caches,
+            watches: super::watches::Watches::default(),
+        });
         let (changes, receiver) = mpsc::unbounded_channel();
         let feed =
             Feed { client, namespace: inner.namespace.clone(), inner: Arc::downgrade(&inner), changes };
@@ -160,6 +167,7 @@ impl Feed {
                     let Some(inner) = self.inner.upgrade() else {
                         return;
                     };
+                    inner.watches.works(&K::kind(&()));
                     let done = self.take(&inner.caches, event, &mut listing, ready.is_some());
                     if done && let Some(ready) = ready.take() {
                         let _ = ready.send(());
@@ -171,6 +179,9 @@ impl Feed {
                     let forbidden = error.to_string().contains("forbidden");
                     if forbidden && let Some(ready) = ready.take() {
                         let _ = ready.send(());
+                    }
+                    if let Some(inner) = self.inner.upgrade().filter(|_| !forbidden) {
+                        inner.watches.broke(&K::kind(&()));
                     }
                 }
             }

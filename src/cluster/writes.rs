@@ -126,6 +126,22 @@ impl Cluster {
         api.get_opt(name).await.map_err(|e| fault(&format!("read {} {name}", K::kind(&())), &e))
     }
 
+    /// Lists objects of a kind without cache by their labels.
+    ///
+    /// # Errors
+    /// The cluster's words.
+    pub async fn list<K>(&self, labels: &str) -> Result<Vec<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        let params = kube::api::ListParams::default().labels(labels);
+        let list = self.api::<K>().list(&params).await;
+        Ok(list.map_err(|e| fault(&format!("list {}s", K::kind(&())), &e))?.items)
+    }
+
     /// Deletes an object of a kind without cache; an object that is not there is no error.
     ///
     /// # Errors

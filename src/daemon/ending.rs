@@ -56,6 +56,7 @@ impl Daemon {
 
     /// Frees what a d2k that was killed in the middle of `take_down` has left.
     pub(crate) async fn free_what_was_left(&self) {
+        self.finish_replacing().await;
         if let Err(fault) = self.cluster.release_replica_sets(keys::CONTAINER).await {
             tracing::warn!(error = fault.message, "cannot look for ReplicaSets that an earlier d2k has left");
         }

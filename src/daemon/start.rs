@@ -137,12 +137,9 @@ impl Daemon {
         template: PodTemplateSpec,
         suspended: bool,
     ) -> Result<()> {
-        let object = &container.record.object;
-        self.runs.begin_replace(&container.record.id);
-        self.cluster.delete::<Job>(object, None).await?;
         let (set, asked) = (self.policies.current(), decisions::container(&container.record));
         let job = workload::job(&container.record, template, suspended);
-        self.create_shaped(&set, job, Some(&asked), &mut Vec::new()).await.map(|_| ())
+        self.replace_job(&set, &container.record, job, &asked).await
     }
 
     async fn await_start(&self, container: &Container, before: &BTreeSet<String>) -> Result<()> {

@@ -53,6 +53,8 @@ pub mod role {
     pub const LOG: &str = "log";
     /// A Secret with files copied into a container before its start.
     pub const FILES: &str = "files";
+    /// A ConfigMap with a Job that is being made anew.
+    pub const REPLACING: &str = "replacing";
     /// A Secret with registry credentials.
     pub const REGISTRY: &str = "registry";
 }

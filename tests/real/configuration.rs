@@ -284,6 +284,95 @@ fn tls_lets_in_only_clients_with_a_certificate_and_takes_a_new_certificate_of_it
     let _ = std::fs::remove_dir_all(&folder);
 }
 
+/// Passes connections on to the API server until it is cut.
+struct Proxy {
+    port: u16,
+    cut: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Proxy {
+    fn to(address: String) -> Self {
+        use std::io::{Read, Write};
+        use std::net::{TcpListener, TcpStream};
+        use std::sync::atomic::Ordering;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let cut = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let gone = cut.clone();
+        let pass = move |mut from: TcpStream,
+                         mut to: TcpStream,
+                         gone: std::sync::Arc<std::sync::atomic::AtomicBool>| {
+            from.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            let mut buffer = vec![0; 1 << 16];
+            while !gone.load(Ordering::Relaxed) {
+                match from.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(count) => {
+                        if to.write_all(&buffer[..count]).is_err() {
+                            break;
+                        }
+                    }
+                    Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+                    Err(_) => break,
+                }
+            }
+            let _ = to.shutdown(std::net::Shutdown::Both);
+        };
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if gone.load(Ordering::Relaxed) {
+                    continue;
+                }
+                let Ok(server) = TcpStream::connect(&address) else { continue };
+                for (from, to) in [(&client, &server), (&server, &client)] {
+                    let (from, to, gone) = (from.try_clone().unwrap(), to.try_clone().unwrap(), gone.clone());
+                    std::thread::spawn(move || pass(from, to, gone));
+                }
+            }
+        });
+        Self { port, cut }
+    }
+
+    fn cut(&self, cut: bool) {
+        self.cut.store(cut, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn readiness_ends_with_the_api_server_and_everything_goes_on_when_it_is_back() {
+    let admin_port = free_port();
+    let Some(mut world) = World::with(&[("D2K_ADMIN_PORT", &admin_port.to_string())]) else { return };
+    let file = world.directory().join("kubeconfig");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut kubeconfig: Value = serde_yaml_ng::from_str(&text).unwrap();
+    let cluster = &mut kubeconfig["clusters"][0]["cluster"];
+    let server = cluster["server"].as_str().unwrap().trim_start_matches("https://").to_owned();
+    let proxy = Proxy::to(server.clone());
+    cluster["tls-server-name"] = json!(server.split(':').next().unwrap());
+    cluster["server"] = json!(format!("https://127.0.0.1:{}", proxy.port));
+    std::fs::write(&file, kubeconfig.to_string()).unwrap();
+    world.kill_d2k();
+    world.restart_d2k();
+    let ready = || http_get(("127.0.0.1", admin_port), "/readyz").map_or(0, |reply| reply.status);
+    eventually("it is ready", || ready() == 200);
+    world.docker("run -d --name web busybox sleep 1000").success();
+    let events = world.docker_spawn("events --format '{{.Action}}'");
+    let wait = world.docker_spawn("wait web");
+    proxy.cut(true);
+    eventually("it is not ready without the API server", || ready() == 503);
+    assert_eq!(world.docker("ps --format '{{.Names}}'").success(), "web", "what was known is shown");
+    let begin = Instant::now();
+    assert_ne!(world.docker("run -d busybox true").status, 0);
+    assert!(begin.elapsed() < Duration::from_secs(40), "an error, and soon: {:?}", begin.elapsed());
+    assert_eq!(http_get(("127.0.0.1", admin_port), "/healthz").map(|reply| reply.status), Some(200));
+    proxy.cut(false);
+    eventually("it is ready again", || ready() == 200);
+    world.docker("kill web").success();
+    assert_eq!(wait.finish().success(), "137");
+    eventually("the events go on", || events.stdout().contains("die"));
+    events.stop();
+}
+
 #[test]
 fn without_metrics_stats_are_zeroes_and_no_error() {
     let Some(mut world) = World::new() else { return };

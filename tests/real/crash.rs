@@ -134,3 +134,34 @@ fn a_d2k_killed_while_it_ended_a_pod_leaves_a_container_that_starts() {
     world.docker("start web").success();
     assert_eq!(world.docker("exec web echo inside").success(), "inside");
 }
+
+#[test]
+fn a_d2k_killed_while_it_replaced_a_job_loses_no_container() {
+    let Some(mut world) = World::new() else {
+        return;
+    };
+    let id = world.docker("create --name once busybox echo again").success();
+    world.kill_d2k();
+    let mut job = world.object("job/once");
+    let meta = job["metadata"].as_object_mut().unwrap();
+    meta.retain(|name, _| ["name", "labels", "annotations"].contains(&name.as_str()));
+    job["spec"].as_object_mut().unwrap().remove("selector");
+    job["spec"]["template"]["metadata"]["labels"]
+        .as_object_mut()
+        .unwrap()
+        .retain(|name, _| !name.contains("controller-uid") && !name.contains("job-name"));
+    job.as_object_mut().unwrap().remove("status");
+    let kept = serde_json::json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "d2k-job-left", "labels": {"d2k.io/role": "replacing"}},
+        "data": {"job.json": job.to_string()},
+    });
+    world.apply(&kept.to_string());
+    world.kubectl("delete job once").success();
+    world.restart_d2k();
+    eventually("the container is there again", || {
+        world.docker("ps -aq --no-trunc --filter name=once").success() == id
+    });
+    assert_eq!(world.docker("start -a once").success(), "again");
+    eventually("nothing else is left", || world.names("configmaps -l d2k.io/role=replacing").is_empty());
+}
