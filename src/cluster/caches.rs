@@ -158,7 +158,7 @@ impl Feed {
         if let Some(labels) = labels {
             config = config.labels(labels);
         }
-        let mut events = watch_kind(api, config).default_backoff().boxed();
+        let mut events = watch_kind(api, config).backoff(super::watches::Soon::default()).boxed();
         let mut ready = Some(ready);
         let mut listing = BTreeSet::new();
         loop {
@@ -180,10 +180,23 @@ impl Feed {
                     if forbidden && let Some(ready) = ready.take() {
                         let _ = ready.send(());
                     }
-                    if let Some(inner) = self.inner.upgrade().filter(|_| !forbidden) {
-                        inner.watches.broke(&K::kind(&()));
+                    if !forbidden && self.inner.upgrade().is_some_and(|i| i.watches.broke(&K::kind(&()))) {
+                        tokio::spawn(self.clone().await_answer());
                     }
                 }
+            }
+        }
+    }
+
+    /// Asks the API server until it answers.
+    async fn await_answer(self) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let asked = tokio::time::timeout(Duration::from_secs(5), self.client.apiserver_version()).await;
+            let Some(inner) = self.inner.upgrade() else { return };
+            if matches!(asked, Ok(Ok(_))) {
+                inner.watches.all_work();
+                return;
             }
         }
     }
