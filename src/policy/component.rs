@@ -207,7 +207,7 @@ impl Linked {
     pub fn call<T>(
         &self,
         limits: Limits,
-        body: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+        body: impl FnMut(&mut Store<State>) -> wasmtime::Result<T>,
     ) -> Result<Answer<T>, (Failure, Lines)> {
         if self.counts_fuel { call_counting(limits, body) } else { call(limits, body) }
     }
@@ -299,13 +299,24 @@ pub struct Answer<T> {
     pub fuel: u64,
 }
 
-/// Runs one call in a store of its own.
+/// Runs one call in a store of its own. One that passes its time is run once more: nothing is left
+/// of the first, and a machine that was held up for a moment looks like a guest that was.
 ///
 /// # Errors
 /// The limit that was passed or the trap, with what the guest had logged before.
 pub fn call<T>(
     limits: Limits,
-    body: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+    mut body: impl FnMut(&mut Store<State>) -> wasmtime::Result<T>,
+) -> Result<Answer<T>, (Failure, Lines)> {
+    match call_once(limits, &mut body) {
+        Err((Failure::Time { .. }, _)) => call_once(limits, &mut body),
+        result => result,
+    }
+}
+
+fn call_once<T>(
+    limits: Limits,
+    mut body: impl FnMut(&mut Store<State>) -> wasmtime::Result<T>,
 ) -> Result<Answer<T>, (Failure, Lines)> {
     let mut store = Store::new(engine(), State { memory: Memory::new(limits.memory), lines: Vec::new() });
     store.limiter(|state| &mut state.memory);
@@ -341,7 +352,7 @@ const FUEL: u64 = 1_000_000_000;
 
 fn call_counting<T>(
     limits: Limits,
-    body: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+    mut body: impl FnMut(&mut Store<State>) -> wasmtime::Result<T>,
 ) -> Result<Answer<T>, (Failure, Lines)> {
     let state = State { memory: Memory::new(limits.memory), lines: Vec::new() };
     let mut store = Store::new(counting_engine(), state);

@@ -186,7 +186,7 @@ impl Set {
         &self,
         policy: &Policy,
         hook: Hook,
-        body: impl FnOnce(&mut Store<State>) -> Answer<P>,
+        body: impl FnMut(&mut Store<State>) -> Answer<P>,
     ) -> Result<Option<P>> {
         let begin = Instant::now();
         let answer = call(policy.limits, body);
