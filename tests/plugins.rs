@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+/// How the names of files end that a component is made of.
+const SOURCES: [&str; 7] = [".rs", ".wit", "/Cargo.toml", ".c", ".h", ".o", "/build"];
+
 #[derive(Deserialize)]
 struct Locked {
     sources: String,
@@ -46,16 +49,19 @@ fn files_below(folder: &Path, into: &mut Vec<PathBuf>) {
 /// As `plugins/build` does it: the lines that sha256sum prints, and of these the digest.
 fn digest_of_sources(member: &str) -> String {
     let mut files = Vec::new();
-    for folder in [format!("plugins/{member}"), "plugins/guest".into(), "wit".into()] {
+    let in_rust = root().join("plugins").join(member).join("Cargo.toml").is_file();
+    let mut folders = vec![format!("plugins/{member}"), "wit".into()];
+    folders.extend(in_rust.then(|| "plugins/guest".to_owned()));
+    for folder in folders {
         files_below(&root().join(folder), &mut files);
     }
     let relative = |path: &Path| path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
     let mut names: Vec<String> = files.iter().map(|path| relative(path)).collect();
-    let is_source =
-        |name: &str| name.ends_with(".rs") || name.ends_with(".wit") || name.ends_with("/Cargo.toml");
+    let is_source = |name: &str| SOURCES.iter().any(|end| name.ends_with(end));
     names.retain(|name| is_source(name) && !name.contains("/frozen/"));
     names.sort();
-    names.extend(["plugins/Cargo.toml".to_owned(), "plugins/Cargo.lock".to_owned()]);
+    let workspace = ["plugins/Cargo.toml", "plugins/Cargo.lock"].map(str::to_owned);
+    names.extend(workspace.into_iter().filter(|_| in_rust));
     let line = |name: &String| format!("{}  {name}\n", sha256(fs::read(root().join(name)).unwrap()));
     sha256(names.iter().map(line).collect::<String>())
 }
