@@ -110,8 +110,7 @@ fn two_policies_of_one_name_are_refused() {
 fn a_policy_whose_own_fixtures_fail_is_refused() {
     let folder = Folder::new();
     let policies = folder.policies();
-    let fixture =
-        "hook: volumes\nsettings: {teams: {web: 20}}\ninput: {name: data, labels: {team: web}, size: 21Gi}\n";
+    let fixture = "hook: volumes\nsettings: {teams: {web: 20Gi}}\ninput: {name: data, labels: {team: web}, size: 21Gi}\n";
     folder.write("quota.wasm", component("examples/quota"));
     folder.write("quota.fixtures.yaml", format!("{fixture}expect: none\n"));
     let words = policies.reload().unwrap_err();

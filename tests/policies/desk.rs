@@ -23,6 +23,7 @@ fn the_fixtures_of_every_policy_hold() {
         "examples/ingress",
         "examples/quota",
         "examples/registry",
+        "examples/c-labels",
     ] {
         let component = Cache::new(&cache(), None).load(&component(member)).unwrap();
         let linked = Linked::new(&component).unwrap();

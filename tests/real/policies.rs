@@ -95,7 +95,7 @@ fn a_component_that_is_dropped_into_the_folder_refuses_with_its_words() {
     let folder = Folder::new();
     let Some(world) = folder.world() else { return };
     world.docker("volume create free").success();
-    folder.write("settings.yaml", "quota: {settings: {teams: {web: 2}}}\n");
+    folder.write("settings.yaml", "quota: {settings: {teams: {web: 2Gi}}}\n");
     folder.example("quota");
     within_a_second("the policy", || world.docker("plugin ls").success().contains("quota:1.0.0"));
     world

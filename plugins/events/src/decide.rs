@@ -28,7 +28,7 @@ const CONTAINER: [(&str, &str); 26] = [
     ("exec-ended", "exec_die"),
     ("exec-detached", "exec_detach"),
     ("committed", "commit"),
-    // With what follows the colon from an attribute.
+    // What follows the colon is an attribute.
     ("exec-created", "exec_create: "),
     ("exec-started", "exec_start: "),
     ("health-changed", "health_status: "),
@@ -42,8 +42,10 @@ const IMAGE: [(&str, &str); 4] =
     [("pulled", "pull"), ("tagged", "tag"), ("untagged", "untag"), ("removed", "delete")];
 const DAEMON: [(&str, &str); 1] = [("reloaded", "reload")];
 
-/// The attributes that become part of an action.
-const IN_ACTION: [&str; 2] = ["command", "status"];
+/// The attribute that becomes part of an action. Attributes have the container's labels among them,
+/// so that only the one that belongs to the change is taken.
+const IN_ACTION: [(&str, &str); 3] =
+    [("exec-created", "command"), ("exec-started", "command"), ("health-changed", "status")];
 
 pub fn check(settings: &Settings) -> Vec<(String, String)> {
     let empty = |(name, value): (&str, &str)| {
@@ -71,11 +73,10 @@ fn event(input: &Input) -> Option<Event> {
     let (_, action) = table.iter().find(|(change, _)| *change == input.change)?;
     let mut attributes = input.attributes.clone();
     let mut action = (*action).to_owned();
-    if action.ends_with(": ") {
-        let named = |(name, _): &(String, String)| IN_ACTION.contains(&name.as_str());
-        if let Some(at) = attributes.iter().position(named) {
-            action.push_str(&attributes.remove(at).1);
-        }
+    if let Some((_, part)) = IN_ACTION.iter().find(|(change, _)| *change == input.change)
+        && let Some(at) = attributes.iter().position(|(name, _)| name == part)
+    {
+        action.push_str(&attributes.remove(at).1);
     }
     Some(Event { kind: input.subject.clone(), action, attributes, extra: Vec::new() })
 }
@@ -123,8 +124,41 @@ mod tests {
         let event = &told("container", "exec-created", &attributes, &[])[0];
         assert_eq!(event.action, "exec_create: sh -c true");
         assert_eq!(event.attributes, [("execID".to_owned(), "x".to_owned())]);
-        let status = told("container", "health-changed", &[("status", "healthy")], &[]);
-        assert_eq!(status[0].action, "health_status: healthy");
+        // The label `command` is the container's own.
+        let attributes = [("command", "label"), ("status", "healthy")];
+        let event = &told("container", "health-changed", &attributes, &[])[0];
+        assert_eq!(event.action, "health_status: healthy");
+        assert_eq!(event.attributes, [("command".to_owned(), "label".to_owned())]);
+    }
+
+    /// The words in backticks of the sentence on `subject` in the documentation of `change`.
+    fn changes_in_wit(subject: &str) -> Vec<String> {
+        let wit = include_str!("../../../wit/events.wit");
+        let words: String = wit.lines().map(|line| line.trim().trim_start_matches("///")).collect();
+        let (_, rest) = words.split_once(&format!(" {subject}: `")).unwrap();
+        let (sentence, _) = rest.split_once('.').unwrap();
+        let quoted = |(at, word): (usize, &str)| (at % 2 == 0).then(|| word.to_owned());
+        sentence.split('`').enumerate().filter_map(quoted).filter(|word| !word.is_empty()).collect()
+    }
+
+    #[test]
+    fn every_change_of_the_interface_has_an_event() {
+        let subjects = [
+            ("container", "a container"),
+            ("volume", "a volume"),
+            ("network", "a network"),
+            ("image", "an image"),
+        ];
+        for (subject, words) in subjects.into_iter().chain([("daemon", "the daemon")]) {
+            let changes = changes_in_wit(words);
+            assert!(!changes.is_empty(), "{subject}");
+            for change in changes {
+                let attributes = [("command", "x"), ("status", "x")];
+                let events = told(subject, &change, &attributes, &[]);
+                assert_eq!(events.len(), 1, "{subject} {change}");
+                assert_eq!(events[0].kind, subject);
+            }
+        }
     }
 
     #[test]

@@ -1,8 +1,15 @@
 //! What every policy of d2k that is written in Rust needs: the macro that makes a component of a
 //! function, and access to settings. A policy is plain Rust, tested natively; this is its glue.
 
+#[cfg(all(feature = "arena", target_arch = "wasm32"))]
+mod arena;
+pub mod quantity;
 mod rules;
 mod settings;
+
+#[cfg(all(feature = "arena", target_arch = "wasm32"))]
+#[global_allocator]
+static MEMORY: arena::Arena = arena::Arena;
 
 pub use rules::{Rule, label_fits, name_fits};
 pub use settings::Settings;
@@ -104,6 +111,12 @@ macro_rules! policy {
             std::panic::set_hook(Box::new(|info| {
                 api::log::write(api::log::Level::Error, &info.to_string());
             }));
+        }
+
+        /// A refusal of what is wrong as it stands.
+        #[allow(dead_code)]
+        fn invalid(message: String) -> api::Refusal {
+            api::Refusal { message, kind: api::RefusalKind::Invalid, extra: Vec::new() }
         }
 
         /// A refusal of what may not be done.

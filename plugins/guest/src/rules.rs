@@ -33,16 +33,25 @@ pub fn label_fits(wanted: &str, labels: &[(String, String)]) -> bool {
 
 /// Whether a name fits a pattern, in which `*` stands for any characters.
 pub fn name_fits(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((head, rest)) => match name.strip_prefix(head) {
-            None => false,
-            Some(name) => {
-                let mut starts = name.char_indices().map(|(at, _)| at).chain([name.len()]);
-                starts.any(|at| name_fits(rest, &name[at..]))
-            }
-        },
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(head) else { return false };
+    let mut parts = rest.split('*').peekable();
+    while let Some(part) = parts.next() {
+        // The first place is the best one, but for the last part, which must end the name.
+        let found =
+            if parts.peek().is_none() { name.strip_suffix(part).map(|_| "") } else { after(name, part) };
+        match found {
+            Some(left) => name = left,
+            None => return false,
+        }
     }
+    true
+}
+
+/// What follows the first `part` of a text.
+fn after<'a>(text: &'a str, part: &str) -> Option<&'a str> {
+    let starts = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+    starts.into_iter().find_map(|at| text.get(at..)?.strip_prefix(part))
 }
 
 #[cfg(test)]
@@ -56,6 +65,15 @@ mod tests {
         assert!(!name_fits("db-*", "web"));
         assert!(name_fits("*", ""));
         assert!(!name_fits("a", "ab"));
+        assert!(name_fits("a*a", "aa") && !name_fits("a*a", "a"));
+        assert!(name_fits("*ab*ab", "ab-ab-ab") && !name_fits("*ab*ab", "ab"));
+        assert!(name_fits("**", "") && name_fits("a**b", "ab"));
+    }
+
+    #[test]
+    fn many_stars_cost_no_more_than_one() {
+        assert!(!name_fits(&"*a".repeat(40), &"b".repeat(4000)));
+        assert!(!name_fits(&format!("{}b", "*a".repeat(40)), &"a".repeat(4000)));
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub fn check(settings: &Settings) -> Vec<(String, String)> {
         return Vec::new();
     }
     let words = format!(
-        "{prefix:?} cannot begin a name: at most {LONGEST_PREFIX} of lower-case letters, digits and dashes, a letter first"
+        "\"{prefix}\" cannot begin a name: at most {LONGEST_PREFIX} of lower-case letters, digits and dashes, a letter first"
     );
     vec![("prefix".to_owned(), words)]
 }
@@ -32,7 +32,7 @@ pub fn decide(input: &Input, settings: &Settings) -> Result<Option<Plan>, Refusa
 }
 
 fn name(input: &Input, prefix: &str) -> String {
-    let small = input.docker_name.to_lowercase();
+    let small = input.docker_name.to_ascii_lowercase();
     let legal = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' };
     let mut name: String = small.chars().map(legal).collect();
     name = name.trim_matches('-').to_owned();

@@ -2,72 +2,17 @@
 
 use d2k_guest::{Rule, Settings, label_fits};
 
-use crate::api::types::Container;
+use crate::api::types::{Container, PublishedPort};
 use crate::api::{Input, Plan, Refusal, Service, ServiceKind};
-
-const KINDS: &str = "LoadBalancer, NodePort, ClusterIP or none";
-
-pub fn check(settings: &Settings) -> Vec<(String, String)> {
-    let mut problems = Vec::new();
-    for name in ["service-type", "publish-all-type"] {
-        check_kind(name.to_owned(), settings.get(name), &mut problems);
-    }
-    check_traffic("external-traffic-policy".into(), settings, &mut problems);
-    for rule in Rule::all(settings) {
-        check_kind(rule.setting("service-type"), rule.settings.get("service-type"), &mut problems);
-        check_traffic(rule.setting("external-traffic-policy"), &rule.settings, &mut problems);
-        let (label, port) = (rule.settings.get("label"), rule.settings.get("port"));
-        if label.is_none() && port.is_none() {
-            problems.push((rule.setting("label"), "a rule needs a label or a port to fit".into()));
-        }
-        if port.is_some_and(|port| range(port).is_none()) {
-            problems.push((
-                rule.setting("port"),
-                "expected a port such as 443, or a range such as 8000-8999".into(),
-            ));
-        }
-    }
-    problems
-}
-
-fn check_kind(setting: String, value: Option<&str>, problems: &mut Vec<(String, String)>) {
-    if let Some(value) = value.filter(|value| kind(value).is_none()) {
-        problems.push((setting, format!("{value:?} is no type of Service: {KINDS}")));
-    }
-}
-
-fn check_traffic(setting: String, settings: &Settings, problems: &mut Vec<(String, String)>) {
-    let value = settings.get("external-traffic-policy");
-    if let Some(value) = value.filter(|value| !matches!(*value, "Cluster" | "Local")) {
-        problems.push((setting, format!("{value:?} is neither Cluster nor Local")));
-    }
-}
-
-/// `none` is `Some(None)`.
-fn kind(text: &str) -> Option<Option<ServiceKind>> {
-    Some(match text {
-        "LoadBalancer" => Some(ServiceKind::LoadBalancer),
-        "NodePort" => Some(ServiceKind::NodePort),
-        "ClusterIP" => Some(ServiceKind::ClusterIp),
-        "none" => None,
-        _ => return None,
-    })
-}
-
-fn range(text: &str) -> Option<(u16, u16)> {
-    let (from, to) = text.split_once('-').unwrap_or((text, text));
-    let (from, to) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
-    (from > 0 && from <= to).then_some((from, to))
-}
+use crate::check::{kind, range};
 
 fn fits(rule: &Rule, container: &Container) -> bool {
     let label = rule.settings.get("label").is_none_or(|wanted| label_fits(wanted, &container.labels));
-    let port = rule
-        .settings
-        .get("port")
-        .and_then(range)
-        .is_none_or(|(from, to)| container.published.iter().any(|port| (from..=to).contains(&port.host)));
-    label && port
+    let has = |name: &str, number: fn(&PublishedPort) -> u16| {
+        let range = rule.settings.get(name).and_then(range);
+        range.is_none_or(|(from, to)| container.published.iter().any(|p| (from..=to).contains(&number(p))))
+    };
+    label && has("port", |port| port.host) && has("container-port", |port| port.container.number)
 }
 
 pub fn decide(input: &Input, settings: &Settings) -> Result<Option<Plan>, Refusal> {
@@ -115,18 +60,23 @@ fn plain(kind: ServiceKind) -> Service {
     }
 }
 
-fn merged(all: Vec<(String, String)>, own: Vec<(String, String)>) -> Vec<(String, String)> {
-    let mut merged: Vec<_> =
-        all.into_iter().filter(|(k, _)| !own.iter().any(|(other, _)| other == k)).collect();
-    merged.extend(own);
-    merged.sort();
-    merged
+/// Both, in the order of the names; the own value of a name counts.
+fn merged(mut all: Vec<(String, String)>, own: Vec<(String, String)>) -> Vec<(String, String)> {
+    for (name, value) in own {
+        let at = all.iter().position(|(known, _)| *known >= name).unwrap_or(all.len());
+        match all.get_mut(at).filter(|(known, _)| *known == name) {
+            Some(known) => known.1 = value,
+            None => all.insert(at, (name, value)),
+        }
+    }
+    all
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::{Port, Protocol, PublishedPort, RestartPolicy};
+    use crate::api::types::{Port, Protocol, RestartPolicy};
+    use crate::check::check;
 
     fn container(host: &[u16], publish_all: bool, exposed: &[u16], labels: &[(&str, &str)]) -> Container {
         let port = |number: &u16| Port { number: *number, protocol: Protocol::Tcp };
@@ -190,13 +140,31 @@ mod tests {
     }
 
     #[test]
-    fn wrong_values_are_named() {
-        let names = |pairs: &[(&str, &str)]| -> Vec<String> {
-            check(&Settings::of(pairs)).into_iter().map(|(name, _)| name).collect()
-        };
-        assert_eq!(names(&[("service-type", "Loadbalancer")]), ["service-type"]);
-        assert_eq!(names(&[("rules.0.service-type", "NodePort")]), ["rules.0.label"]);
-        assert_eq!(names(&[("rules.0.port", "99999")]), ["rules.0.port"]);
-        assert_eq!(names(&[("external-traffic-policy", "Nope")]), ["external-traffic-policy"]);
+    fn all_that_a_rule_names_must_fit() {
+        let settings = [
+            ("rules.0.label", "tier=web"),
+            ("rules.0.container-port", "80-89"),
+            ("rules.0.port", "8080"),
+            ("rules.0.service-type", "NodePort"),
+        ];
+        let kind = |host, labels| made(&container(&[host], false, &[], labels), &settings).unwrap().kind;
+        assert_eq!(kind(8080, &[("tier", "web")]), ServiceKind::NodePort);
+        assert_eq!(kind(8081, &[("tier", "web")]), ServiceKind::LoadBalancer);
+        assert_eq!(kind(8080, &[]), ServiceKind::LoadBalancer);
+    }
+
+    #[test]
+    fn a_rule_adds_annotations_and_replaces_those_of_its_own() {
+        let settings = [
+            ("annotations.b", "all"),
+            ("annotations.d", "all"),
+            ("rules.0.label", "tier"),
+            ("rules.0.annotations.a", "own"),
+            ("rules.0.annotations.d", "own"),
+            ("rules.0.annotations.e", "own"),
+        ];
+        let service = made(&container(&[80], false, &[], &[("tier", "web")]), &settings).unwrap();
+        let shown: Vec<String> = service.annotations.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(shown, ["a=own", "b=all", "d=own", "e=own"]);
     }
 }

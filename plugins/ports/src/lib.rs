@@ -1,6 +1,7 @@
 //! The default Services: `-p` is a LoadBalancer, `-P` a NodePort, neither is none; rules by label
 //! or port choose others.
 
+mod check;
 mod decide;
 
 d2k_guest::policy! {
@@ -19,6 +20,7 @@ d2k_guest::policy! {
         ("labels.**", "", "Labels of the Service."),
         ("rules.*.label", "", "The rule fits containers with this label: key, or key=value."),
         ("rules.*.port", "", "The rule fits containers that publish this port on the host: 443, or 8000-8999."),
+        ("rules.*.container-port", "", "The rule fits containers that publish this port of their own: 80, or 8000-8999."),
         ("rules.*.service-type", "", "As above, where the rule fits; the first rule that fits counts."),
         ("rules.*.load-balancer-class", "", "As above, where the rule fits."),
         ("rules.*.source-ranges.*", "", "As above, where the rule fits."),
@@ -26,6 +28,6 @@ d2k_guest::policy! {
         ("rules.*.annotations.**", "", "As above, besides those for all."),
         ("rules.*.labels.**", "", "As above, besides those for all."),
     ],
-    check: decide::check,
+    check: check::check,
     decide: decide::decide,
 }

@@ -1,9 +1,9 @@
 //! How large a volume is, and of which class and access mode.
 
+use d2k_guest::quantity::billionths;
 use d2k_guest::{Rule, Settings, label_fits, name_fits};
 
 use crate::api::{Input, Plan, Refusal};
-use crate::quantity::milli;
 
 const MODES: [&str; 4] = ["ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany", "ReadOnlyMany"];
 
@@ -21,12 +21,18 @@ pub fn check(settings: &Settings) -> Vec<(String, String)> {
 
 fn check_values(path: &str, settings: &Settings, problems: &mut Vec<(String, String)>) {
     for name in ["size", "max-size"] {
-        if let Some(value) = settings.get(name).filter(|value| milli(value).is_none_or(|size| size == 0)) {
-            problems.push((format!("{path}{name}"), format!("{value:?} is no size above 0, such as 5Gi")));
+        if let Some(value) = settings.get(name).filter(|value| billionths(value).is_none_or(|size| size == 0))
+        {
+            problems.push((format!("{path}{name}"), format!("\"{value}\" is no size above 0, such as 5Gi")));
         }
     }
+    if let (Some(size), Some(most)) = (settings.get("size"), settings.get("max-size"))
+        && billionths(size) > billionths(most)
+    {
+        problems.push((format!("{path}size"), format!("{size} is more than max-size, {most}")));
+    }
     if let Some(value) = settings.get("access-mode").filter(|value| !MODES.contains(value)) {
-        problems.push((format!("{path}access-mode"), format!("{value:?} is none of {}", MODES.join(", "))));
+        problems.push((format!("{path}access-mode"), format!("\"{value}\" is none of {}", MODES.join(", "))));
     }
 }
 
@@ -40,10 +46,13 @@ pub fn decide(input: &Input, settings: &Settings) -> Result<Option<Plan>, Refusa
     let rule = rule.map(|rule| rule.settings).unwrap_or_default();
     let either = |name: &str| rule.get(name).or_else(|| settings.get(name)).map(str::to_owned);
     let size = input.size.clone().or_else(|| either("size")).unwrap_or_else(|| "1Gi".to_owned());
+    let name = &input.name;
+    let Some(asked) = billionths(&size) else {
+        return Err(crate::invalid(format!("volume {name}: {size} is no size, such as 5Gi")));
+    };
     if let Some(most) = either("max-size")
-        && milli(&size) > milli(&most)
+        && billionths(&most).is_some_and(|most| asked > most)
     {
-        let name = &input.name;
         return Err(crate::forbid(format!(
             "volume {name}: {size} is more than the {most} that a volume may have"
         )));
@@ -52,7 +61,7 @@ pub fn decide(input: &Input, settings: &Settings) -> Result<Option<Plan>, Refusa
     if let Some(class) =
         input.storage_class.as_ref().filter(|class| !allowed.is_empty() && !allowed.contains(class))
     {
-        let (name, allowed) = (&input.name, allowed.join(", "));
+        let allowed = allowed.join(", ");
         return Err(crate::forbid(format!(
             "volume {name}: storage class {class} is not among the allowed ones ({allowed})"
         )));
@@ -130,6 +139,23 @@ mod tests {
         );
         let words = refused(&input(None, Some("gold")), &[("allow-classes.0", "standard")]);
         assert!(words.contains("gold is not among the allowed ones (standard)"), "{words}");
+    }
+
+    #[test]
+    fn no_spelling_of_a_size_gets_around_the_largest() {
+        let settings = Settings::of(&[("max-size", "10Gi")]);
+        for size in ["00000000000000000000011Gi", "11e9", "10.00000000001Gi", "1E"] {
+            let refusal = decide(&input(Some(size), None), &settings).unwrap_err();
+            assert!(refusal.message.contains("is more than the 10Gi"), "{}", refusal.message);
+        }
+        let refusal = decide(&input(Some("11 Gi"), None), &settings).unwrap_err();
+        assert_eq!(refusal.message, "volume data: 11 Gi is no size, such as 5Gi");
+    }
+
+    #[test]
+    fn a_default_above_the_largest_is_named() {
+        let problems = check(&Settings::of(&[("size", "20Gi"), ("max-size", "10Gi")]));
+        assert_eq!(problems, [("size".to_owned(), "20Gi is more than max-size, 10Gi".to_owned())]);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The default volumes: what was asked for, else 1Gi of the cluster's default class, for one node.
 
 mod decide;
-mod quantity;
 
 d2k_guest::policy! {
     wit: "../../wit",

@@ -33,7 +33,7 @@ pub fn check(settings: &Settings) -> Vec<(String, String)> {
 
 fn expect(setting: String, value: Option<&str>, words: &[&str], problems: &mut Vec<(String, String)>) {
     if let Some(value) = value.filter(|value| !words.contains(value)) {
-        problems.push((setting, format!("{value:?} is none of {}", words.join(", "))));
+        problems.push((setting, format!("\"{value}\" is none of {}", words.join(", "))));
     }
 }
 

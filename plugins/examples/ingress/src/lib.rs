@@ -17,6 +17,8 @@ d2k_guest::policy! {
     decide: decide,
 }
 
+const CLUSTER_IP: &str = r#"{"spec":{"type":"ClusterIP","externalTrafficPolicy":null,"loadBalancerClass":null,"loadBalancerSourceRanges":null}}"#;
+
 fn check(settings: &Settings) -> Vec<(String, String)> {
     let empty = settings.get("label").is_some_and(str::is_empty);
     empty.then(|| ("label".to_owned(), "expected the name of a label".to_owned())).into_iter().collect()
@@ -28,8 +30,15 @@ fn decide(input: &api::Input, settings: &Settings) -> Result<Option<api::Plan>, 
     };
     let label = settings.get("label").unwrap_or("host");
     let Some((_, host)) = container.labels.iter().find(|(name, _)| name == label) else { return Ok(None) };
-    let object: Value = serde_json::from_str(&input.object).expect("d2k sends JSON");
-    let (name, port) = (&object["metadata"]["name"], &object["spec"]["ports"][0]["port"]);
+    let service: Value = serde_json::from_str(&input.object)
+        .map_err(|_| invalid(format!("the Service of {} is no JSON", container.name)))?;
+    let (name, port) = (service.pointer("/metadata/name"), service.pointer("/spec/ports/0/port"));
+    if port.is_none() {
+        return Err(invalid(format!(
+            "container {} has the label {label} but no port: -p 80",
+            container.name
+        )));
+    }
     let backend = json!({"service": {"name": name, "port": {"number": port}}});
     let mut ingress = json!({
         "apiVersion": "networking.k8s.io/v1",
@@ -43,8 +52,8 @@ fn decide(input: &api::Input, settings: &Settings) -> Result<Option<api::Plan>, 
         ingress["spec"]["ingressClassName"] = json!(class);
     }
     Ok(Some(api::Plan {
-        // An Ingress needs no load balancer of its own.
-        patch: json!({"spec": {"type": "ClusterIP"}}).to_string(),
+        // An Ingress needs no load balancer of its own, and Kubernetes refuses what belongs to one.
+        patch: CLUSTER_IP.to_owned(),
         objects: vec![ingress.to_string()],
         warnings: Vec::new(),
         extra: Vec::new(),
@@ -100,6 +109,14 @@ mod tests {
         let path = &ingress["spec"]["rules"][0]["http"]["paths"][0];
         assert_eq!(path["backend"]["service"], json!({"name": "web", "port": {"number": 8080}}));
         assert_eq!(ingress["spec"]["ingressClassName"], "nginx");
+    }
+
+    #[test]
+    fn the_service_is_left_with_nothing_of_a_load_balancer() {
+        let patch: Value =
+            serde_json::from_str(&asked(&[("host", "web.example.com")]).unwrap().patch).unwrap();
+        assert_eq!(patch["spec"]["type"], "ClusterIP");
+        assert_eq!(patch["spec"].get("loadBalancerClass"), Some(&Value::Null));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! without the label is refused, so that nobody is forgotten.
 
 use d2k_guest::Settings;
+use d2k_guest::quantity::billionths;
 
 d2k_guest::policy! {
     wit: "../../../wit",
@@ -11,7 +12,7 @@ d2k_guest::policy! {
     summary: "Refuses volumes above the size of their team, and volumes without a team.",
     settings: [
         ("label", "team", "The label that names the team."),
-        ("teams.*", "", "The largest volume of a team, in whole GiB: teams.web: 20."),
+        ("teams.*", "", "The largest volume of a team, such as 20Gi."),
     ],
     check: check,
     decide: decide,
@@ -19,9 +20,9 @@ d2k_guest::policy! {
 
 fn check(settings: &Settings) -> Vec<(String, String)> {
     let wrong = |(team, size): (String, String)| {
-        size.parse::<u64>()
-            .is_err()
-            .then(|| (format!("teams.{team}"), format!("{size:?} is no number of GiB")))
+        // 20 is twenty bytes: more likely 20Gi was meant.
+        let good = billionths(&size) >= billionths("1Mi");
+        (!good).then(|| (format!("teams.{team}"), format!("\"{size}\" is no size from 1Mi on, such as 20Gi")))
     };
     settings.below("teams").into_iter().filter_map(wrong).collect()
 }
@@ -32,20 +33,14 @@ fn decide(input: &api::Input, settings: &Settings) -> Result<Option<api::Plan>, 
     let Some((_, team)) = input.labels.iter().find(|(key, _)| key == label) else {
         return Err(forbid(format!("volume {name} has no label {label}: --label {label}=TEAM")));
     };
-    let Some(most) = settings.parse::<u64>(&format!("teams.{team}")) else {
+    let Some(most) = settings.get(&format!("teams.{team}")) else {
         return Err(forbid(format!("volume {name}: there is no team {team}")));
     };
-    match gibibytes(input.size.as_deref().unwrap_or("1Gi")) {
+    match billionths(input.size.as_deref().unwrap_or("1Gi")) {
         // The default policy makes the claim.
-        Some(size) if size <= most => Ok(None),
-        _ => Err(forbid(format!("volume {name}: a volume of team {team} may have {most}Gi"))),
+        Some(size) if Some(size) <= billionths(most) => Ok(None),
+        _ => Err(forbid(format!("volume {name}: a volume of team {team} may have {most}"))),
     }
-}
-
-/// A size in GiB, rounded up; none if it has another suffix than Mi, Gi or Ti.
-fn gibibytes(size: &str) -> Option<u64> {
-    let number = |suffix| size.strip_suffix(suffix)?.parse::<u64>().ok();
-    number("Gi").or_else(|| number("Ti").map(|n| n * 1024)).or_else(|| number("Mi").map(|n| n.div_ceil(1024)))
 }
 
 #[cfg(test)]
@@ -62,14 +57,22 @@ mod tests {
             access_mode: None,
             extra: Vec::new(),
         };
-        decide(&input, &Settings::of(&[("teams.web", "20")])).map_err(|refusal| refusal.message)
+        decide(&input, &Settings::of(&[("teams.web", "20Gi")])).map_err(|refusal| refusal.message)
     }
 
     #[test]
     fn a_team_has_volumes_up_to_its_size() {
         assert_eq!(asked("20Gi", "web"), Ok(None));
         assert_eq!(asked("512Mi", "web"), Ok(None));
+        assert_eq!(asked("1.5Gi", "web"), Ok(None));
+        assert!(asked("00000000000000000000000000000000000000000021Gi", "web").is_err());
         assert!(asked("21Gi", "web").unwrap_err().contains("20Gi"));
         assert!(asked("1Gi", "nobody").unwrap_err().contains("there is no team nobody"));
+    }
+
+    #[test]
+    fn a_size_without_a_unit_is_named() {
+        assert_eq!(check(&Settings::of(&[("teams.web", "20")]))[0].0, "teams.web");
+        assert_eq!(check(&Settings::of(&[("teams.web", "20Gi")])), []);
     }
 }

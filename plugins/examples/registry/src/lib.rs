@@ -17,11 +17,15 @@ d2k_guest::policy! {
 }
 
 fn check(settings: &Settings) -> Vec<(String, String)> {
-    let mirror = settings.get("mirror").unwrap_or("mirror.example.com");
-    if mirror.is_empty() || mirror.contains(['/', ' ']) {
-        return vec![("mirror".into(), format!("{mirror:?} is no host of a registry"))];
+    let mut problems = Vec::new();
+    if let Some(mirror) = settings.get("mirror").filter(|host| host.is_empty() || host.contains(['/', ' '])) {
+        problems.push(("mirror".into(), format!("\"{mirror}\" is no host of a registry")));
     }
-    Vec::new()
+    let latest = settings.get("allow-latest");
+    if let Some(value) = latest.filter(|value| !matches!(*value, "true" | "false")) {
+        problems.push(("allow-latest".into(), format!("\"{value}\" is neither true nor false")));
+    }
+    problems
 }
 
 fn decide(input: &api::Input, settings: &Settings) -> Result<Option<api::Plan>, api::Refusal> {
@@ -33,7 +37,8 @@ fn decide(input: &api::Input, settings: &Settings) -> Result<Option<api::Plan>, 
     }
     let path = match reference.split_once('/') {
         None => format!("library/{reference}"),
-        Some(("docker.io", rest)) => rest.to_owned(),
+        Some(("docker.io" | "index.docker.io", rest)) if !rest.contains('/') => format!("library/{rest}"),
+        Some(("docker.io" | "index.docker.io", rest)) => rest.to_owned(),
         // Another registry: the next policy decides.
         Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => return Ok(None),
         Some(_) => reference.clone(),
@@ -57,6 +62,7 @@ mod tests {
     fn images_of_docker_hub_come_from_the_mirror() {
         assert_eq!(asked("nginx:1.29").unwrap().unwrap(), "hub.acme.test/library/nginx:1.29");
         assert_eq!(asked("acme/app:2").unwrap().unwrap(), "hub.acme.test/acme/app:2");
+        assert_eq!(asked("docker.io/nginx:1.29").unwrap().unwrap(), "hub.acme.test/library/nginx:1.29");
         assert_eq!(asked("ghcr.io/acme/app:2"), Ok(None));
     }
 
@@ -64,5 +70,15 @@ mod tests {
     fn an_image_without_a_version_is_refused() {
         assert!(asked("nginx").unwrap_err().contains("nginx:VERSION"));
         assert!(asked("nginx:latest").is_err());
+        assert!(asked("localhost:5000/app").is_err());
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        let problems = check(&Settings::of(&[("allow-latest", "yes"), ("mirror", "a/b")]));
+        assert_eq!(
+            problems.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            ["mirror", "allow-latest"]
+        );
     }
 }
