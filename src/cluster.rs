@@ -6,6 +6,7 @@ mod cache;
 mod caches;
 mod connect;
 mod errors;
+mod metadata;
 mod metrics;
 mod ports;
 mod replica_sets;

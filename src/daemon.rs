@@ -9,7 +9,9 @@ pub mod decisions;
 pub mod ending;
 pub mod exec;
 pub mod foreign;
+pub mod gates;
 pub mod health;
+pub mod helper;
 pub mod history;
 pub mod images;
 pub mod keeper;
@@ -18,10 +20,12 @@ pub mod locks;
 pub mod logs;
 pub mod lookup;
 pub mod networks;
+pub mod pause;
 pub mod pipe;
 pub mod preview;
 pub mod publish;
 pub mod pull_secrets;
+pub mod release;
 pub mod remove;
 pub mod replace;
 pub mod runs;
@@ -88,6 +92,9 @@ pub struct Daemon {
     pub(crate) stats: stats::Meters,
     pub(crate) pull_secrets: pull_secrets::Known,
     pub(crate) execs: exec::Execs,
+    pub(crate) gates: gates::Gates,
+    pub(crate) held: pause::Held,
+    pub(crate) helpers: helper::Known,
 }
 
 impl Daemon {
@@ -117,6 +124,9 @@ impl Daemon {
             stats: stats::Meters::default(),
             pull_secrets: pull_secrets::Known::default(),
             execs: exec::Execs::default(),
+            gates: gates::Gates::default(),
+            held: pause::Held::default(),
+            helpers: helper::Known::default(),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The components that are committed are what their sources give: known by the lock file, so that
+//! The components, and the helper of `src/init`, that are committed are what their sources give: known by the lock file, so that
 //! no WebAssembly toolchain is needed here. `plugins/build --check` builds them anew and compares.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -92,6 +92,28 @@ fn every_policy_explains_itself_and_has_three_fixtures() {
         let fixtures = fs::read_dir(folder.join("fixtures")).unwrap().count();
         assert!(fixtures >= 3, "{member} has {fixtures} fixtures");
     }
+}
+
+/// As `src/init/build` does it.
+#[test]
+fn the_helper_is_the_one_of_its_lock_file_and_was_built_from_the_sources_that_are_here() {
+    let folder = root().join("src/init");
+    let locked: BTreeMap<String, String> =
+        serde_json::from_str(&fs::read_to_string(folder.join("lock.json")).unwrap()).unwrap();
+    for architecture in ["amd64", "arm64"] {
+        let program = fs::read(folder.join(format!("d2k-init-{architecture}"))).unwrap();
+        assert!(program.len() <= 500_000, "{architecture}: {} bytes", program.len());
+        assert_eq!(sha256(program), locked[architecture], "{architecture}: run src/init/build");
+    }
+    let is_source = |name: &String| {
+        name.ends_with(".rs") || ["Cargo.toml", "Cargo.lock", "build"].contains(&name.as_str())
+    };
+    let entries = fs::read_dir(&folder).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).filter(is_source).collect();
+    names.sort();
+    let line = |name: &String| format!("{}  {name}\n", sha256(fs::read(folder.join(name)).unwrap()));
+    assert_eq!(sha256(names.iter().map(line).collect::<String>()), locked["sources"], "run src/init/build");
 }
 
 /// The version that `wit/` says it is.

@@ -38,6 +38,8 @@ mod events;
 mod exec;
 #[path = "real/foreign.rs"]
 mod foreign;
+#[path = "real/helper.rs"]
+mod helper;
 #[path = "real/images.rs"]
 mod images;
 #[path = "real/logs.rs"]

@@ -12,7 +12,7 @@ use d2k::translate::image::ImageFacts;
 use d2k::translate::mounts::{self, MountKind};
 use d2k::translate::pod::{PodContext, StagedFile, pod_template};
 use d2k::translate::record::{Record, RunState};
-use d2k::translate::{fields, validate, volume};
+use d2k::translate::{fields, helper, validate, volume};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -29,6 +29,8 @@ struct Setting {
     pull_secrets: Vec<String>,
     staged: Vec<Staged>,
     anonymous: bool,
+    /// The helper may be used, as the request needs it.
+    helper: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -122,7 +124,10 @@ fn pod_outputs(raw: &Value, setting: &Setting) -> Result<BTreeMap<&'static str, 
         }
         MountKind::Tmpfs(_) | MountKind::Shm(_) => None,
     });
-    let record = record(name, raw, body, image);
+    let mut record = record(name, raw, body, image);
+    if setting.helper {
+        record.helper = helper::decide(&record, helper::Use::Auto, &mut warnings);
+    }
     let staged = |file: &Staged| StagedFile {
         secret: file.secret.clone(),
         key: file.key.clone(),
@@ -145,11 +150,19 @@ fn pod_outputs(raw: &Value, setting: &Setting) -> Result<BTreeMap<&'static str, 
     };
     let plan = pod_template(&record, &context)?;
     warnings.extend(plan.warnings);
-    let mut outputs = BTreeMap::from([("pod.yaml", serde_yaml_ng::to_string(&plan.template).unwrap())]);
+    let mut outputs =
+        BTreeMap::from([("pod.yaml", without_hash(&serde_yaml_ng::to_string(&plan.template).unwrap()))]);
     if !warnings.is_empty() {
         outputs.insert("warnings.txt", warnings.join("\n") + "\n");
     }
     Ok(outputs)
+}
+
+/// The helper's ConfigMap has the digest of its content in its name.
+fn without_hash(yaml: &str) -> String {
+    let name = helper::config_map_name("amd64");
+    let (stem, _) = name.rsplit_once('-').unwrap();
+    yaml.replace(&name, &format!("{stem}-DIGEST"))
 }
 
 fn record(name: &str, raw: &Value, body: ContainerCreateBody, image: ImageFacts) -> Record {
@@ -166,6 +179,9 @@ fn record(name: &str, raw: &Value, body: ContainerCreateBody, image: ImageFacts)
         state: RunState::default(),
         warnings: Vec::new(),
         staged: false,
+        helper: None,
+        leave: None,
+        paused: String::new(),
         decided: BTreeMap::new(),
     }
 }

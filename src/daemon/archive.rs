@@ -6,11 +6,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::Daemon;
+use super::pause::has_helper;
 use super::staging::{Files, Staged};
 use crate::cluster::{Process, Wanted};
 use crate::fault::{Fault, Kind, Result};
 use crate::translate::archive::{Stat, base};
 use crate::translate::container::Container;
+use crate::translate::helper::{self, protocol};
 use crate::translate::path::clean;
 use crate::translate::state::Phase;
 
@@ -39,6 +41,9 @@ impl Daemon {
         let Some(pod) = container.running_pod() else {
             return self.staged_stat(container, path).await;
         };
+        if has_helper(container) {
+            return self.stat_by_helper(container, &pod, path).await;
+        }
         // The link itself is asked about, even where the path ends in a slash.
         let script =
             "p=$1; [ \"$p\" = / ] || p=${p%/}; stat -c '%f %s %Y' \"$p\" || exit 44; readlink \"$p\" || true";
@@ -53,6 +58,21 @@ impl Daemon {
             Ok((44, _)) => Err(missing(path, container)),
             Ok((_, words)) => Err(no_tools(container, &words)),
             Err(fault) => Err(no_tools(container, &fault.message)),
+        }
+    }
+
+    async fn stat_by_helper(&self, container: &Container, pod: &str, path: &str) -> Result<Stat> {
+        let command = helper::command(["stat", path]);
+        let (code, output) = self.run_quietly(pod, &container.container_name(), &command).await?;
+        match u8::try_from(code) {
+            Ok(0) => {
+                let (first, target) = output.split_once('\n').unwrap_or((&output, ""));
+                Stat::read(first, path, target.strip_suffix('\n').unwrap_or(target))
+                    .ok_or_else(|| Fault::internal(format!("stat of {path} answered {first:?}")))
+            }
+            Ok(protocol::NOT_FOUND) => Err(missing(path, container)),
+            Ok(protocol::NOT_PERMITTED) => Err(Fault::forbidden(format!("{path}: {}", output.trim()))),
+            _ => Err(Fault::internal(format!("stat of {path} failed: {}", output.trim()))),
         }
     }
 
@@ -95,6 +115,11 @@ impl Daemon {
         let whole = clean(path);
         let (parent, name) =
             if contents { (whole.clone(), ".".to_owned()) } else { (parent(&whole), base(&whole)) };
+        if has_helper(container) {
+            let command = helper::command(["pack", &whole, if contents { "." } else { &name }]);
+            let stream = self.tar_out(container, &pod, &command).await?;
+            return Ok((stat, stream));
+        }
         // `./` keeps a name that begins with a dash from being an option.
         let name = if name.starts_with('-') { format!("./{name}") } else { name };
         let script = "cd \"$1\" && tar -cf - \"$2\"";
@@ -109,6 +134,10 @@ impl Daemon {
     /// 409 if it does not run.
     pub async fn export(&self, container: &Container) -> Result<Stream> {
         let pod = container.running_pod().ok_or_else(|| gone(container))?;
+        if has_helper(container) {
+            self.tell(&container.record, "exported", []);
+            return self.tar_out(container, &pod, &helper::command(["export"])).await;
+        }
         let script = "cd / && set -- && for f in * .[!.]*; do case $f in proc|sys|dev|'.[!.]*') ;; \
                       *) set -- \"$@\" \"$f\";; esac; done; tar -cf - \"$@\"";
         let command = ["/bin/sh", "-c", script].map(str::to_owned);
@@ -162,6 +191,7 @@ impl Daemon {
         &self,
         container: &Container,
         path: &str,
+        keep_kinds: bool,
         archive: impl futures::Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
     ) -> Result<()> {
         self.require_own(container, "copied into while it does not run")
@@ -183,7 +213,7 @@ impl Daemon {
             Ok(_) => return Err(Fault::invalid("extraction point is not a directory")),
             Err(fault) => return Err(fault),
         }
-        self.tar_in(container, &pod, path, archive).await?;
+        self.tar_in(container, &pod, path, keep_kinds, archive).await?;
         self.tell(&container.record, "copied-in", []);
         Ok(())
     }
@@ -193,11 +223,15 @@ impl Daemon {
         container: &Container,
         pod: &str,
         path: &str,
+        keep_kinds: bool,
         mut archive: impl futures::Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
     ) -> Result<()> {
         use futures::StreamExt;
         let script = "cd \"$1\" && tar -xpf -";
-        let command = ["/bin/sh", "-c", script, "sh", path].map(str::to_owned);
+        let command = match has_helper(container) {
+            true => helper::command(["unpack", path, if keep_kinds { "--keep-kinds" } else { "" }]),
+            false => ["/bin/sh", "-c", script, "sh", path].map(str::to_owned).into(),
+        };
         let wanted = Wanted { stdin: true, stdout: true, stderr: true, tty: false };
         let mut process = self.cluster.exec(pod, &container.container_name(), &command, wanted).await?;
         let mut stdin = process.stdin.take().ok_or_else(|| Fault::internal("tar has no input"))?;
@@ -213,6 +247,7 @@ impl Daemon {
         let status = ended.await;
         match status.code {
             Some(0) => Ok(()),
+            Some(code) if code == i32::from(protocol::WRONG_KIND) => Err(Fault::invalid(words.trim())),
             _ if words.to_lowercase().contains("read-only") => {
                 Err(Fault::forbidden("container rootfs is marked read-only"))
             }

@@ -11,12 +11,17 @@ use tokio::sync::{mpsc, watch};
 
 use super::Daemon;
 use super::exec::{InputEnd, feed, read};
+use super::gates::Place;
 use super::logs::{Query, Run, run_of, split};
 use super::pipe::{Channel, Chunk, Pipe};
-use crate::cluster::{LogQuery, Resizer, TerminalSize, Wanted};
+use crate::cluster::{LogQuery, Process, Resizer, TerminalSize, Wanted};
 use crate::fault::Result;
 use crate::translate::container::Container;
+use crate::translate::helper;
+use crate::translate::record::Record;
 use crate::translate::state::Phase;
+
+mod waiting;
 
 /// Longer than any client waits; the wait ends with the client.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -47,8 +52,21 @@ pub(crate) async fn resize(resizer: Option<Resizer>, mut sizes: watch::Receiver<
 }
 
 impl Daemon {
+    /// A client's place in front of a process that waits for it. Taken before the client is answered:
+    /// what it does next is to start the container.
+    pub fn place(&self, container: &Container, options: Options) -> Option<Place> {
+        let waits = helper::waits(&container.record) && !container.state().running();
+        (waits && options.stream).then(|| self.gates.enter(&container.record.id))
+    }
+
     /// Connects a client with a container until the run ends or the client goes.
-    pub async fn attach(&self, container: Container, options: Options, pipe: Pipe) -> Result<()> {
+    pub async fn attach(
+        &self,
+        container: Container,
+        options: Options,
+        place: Option<Place>,
+        pipe: Pipe,
+    ) -> Result<()> {
         let record = container.record.clone();
         let _reader = self.attached.enter(&record.id);
         self.tell(&record, "attached", []);
@@ -57,10 +75,13 @@ impl Daemon {
             let query = Query { tty: record.tty(), ..Query::default() };
             return self.logs(&container, &query, &pipe.output).await;
         }
+        if let Some(place) = place {
+            return self.attach_waiting(container, place, options, pipe).await;
+        }
         let Some((container, run)) = self.attached_run(&container, &pipe.output).await else {
             return Ok(());
         };
-        let live = record.tty() || (options.stdin && record.open_stdin());
+        let live = record.helper.is_some() || record.tty() || (options.stdin && record.open_stdin());
         if live && container.state().phase == Phase::Running {
             let before = options.logs || !was_running;
             return self.attach_process(&container, &run, options, before, pipe).await;
@@ -116,7 +137,7 @@ impl Daemon {
             stderr: true,
             tty: record.tty(),
         };
-        let mut process = match self.cluster.attach(&run.pod, &container.container_name(), wanted).await {
+        let process = match self.cluster.attach(&run.pod, &container.container_name(), wanted).await {
             Ok(process) => process,
             // It ended before it could be attached: the log has all of its output.
             Err(_) => {
@@ -124,22 +145,42 @@ impl Daemon {
                 return self.run_log(container, run, &query, &pipe.output).await;
             }
         };
-        let Pipe { input, output } = pipe;
-        let mut helpers = tokio::task::JoinSet::new();
         // The log is read before input is let in: what is in it was written without input.
         let earlier = if before { self.written_before(container, run).await } else { Vec::new() };
         if !earlier.is_empty() && (options.stdout || options.stderr) {
             let chunk = Chunk { channel: Channel::Stdout, bytes: Bytes::from(earlier) };
-            if output.send(chunk).await.is_err() {
+            if pipe.output.send(chunk).await.is_err() {
                 return Ok(());
             }
         }
+        let over = self.cluster.wait(FOREVER, || self.run_is_over(&record.id, run).then_some(()));
+        self.carry_attached(record, options, process, pipe, over).await;
+        Ok(())
+    }
+
+    /// Carries bytes both ways until the process has ended or the client has gone.
+    async fn carry_attached(
+        &self,
+        record: &Record,
+        options: Options,
+        mut process: Process,
+        pipe: Pipe,
+        over: impl Future<Output = Option<()>>,
+    ) {
+        let Pipe { input, output } = pipe;
+        let mut helpers = tokio::task::JoinSet::new();
         // As with Docker: the end of input that is open for one client is the process's end of file;
         // otherwise, and with a terminal, the client leaves (the CLI's detach keys arrive so).
         let (leave, left) = tokio::sync::oneshot::channel();
+        let takes_input = options.stdin && record.open_stdin();
         let once = record.body.stdin_once.unwrap_or(false) && !record.tty();
         let end = if once { InputEnd::Process } else { InputEnd::Client(leave) };
-        helpers.spawn(feed(input, process.stdin.take(), end));
+        let (stdin, unused) = process.stdin.take().map_or((None, None), |stdin| match takes_input {
+            true => (Some(stdin), None),
+            // Its end may be the end of the other streams too.
+            false => (None, Some(stdin)),
+        });
+        helpers.spawn(feed(input, stdin, end));
         let left = async {
             if left.await.is_err() {
                 std::future::pending::<()>().await;
@@ -151,9 +192,8 @@ impl Daemon {
         let whole = async {
             tokio::join!(stdout, stderr);
         };
-        let id = &record.id;
         let over = async {
-            self.cluster.wait(FOREVER, || self.run_is_over(id, run).then_some(())).await;
+            over.await;
             // What the process wrote last is still on its way.
             tokio::time::sleep(Duration::from_secs(2)).await;
         };
@@ -164,7 +204,7 @@ impl Daemon {
             () = left => self.tell(record, "detached", []),
             () = self.stopping.cancelled() => {}
         }
-        Ok(())
+        drop(unused);
     }
 
     /// What the run has written so far, without the lines' times.

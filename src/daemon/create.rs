@@ -84,6 +84,9 @@ impl Daemon {
             state: RunState::default(),
             warnings: Vec::new(),
             staged: false,
+            helper: None,
+            leave: None,
+            paused: String::new(),
             decided: [(Hook::Images.name().to_owned(), meant.by)].into(),
         };
         self.make(&set, &mut record, &mut warnings).await?;
@@ -167,6 +170,7 @@ impl Daemon {
         let workload = set.workload(&workload_question(record))?;
         warnings.extend(workload.warnings);
         record.decided.insert(Hook::Workload.name().to_owned(), workload.by);
+        self.choose_helper(record, &workload.plan.helper, warnings).await;
         self.choose_object_name(set, record, warnings)?;
         let made_volumes = self.make_volumes(set, record, warnings).await?;
         let result = self.make_workload(set, record, &workload.plan.kind, warnings).await;

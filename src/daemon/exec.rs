@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::Daemon;
 use super::networks::random_id;
+use super::pause::has_helper;
 use super::pipe::{Channel, Chunk, Pipe};
 use crate::cluster::{Process, ProcessStatus, Wanted};
 use crate::fault::{Fault, Result};
@@ -92,7 +93,13 @@ impl Daemon {
         if container.running_pod().is_none() {
             return Err(super::lifecycle::not_running(&container));
         }
-        command_line(&command, &container.record)?;
+        if container.state().paused {
+            return Err(Fault::conflict(format!(
+                "Container {} is paused, unpause the container before exec",
+                container.record.id
+            )));
+        }
+        command_line(&command, &container.record, has_helper(&container))?;
         let id = random_id();
         self.tell(
             &container.record,
@@ -188,7 +195,7 @@ impl Daemon {
 
     async fn open_exec(&self, exec: &Exec, container: &Container, attached: bool) -> Result<Process> {
         let pod = container.running_pod().ok_or_else(|| super::lifecycle::not_running(container))?;
-        let argv = command_line(&exec.command, &container.record)?;
+        let argv = command_line(&exec.command, &container.record, has_helper(container))?;
         let wanted = Wanted {
             stdin: exec.streams.stdin && attached,
             // At least one stream must be open for the cluster to run the command.

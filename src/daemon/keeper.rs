@@ -38,6 +38,7 @@ pub async fn run(daemon: Arc<Daemon>, mut changes: mpsc::UnboundedReceiver<Chang
     let left = daemon.clone();
     tokio::spawn(async move { left.free_what_was_left().await });
     tokio::spawn(tell_of_policies(daemon.clone()));
+    tokio::spawn(daemon.clone().collect_helpers());
     let mut keeper = Keeper { daemon, pods: HashMap::new() };
     while let Some(change) = changes.recv().await {
         keeper.take(&change).await;
@@ -140,6 +141,9 @@ impl Keeper {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         if let Some(container) = self.container_of_pod(pod) {
             self.told(&container, pod, &uid, change.initial);
+            if !change.deleted {
+                self.daemon.release_soon(&container, pod, change.initial);
+            }
             if container.own {
                 self.ended(&container, pod, &uid, change.deleted, change.initial);
                 self.networks(&container, change);
@@ -198,7 +202,7 @@ impl Keeper {
             daemon.cluster.nudge();
             return;
         }
-        let ran = done.is_some_and(|d| !state::is_failed_start(d.reason.as_deref().unwrap_or_default()));
+        let ran = done.is_some_and(state::has_run);
         if (runs || ran) && seen.started < Some(restarts) {
             seen.started = Some(restarts);
             if !initial {
@@ -339,6 +343,7 @@ impl Daemon {
         }
         self.publisher.close(&record.id);
         self.health.forget(&record.id);
+        self.held.forget(&record.id);
         if record.user_networks().next().is_some() {
             self.sync_networks().await;
         }

@@ -8,10 +8,11 @@ use k8s_openapi::api::batch::v1::Job;
 use serde_json::json;
 
 use super::Daemon;
+use super::pause::has_helper;
 use crate::fault::{Fault, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::{self, RunState};
-use crate::translate::{keys, signal, validate};
+use crate::translate::{helper, keys, signal, validate};
 
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
@@ -45,6 +46,10 @@ impl Daemon {
             ..0 => ENDLESS,
             seconds => seconds.min(ENDLESS),
         };
+        if container.state().paused {
+            // Held processes take no signal; the end would come by force.
+            self.unpause_locked(container).await?;
+        }
         let sent = signal.unwrap_or_else(|| stop_signal(container));
         self.tell(&container.record, "signalled", [("signal", sent.to_string())]);
         if sent != image_signal(container) {
@@ -103,10 +108,20 @@ impl Daemon {
     /// Sends a signal with the image's own `kill`.
     async fn try_signal(&self, container: &Container, signal: i32) -> Result<()> {
         let pod = container.running_pod().ok_or_else(|| not_running(container))?;
-        let commands = [
+        if container.record.host().pid_mode.as_deref() == Some("host") {
+            return Err(Fault::not_implemented(format!(
+                "signal {} is not sent to container {}: process 1 is the node's own there (--pid host)",
+                signal::name(signal),
+                container.record.name
+            )));
+        }
+        let mut commands = vec![
             vec!["kill".to_owned(), format!("-{signal}"), "1".to_owned()],
             vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("kill -{signal} 1")],
         ];
+        if has_helper(container) {
+            commands.insert(0, helper::command(["kill", &signal.to_string()]));
+        }
         let mut words = String::new();
         for command in commands {
             match self.run_quietly(&pod, &container.container_name(), &command).await {

@@ -1,7 +1,9 @@
 //! What is under way in this process and forgotten with it: starts, kills, ends being written down.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
+
+use super::release::Attempt;
 
 /// Sets of container IDs and Pod UIDs.
 #[derive(Default)]
@@ -12,6 +14,10 @@ pub struct Runs {
     told: Mutex<HashSet<String>>,
     ours: Mutex<HashSet<String>>,
     replacing: Mutex<HashSet<String>>,
+    /// The Pod of each run that this process knows from its beginning, once there is one.
+    bound: Mutex<HashMap<String, Option<String>>>,
+    releasing: Mutex<HashSet<Attempt>>,
+    released: Mutex<HashSet<Attempt>>,
 }
 
 fn with<T>(set: &Mutex<HashSet<String>>, act: impl FnOnce(&mut HashSet<String>) -> T) -> T {
@@ -60,6 +66,43 @@ impl Runs {
         with(&self.ours, |set| set.contains(id))
     }
 
+    /// Begins a new run of a container, in a Pod that is not known yet.
+    pub(crate) fn begin_run(&self, id: &str) {
+        self.serve(id);
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), None);
+    }
+
+    /// The Pod of a run, if this process knows the run from its beginning.
+    pub(crate) fn pod_of_run(&self, id: &str) -> Option<Option<String>> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// Binds a run to its Pod.
+    pub(crate) fn bind(&self, id: &str, pod: &str) {
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        bound.insert(id.to_owned(), Some(pod.to_owned()));
+    }
+
+    /// Claims giving leave to an attempt; false if somebody has claimed it.
+    pub(crate) fn begin_release(&self, attempt: &Attempt) -> bool {
+        self.releasing.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt.clone())
+    }
+
+    /// Leave could not be given: it may be tried again.
+    pub(crate) fn end_release(&self, attempt: &Attempt) {
+        self.releasing.lock().unwrap_or_else(PoisonError::into_inner).remove(attempt);
+    }
+
+    /// Notes that leave was given.
+    pub(crate) fn released(&self, attempt: &Attempt) {
+        self.released.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt.clone());
+    }
+
+    /// Whether leave was given.
+    pub(crate) fn was_released(&self, attempt: &Attempt) -> bool {
+        self.released.lock().unwrap_or_else(PoisonError::into_inner).contains(attempt)
+    }
+
     /// Claims the writing down of a Pod's end; false if somebody has claimed it.
     pub fn begin_record(&self, pod: &str) -> bool {
         with(&self.recording, |set| set.insert(pod.to_owned()))
@@ -70,6 +113,9 @@ impl Runs {
         with(&self.told, |set| set.remove(pod));
         with(&self.killed, |set| set.remove(pod));
         with(&self.recording, |set| set.remove(pod));
+        for attempts in [&self.releasing, &self.released] {
+            attempts.lock().unwrap_or_else(PoisonError::into_inner).retain(|attempt| attempt.uid != pod);
+        }
     }
 
     /// Notes that a container's Job is being replaced: neither its end nor its beginning is news.

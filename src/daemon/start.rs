@@ -11,11 +11,12 @@ use serde_json::json;
 
 use super::Daemon;
 use super::decisions;
+use super::release::Attempt;
 use crate::fault::{Fault, Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::{self, RunState};
 use crate::translate::state::{Phase, Trouble, is_failed_start};
-use crate::translate::{keys, workload};
+use crate::translate::{helper, keys, workload};
 
 /// How often a write is tried again when somebody else wrote the object meanwhile.
 const TRIES: usize = 5;
@@ -45,7 +46,8 @@ impl Daemon {
             return self.start_foreign(container).await;
         }
         self.open_ports(&container.record).await?;
-        self.runs.serve(&container.record.id);
+        self.ensure_helper(&container.record).await?;
+        self.runs.begin_run(&container.record.id);
         let _starting = self.runs.starting(&container.record.id);
         let before = pods(container);
         let started = match self.run_workload(container).await {
@@ -83,6 +85,10 @@ impl Daemon {
             let spec = deployment.spec.get_or_insert_default();
             spec.replicas = Some(1);
             spec.template = template.clone();
+            if let Some(notes) = &mut deployment.metadata.annotations {
+                notes.remove(keys::LEAVE);
+                notes.remove(keys::PAUSED);
+            }
             let shaped = self.shape(&set, deployment, Some(&asked))?;
             match self.cluster.replace(object, &shaped.object).await {
                 Err(fault) if fault.kind == FaultKind::Conflict && attempt < TRIES => {
@@ -111,7 +117,8 @@ impl Daemon {
         let object = &container.record.object;
         let cached = self.cluster.cache::<Job>().get(object).ok_or_else(|| gone(container))?;
         if !workload::job_has_started(&cached.object) {
-            let release = json!({"spec": {"suspend": false}});
+            let forgotten = json!({keys::LEAVE: null, keys::PAUSED: null});
+            let release = json!({"metadata": {"annotations": forgotten}, "spec": {"suspend": false}});
             return self.cluster.patch::<Job>(object, &release).await.map(|_| ());
         }
         if let (Some(pod), Some(run)) = (container.pod(), Some(&container.record.state)) {
@@ -161,7 +168,7 @@ impl Daemon {
             match (state.phase, state.trouble) {
                 // Docker tells of the start before it answers.
                 (Phase::Running | Phase::Restarting, _) => {
-                    self.runs.was_told(&uid_of(&now)).then_some(Ok(()))
+                    (self.runs.was_told(&uid_of(&now)) && self.may_be_told(&now)).then_some(Ok(()))
                 }
                 (Phase::Exited, _) if state.run.pod != container.record.state.pod => Some(ended(&state.run)),
                 (_, Some(trouble)) if trouble.fatal => Some(Err(cannot_start(&now, &trouble))),
@@ -173,6 +180,13 @@ impl Daemon {
             Some(result) => result,
             None => Err(self.too_late(container, trouble).await),
         }
+    }
+
+    /// Whether a container that runs does what it was made for: it does not wait for leave to run.
+    fn may_be_told(&self, container: &Container) -> bool {
+        let attempt = container.pod().map(|pod| Attempt::of(&container.record, pod));
+        !helper::waits(&container.record)
+            || attempt.is_some_and(|attempt| self.runs.was_released(&attempt) || attempt.restarts > 0)
     }
 
     async fn too_late(&self, container: &Container, trouble: Option<Trouble>) -> Fault {
@@ -262,6 +276,10 @@ fn gone(container: &Container) -> Fault {
 fn ended(run: &RunState) -> Result<()> {
     if run.error.is_empty() {
         return Ok(());
+    }
+    // Users and groups are looked up before the runtime is asked.
+    if run.error.starts_with("unable to find") {
+        return Err(Fault::invalid(&run.error));
     }
     Err(Fault::invalid(format!("failed to create task for container: {}", run.error)))
 }

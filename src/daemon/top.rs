@@ -2,7 +2,9 @@
 
 use super::Daemon;
 use super::lifecycle::not_running;
+use super::pause::has_helper;
 use crate::fault::{Fault, Result};
+use crate::translate::{helper, top};
 
 /// Title line and lines of processes.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +33,14 @@ impl Daemon {
         let mut ps = vec!["ps".to_owned()];
         ps.extend(arguments.split_whitespace().map(str::to_owned));
         let shell = vec!["/bin/sh".to_owned(), "-c".to_owned(), FROM_PROC.to_owned()];
+        if has_helper(&container)
+            && let Some(columns) = top::columns(arguments)
+        {
+            let (code, output) = self.run_quietly(&pod, &name, &helper::command(["top"])).await?;
+            if code == 0 {
+                return Ok(table(&columns, &output));
+            }
+        }
         let mut words = String::new();
         for command in [ps, vec!["ps".to_owned()], shell] {
             match self.run_quietly(&pod, &name, &command).await {
@@ -47,6 +57,12 @@ impl Daemon {
             words.trim()
         )))
     }
+}
+
+fn table(columns: &[top::Column], output: &str) -> Table {
+    let titles = columns.iter().map(|column| column.title.to_owned()).collect();
+    let processes = top::rows(columns, output, jiff::Timestamp::now().as_second());
+    Table { titles, processes }
 }
 
 /// The last column is the command, which has blanks of its own. `ps` itself is left out: it is

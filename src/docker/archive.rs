@@ -101,13 +101,16 @@ async fn unpack(daemon: &Daemon, id: &str, query: &Query, blocks: &mut Blocks) -
         ))
         .into());
     }
+    // Whether a directory and a file may take each other's place.
+    let keep_kinds = query.flag("noOverwriteDirNonDir");
     let gzip = first.starts_with(b"\x1f\x8b");
     let whole = futures::stream::once(async move { Ok(first) }).chain(blocks).boxed();
     if gzip {
         let reader = async_compression::tokio::bufread::GzipDecoder::new(StreamReader::new(whole));
-        daemon.write_archive(&container, path, ReaderStream::with_capacity(reader, 65_536)).await?;
+        let plain = ReaderStream::with_capacity(reader, 65_536);
+        daemon.write_archive(&container, path, keep_kinds, plain).await?;
     } else {
-        daemon.write_archive(&container, path, whole).await?;
+        daemon.write_archive(&container, path, keep_kinds, whole).await?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use super::stream::output;
 use super::version::ApiVersion;
 use crate::daemon::Daemon;
 use crate::daemon::attach::Options;
+use crate::daemon::gates::Place;
 use crate::daemon::logs;
 use crate::daemon::pipe::Pipe;
 use crate::fault::Fault;
@@ -40,10 +41,16 @@ fn options(query: &Query) -> Options {
     }
 }
 
-async fn run(daemon: Arc<Daemon>, container: Container, options: Options, session: Session) {
+async fn run(
+    daemon: Arc<Daemon>,
+    container: Container,
+    options: Options,
+    place: Option<Place>,
+    session: Session,
+) {
     let told = session.output.clone();
     let pipe = Pipe { input: session.input, output: session.output };
-    if let Err(fault) = daemon.attach(container, options, pipe).await {
+    if let Err(fault) = daemon.attach(container, options, place, pipe).await {
         let bytes = bytes::Bytes::from(format!("{fault}\r\n"));
         let channel = crate::daemon::pipe::Channel::SystemError;
         let _ = told.send(crate::daemon::pipe::Chunk { channel, bytes }).await;
@@ -60,8 +67,9 @@ async fn attach(
     let options = options(&query);
     // Noted before the answer: `--rm` must not take the output away from a client that just came.
     let reader = daemon.reader(&container.record.id);
+    let place = daemon.place(&container, options);
     Ok(hijack.run(container.record.tty(), move |session| async move {
-        run(daemon, container, options, session).await;
+        run(daemon, container, options, place, session).await;
         drop(reader);
     }))
 }
@@ -81,7 +89,8 @@ async fn attach_ws(
     if version.below(42) || unsaid {
         (options.stdin, options.stdout, options.stderr) = (true, true, true);
     }
-    Ok(websocket(upgrade, peer, move |session| run(daemon, container, options, session)))
+    let place = daemon.place(&container, options);
+    Ok(websocket(upgrade, peer, move |session| run(daemon, container, options, place, session)))
 }
 
 async fn show_logs(

@@ -161,7 +161,7 @@ fn passes(daemon: &Daemon, container: &Container, filters: &Filters) -> bool {
         return false;
     }
     let state = container.state();
-    let status = if container.removing { "removing" } else { state.phase.as_str() };
+    let status = if container.removing { "removing" } else { state.word() };
     let health = || {
         let health = daemon.health(&record.id);
         health.and_then(|h| h.get("Status")?.as_str().map(str::to_owned)).unwrap_or_else(|| "none".into())

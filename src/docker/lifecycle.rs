@@ -15,8 +15,6 @@ use crate::daemon::pipe::TerminalSize;
 use crate::fault::Fault;
 use crate::translate::signal;
 
-const PAUSE: &str = "d2k: Kubernetes cannot freeze a container; stop it, or scale its Deployment to 0";
-
 /// The routes.
 pub fn router() -> Router<Arc<Daemon>> {
     Router::new()
@@ -25,7 +23,7 @@ pub fn router() -> Router<Arc<Daemon>> {
         .route("/containers/{id}/restart", post(restart))
         .route("/containers/{id}/kill", post(kill))
         .route("/containers/{id}/pause", post(pause))
-        .route("/containers/{id}/unpause", post(pause))
+        .route("/containers/{id}/unpause", post(unpause))
         .route("/containers/{id}/resize", post(resize))
 }
 
@@ -98,8 +96,13 @@ async fn kill(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: 
 }
 
 async fn pause(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Result<StatusCode> {
-    daemon.container(&id)?;
-    Err(Fault::not_implemented(PAUSE).into())
+    outlive(async move { daemon.pause(&id).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn unpause(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Result<StatusCode> {
+    outlive(async move { daemon.unpause(&id).await }).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The size that a resize call gives, rows and columns.

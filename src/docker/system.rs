@@ -113,7 +113,7 @@ async fn info(State(daemon): State<Arc<Daemon>>) -> Response {
         "ID": daemon.system_id(),
         "Containers": containers.len(),
         "ContainersRunning": running,
-        "ContainersPaused": 0,
+        "ContainersPaused": containers.iter().filter(|c| c.state().paused).count(),
         "ContainersStopped": containers.len() - running,
         "Images": daemon.images().len(),
         "Driver": "kubernetes",

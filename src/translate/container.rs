@@ -150,6 +150,9 @@ pub fn foreign_record(meta: &ObjectMeta, kind: Kind, spec: &PodSpec, namespace: 
         state: RunState::default(),
         warnings: Vec::new(),
         staged: false,
+        helper: None,
+        leave: None,
+        paused: String::new(),
         decided: BTreeMap::new(),
     }
 }

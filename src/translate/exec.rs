@@ -1,6 +1,7 @@
 //! What `docker exec` runs, as a command line for Kubernetes' exec, which knows neither
 //! environment nor directory nor user: the image's own shell sets them in front of the command.
 
+use super::helper;
 use super::record::Record;
 use crate::fault::{Fault, Result};
 
@@ -34,11 +35,12 @@ pub fn failure(words: &str) -> (i32, String) {
     (code, words.get(start..).unwrap_or(words).trim().to_owned())
 }
 
-/// The command line. Plain commands go as they are; the rest needs `/bin/sh` in the image.
+/// The command line. Plain commands go as they are; the rest is done by the helper where the container
+/// has it, else by `/bin/sh` of the image.
 ///
 /// # Errors
 /// 501 for `--privileged`, which no exec of Kubernetes can add.
-pub fn command_line(command: &Command, record: &Record) -> Result<Vec<String>> {
+pub fn command_line(command: &Command, record: &Record, helper: bool) -> Result<Vec<String>> {
     let privileged = record.body.host_config.as_ref().and_then(|h| h.privileged).unwrap_or(false);
     if command.privileged && !privileged {
         return Err(Fault::not_implemented(
@@ -48,6 +50,9 @@ pub fn command_line(command: &Command, record: &Record) -> Result<Vec<String>> {
     let same_user = command.user.is_empty() || Some(&command.user) == record.body.user.as_ref();
     if command.env.is_empty() && command.working_dir.is_empty() && same_user {
         return Ok(command.argv.clone());
+    }
+    if helper {
+        return Ok(by_helper(command, record, same_user));
     }
     let mut script = String::new();
     for entry in &command.env {
@@ -75,6 +80,27 @@ pub fn command_line(command: &Command, record: &Record) -> Result<Vec<String>> {
     let mut line = vec!["/bin/sh".to_owned(), "-c".to_owned(), script, "sh".to_owned()];
     line.extend(command.argv.iter().cloned());
     Ok(line)
+}
+
+fn by_helper(command: &Command, record: &Record, same_user: bool) -> Vec<String> {
+    let mut line = helper::command(["exec"]);
+    let mut add = |words: &[&str]| line.extend(words.iter().map(|word| (*word).to_owned()));
+    if !same_user {
+        add(&["--user", &command.user]);
+        let has_home = |list: &[String]| list.iter().any(|entry| entry.starts_with("HOME="));
+        if !has_home(&record.image.env) && !has_home(record.body.env.as_deref().unwrap_or_default()) {
+            add(&["--home"]);
+        }
+    }
+    if !command.working_dir.is_empty() {
+        add(&["--dir", &command.working_dir]);
+    }
+    for entry in &command.env {
+        add(&[if entry.contains('=') { "--env" } else { "--unset" }, entry]);
+    }
+    add(&["--"]);
+    line.extend(command.argv.iter().cloned());
+    line
 }
 
 /// Becomes another user with whatever the image has for it: `setpriv` or `su`. A container that

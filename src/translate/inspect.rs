@@ -34,7 +34,8 @@ pub struct Context {
 /// Which policies decided about the container: `ports: ports@1.0.0 sha256:…` and so on.
 fn policies(record: &Record) -> String {
     let all: Vec<String> = record.decided.iter().map(|(hook, by)| format!("{hook}: {by}")).collect();
-    all.join(", ")
+    let helper = record.helper.iter().map(|helper| format!("helper: {}", helper.because.join(", ")));
+    all.into_iter().chain(helper).collect::<Vec<_>>().join(", ")
 }
 
 /// Docker's inspect answer.
@@ -84,9 +85,9 @@ fn state_json(container: &Container, state: &State, context: &Context) -> Value 
     let trouble = state.trouble.as_ref().filter(|_| container.wanted > 0);
     let error = trouble.map_or_else(|| state.run.error.clone(), |t| format!("{}: {}", t.reason, t.message));
     let mut value = json!({
-        "Status": if container.removing { "removing" } else { state.phase.as_str() },
+        "Status": if container.removing { "removing" } else { state.word() },
         "Running": running,
-        "Paused": false,
+        "Paused": state.paused,
         "Restarting": state.phase == Phase::Restarting,
         "OOMKilled": state.run.oom_killed,
         "Dead": false,
@@ -305,7 +306,7 @@ pub fn summary(container: &Container, context: &Context, now: Timestamp) -> Valu
         "Created": record.created.as_second(),
         "Ports": settings::port_summary(container, running),
         "Labels": record.docker_labels(),
-        "State": if container.removing { "removing" } else { state.phase.as_str() },
+        "State": if container.removing { "removing" } else { state.word() },
         "Status": status_text(&state, container.removing, health.as_deref().filter(|_| running), now),
         "HostConfig": {"NetworkMode": network_mode(record)},
         "NetworkSettings": {"Networks": settings::networks(container, running, &context.networks, context.api < 45)},
@@ -343,7 +344,8 @@ pub fn status_text(state: &State, removing: bool, health: Option<&str>, now: Tim
                 Some(known @ ("healthy" | "unhealthy")) => format!(" ({known})"),
                 _ => String::new(),
             };
-            format!("Up {}{health}", ago(state.run.started))
+            let paused = if state.paused { " (Paused)" } else { "" };
+            format!("Up {}{health}{paused}", ago(state.run.started))
         }
         Phase::Restarting => format!("Restarting ({}) {} ago", state.run.exit_code, ago(state.run.finished)),
         Phase::Exited => format!("Exited ({}) {} ago", state.run.exit_code, ago(state.run.finished)),

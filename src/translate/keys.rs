@@ -37,6 +37,13 @@ pub const POLICIES: &str = "d2k.io/policies";
 /// Annotation: the policies that shaped the object as it was written.
 pub const SHAPED: &str = "d2k.io/shaped";
 
+/// Annotation: that d2k's helper is in front of the container's process, and why, JSON.
+pub const HELPER: &str = "d2k.io/helper";
+/// Annotation: the Pod whose process was given leave to run, JSON ([`crate::translate::record::Leave`]).
+pub const LEAVE: &str = "d2k.io/leave";
+/// Annotation: the UID of the Pod whose processes are paused.
+pub const PAUSED: &str = "d2k.io/paused";
+
 /// Values of the [`ROLE`] label.
 pub mod role {
     /// A container's Deployment or Job, and its Pods.
@@ -55,6 +62,8 @@ pub mod role {
     pub const FILES: &str = "files";
     /// A ConfigMap with a Job that is being made anew.
     pub const REPLACING: &str = "replacing";
+    /// A ConfigMap with the helper for containers.
+    pub const HELPER: &str = "helper";
     /// A Secret with registry credentials.
     pub const REGISTRY: &str = "registry";
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, LocalObjectReference, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::helper;
 use super::mounts::{self, MountPlan};
 use super::record::Record;
 use super::resources;
@@ -79,10 +80,10 @@ pub fn pod_template(record: &Record, context: &PodContext) -> Result<PodPlan> {
     let mounts = mounts::plan(body, &record.image, &context.inherited)?;
     let mut warnings = mounts.warnings.clone();
     let has_claims = mounts.plans.iter().any(|plan| plan.claim_key().is_some() && !plan.read_only);
-    let security = security::settings(body, &record.image, has_claims, &mut warnings)?;
+    let security = security::settings(record, has_claims, &mut warnings)?;
     let storage = storage::build(&mounts.plans, context)?;
     let (command, args) = process::command(body, &record.image);
-    let container = Container {
+    let mut container = Container {
         name: record.object.clone(),
         image: Some(image(record)),
         // Docker pulls only what is not there, whatever the tag says.
@@ -101,7 +102,6 @@ pub fn pod_template(record: &Record, context: &PodContext) -> Result<PodPlan> {
         ..Container::default()
     };
     let mut spec = PodSpec {
-        containers: vec![container],
         volumes: storage.volumes,
         restart_policy: Some(context.restart_policy.clone()),
         termination_grace_period_seconds: Some(stop_timeout(record)),
@@ -113,7 +113,11 @@ pub fn pod_template(record: &Record, context: &PodContext) -> Result<PodPlan> {
     };
     security.apply_to_pod(&mut spec);
     hosts::apply(record, &context.network_searches, &mut spec, &mut warnings)?;
-    process::warn_of_signal(record, &mut warnings);
+    match &record.helper {
+        Some(helper) => helper::apply(record, helper, &mut container, &mut spec),
+        None => process::warn_of_signal(record, &mut warnings),
+    }
+    spec.containers = vec![container];
     let metadata = ObjectMeta {
         labels: filled(&context.labels),
         annotations: annotations::of_pod(&host, &context.annotations, &mut warnings),

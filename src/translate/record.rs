@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::helper::Helper;
 use super::image::ImageFacts;
 use super::keys;
 
@@ -41,6 +42,12 @@ pub struct Record {
     pub staged: bool,
     /// Which policies decided about it, by hook.
     pub decided: BTreeMap<String, String>,
+    /// The helper in front of its process, if it has one.
+    pub helper: Option<Helper>,
+    /// The Pod whose process was given leave to run since the last start.
+    pub leave: Option<Leave>,
+    /// UID of the Pod whose processes are paused, or empty.
+    pub paused: String,
 }
 
 /// A container port that is reachable from outside under a host port.
@@ -90,6 +97,16 @@ pub struct RunState {
     pub pod: String,
 }
 
+/// Which Pod's process was given leave to run: a run that must happen once has one Pod only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Leave {
+    /// UID of the Pod.
+    pub pod: String,
+    /// The process is known to have run.
+    pub given: bool,
+}
+
 impl Record {
     /// Reads a record from the annotations of a workload; `None` if d2k did not make it.
     pub fn read(meta: &ObjectMeta) -> Option<Self> {
@@ -109,6 +126,9 @@ impl Record {
             warnings: parse(notes, keys::WARNINGS).unwrap_or_default(),
             staged: notes.contains_key(keys::FILES),
             decided: parse(notes, keys::POLICIES).unwrap_or_default(),
+            helper: parse(notes, keys::HELPER),
+            leave: parse(notes, keys::LEAVE),
+            paused: notes.get(keys::PAUSED).cloned().unwrap_or_default(),
         })
     }
 
@@ -127,6 +147,9 @@ impl Record {
         ]);
         if !self.decided.is_empty() {
             notes.insert(keys::POLICIES.into(), json(&self.decided));
+        }
+        if let Some(helper) = &self.helper {
+            notes.insert(keys::HELPER.into(), json(helper));
         }
         if self.staged {
             notes.insert(keys::FILES.into(), "true".into());

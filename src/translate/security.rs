@@ -1,10 +1,12 @@
 //! Who a container runs as and what it may do: user, groups, capabilities, security options,
 //! sysctls and namespaces of the host, as the security contexts of a Pod and its container.
 
-use bollard_stubs::models::{ContainerCreateBody, HostConfig};
+use bollard_stubs::models::HostConfig;
 use k8s_openapi::api::core::v1::{Capabilities, PodSecurityContext, PodSpec, SecurityContext, Sysctl};
 
+use super::helper;
 use super::image::ImageFacts;
+use super::record::Record;
 use crate::fault::{Fault, Result};
 
 mod namespaces;
@@ -32,19 +34,20 @@ pub struct Security {
 
 /// The security settings that a create request asks for. `has_claims` says whether volumes are mounted,
 /// which must be writable for the container's user.
-pub fn settings(
-    body: &ContainerCreateBody,
-    image: &ImageFacts,
-    has_claims: bool,
-    warnings: &mut Vec<String>,
-) -> Result<Security> {
-    let host = body.host_config.clone().unwrap_or_default();
+pub fn settings(record: &Record, has_claims: bool, warnings: &mut Vec<String>) -> Result<Security> {
+    let (host, image) = (record.host(), &record.image);
     let mut security = Security::default();
     namespaces::apply(&host, &mut security, warnings)?;
     let mut container = SecurityContext::default();
-    let identity = identity(body, image)?;
+    let identity = match record.helper.is_some() && helper::is_named(record) {
+        // The helper looks the name up in the image, and must be root to become another.
+        true => Identity { run_as_user: Some(0), by_name: true, ..Identity::default() },
+        false => identity(&record.body, image)?,
+    };
     container.run_as_user = identity.run_as_user;
     container.run_as_group = identity.run_as_group;
+    // What the restricted Pod security standard wants to read, beside the number.
+    container.run_as_non_root = identity.run_as_user.filter(|user| *user > 0).map(|_| true);
     container.privileged = host.privileged.filter(|on| *on);
     container.read_only_root_filesystem = host.readonly_rootfs.filter(|on| *on);
     container.capabilities = capabilities(&host);

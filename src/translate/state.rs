@@ -4,9 +4,10 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 
+use super::helper;
 use super::record::{Record, RunState};
 
-/// The states that d2k can tell (Docker also knows `paused` and `dead`).
+/// The states that d2k can tell (Docker also knows `dead`; `paused` is a running one).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Phase {
@@ -37,6 +38,8 @@ pub struct State {
     pub run: RunState,
     /// Why the container cannot start at the moment; empty if nothing is known to be wrong.
     pub trouble: Option<Trouble>,
+    /// Its processes are stopped.
+    pub paused: bool,
 }
 
 /// Why a Pod's container does not start.
@@ -51,6 +54,11 @@ pub struct Trouble {
 }
 
 impl State {
+    /// Docker's word for it.
+    pub fn word(&self) -> &'static str {
+        if self.paused { "paused" } else { self.phase.as_str() }
+    }
+
     /// Docker's `Running` flag, which is also set while restarting.
     pub fn running(&self) -> bool {
         matches!(self.phase, Phase::Running | Phase::Restarting)
@@ -78,7 +86,7 @@ pub fn state(record: &Record, pod: Option<&Pod>, earlier: i32) -> State {
         return recorded(record, None);
     };
     if let Some(ended) = ended(record, pod, earlier) {
-        return State { phase: Phase::Exited, run: ended, trouble: None };
+        return State { phase: Phase::Exited, run: ended, trouble: None, paused: false };
     }
     let Some(status) = status_of(pod, &record.object) else {
         return recorded(record, trouble_of_pod(pod));
@@ -91,11 +99,12 @@ pub fn state(record: &Record, pod: Option<&Pod>, earlier: i32) -> State {
         let finished = last.and_then(|t| t.finished_at.as_ref()).map(|t| t.0).or(record.state.finished);
         let run =
             RunState { started, finished, exit_code: 0, oom_killed: false, error: String::new(), ..run };
-        return State { phase: Phase::Running, run, trouble: None };
+        let paused = !record.paused.is_empty() && Some(&record.paused) == pod.metadata.uid.as_ref();
+        return State { phase: Phase::Running, run, trouble: None, paused };
     }
     if let Some(done) = now.and_then(|s| s.terminated.as_ref()).or(last) {
         let run = RunState { restart_count: earlier + status.restart_count, ..run_of(done, pod) };
-        return State { phase: Phase::Restarting, run, trouble: None };
+        return State { phase: Phase::Restarting, run, trouble: None, paused: false };
     }
     recorded(record, trouble_of(status).or_else(|| trouble_of_pod(pod)))
 }
@@ -158,6 +167,7 @@ fn run_of(done: &ContainerStateTerminated, pod: &Pod) -> RunState {
     let reason = done.reason.as_deref().unwrap_or_default();
     let failed_start = is_failed_start(reason);
     let message = done.message.clone().unwrap_or_default();
+    let unable = helper::failure(done.message.as_deref());
     RunState {
         started: done.started_at.as_ref().map(|t| t.0).filter(|t| *t > Timestamp::UNIX_EPOCH),
         finished: done
@@ -168,10 +178,16 @@ fn run_of(done: &ContainerStateTerminated, pod: &Pod) -> RunState {
             .or_else(|| last_transition(pod)),
         exit_code: if failed_start { start_failure_code(&message) } else { done.exit_code },
         oom_killed: reason == "OOMKilled",
-        error: if failed_start { message } else { String::new() },
+        error: unable.unwrap_or_else(|| if failed_start { message } else { String::new() }),
         restart_count: 0,
         pod: pod.metadata.uid.clone().unwrap_or_default(),
     }
+}
+
+/// Whether a process has run: neither the runtime nor the helper could not start it.
+pub fn has_run(done: &ContainerStateTerminated) -> bool {
+    !is_failed_start(done.reason.as_deref().unwrap_or_default())
+        && helper::failure(done.message.as_deref()).is_none()
 }
 
 /// Whether a kubelet's reason says that the process never ran.
@@ -187,7 +203,7 @@ pub fn start_failure_code(message: &str) -> i32 {
 fn recorded(record: &Record, trouble: Option<Trouble>) -> State {
     let ran = record.state.finished.is_some() || record.state.started.is_some();
     let phase = if ran { Phase::Exited } else { Phase::Created };
-    State { phase, run: record.state.clone(), trouble }
+    State { phase, run: record.state.clone(), trouble, paused: false }
 }
 
 fn trouble_of(status: &ContainerStatus) -> Option<Trouble> {

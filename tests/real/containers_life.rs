@@ -320,18 +320,6 @@ fn diff_is_empty() {
 }
 
 #[test]
-fn pause_is_refused_with_the_reason() {
-    let Some(world) = World::new() else { return };
-    world.docker("run -d --name web busybox sleep 1000").success();
-    for action in ["pause", "unpause"] {
-        let error = world.post(&format!("/containers/web/{action}"), Value::Null).error(501);
-        assert!(error.contains("Kubernetes"), "{error}");
-    }
-    world.docker("pause web").failure(1, &["Kubernetes"]);
-    assert_eq!(world.field("web", ".State.Status"), "running");
-}
-
-#[test]
 fn a_running_container_is_removed_only_by_force() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sleep 1000").success();

@@ -146,7 +146,7 @@ pub(super) const FIELDS: &[Field] = &[
     mapped("HostConfig.Sysctls", "`sysctls` of the Pod; the cluster decides which it allows"),
     warned_or("HostConfig.Runtime", &["runc", "io.containerd.runc.v2"], "the node's runtime is used"),
     noop("HostConfig.Isolation", "`default` is all that Linux has"),
-    warned("HostConfig.Init", "the program runs as process 1 and must reap its children itself"),
+    mapped("HostConfig.Init", "the helper stays process 1; without the helper: warning"),
     paths("HostConfig.MaskedPaths"),
     paths("HostConfig.ReadonlyPaths"),
 ];

@@ -90,6 +90,7 @@ pub(super) fn environment(
                 check_name(name)?;
                 set(name, value);
             }
+            None if record.helper.is_some() => {}
             None => warn_of_kept(entry, &record.image, warnings),
         }
     }

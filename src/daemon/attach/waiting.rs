@@ -1,0 +1,86 @@
+//! Clients of a container whose process waits for them: they are connected before it runs, so each of
+//! its streams arrives apart and whole, from the first byte on.
+
+use super::super::Daemon;
+use super::super::gates::Place;
+use super::super::logs::{Query, run_of};
+use super::super::pipe::Pipe;
+use super::super::release::Attempt;
+use super::{FOREVER, Options, pod_uid};
+use crate::cluster::Wanted;
+use crate::fault::Result;
+use crate::translate::container::Container;
+use crate::translate::state::Phase;
+
+impl Daemon {
+    /// Connects a client with the next run of a container.
+    pub(super) async fn attach_waiting(
+        &self,
+        container: Container,
+        place: Place,
+        options: Options,
+        pipe: Pipe,
+    ) -> Result<()> {
+        let Some((container, attempt)) = self.attempt_of_next_run(&container, &pipe).await else {
+            return Ok(());
+        };
+        let record = &container.record;
+        let wanted = Wanted {
+            // Leave to run goes in by it, also where the client sends nothing.
+            stdin: (options.stdin && record.open_stdin()) || !record.open_stdin(),
+            stdout: true,
+            stderr: true,
+            tty: record.tty(),
+        };
+        let connected = tokio::select! {
+            connected = self.connect(&container, &attempt, wanted) => connected,
+            () = pipe.output.closed() => return Ok(()),
+            () = self.stopping.cancelled() => return Ok(()),
+        };
+        let Ok(mut process) = connected else {
+            drop(place);
+            return self.rest_of_log(&container, &attempt, &pipe).await;
+        };
+        self.take_turn(place, &attempt, &mut process).await;
+        let id = record.id.clone();
+        let mut ran = false;
+        let over = self.cluster.wait(FOREVER, || {
+            let Some(now) = self.container_by_id(&id) else { return Some(()) };
+            let same = now.pod().is_some_and(|pod| Attempt::of(&now.record, pod) == attempt);
+            let runs = same && now.state().phase == Phase::Running;
+            ran |= runs;
+            (!same || (ran && !runs) || now.state().phase == Phase::Exited).then_some(())
+        });
+        self.carry_attached(record, options, process, pipe, over).await;
+        Ok(())
+    }
+
+    /// Waits for the Pod of the next run to have a node.
+    async fn attempt_of_next_run(&self, container: &Container, pipe: &Pipe) -> Option<(Container, Attempt)> {
+        let (id, old) = (container.record.id.clone(), pod_uid(container));
+        let look = || match self.container_by_id(&id) {
+            None if self.runs.is_replacing(&id) => None,
+            None => Some(None),
+            Some(now) => {
+                let pod = now.pod().filter(|pod| pod.metadata.uid != old)?;
+                pod.spec.as_ref()?.node_name.as_ref()?;
+                let attempt = Attempt::of(&now.record, pod);
+                Some(Some((now, attempt)))
+            }
+        };
+        tokio::select! {
+            found = self.cluster.wait(FOREVER, look) => found.flatten(),
+            () = pipe.output.closed() => None,
+            () = self.stopping.cancelled() => None,
+        }
+    }
+
+    /// What a run has left that ended before anybody could be connected.
+    async fn rest_of_log(&self, container: &Container, attempt: &Attempt, pipe: &Pipe) -> Result<()> {
+        let Some(now) = self.container_by_id(&container.record.id) else { return Ok(()) };
+        let same = now.pod().is_some_and(|pod| pod.metadata.uid.as_ref() == Some(&attempt.uid));
+        let Some(run) = run_of(&now).filter(|_| same) else { return Ok(()) };
+        let query = Query { tty: now.record.tty(), ..Query::default() };
+        self.run_log(&now, &run, &query, &pipe.output).await
+    }
+}

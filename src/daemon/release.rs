@@ -1,0 +1,272 @@
+//! Leave to run for containers whose process waits for it (the helper's `--wait`): when its readers are
+//! connected, and only where Docker would run it. A run that must happen once has one Pod: which one
+//! is written down before the process runs, so that no other Pod ever runs it, whoever makes one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+
+use super::Daemon;
+use super::gates::{Place, Turn};
+use crate::cluster::{Process, ProcessStatus, Wanted};
+use crate::fault::{Fault, Result};
+use crate::translate::container::{Container, Kind};
+use crate::translate::helper::{self, protocol};
+use crate::translate::keys;
+use crate::translate::record::{self, Leave, Record, RunState};
+use crate::translate::state;
+
+/// How long a Pod that another d2k has started is left to that d2k.
+const STRANGER: Duration = Duration::from_secs(5);
+/// Longer than any container takes to start.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// How long a connection is kept by which leave was given: what is written arrives first.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// One start of the process of a Pod's container.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Attempt {
+    /// UID of the Pod.
+    pub uid: String,
+    /// Restarts of the container before.
+    pub restarts: i32,
+}
+
+impl Attempt {
+    /// The attempt that a Pod is at.
+    pub(crate) fn of(record: &Record, pod: &Pod) -> Self {
+        let restarts = state::status_of(pod, &record.object).map_or(0, |status| status.restart_count);
+        Self { uid: pod.metadata.uid.clone().unwrap_or_default(), restarts }
+    }
+}
+
+impl Daemon {
+    /// Gives leave to the process of a Pod that has a node, unless that is under way or not to be.
+    pub(crate) fn release_soon(self: &Arc<Self>, container: &Container, pod: &Arc<Pod>, initial: bool) {
+        let record = &container.record;
+        let has_node = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+        if !container.own || !helper::waits(record) || !has_node || pod.metadata.deletion_timestamp.is_some()
+        {
+            return;
+        }
+        if state::ended(record, pod, 0).is_some() {
+            return;
+        }
+        let attempt = Attempt::of(record, pod);
+        if initial
+            && record.leave == Some(Leave { pod: attempt.uid.clone(), given: true })
+            && helper::runs_once(record)
+        {
+            self.runs.released(&attempt);
+            return;
+        }
+        if self.runs.begin_release(&attempt) {
+            let (daemon, container, pod) = (self.clone(), container.clone(), pod.clone());
+            tokio::spawn(async move { daemon.release(&container, &pod, attempt).await });
+        }
+    }
+
+    async fn release(&self, container: &Container, pod: &Pod, attempt: Attempt) {
+        let record = &container.record;
+        let serves = self.runs.serves(&record.id);
+        if !serves {
+            tokio::time::sleep(STRANGER).await;
+        }
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let given = match self.may_run(container, &attempt, serves).await {
+            Ok(true) if serves => self.give_leave(container, &name, &attempt).await,
+            Ok(true) => self.give_leave_again(container, &name, &attempt).await.map(|()| None),
+            Ok(false) => return self.lost(container, &attempt).await,
+            Err(fault) => Err(fault),
+        };
+        match given {
+            Ok(stream) => {
+                self.runs.released(&attempt);
+                self.cluster.nudge();
+                if let Some(ended) = stream {
+                    self.see_to_it(container, &name, &attempt, ended).await;
+                }
+                if helper::runs_once(record) {
+                    self.note_leave(container, &attempt.uid, true).await;
+                }
+            }
+            Err(fault) => {
+                tracing::debug!(container = %record.name, error = fault.message, "no leave to run was given");
+                self.runs.end_release(&attempt);
+            }
+        }
+    }
+
+    /// Whether Docker would run the process in this Pod. What is to run once is bound to its Pod first.
+    async fn may_run(&self, container: &Container, attempt: &Attempt, serves: bool) -> Result<bool> {
+        if !helper::runs_once(&container.record) {
+            return Ok(true);
+        }
+        if attempt.restarts > 0 {
+            return Ok(false);
+        }
+        let known = match self.runs.pod_of_run(&container.record.id) {
+            Some(pod) => pod,
+            // This process does not know the run from its beginning.
+            None if !serves => self.leave_on_record(container).await?.map(|leave| leave.pod),
+            None => None,
+        };
+        match known {
+            Some(uid) => Ok(uid == attempt.uid),
+            None => {
+                self.runs.bind(&container.record.id, &attempt.uid);
+                self.note_leave(container, &attempt.uid, false).await;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn note_leave(&self, container: &Container, uid: &str, given: bool) {
+        let leave = Leave { pod: uid.to_owned(), given };
+        if let Err(fault) = self.annotate(container, &json!({keys::LEAVE: record::json(&leave)})).await {
+            tracing::warn!(container = %container.record.name, error = fault.message, "which Pod may run is not on record");
+        }
+    }
+
+    /// What is on record, as the cluster has it now: the watch may be behind.
+    async fn leave_on_record(&self, container: &Container) -> Result<Option<Leave>> {
+        use k8s_openapi::api::apps::v1::Deployment;
+        use k8s_openapi::api::batch::v1::Job;
+        let nothing = json!({"metadata": {"annotations": {}}});
+        let object = &container.record.object;
+        let record = match container.kind {
+            Kind::Job => Record::read(&self.cluster.patch::<Job>(object, &nothing).await?.object.metadata),
+            _ => Record::read(&self.cluster.patch::<Deployment>(object, &nothing).await?.object.metadata),
+        };
+        Ok(record.and_then(|record| record.leave))
+    }
+
+    /// Lets the process run: by a reader's own stream, else by one that is opened for it.
+    async fn give_leave(&self, container: &Container, pod: &str, attempt: &Attempt) -> Result<Option<Ended>> {
+        let record = &container.record;
+        self.name_of_running(container, attempt).await?;
+        if let Some(ended) = self.gates.open(&record.id).await {
+            return Ok(Some(ended));
+        }
+        if record.open_stdin() && record.body.stdin_once == Some(true) && !record.tty() {
+            // The end of a stream with input would be the end of the process's input.
+            return self.give_leave_again(container, pod, attempt).await.map(|()| None);
+        }
+        let wanted = Wanted { stdin: true, tty: record.tty(), stdout: record.tty(), ..Wanted::default() };
+        let mut process = self.connect(container, attempt, wanted).await?;
+        if !write_leave(&mut process).await {
+            return Err(Fault::internal("the container did not take the leave to run"));
+        }
+        let ended = process.ended().boxed();
+        tokio::spawn(async move {
+            tokio::time::sleep(LINGER).await;
+            drop(process);
+        });
+        Ok(Some(ended))
+    }
+
+    /// A stream to a container opens before the node is asked, and what is written into it is lost
+    /// where the node says no: that is told by the stream's end.
+    async fn see_to_it(&self, container: &Container, pod: &str, attempt: &Attempt, ended: Ended) {
+        let Ok(status) = tokio::time::timeout(LINGER, ended).await else { return };
+        if status.code.is_some() {
+            return;
+        }
+        tracing::debug!(pod, error = status.message, "a stream was refused; leave is given by exec");
+        if let Err(fault) = self.give_leave_again(container, pod, attempt).await {
+            tracing::debug!(pod, error = fault.message, "the process did not wait for leave any more");
+        }
+    }
+
+    /// Lets the process run if it still waits; may be done twice.
+    async fn give_leave_again(&self, container: &Container, pod: &str, attempt: &Attempt) -> Result<()> {
+        self.name_of_running(container, attempt).await?;
+        let command = helper::command(["release"]);
+        match self.run_quietly(pod, &container.container_name(), &command).await? {
+            (0, _) => Ok(()),
+            (_, words) => Err(Fault::internal(words)),
+        }
+    }
+
+    /// Connects with the process of an attempt when it runs.
+    pub(crate) async fn connect(
+        &self,
+        container: &Container,
+        attempt: &Attempt,
+        wanted: Wanted,
+    ) -> Result<Process> {
+        let pod = self.name_of_running(container, attempt).await?;
+        self.cluster.attach(&pod, &container.record.object, wanted).await
+    }
+
+    /// Waits until the process of an attempt runs; the name of its Pod.
+    async fn name_of_running(&self, container: &Container, attempt: &Attempt) -> Result<String> {
+        let id = &container.record.id;
+        let look = || {
+            let Some(now) = self.container_by_id(id) else { return Some(None) };
+            let pod = now.pod().filter(|pod| Attempt::of(&now.record, pod) == *attempt);
+            let Some(pod) = pod else { return Some(None) };
+            let status = state::status_of(pod, &now.record.object)?.state.as_ref()?;
+            let name = status.running.is_some().then(|| pod.metadata.name.clone()).flatten();
+            (name.is_some() || status.terminated.is_some()).then_some(name)
+        };
+        let pod = tokio::select! {
+            pod = self.cluster.wait(FOREVER, look) => pod.flatten(),
+            () = self.stopping.cancelled() => None,
+        };
+        pod.ok_or_else(|| Fault::conflict("the container ended before it could be attached to"))
+    }
+
+    /// Takes part in giving leave, with a connection that is there.
+    pub(crate) async fn take_turn(&self, place: Place, attempt: &Attempt, process: &mut Process) {
+        let turn = place.connected(process.stdin.is_some());
+        // Leave was given before, where the client came late.
+        let given = self.cluster.wait(FOREVER, || self.runs.was_released(attempt).then_some(()));
+        let turn = tokio::select! {
+            turn = turn => turn.unwrap_or(Turn::Given),
+            _ = given => Turn::Given,
+            _ = process.ended() => Turn::Given,
+        };
+        if let Turn::Give(done) = turn {
+            let written = write_leave(process).await;
+            let _ = done.send(written.then(|| process.ended().boxed()));
+        }
+    }
+
+    /// A Pod that must not run what another has run: the run is over.
+    async fn lost(&self, container: &Container, attempt: &Attempt) {
+        let record = &container.record;
+        if attempt.restarts > 0 {
+            // Its end is seen and written down as any other.
+            return;
+        }
+        tracing::warn!(container = %record.name, "Kubernetes has replaced the Pod of a run that happens once; it does not run again");
+        let end = RunState {
+            finished: Some(jiff::Timestamp::now()),
+            exit_code: 137,
+            error: "the Pod was lost, and a run with restart policy \"no\" is not repeated".to_owned(),
+            pod: attempt.uid.clone(),
+            ..record.state.clone()
+        };
+        if self.runs.begin_record(&attempt.uid)
+            && let Err(fault) = self.record_end(container, &end).await
+        {
+            tracing::warn!(container = %record.name, error = fault.message, "the end of a run could not be written down");
+            self.runs.forget(&attempt.uid);
+        }
+    }
+}
+
+/// How a process has ended.
+pub(crate) type Ended = BoxFuture<'static, ProcessStatus>;
+
+/// Writes the byte that gives leave.
+async fn write_leave(process: &mut Process) -> bool {
+    let Some(stdin) = process.stdin.as_mut() else { return false };
+    stdin.write_all(&[protocol::GO]).await.is_ok() && stdin.flush().await.is_ok()
+}

@@ -1,0 +1,28 @@
+//! What d2k and its helper inside a container have agreed upon. Compiled into both.
+
+/// Where the helper lies in a container: a ConfigMap is mounted there.
+pub const FOLDER: &str = "/.d2k";
+/// The helper's path in a container, and its name in the ConfigMap.
+pub const PATH: &str = "/.d2k/d2k-init";
+/// The byte that lets a waiting container run. A terminal in canonical mode takes it as the end of a
+/// line and does not echo it, so it is never seen on the other side.
+pub const GO: u8 = 4;
+/// The name (`/proc/1/comm`) of a helper that waits for leave to run.
+pub const WAITING: &str = "d2k-wait";
+/// The name of a helper that stays in front of the container's process (`--init`).
+pub const STAYING: &str = "d2k-init";
+/// The name of a helper that holds the container's processes.
+pub const HOLDING: &str = "d2k-hold";
+/// How a termination message begins that tells why the container's process could not be run.
+pub const FAILURE: &str = "d2k-init: ";
+/// Exit code of a command of the helper that found no such file or directory.
+pub const NOT_FOUND: u8 = 44;
+/// Exit code of a command of the helper that may not do what it was asked to.
+pub const NOT_PERMITTED: u8 = 45;
+/// Exit code of a command of the helper that found a directory where a file is to be put, or the
+/// other way round.
+pub const WRONG_KIND: u8 = 46;
+/// Exit code of a command of the helper that cannot send such a signal.
+pub const NO_SUCH_SIGNAL: u8 = 47;
+/// What the helper writes when all processes are held.
+pub const HELD: &str = "held";
