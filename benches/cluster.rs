@@ -9,6 +9,8 @@
 mod bench;
 #[path = "cluster/events.rs"]
 mod events;
+#[path = "cluster/first_byte.rs"]
+mod first_byte;
 #[path = "cluster/lists.rs"]
 mod lists;
 #[path = "cluster/runs.rs"]
@@ -27,6 +29,7 @@ async fn main() {
     println!("| | d2k | bare Kubernetes | |\n|---|---|---|---|");
     lists::idle(&bench);
     runs::runs(&bench).await;
+    first_byte::first_byte(&mut bench).await;
     streams::streams(&bench).await;
     events::events(&bench).await;
     lists::start(&mut bench).await;

@@ -7,7 +7,7 @@ use d2k::cluster::{Cluster, connect};
 use serde_json::Value;
 
 pub const NAMESPACE: &str = "d2k-bench";
-const PORT: u16 = 23750;
+pub const PORT: u16 = 23750;
 
 struct Daemon(Child);
 
@@ -38,6 +38,11 @@ impl Bench {
 
     /// Starts d2k (again); returns how long it took until its first answer.
     pub async fn restart(&mut self) -> Duration {
+        self.restart_with(&[]).await
+    }
+
+    /// The same with further settings.
+    pub async fn restart_with(&mut self, settings: &[(&str, &str)]) -> Duration {
         self.daemon = None;
         let begin = Instant::now();
         let daemon = Command::new(env!("CARGO_BIN_EXE_d2k"))
@@ -46,6 +51,7 @@ impl Bench {
             .env("D2K_ADMIN_PORT", "0")
             .env("D2K_LOG_LEVEL", "error")
             .env("D2K_REGISTRY_MIRRORS", "*=http://127.0.0.1:5000")
+            .envs(settings.iter().copied())
             .spawn();
         self.daemon = daemon.map(Daemon).ok();
         while self.http.get(url("/containers/json?all=1")).send().await.is_err() {

@@ -22,6 +22,8 @@ use crate::translate::exec::{Command, command_line, failure};
 const KEPT: Duration = Duration::from_secs(600);
 /// Bytes read from a process at once.
 const BLOCK: usize = 32 * 1024;
+/// How long a command run by d2k itself may take.
+const DEADLINE: Duration = Duration::from_secs(30);
 /// How much output of a command run by d2k itself is read.
 const QUIET: usize = 256 * 1024;
 
@@ -238,8 +240,27 @@ impl Daemon {
         status
     }
 
-    /// Runs a command of d2k's own and returns its exit code and output.
+    /// Runs a command of d2k's own and returns its exit code and output. What runs in a container may
+    /// be made to write without end: it has a deadline.
+    ///
+    /// # Errors
+    /// The cluster's words, or that it did not end in time.
     pub(crate) async fn run_quietly(
+        &self,
+        pod: &str,
+        container: &str,
+        command: &[String],
+    ) -> Result<(i32, String)> {
+        let late = |_| {
+            let name = command.first().map(String::as_str).unwrap_or_default();
+            Fault::internal(format!("{name} in Pod {pod} did not end within {} s", DEADLINE.as_secs()))
+        };
+        let run = self.run_to_the_end(pod, container, command);
+        tokio::time::timeout(DEADLINE, run).await.map_err(late)?
+    }
+
+    /// The same for a caller that has a deadline of its own.
+    pub(crate) async fn run_to_the_end(
         &self,
         pod: &str,
         container: &str,

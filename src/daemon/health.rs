@@ -103,7 +103,7 @@ impl Daemon {
             return Outcome { start, end: start, exit_code: 1, output: "the Pod is gone".into() };
         };
         let name = container.container_name();
-        let run = tokio::time::timeout(check.timeout, self.run_quietly(&pod, &name, &check.command)).await;
+        let run = tokio::time::timeout(check.timeout, self.run_to_the_end(&pod, &name, &check.command)).await;
         let (exit_code, output) = match run {
             Ok(Ok(result)) => result,
             Ok(Err(fault)) => (-1, fault.message),

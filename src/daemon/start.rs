@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::api::core::v1::{Event, PodTemplateSpec};
 use serde_json::json;
 
 use super::Daemon;
@@ -20,6 +20,8 @@ use crate::translate::{helper, keys, workload};
 
 /// How often a write is tried again when somebody else wrote the object meanwhile.
 const TRIES: usize = 5;
+/// Between two looks at why a Job has no Pod.
+const REFUSAL: std::time::Duration = std::time::Duration::from_secs(2);
 
 impl Daemon {
     /// Starts a container and waits until it runs.
@@ -176,9 +178,42 @@ impl Daemon {
             }
         };
         let limit = self.options.start_timeout;
-        match self.cluster.wait(limit, look).await {
-            Some(result) => result,
-            None => Err(self.too_late(container, trouble).await),
+        tokio::select! {
+            started = self.cluster.wait(limit, look) => {
+                if let Some(result) = started {
+                    return result;
+                }
+            }
+            words = self.refusal_of_job(container, before) => {
+                return Err(Fault::internal(format!("Kubernetes refuses to run the container: {words}")));
+            }
+        }
+        Err(self.too_late(container, trouble).await)
+    }
+
+    /// A Job whose Pod may not be made (quota, admission) says so by Events only, unlike a Deployment.
+    async fn refusal_of_job(&self, container: &Container, before: &BTreeSet<String>) -> String {
+        if container.kind != Kind::Job {
+            std::future::pending::<()>().await;
+        }
+        let begin = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(1);
+        loop {
+            tokio::time::sleep(REFUSAL).await;
+            let now = self.container_by_id(&container.record.id);
+            let has_pod = |c: &Container| {
+                c.pod().and_then(|p| p.metadata.uid.clone()).is_some_and(|uid| !before.contains(&uid))
+            };
+            if now.as_ref().is_some_and(has_pod) {
+                std::future::pending::<()>().await;
+            }
+            let newest = self.last_warning(&container.record.object).await;
+            let refused = |event: &Event| {
+                event.reason.as_deref() == Some("FailedCreate")
+                    && event.last_timestamp.as_ref().is_some_and(|time| time.0 >= begin)
+            };
+            if let Some(event) = newest.filter(refused) {
+                return event.message.unwrap_or_default();
+            }
         }
     }
 
@@ -196,6 +231,7 @@ impl Daemon {
             None => self
                 .last_warning(&container.record.object)
                 .await
+                .and_then(|event| event.message)
                 .unwrap_or_else(|| "no reason is known".into()),
         };
         Fault::internal(format!(
@@ -204,7 +240,7 @@ impl Daemon {
     }
 
     /// The newest warning Event about the workload or its Pods.
-    async fn last_warning(&self, object: &str) -> Option<String> {
+    async fn last_warning(&self, object: &str) -> Option<Event> {
         let events = self.cluster.events().await.ok()?;
         let about = |name: Option<&str>| {
             name.is_some_and(|n| {
@@ -214,7 +250,7 @@ impl Daemon {
         let warnings = events
             .into_iter()
             .filter(|e| e.type_.as_deref() == Some("Warning") && about(e.involved_object.name.as_deref()));
-        warnings.max_by_key(|e| e.last_timestamp.as_ref().map(|t| t.0)).and_then(|e| e.message)
+        warnings.max_by_key(|e| e.last_timestamp.as_ref().map(|t| t.0))
     }
 
     /// A container that could not start is stopped again and remembers why.

@@ -191,6 +191,46 @@ mod tests {
         assert!(super::columns("-C sh").is_none());
     }
 
+    /// Mutations of what the helper writes, as a process that has hold of it could make them.
+    #[test]
+    fn no_mutation_of_what_a_container_writes_makes_a_panic() {
+        use rand::{Rng, SeedableRng};
+        let mut random = rand::rngs::StdRng::seed_from_u64(7);
+        let columns = columns("aux").unwrap_or_default();
+        let pieces = [
+            "\t",
+            "\n",
+            " ",
+            "-1",
+            "9223372036854775807",
+            "-9223372036854775808",
+            "\u{0}",
+            "é",
+            "Z",
+            "4294967295",
+        ];
+        for _ in 0..20_000 {
+            let mut text = OUTPUT.to_owned();
+            for _ in 0..random.random_range(1..8) {
+                let at = text
+                    .char_indices()
+                    .nth(random.random_range(0..text.chars().count().max(1)))
+                    .map_or(0, |(at, _)| at);
+                if random.random_bool(0.5) {
+                    text.insert_str(
+                        at,
+                        pieces.get(random.random_range(0..pieces.len())).copied().unwrap_or(""),
+                    );
+                } else {
+                    text.truncate(at);
+                }
+            }
+            let _ = rows(&columns, &text, random.random());
+            let _ = crate::translate::archive::Stat::read(&text, "/x", &text).map(|stat| stat.json());
+            let _ = crate::translate::helper::failure(Some(&text));
+        }
+    }
+
     #[test]
     fn what_a_hostile_container_writes_makes_no_row_and_no_panic() {
         let columns = columns("aux").unwrap_or_default();
