@@ -80,10 +80,18 @@ impl Daemon {
         let files = self.read_staged(&container.record).await?;
         let wanted = clean(path);
         if let Some((file, bytes)) = files.get(&wanted) {
-            return Ok(stat_of(file, bytes.len()));
+            return Ok(stat_of(file, bytes));
         }
-        let directory =
-            Staged { path: wanted.clone(), mode: 0o755, mtime: 0, directory: true, key: String::new() };
+        let directory = Staged {
+            path: wanted.clone(),
+            mode: 0o755,
+            mtime: 0,
+            directory: true,
+            key: String::new(),
+            link: false,
+            uid: 0,
+            gid: 0,
+        };
         let above = wanted == "/" || files.keys().any(|p| p.starts_with(&format!("{wanted}/")));
         // What directories the image has is not known here: the ones that every image has are taken
         // for granted, others are made when the container starts.
@@ -91,7 +99,7 @@ impl Daemon {
             "/bin", "/dev", "/etc", "/home", "/opt", "/proc", "/root", "/run", "/srv", "/tmp", "/usr", "/var",
         ];
         if above || usual.contains(&wanted.as_str()) || path.ends_with("/.") || path.ends_with('/') {
-            return Ok(stat_of(&directory, 4096));
+            return Ok(stat_of(&directory, &[0; 4096]));
         }
         let exited = container.state().phase == Phase::Exited;
         Err(if exited { gone(container) } else { missing(path, container) })
@@ -302,13 +310,18 @@ fn parent(path: &str) -> String {
     if parent.is_empty() { "/".into() } else { parent.to_owned() }
 }
 
-fn stat_of(file: &Staged, size: usize) -> Stat {
+fn stat_of(file: &Staged, bytes: &[u8]) -> Stat {
+    let kind = match (file.directory, file.link) {
+        (true, _) => 0o040_000,
+        (_, true) => 0o120_000,
+        _ => 0o100_000,
+    };
     Stat {
         name: base(&file.path),
-        size: size as u64,
-        mode: (file.mode & 0o7777) | if file.directory { 0o040_000 } else { 0o100_000 },
+        size: bytes.len() as u64,
+        mode: (file.mode & 0o7777) | kind,
         mtime: i64::try_from(file.mtime).unwrap_or(0),
-        target: String::new(),
+        target: if file.link { String::from_utf8_lossy(bytes).into_owned() } else { String::new() },
     }
 }
 
@@ -326,6 +339,16 @@ fn pack(files: &Files, path: &str) -> Option<Vec<u8>> {
         let mut header = tar::Header::new_gnu();
         header.set_mode(file.mode);
         header.set_mtime(file.mtime);
+        header.set_uid(file.uid);
+        header.set_gid(file.gid);
+        if file.link {
+            header.set_size(0);
+            header.set_entry_type(tar::EntryType::Symlink);
+            let target = String::from_utf8_lossy(bytes).into_owned();
+            builder.append_link(&mut header, inside.trim_start_matches('/'), target).ok()?;
+            any = true;
+            continue;
+        }
         header.set_size(bytes.len() as u64);
         header.set_entry_type(if file.directory {
             tar::EntryType::Directory

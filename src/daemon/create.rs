@@ -24,7 +24,7 @@ use crate::registry::Credentials;
 use crate::translate::mounts::MountPlan;
 use crate::translate::pod::{PodContext, pod_template};
 use crate::translate::record::{Membership, PublishedPort, Record, RunState};
-use crate::translate::{bindings, fields, mounts, names, service, validate, workload};
+use crate::translate::{bindings, fields, helper, mounts, names, service, validate, workload};
 
 /// A create call.
 pub struct Request {
@@ -346,6 +346,8 @@ impl Daemon {
             docker_host: self.options.docker_host.clone(),
             pull_secrets: self.pull_secrets(record).await,
             staged_files: self.staged_files(record).await?,
+            staged_secret: (record.staged && helper::unpacks(record))
+                .then(|| super::staging::secret_name(record)),
             labels: record.labels(crate::translate::keys::role::CONTAINER),
             annotations: BTreeMap::from([
                 (crate::translate::keys::ID.to_owned(), record.id.clone()),

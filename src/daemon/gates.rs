@@ -62,6 +62,11 @@ impl Gates {
         Place { inner: self.0.clone(), id: id.to_owned(), connected: false }
     }
 
+    /// Whether a client waits for the container's process.
+    pub fn is_expected(&self, id: &str) -> bool {
+        self.0.with(id, |gate| gate.expected > 0 || !gate.connected.is_empty())
+    }
+
     /// Waits until all clients are connected, and lets one of them give leave; `None` if none of them can.
     pub(crate) async fn open(&self, id: &str) -> Option<Ended> {
         let all = async {

@@ -23,6 +23,12 @@ use crate::translate::state;
 
 /// How long a Pod that another d2k has started is left to that d2k.
 const STRANGER: Duration = Duration::from_secs(5);
+/// Before the first try to give leave to a container of which it is not known that it runs.
+const EARLY: Duration = Duration::from_millis(200);
+/// Between such tries, at most.
+const LATE: Duration = Duration::from_millis(600);
+/// How long the node may take to refuse a stream, and between two tries with a container that runs.
+const REFUSED: Duration = Duration::from_millis(60);
 /// Longer than any container takes to start.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// How long a connection is kept by which leave was given: what is written arrives first.
@@ -149,25 +155,49 @@ impl Daemon {
     /// Lets the process run: by a reader's own stream, else by one that is opened for it.
     async fn give_leave(&self, container: &Container, pod: &str, attempt: &Attempt) -> Result<Option<Ended>> {
         let record = &container.record;
-        self.name_of_running(container, attempt).await?;
-        if let Some(ended) = self.gates.open(&record.id).await {
-            return Ok(Some(ended));
+        if self.gates.is_expected(&record.id) {
+            self.name_of_running(container, attempt).await?;
+            if let Some(ended) = self.gates.open(&record.id).await {
+                return Ok(Some(ended));
+            }
         }
         if record.open_stdin() && record.body.stdin_once == Some(true) && !record.tty() {
             // The end of a stream with input would be the end of the process's input.
             return self.give_leave_again(container, pod, attempt).await.map(|()| None);
         }
-        let wanted = Wanted { stdin: true, tty: record.tty(), stdout: record.tty(), ..Wanted::default() };
-        let mut process = self.connect(container, attempt, wanted).await?;
-        if !write_leave(&mut process).await {
-            return Err(Fault::internal("the container did not take the leave to run"));
-        }
+        let process = self.give_leave_early(container, pod, attempt).await?;
         let ended = process.ended().boxed();
         tokio::spawn(async move {
             tokio::time::sleep(LINGER).await;
             drop(process);
         });
         Ok(Some(ended))
+    }
+
+    /// Lets a process run that nobody reads. The kubelet tells up to a second late that a container runs;
+    /// so it is tried before, and the node refuses as long as there is nothing to attach to.
+    async fn give_leave_early(&self, container: &Container, pod: &str, attempt: &Attempt) -> Result<Process> {
+        let record = &container.record;
+        let wanted = Wanted { stdin: true, tty: record.tty(), stdout: record.tty(), ..Wanted::default() };
+        let mut pause = EARLY;
+        loop {
+            // Ends early where it runs, and for good where it has ended.
+            if let Ok(known) = tokio::time::timeout(pause, self.name_of_running(container, attempt)).await {
+                known?;
+                pause = REFUSED;
+            } else {
+                pause = (pause * 3 / 2).min(LATE);
+            }
+            let Ok(mut process) = self.cluster.attach(pod, &record.object, wanted).await else { continue };
+            if !write_leave(&mut process).await {
+                continue;
+            }
+            match tokio::time::timeout(REFUSED, process.ended()).await {
+                Ok(status) if status.code.is_none() => {}
+                _ => return Ok(process),
+            }
+            tokio::time::sleep(REFUSED).await;
+        }
     }
 
     /// A stream to a container opens before the node is asked, and what is written into it is lost

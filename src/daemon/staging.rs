@@ -13,6 +13,7 @@ use serde_json::json;
 use super::Daemon;
 use crate::fault::{Fault, Result};
 use crate::translate::container::Container;
+use crate::translate::helper::{self, protocol};
 use crate::translate::keys::{self, role};
 use crate::translate::path::clean;
 use crate::translate::pod::StagedFile;
@@ -36,6 +37,15 @@ pub struct Staged {
     pub directory: bool,
     /// Key of its bytes in the Secret; empty for a directory.
     pub key: String,
+    /// A symbolic link, whose bytes are what it points to.
+    #[serde(default)]
+    pub link: bool,
+    /// Owner.
+    #[serde(default)]
+    pub uid: u64,
+    /// Group.
+    #[serde(default)]
+    pub gid: u64,
 }
 
 /// The Secret with a container's staged files.
@@ -54,7 +64,7 @@ impl Daemon {
 
     /// The files that are mounted into the container's Pod.
     pub(crate) async fn staged_files(&self, record: &Record) -> Result<Vec<StagedFile>> {
-        if !record.staged {
+        if !record.staged || helper::unpacks(record) {
             return Ok(Vec::new());
         }
         let secret = secret_name(record);
@@ -95,7 +105,7 @@ impl Daemon {
     pub(crate) async fn stage(&self, container: &Container, directory: &str, archive: &[u8]) -> Result<()> {
         let record = &container.record;
         let mut files = self.read_staged(record).await?;
-        add(&mut files, directory, archive)?;
+        add(&mut files, directory, archive, helper::unpacks(record))?;
         let total: usize = files.values().map(|(_, bytes)| bytes.len()).sum();
         if total > LIMIT {
             return Err(Fault::invalid(format!(
@@ -119,6 +129,7 @@ impl Daemon {
             }
             index.push(file);
         }
+        data.insert(protocol::LIST.to_owned(), ByteString(list(&index)));
         let index = serde_json::to_vec(&index).map_err(|e| Fault::internal(format!("staged files: {e}")))?;
         data.insert(INDEX.to_owned(), ByteString(index));
         let secret = Secret {
@@ -134,7 +145,26 @@ impl Daemon {
     }
 }
 
-fn add(files: &mut Files, directory: &str, archive: &[u8]) -> Result<()> {
+/// The list that the helper reads.
+fn list(index: &[Staged]) -> Vec<u8> {
+    let mut list = Vec::new();
+    for file in index {
+        let kind = match (file.directory, file.link) {
+            (true, _) => protocol::DIRECTORY,
+            (_, true) => protocol::LINK,
+            _ => protocol::FILE,
+        };
+        let (mode, mtime) = (format!("{:o}", file.mode & 0o7777), file.mtime.to_string());
+        let (uid, gid) = (file.uid.to_string(), file.gid.to_string());
+        for field in [kind, &mode, &mtime, &uid, &gid, &file.key, &file.path] {
+            list.extend_from_slice(field.as_bytes());
+            list.push(0);
+        }
+    }
+    list
+}
+
+fn add(files: &mut Files, directory: &str, archive: &[u8], links: bool) -> Result<()> {
     let wrong = |e: std::io::Error| Fault::invalid(format!("the archive cannot be read: {e}"));
     let mut archive = tar::Archive::new(archive);
     for entry in archive.entries().map_err(wrong)? {
@@ -145,15 +175,21 @@ fn add(files: &mut Files, directory: &str, archive: &[u8]) -> Result<()> {
         let header = entry.header();
         let kind = header.entry_type();
         let (mode, mtime) = (header.mode().unwrap_or(0o644), header.mtime().unwrap_or(0));
+        let (uid, gid) = (header.uid().unwrap_or(0), header.gid().unwrap_or(0));
         let directory = kind.is_dir();
-        if !directory && !kind.is_file() {
+        let link = kind.is_symlink() && links;
+        if !directory && !kind.is_file() && !link {
             return Err(Fault::invalid(format!(
                 "{path} is neither a file nor a directory; before a container's start Kubernetes can hold those only"
             )));
         }
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).map_err(wrong)?;
-        let staged = Staged { path: path.clone(), mode, mtime, directory, key: String::new() };
+        if link {
+            bytes = entry.link_name_bytes().unwrap_or_default().into_owned();
+        }
+        let staged =
+            Staged { path: path.clone(), mode, mtime, directory, key: String::new(), link, uid, gid };
         files.insert(path, (staged, bytes));
     }
     Ok(())

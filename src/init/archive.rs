@@ -4,13 +4,14 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::geteuid;
 use tar::{Archive, Builder, EntryType};
 
 use crate::arguments::Arguments;
+use crate::files;
 use crate::protocol::{FOLDER, NOT_PERMITTED, WRONG_KIND};
 use crate::stat::failed;
 
@@ -130,8 +131,8 @@ pub fn unpack(mut arguments: Arguments) -> u8 {
     let _ = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     let mut archive = Archive::new(BufReader::with_capacity(BLOCK, io::stdin()));
     archive.set_preserve_permissions(true);
-    archive.set_preserve_ownerships(geteuid().is_root());
-    archive.set_preserve_mtime(true);
+    // These are done here: the library ends at a header that leaves them out.
+    archive.set_preserve_mtime(false);
     let entries = match archive.entries() {
         Ok(entries) => entries,
         Err(error) => return failed(&error),
@@ -186,7 +187,20 @@ fn put(entry: &mut tar::Entry<'_, impl Read>, keep_kinds: bool) -> io::Result<Op
     if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
         fs::create_dir_all(above)?;
     }
-    entry.unpack(&path).map(|_| None)
+    entry.unpack(&path)?;
+    let header = entry.header();
+    let number = |field: io::Result<u64>| field.ok().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    if geteuid().is_root() {
+        files::give(&path, number(header.uid()), number(header.gid()));
+        // A new owner takes the bits away that lend his rights.
+        if header.entry_type() == EntryType::Regular
+            && let Ok(mode) = header.mode()
+        {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode & 0o7777))?;
+        }
+    }
+    files::date(&path, header.mtime().ok().and_then(|time| i64::try_from(time).ok()).unwrap_or(0));
+    Ok(None)
 }
 
 /// A path of an archive as one below the folder; `None` if it leads out of it.

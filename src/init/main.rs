@@ -8,6 +8,7 @@ use std::process::ExitCode;
 mod archive;
 mod arguments;
 mod execute;
+mod files;
 mod gate;
 mod hold;
 mod processes;

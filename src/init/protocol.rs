@@ -26,3 +26,14 @@ pub const WRONG_KIND: u8 = 46;
 pub const NO_SUCH_SIGNAL: u8 = 47;
 /// What the helper writes when all processes are held.
 pub const HELD: &str = "held";
+/// Where files lie in a container that are to be put in their places before its process runs.
+pub const FILES: &str = "/.d2k-files";
+/// The list of them, in the same folder: for each its kind, mode (octal), time (seconds since 1970), user,
+/// group, the name of the file with its bytes, and its path, each ended by a zero byte.
+pub const LIST: &str = "list";
+/// Kinds in the list: a file, a folder, and a link, whose bytes are what it points to.
+pub const FILE: &str = "f";
+/// A folder.
+pub const DIRECTORY: &str = "d";
+/// A symbolic link.
+pub const LINK: &str = "l";

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::arguments::Arguments;
 use crate::execute::{Environment, Failure, become_program, find};
 use crate::protocol::FAILURE;
-use crate::{gate, signals, supervise, user};
+use crate::{files, gate, signals, supervise, user};
 
 #[derive(Default)]
 struct Options {
@@ -17,6 +17,7 @@ struct Options {
     tty: bool,
     no_input: bool,
     stay: bool,
+    files: bool,
     user: Option<String>,
     environment: Environment,
 }
@@ -33,6 +34,7 @@ fn options(arguments: &mut Arguments) -> Options {
             "--tty" => options.tty = true,
             "--no-input" => options.no_input = true,
             "--init" => options.stay = true,
+            "--files" => options.files = true,
             "--user" => options.user = arguments.word(),
             "--unset" => options.environment.unset.extend(arguments.raw()),
             _ => {}
@@ -65,6 +67,9 @@ pub fn run(mut arguments: Arguments) -> u8 {
 }
 
 fn prepare(options: &mut Options, words: &[OsString]) -> Result<OsString, Failure> {
+    if options.files {
+        files::put_all()?;
+    }
     if let Some(user) = &options.user {
         let home = user::become_user(user)?;
         options.environment.set.push(("HOME".into(), home.into()));

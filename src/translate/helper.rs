@@ -6,7 +6,9 @@ use std::sync::LazyLock;
 
 use bollard_stubs::models::RestartPolicyNameEnum;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{ConfigMap, ConfigMapVolumeSource, Container, PodSpec, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ConfigMapVolumeSource, Container, PodSpec, SecretVolumeSource, Volume, VolumeMount,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -34,6 +36,8 @@ static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
 });
 /// The name of the volume, and of the program in the ConfigMap.
 const NAME: &str = "d2k-init";
+/// The name of the volume with files that were copied before the start.
+const FILES_NAME: &str = "d2k-files";
 /// How long a container that may run again waits for its reader, in seconds: without d2k it runs unread.
 const PATIENCE: u32 = 10;
 
@@ -196,10 +200,20 @@ pub fn waits(record: &Record) -> bool {
 }
 
 /// Puts the helper in front of the process.
-pub(super) fn apply(record: &Record, helper: &Helper, container: &mut Container, spec: &mut PodSpec) {
+pub(super) fn apply(
+    record: &Record,
+    helper: &Helper,
+    files: Option<&str>,
+    container: &mut Container,
+    spec: &mut PodSpec,
+) {
     let (entrypoint, command) = argv(&record.body, &record.image);
     let mut line = vec![protocol::PATH.to_owned(), "run".to_owned()];
     line.extend(options(record));
+    if let Some(secret) = files {
+        line.push("--files".to_owned());
+        mount_files(secret, container, spec);
+    }
     line.push("--".to_owned());
     line.extend(entrypoint.iter().chain(&command).map(|word| literal(word)));
     container.command = Some(line);
@@ -230,6 +244,34 @@ pub(super) fn apply(record: &Record, helper: &Helper, container: &mut Container,
     });
     let nodes = spec.node_selector.get_or_insert_default();
     nodes.insert("kubernetes.io/arch".to_owned(), helper.architecture.clone());
+}
+
+fn mount_files(secret: &str, container: &mut Container, spec: &mut PodSpec) {
+    container.volume_mounts.get_or_insert_default().push(VolumeMount {
+        name: FILES_NAME.to_owned(),
+        mount_path: protocol::FILES.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    });
+    spec.volumes.get_or_insert_default().push(Volume {
+        name: FILES_NAME.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret.to_owned()),
+            // Read once, by root, before the process runs.
+            default_mode: Some(0o400),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    });
+}
+
+/// Whether the helper can put files in their places before the process runs: it must be root, and the
+/// file system writable. Where it cannot, each file is mounted by itself.
+pub fn unpacks(record: &Record) -> bool {
+    let asked = record.body.user.as_deref().filter(|user| !user.is_empty()).unwrap_or(&record.image.user);
+    let name = asked.split(':').next().unwrap_or_default();
+    let root = matches!(name, "" | "0" | "root") || is_named(record);
+    record.helper.is_some() && root && record.host().readonly_rootfs != Some(true)
 }
 
 fn options(record: &Record) -> Vec<String> {

@@ -45,6 +45,8 @@ pub struct PodContext {
     pub pull_secrets: Vec<String>,
     /// Files copied into the container before its start.
     pub staged_files: Vec<StagedFile>,
+    /// The Secret with them, where the helper puts them in their places instead.
+    pub staged_secret: Option<String>,
     /// Labels of the Pod.
     pub labels: BTreeMap<String, String>,
     /// Annotations of the Pod.
@@ -114,7 +116,10 @@ pub fn pod_template(record: &Record, context: &PodContext) -> Result<PodPlan> {
     security.apply_to_pod(&mut spec);
     hosts::apply(record, &context.network_searches, &mut spec, &mut warnings)?;
     match &record.helper {
-        Some(helper) => helper::apply(record, helper, &mut container, &mut spec),
+        Some(helper) => {
+            let files = context.staged_secret.as_deref();
+            helper::apply(record, helper, files, &mut container, &mut spec);
+        }
         None => process::warn_of_signal(record, &mut warnings),
     }
     spec.containers = vec![container];

@@ -398,3 +398,35 @@ fn everything_works_under_the_restricted_pod_security_standard() {
     world.docker("unpause web").success();
     assert_eq!(world.docker("exec -e A=b web /program who").success(), "1000 1000 / b");
 }
+
+#[test]
+fn files_copied_before_the_start_are_the_containers_own() {
+    let Some(world) = World::new() else { return };
+    world.sh("mkdir -p conf/empty && echo one > conf/a && chmod 751 conf/a && ln -s a conf/link && echo one > plain").success();
+    let check =
+        "cd /etc/conf && sed -i s/one/two/ a && cat a link && stat -c %a a && ls -d empty && rm a && ls";
+    world.docker(format!("create --name app busybox sh -c '{check}'")).success();
+    world.docker("cp conf app:/etc/").success();
+    world.docker("cp app:/etc/conf back").success();
+    assert_eq!(world.sh("readlink back/link").success(), "a");
+    let run = world.docker("start -a app");
+    assert_eq!(run.lines(), ["two", "two", "751", "empty", "empty", "link"]);
+    world.docker("create --name named -u www-data busybox cat /srv/a").success();
+    world.docker("cp plain named:/srv/a").success();
+    assert_eq!(world.docker("start -a named").lines(), ["one"]);
+    // Who may not write there has them mounted.
+    world.docker("create --name locked -u 1000 --read-only busybox cat /srv/a").success();
+    world.docker("cp plain locked:/srv/a").success();
+    assert_eq!(world.docker("start -a locked").lines(), ["one"]);
+}
+
+#[test]
+fn a_run_that_kubernetes_refuses_says_so_soon() {
+    let Some(world) = World::new() else { return };
+    let label = "pod-security.kubernetes.io/enforce=restricted";
+    world.kubectl(format!("label namespace {} {label}", world.name())).success();
+    let begin = std::time::Instant::now();
+    let run = world.docker("run --rm busybox true");
+    assert!(run.status == 125 && run.stderr.contains("violates PodSecurity"), "{run}");
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+}

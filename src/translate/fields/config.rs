@@ -9,11 +9,14 @@ pub(super) const FIELDS: &[Field] = &[
     ),
     mapped("Cmd", "`args`, byte for byte (`$(` is escaped); `command` where the entrypoint is taken away"),
     mapped("Entrypoint", "`command`; `[\"\"]` takes the image's entrypoint away"),
-    mapped("Env", "`env`, byte for byte; a name without a value cannot take the image's away (warning)"),
+    mapped(
+        "Env",
+        "`env`, byte for byte; a name without a value takes the image's away (the helper; else warning)",
+    ),
     mapped("WorkingDir", "`workingDir`"),
     mapped(
         "User",
-        "`runAsUser`, `runAsGroup`: numbers or `root`; another name only if it is the image's own",
+        "`runAsUser`, `runAsGroup`: numbers or `root`; another name by the helper, which begins as root",
     ),
     mapped("Hostname", "`hostname`, as one lower-case DNS label (warning if that changes it)"),
     warned(
@@ -31,7 +34,10 @@ pub(super) const FIELDS: &[Field] = &[
     mapped("Healthcheck", "run by d2k inside the container, with Docker's states and log"),
     mapped("Labels", "annotations, byte for byte"),
     mapped("StopTimeout", "`terminationGracePeriodSeconds`; 10 if not set"),
-    mapped("StopSignal", "the image's own is what Kubernetes sends; another one gives a warning"),
+    mapped(
+        "StopSignal",
+        "the image's own is what Kubernetes sends; another one is sent by exec (warning without the helper)",
+    ),
     noop("Shell", "only `docker build` uses it; inspect shows it"),
     noop("OnBuild", "only `docker build` uses it; inspect shows it"),
     noop("ArgsEscaped", "for Windows images; Docker ignores it on Linux"),
