@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::release::Ended;
+use super::release::Given;
 
 /// How long a client may take to be connected before the process runs without it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What a connected client is told.
 pub(crate) enum Turn {
     /// Write the byte that gives leave; the answer is the end of the stream, or nothing where that failed.
-    Give(oneshot::Sender<Option<Ended>>),
+    Give(oneshot::Sender<Option<Given>>),
     /// Leave was given.
     Given,
 }
@@ -68,7 +68,7 @@ impl Gates {
     }
 
     /// Waits until all clients are connected, and lets one of them give leave; `None` if none of them can.
-    pub(crate) async fn open(&self, id: &str) -> Option<Ended> {
+    pub(crate) async fn open(&self, id: &str) -> Option<Given> {
         let all = async {
             loop {
                 let changed = self.0.changed.notified();
@@ -141,7 +141,12 @@ mod tests {
         let writer = second.connected(true);
         let answer = tokio::spawn(async move {
             let Ok(Turn::Give(done)) = writer.await else { return false };
-            done.send(Some(std::future::pending().boxed())).is_ok()
+            done.send(Some(Given {
+                ended: std::future::pending().boxed().shared(),
+                output: Arc::default(),
+                is_read: true,
+            }))
+            .is_ok()
         });
         assert!(gates.open("c").await.is_some());
         assert!(answer.await.unwrap_or(false));

@@ -6,10 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Shared};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio_util::io::InspectReader;
 
 use super::Daemon;
 use super::gates::{Place, Turn};
@@ -24,11 +28,15 @@ use crate::translate::state;
 /// How long a Pod that another d2k has started is left to that d2k.
 const STRANGER: Duration = Duration::from_secs(5);
 /// Before the first try to give leave to a container of which it is not known that it runs.
-const EARLY: Duration = Duration::from_millis(200);
+const EARLY: Duration = Duration::from_millis(150);
 /// Between such tries, at most.
 const LATE: Duration = Duration::from_millis(600);
 /// How long the node may take to refuse a stream, and between two tries with a container that runs.
 const REFUSED: Duration = Duration::from_millis(60);
+/// How soon the news comes of a process that could not be run.
+const AT_ONCE: Duration = Duration::from_millis(150);
+/// The same where a client reads and waits for the end anyway: more certain on a busy node.
+const AT_ONCE_IF_READ: Duration = Duration::from_millis(800);
 /// Longer than any container takes to start.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// How long a connection is kept by which leave was given: what is written arrives first.
@@ -92,10 +100,16 @@ impl Daemon {
         };
         match given {
             Ok(stream) => {
+                if let Some(given) = &stream
+                    && self.has_ended_at_once(container, &name, &attempt, given).await
+                {
+                    // Whether it was run at all is told by the watch, and the start waits for that.
+                    return;
+                }
                 self.runs.released(&attempt);
                 self.cluster.nudge();
-                if let Some(ended) = stream {
-                    self.see_to_it(container, &name, &attempt, ended).await;
+                if let Some(given) = stream {
+                    self.see_to_it(container, &name, &attempt, given.ended).await;
                 }
                 if helper::runs_once(record) {
                     self.note_leave(container, &attempt.uid, true).await;
@@ -119,17 +133,23 @@ impl Daemon {
         let known = match self.runs.pod_of_run(&container.record.id) {
             Some(pod) => pod,
             // This process does not know the run from its beginning.
-            None if !serves => self.leave_on_record(container).await?.map(|leave| leave.pod),
+            None if !serves => self.on_record(container).await?.0.leave.clone().map(|leave| leave.pod),
             None => None,
         };
         match known {
-            Some(uid) => Ok(uid == attempt.uid),
-            None => {
-                self.runs.bind(&container.record.id, &attempt.uid);
-                self.note_leave(container, &attempt.uid, false).await;
-                Ok(true)
-            }
+            Some(uid) if uid == attempt.uid => return Ok(true),
+            Some(uid) if !self.is_another_run(container, &uid).await? => return Ok(false),
+            _ => {}
         }
+        self.runs.bind(&container.record.id, &attempt.uid);
+        self.note_leave(container, &attempt.uid, false).await;
+        Ok(true)
+    }
+
+    /// Whether the run of a Pod was over when this Pod was asked for: somebody has scaled the workload up.
+    async fn is_another_run(&self, container: &Container, earlier: &str) -> Result<bool> {
+        let (record, wanted) = self.on_record(container).await?;
+        Ok(wanted && record.state.finished.is_some() && record.state.pod == earlier)
     }
 
     async fn note_leave(&self, container: &Container, uid: &str, given: bool) {
@@ -139,46 +159,57 @@ impl Daemon {
         }
     }
 
-    /// What is on record, as the cluster has it now: the watch may be behind.
-    async fn leave_on_record(&self, container: &Container) -> Result<Option<Leave>> {
-        use k8s_openapi::api::apps::v1::Deployment;
-        use k8s_openapi::api::batch::v1::Job;
+    /// What is on record, and whether the workload is to run, as the cluster has it now: the watch may be
+    /// behind.
+    async fn on_record(&self, container: &Container) -> Result<(Record, bool)> {
         let nothing = json!({"metadata": {"annotations": {}}});
         let object = &container.record.object;
-        let record = match container.kind {
-            Kind::Job => Record::read(&self.cluster.patch::<Job>(object, &nothing).await?.object.metadata),
-            _ => Record::read(&self.cluster.patch::<Deployment>(object, &nothing).await?.object.metadata),
+        let (record, wanted) = if container.kind == Kind::Job {
+            let job = self.cluster.patch::<Job>(object, &nothing).await?;
+            let wanted = job.object.spec.as_ref().is_some_and(|spec| spec.suspend != Some(true));
+            (Record::read(&job.object.metadata), wanted)
+        } else {
+            let deployment = self.cluster.patch::<Deployment>(object, &nothing).await?;
+            let wanted = deployment.object.spec.as_ref().is_some_and(|spec| spec.replicas != Some(0));
+            (Record::read(&deployment.object.metadata), wanted)
         };
-        Ok(record.and_then(|record| record.leave))
+        record.map(|record| (record, wanted)).ok_or_else(|| Fault::internal("its annotations cannot be read"))
     }
 
     /// Lets the process run: by a reader's own stream, else by one that is opened for it.
-    async fn give_leave(&self, container: &Container, pod: &str, attempt: &Attempt) -> Result<Option<Ended>> {
+    async fn give_leave(&self, container: &Container, pod: &str, attempt: &Attempt) -> Result<Option<Given>> {
         let record = &container.record;
         if self.gates.is_expected(&record.id) {
             self.name_of_running(container, attempt).await?;
-            if let Some(ended) = self.gates.open(&record.id).await {
-                return Ok(Some(ended));
+            if let Some(given) = self.gates.open(&record.id).await {
+                return Ok(Some(given));
             }
         }
         if record.open_stdin() && record.body.stdin_once == Some(true) && !record.tty() {
             // The end of a stream with input would be the end of the process's input.
             return self.give_leave_again(container, pod, attempt).await.map(|()| None);
         }
-        let process = self.give_leave_early(container, pod, attempt).await?;
-        let ended = process.ended().boxed();
+        let mut process = self.give_leave_early(container, pod, attempt).await?;
+        let given = Given { ended: process.ended().boxed().shared(), output: Arc::default(), is_read: false };
         tokio::spawn(async move {
-            tokio::time::sleep(LINGER).await;
-            drop(process);
+            // What nobody takes out of a stream holds the process up.
+            let output = process.stdout.take();
+            let drained = async {
+                if let Some(mut output) = output {
+                    let _ = tokio::io::copy(&mut output, &mut tokio::io::sink()).await;
+                }
+            };
+            let _ = tokio::time::timeout(LINGER, drained).await;
         });
-        Ok(Some(ended))
+        Ok(Some(given))
     }
 
     /// Lets a process run that nobody reads. The kubelet tells up to a second late that a container runs;
     /// so it is tried before, and the node refuses as long as there is nothing to attach to.
     async fn give_leave_early(&self, container: &Container, pod: &str, attempt: &Attempt) -> Result<Process> {
         let record = &container.record;
-        let wanted = Wanted { stdin: true, tty: record.tty(), stdout: record.tty(), ..Wanted::default() };
+        // A stream without output does not end with the process.
+        let wanted = Wanted { stdin: true, stdout: true, tty: record.tty(), ..Wanted::default() };
         let mut pause = EARLY;
         loop {
             // Ends early where it runs, and for good where it has ended.
@@ -197,6 +228,31 @@ impl Daemon {
                 _ => return Ok(process),
             }
             tokio::time::sleep(REFUSED).await;
+        }
+    }
+
+    /// Whether a process has ended as soon as it had leave to run; where its stream was refused it is
+    /// given leave by other means.
+    async fn has_ended_at_once(
+        &self,
+        container: &Container,
+        pod: &str,
+        attempt: &Attempt,
+        given: &Given,
+    ) -> bool {
+        // The first look at a terminal's size comes after the answer to the start.
+        let read = given.is_read && !container.record.tty();
+        let limit = if read { AT_ONCE_IF_READ } else { AT_ONCE };
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(limit, given.ended.clone()) => ended,
+            () = given.output.notified() => return false,
+        };
+        match ended {
+            Ok(status) if status.code.is_none() => {
+                self.give_leave_again(container, pod, attempt).await.is_err()
+            }
+            Ok(_) => true,
+            Err(_) => false,
         }
     }
 
@@ -264,7 +320,11 @@ impl Daemon {
         };
         if let Turn::Give(done) = turn {
             let written = write_leave(process).await;
-            let _ = done.send(written.then(|| process.ended().boxed()));
+            let output = Arc::new(Notify::new());
+            process.stdout = process.stdout.take().map(|stream| noticed(stream, &output));
+            process.stderr = process.stderr.take().map(|stream| noticed(stream, &output));
+            let ended = process.ended().boxed().shared();
+            let _ = done.send(written.then(|| Given { ended, output, is_read: true }));
         }
     }
 
@@ -273,6 +333,13 @@ impl Daemon {
         let record = &container.record;
         if attempt.restarts > 0 {
             // Its end is seen and written down as any other.
+            return;
+        }
+        let known = self.on_record(container).await.map(|(record, _)| record.state);
+        if known.is_ok_and(|state| {
+            state.finished.is_some() && self.runs.pod_of_run(&record.id) == Some(Some(state.pod))
+        }) {
+            // The end of the Pod before it is on record, and says more.
             return;
         }
         tracing::warn!(container = %record.name, "Kubernetes has replaced the Pod of a run that happens once; it does not run again");
@@ -293,7 +360,30 @@ impl Daemon {
 }
 
 /// How a process has ended.
-pub(crate) type Ended = BoxFuture<'static, ProcessStatus>;
+pub(crate) type Ended = Shared<BoxFuture<'static, ProcessStatus>>;
+
+/// A stream by which leave was given.
+pub(crate) struct Given {
+    /// Its end.
+    pub ended: Ended,
+    /// Told when the process has written something.
+    pub output: Arc<Notify>,
+    /// A client reads it.
+    pub is_read: bool,
+}
+
+/// The stream, which tells when something is read of it.
+fn noticed(
+    stream: Box<dyn AsyncRead + Send + Unpin>,
+    output: &Arc<Notify>,
+) -> Box<dyn AsyncRead + Send + Unpin> {
+    let output = output.clone();
+    Box::new(InspectReader::new(stream, move |bytes: &[u8]| {
+        if !bytes.is_empty() {
+            output.notify_one();
+        }
+    }))
+}
 
 /// Writes the byte that gives leave.
 async fn write_leave(process: &mut Process) -> bool {

@@ -18,6 +18,7 @@ struct Options {
     no_input: bool,
     stay: bool,
     files: bool,
+    fail_late: bool,
     user: Option<String>,
     environment: Environment,
 }
@@ -35,6 +36,7 @@ fn options(arguments: &mut Arguments) -> Options {
             "--no-input" => options.no_input = true,
             "--init" => options.stay = true,
             "--files" => options.files = true,
+            "--fail-late" => options.fail_late = true,
             "--user" => options.user = arguments.word(),
             "--unset" => options.environment.unset.extend(arguments.raw()),
             _ => {}
@@ -48,15 +50,19 @@ pub fn run(mut arguments: Arguments) -> u8 {
     let mut options = options(&mut arguments);
     let words = arguments.rest();
     signals::block_all();
-    let program = match prepare(&mut options, &words) {
-        Ok(program) => program,
-        Err(failure) => return tell(&failure),
-    };
+    let program = prepare(&mut options, &words);
+    // Where somebody reads, d2k is there at the end of a program that cannot be run, and sees it at once;
+    // where nobody does, the kubelet is to see nothing else.
     if options.wait
+        && (program.is_ok() || options.fail_late)
         && let gate::Outcome::Ended(signal) = gate::wait(options.tty, options.limit)
     {
         return 128 + signal;
     }
+    let program = match program {
+        Ok(program) => program,
+        Err(failure) => return tell(&failure),
+    };
     if options.no_input {
         nothing_as_input();
     }

@@ -63,8 +63,8 @@ pub struct Helper {
 
 /// Why a request needs the helper, and what differs from Docker without it.
 fn needs(record: &Record) -> Vec<(&'static str, &'static str)> {
-    let (body, host) = (&record.body, record.host());
-    let attached = body.attach_stdout.unwrap_or(false) || body.attach_stderr.unwrap_or(false);
+    let host = record.host();
+    let attached = is_attached(record);
     let kept: Vec<&String> = unset(record).collect();
     [
         (attached, "streams", "standard error arrives as standard output"),
@@ -82,6 +82,10 @@ fn needs(record: &Record) -> Vec<(&'static str, &'static str)> {
     .into_iter()
     .filter_map(|(needed, what, differs)| needed.then_some((what, differs)))
     .collect()
+}
+
+fn is_attached(record: &Record) -> bool {
+    record.body.attach_stdout.unwrap_or(false) || record.body.attach_stderr.unwrap_or(false)
 }
 
 /// Whether a process that has ended is not started again, whatever its exit code.
@@ -281,6 +285,9 @@ fn options(record: &Record) -> Vec<String> {
         match restarts_always(record) {
             true => add(&["--wait-seconds", &PATIENCE.to_string()]),
             false => add(&["--wait"]),
+        }
+        if is_attached(record) {
+            add(&["--fail-late"]);
         }
     }
     if record.tty() {

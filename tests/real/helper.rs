@@ -123,9 +123,11 @@ fn what_cannot_be_run_is_told_in_dockers_words_with_126_or_127() {
         125,
         &["Error response from daemon: unable to find user nobody-here: no matching entries in passwd file"],
     );
-    let detached = world.docker("run -d --name gone busybox no-such-command");
-    assert_eq!(detached.status, 127, "{detached}");
-    assert_eq!(world.field("gone", ".State.ExitCode"), "127");
+    for at in 0..5 {
+        let detached = world.docker(format!("run -d --name gone{at} busybox no-such-command"));
+        assert_eq!(detached.status, 127, "{detached}");
+    }
+    assert_eq!(world.field("gone0", ".State.ExitCode"), "127");
 }
 
 #[test]
@@ -429,4 +431,33 @@ fn a_run_that_kubernetes_refuses_says_so_soon() {
     let run = world.docker("run --rm busybox true");
     assert!(run.status == 125 && run.stderr.contains("violates PodSecurity"), "{run}");
     assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_detached_run_ends_once_although_d2k_is_away_when_it_ends() {
+    let Some(mut world) = World::new() else { return };
+    world.docker("volume create marks").success();
+    world
+        .docker("run -d --name once -v marks:/marks busybox sh -c 'sleep 2; echo ran >> /marks/ran; exit 3'")
+        .success();
+    world.kill_d2k();
+    // The kubelet starts the container again within seconds of its end.
+    eventually("it was started again", || {
+        let pods = world.object("pods")["items"].clone();
+        pods[0]["status"]["containerStatuses"][0]["restartCount"].as_i64() > Some(0)
+    });
+    world.restart_d2k();
+    world.until_status("once", "exited");
+    assert_eq!(world.field("once", ".State.ExitCode"), "3");
+    assert_eq!(world.docker("run --rm -v marks:/marks busybox cat /marks/ran").success(), "ran");
+}
+
+#[test]
+fn who_scales_a_stopped_container_up_by_hand_runs_it() {
+    let Some(world) = World::new() else { return };
+    world.docker("run -d --name web busybox sh -c 'echo up; sleep 1000'").success();
+    world.docker("stop -t 1 web").success();
+    world.kubectl("scale deployment/web --replicas=1").success();
+    world.until_status("web", "running");
+    eventually("it runs again", || world.docker("logs web").stdout.matches("up").count() == 2);
 }
