@@ -97,6 +97,8 @@ impl Keeper {
             daemon.publisher.close(id);
             daemon.attached.forget(id);
             daemon.health.forget(id);
+            daemon.held.forget(id);
+            daemon.runs.forget_container(id);
             daemon.tell(&container.record, "removed", []);
         } else if change.previous.is_none() && !daemon.runs.end_replace(id) && !change.initial {
             daemon.tell(&container.record, "created", []);

@@ -16,6 +16,8 @@ use crate::translate::{helper, keys, signal, validate};
 
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
+const SIGCONT: i32 = 18;
+const SIGSTOP: i32 = 19;
 /// The longest grace period: `docker stop -t -1` waits without end.
 const ENDLESS: i64 = 365 * 86_400;
 
@@ -114,6 +116,12 @@ impl Daemon {
                 signal::name(signal),
                 container.record.name
             )));
+        }
+        // The kernel keeps STOP from the first process, which is held in another way.
+        match signal {
+            SIGSTOP if has_helper(container) => return self.hold(container, &pod).await,
+            SIGCONT if has_helper(container) => self.let_go(container, &pod).await?,
+            _ => {}
         }
         let mut commands = vec![
             vec!["kill".to_owned(), format!("-{signal}"), "1".to_owned()],

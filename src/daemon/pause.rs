@@ -50,18 +50,38 @@ impl Daemon {
             return Err(Fault::conflict(format!("container {id} is already paused")));
         }
         require_helper(&container, "paused")?;
-        let hold = helper::command(["hold"]);
-        let wanted = Wanted { stdout: true, stderr: true, ..Wanted::default() };
-        let mut process = self.cluster.exec(&pod, &container.container_name(), &hold, wanted).await?;
-        let said = tokio::time::timeout(LIMIT, first_line(&mut process)).await.unwrap_or_default();
-        if said != protocol::HELD {
-            let why = if said.is_empty() { "its helper does not answer" } else { &said };
-            return Err(Fault::internal(format!("cannot pause container {id}: {why}")));
-        }
-        self.held.with(|all| all.insert(id.clone(), process));
+        self.hold(&container, &pod).await?;
         let uid = container.pod().and_then(|pod| pod.metadata.uid.clone());
         self.annotate(&container, &json!({keys::PAUSED: uid})).await?;
         self.tell(&container.record, "paused", []);
+        Ok(())
+    }
+
+    /// Stops all processes until [`Daemon::let_go`], or until they are told to go on.
+    pub(crate) async fn hold(&self, container: &Container, pod: &str) -> Result<()> {
+        let id = &container.record.id;
+        let hold = helper::command(["hold"]);
+        let wanted = Wanted { stdout: true, stderr: true, ..Wanted::default() };
+        let mut process = self.cluster.exec(pod, &container.container_name(), &hold, wanted).await?;
+        let said = tokio::time::timeout(LIMIT, first_line(&mut process)).await.unwrap_or_default();
+        if said != protocol::HELD {
+            let why = if said.is_empty() { "its helper does not answer" } else { &said };
+            return Err(Fault::internal(format!("cannot stop the processes of container {id}: {why}")));
+        }
+        self.held.with(|all| all.insert(id.clone(), process));
+        Ok(())
+    }
+
+    /// Lets held processes go on; nothing happens to those that are not held.
+    pub(crate) async fn let_go(&self, container: &Container, pod: &str) -> Result<()> {
+        let id = &container.record.id;
+        let command = helper::command(["let-go"]);
+        let (code, words) = self.run_quietly(pod, &container.container_name(), &command).await?;
+        if code != 0 {
+            let why = words.trim();
+            return Err(Fault::internal(format!("cannot let the processes of container {id} go on: {why}")));
+        }
+        self.held.forget(id);
         Ok(())
     }
 
@@ -82,16 +102,7 @@ impl Daemon {
         if !container.state().paused {
             return Err(Fault::conflict(format!("Container {id} is not paused")));
         }
-        let let_go = helper::command(["let-go"]);
-        let name = container.container_name();
-        let run = self.run_quietly(&pod, &name, &let_go);
-        let (code, words) = tokio::time::timeout(LIMIT, run).await.map_err(|_| {
-            Fault::internal(format!("cannot unpause container {id}: its helper does not answer"))
-        })??;
-        if code != 0 {
-            return Err(Fault::internal(format!("cannot unpause container {id}: {}", words.trim())));
-        }
-        self.held.forget(id);
+        self.let_go(container, &pod).await?;
         self.annotate(container, &json!({keys::PAUSED: null})).await?;
         self.tell(&container.record, "unpaused", []);
         Ok(())

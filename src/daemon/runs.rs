@@ -118,6 +118,12 @@ impl Runs {
         }
     }
 
+    /// Forgets a container that is gone.
+    pub(crate) fn forget_container(&self, id: &str) {
+        with(&self.ours, |set| set.remove(id));
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
     /// Notes that a container's Job is being replaced: neither its end nor its beginning is news.
     pub fn begin_replace(&self, id: &str) {
         with(&self.replacing, |set| set.insert(id.to_owned()));

@@ -461,3 +461,24 @@ fn who_scales_a_stopped_container_up_by_hand_runs_it() {
     world.until_status("web", "running");
     eventually("it runs again", || world.docker("logs web").stdout.matches("up").count() == 2);
 }
+
+#[test]
+fn stop_and_continue_are_signals_like_all_others() {
+    let Some((world, bare)) = with_bare_image() else { return };
+    world.docker(format!("run -d --name web {bare} tick")).success();
+    let ticks = || world.docker("logs web").stdout.lines().count();
+    eventually("it ticks", || ticks() > 0);
+    world.docker("kill -s STOP web").success();
+    assert_eq!(world.field("web", ".State.Status"), "running");
+    std::thread::sleep(Duration::from_millis(500));
+    let before = ticks();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(ticks(), before);
+    world.docker("kill -s CONT web").success();
+    eventually("it ticks again", || ticks() > before + 2);
+    // All signals up to 31 can be sent where the image has nothing; this process ignores none of them.
+    for number in (1..=31).filter(|number| ![2, 9, 10, 12, 15, 18, 19].contains(number)) {
+        world.docker(format!("kill -s {number} web")).success();
+    }
+    assert_eq!(world.field("web", ".State.Status"), "running");
+}

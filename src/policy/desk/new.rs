@@ -28,7 +28,7 @@ strip = true
 [workspace]
 "#;
 
-const LIB: &str = r#"//! Leaves every decision to the next policy, but refuses what has the label `forbidden`.
+const LIB: &str = r#"//! Leaves every decision to the next policy, but refuses what has the THING `forbidden`.
 
 use d2k_guest::Settings;
 
@@ -37,48 +37,74 @@ d2k_guest::policy! {
     world: "HOOK-policy",
     hook: HOOK,
     name: "NAME",
-    summary: "Refuses what has a label.",
-    settings: [("label", "forbidden", "The label that is refused.")],
+    summary: "Refuses what has a THING.",
+    settings: [("THING", "forbidden", "The THING that is refused.")],
     check: check,
     decide: decide,
 }
 
 fn check(settings: &Settings) -> Vec<(String, String)> {
-    let empty = settings.get("label").is_some_and(str::is_empty);
-    empty.then(|| ("label".to_owned(), "expected the name of a label".to_owned())).into_iter().collect()
+    let empty = settings.get("THING").is_some_and(str::is_empty);
+    empty.then(|| ("THING".to_owned(), "expected the name of a THING".to_owned())).into_iter().collect()
 }
 
 fn decide(input: &api::Input, settings: &Settings) -> Result<Option<api::Plan>, api::Refusal> {
-    let label = settings.get("label").unwrap_or("forbidden");
-    if LABELS.iter().any(|(name, _)| name == label) {
-        return Err(forbid(format!("{} has the label {label}", SUBJECT)));
+    let unwanted = settings.get("THING").unwrap_or("forbidden");
+    if HAS {
+        return Err(forbid(format!("{} has the THING {unwanted}", SUBJECT)));
     }
     Ok(None)
 }
 "#;
 
-/// Where the labels of a hook's input are, who it is about, and an input with and without labels.
-fn shape(hook: Hook) -> Option<(&'static str, &'static str, &'static str)> {
-    Some(match hook {
+/// What a beginning for a hook looks at.
+struct Shape {
+    /// What can be unwanted: a label, or a word.
+    thing: &'static str,
+    /// The condition, with `unwanted` as its name.
+    has: &'static str,
+    /// Who it is about.
+    subject: &'static str,
+    /// An input in which `GIVEN` is the name of the thing.
+    input: &'static str,
+}
+
+const ON_LABELS: &str = "input.labels.iter().any(|(name, _)| name == unwanted)";
+
+fn shape(hook: Hook) -> Shape {
+    let of = |has, subject, input| Shape { thing: "label", has, subject, input };
+    match hook {
         Hook::Naming => {
-            ("input.labels", "input.docker_name", "{what: container, docker-name: web, labels: {LABELS}}")
+            of(ON_LABELS, "input.docker_name", "{what: container, docker-name: web, labels: {GIVEN: yes}}")
         }
-        Hook::Ports | Hook::Workload => {
-            ("input.container.labels", "input.container.name", "{container: {name: web, labels: {LABELS}}}")
-        }
-        Hook::Volumes => ("input.labels", "input.name", "{name: data, labels: {LABELS}}"),
-        Hook::Events => (
-            "input.attributes",
-            "input.id",
-            "{subject: container, change: created, id: abc, attributes: {LABELS}}",
+        Hook::Ports | Hook::Workload => of(
+            "input.container.labels.iter().any(|(name, _)| name == unwanted)",
+            "input.container.name",
+            "{container: {name: web, labels: {GIVEN: yes}}}",
         ),
-        Hook::Images | Hook::Manifest => return None,
-    })
+        Hook::Volumes => of(ON_LABELS, "input.name", "{name: data, labels: {GIVEN: yes}}"),
+        Hook::Events => of(
+            "input.attributes.iter().any(|(name, _)| name == unwanted)",
+            "input.id",
+            "{subject: container, change: created, id: abc, attributes: {GIVEN: yes}}",
+        ),
+        Hook::Manifest => of(
+            "input.container.iter().any(|c| c.labels.iter().any(|(name, _)| name == unwanted))",
+            "input.kind",
+            "{object: '{}', api-version: apps/v1, kind: Deployment, container: {name: web, labels: {GIVEN: yes}}}",
+        ),
+        Hook::Images => Shape {
+            thing: "word",
+            has: "input.reference.split(['/', ':', '@']).any(|word| word == unwanted)",
+            subject: "input.reference",
+            input: "{reference: ghcr.io/acme/GIVEN:1}",
+        },
+    }
 }
 
 const README: &str = "# NAME
 
-Refuses what has a label; everything else is left to the next policy.
+Refuses what has a THING; everything else is left to the next policy.
 
     rustup target add wasm32-unknown-unknown
     ./build
@@ -101,11 +127,9 @@ pub fn new(name: &str, hook: &str, d2k: &Path) -> Result<bool, String> {
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(legal) {
         return Err(format!("{name:?} is no name of a policy: lower-case letters, digits and dashes"));
     }
-    let known = Hook::named(hook).and_then(|hook| Some((hook, shape(hook)?)));
-    let Some((hook, (labels, subject, input))) = known else {
+    let Some(hook) = Hook::named(hook) else {
         return Err(format!(
-            "no beginning for a hook {hook:?}: naming, ports, volumes, workload or events; for images and manifest copy \
-             plugins/examples/registry or plugins/examples/ingress"
+            "no hook {hook:?}: naming, ports, volumes, workload, events, images or manifest"
         ));
     };
     let d2k = fs::canonicalize(d2k).map_err(|e| format!("{}: {e}", d2k.display()))?;
@@ -119,7 +143,7 @@ pub fn new(name: &str, hook: &str, d2k: &Path) -> Result<bool, String> {
     if folder.exists() {
         return Err(format!("{name} is there already"));
     }
-    for (file, text) in files(name, hook, &d2k, (labels, subject, input)) {
+    for (file, text) in files(name, hook, &d2k) {
         let path = folder.join(file);
         let made = fs::create_dir_all(path.parent().unwrap_or(folder)).and_then(|()| fs::write(&path, text));
         made.map_err(|e| format!("{}: {e}", path.display()))?;
@@ -130,49 +154,39 @@ pub fn new(name: &str, hook: &str, d2k: &Path) -> Result<bool, String> {
     Ok(true)
 }
 
-fn files(
-    name: &str,
-    hook: Hook,
-    d2k: &Path,
-    (labels, subject, input): (&str, &str, &str),
-) -> Vec<(&'static str, String)> {
+fn files(name: &str, hook: Hook, d2k: &Path) -> Vec<(&'static str, String)> {
+    let Shape { thing, has, subject, input } = shape(hook);
     let fill = |text: &str| {
         text.replace("FILE", &name.replace('-', "_"))
             .replace("NAME", name)
             .replace("D2K", &d2k.display().to_string())
             .replace("HOOK", hook.name())
             .replace("SUBJECT", subject)
+            .replace("HAS", has)
+            .replace("THING", thing)
     };
     let fixture = |about: &str, given: &str, settings: &str, expect: &str| {
-        let input = input.replace("LABELS", given);
-        format!("about: {about}\nhook: {}\n{settings}input: {input}\nexpect: {expect}\n", hook.name())
+        let input = input.replace("GIVEN", given);
+        fill(&format!("about: {about}\nhook: HOOK\n{settings}input: {input}\nexpect: {expect}\n"))
     };
     vec![
         ("Cargo.toml", fill(CARGO)),
-        ("src/lib.rs", fill(&LIB.replace("LABELS", labels))),
+        ("src/lib.rs", fill(LIB)),
         ("README.md", fill(README)),
         ("build", fill(BUILD)),
         (".gitignore", "/target\n".to_owned()),
-        (
-            "fixtures/passes.yaml",
-            fixture("Without the label the next policy decides.", "tier: web", "", "none"),
-        ),
+        ("fixtures/passes.yaml", fixture("Without the THING the next policy decides.", "tier", "", "none")),
         (
             "fixtures/refused.yaml",
-            fixture(
-                "With the label it is refused.",
-                "forbidden: yes",
-                "",
-                "{refusal: has the label forbidden}",
-            ),
+            fixture("With the THING it is refused.", "forbidden", "", "{refusal: has the THING forbidden}"),
         ),
         (
             "fixtures/setting.yaml",
             fixture(
-                "The label is a setting.",
-                "tier: web",
-                "settings: {label: tier}\n",
-                "{refusal: has the label tier}",
+                "The THING is a setting.",
+                "tier",
+                "settings: {THING: tier}\n",
+                "{refusal: has the THING tier}",
             ),
         ),
     ]
