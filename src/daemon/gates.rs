@@ -22,7 +22,7 @@ pub(crate) enum Turn {
 
 /// The clients that wait for a container's process, by container ID.
 #[derive(Default)]
-pub struct Gates(Arc<Inner>);
+pub struct Gates(Arc<Inner>, Arc<()>);
 
 #[derive(Default)]
 struct Inner {
@@ -60,6 +60,16 @@ impl Gates {
     pub fn enter(&self, id: &str) -> Place {
         self.0.change(id, |gate| gate.expected += 1);
         Place { inner: self.0.clone(), id: id.to_owned(), connected: false }
+    }
+
+    /// Notes that a container is tried before it is known to run, until the guard is dropped.
+    pub(crate) fn try_early(&self) -> Arc<()> {
+        self.1.clone()
+    }
+
+    /// How many containers are tried so.
+    pub(crate) fn tried_early(&self) -> u32 {
+        u32::try_from(Arc::strong_count(&self.1).saturating_sub(1)).unwrap_or(u32::MAX).max(1)
     }
 
     /// Whether a client waits for the container's process.

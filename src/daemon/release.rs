@@ -3,7 +3,7 @@
 //! is written down before the process runs, so that no other Pod ever runs it, whoever makes one.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
@@ -28,7 +28,7 @@ use crate::translate::state;
 /// How long a Pod that another d2k has started is left to that d2k.
 const STRANGER: Duration = Duration::from_secs(5);
 /// Before the first try to give leave to a container of which it is not known that it runs.
-const EARLY: Duration = Duration::from_millis(150);
+const EARLY: Duration = Duration::from_millis(80);
 /// Between such tries, at most.
 const LATE: Duration = Duration::from_millis(600);
 /// How long the node may take to refuse a stream, and between two tries with a container that runs.
@@ -210,24 +210,24 @@ impl Daemon {
         let record = &container.record;
         // A stream without output does not end with the process.
         let wanted = Wanted { stdin: true, stdout: true, tty: record.tty(), ..Wanted::default() };
-        let mut pause = EARLY;
+        let _trying = self.gates.try_early();
+        let begin = Instant::now();
         loop {
+            // Many at once are tried less often each; and so is one that takes long (an image is pulled).
+            let pause = (EARLY * self.gates.tried_early()).max(begin.elapsed() / 8).min(LATE);
             // Ends early where it runs, and for good where it has ended.
-            if let Ok(known) = tokio::time::timeout(pause, self.name_of_running(container, attempt)).await {
-                known?;
-                pause = REFUSED;
-            } else {
-                pause = (pause * 3 / 2).min(LATE);
+            let known = tokio::time::timeout(pause, self.name_of_running(container, attempt)).await;
+            let runs = known.is_ok();
+            known.unwrap_or(Ok(String::new()))?;
+            if let Ok(mut process) = self.cluster.attach(pod, &record.object, wanted).await
+                && write_leave(&mut process).await
+                && !matches!(tokio::time::timeout(REFUSED, process.ended()).await, Ok(s) if s.code.is_none())
+            {
+                return Ok(process);
             }
-            let Ok(mut process) = self.cluster.attach(pod, &record.object, wanted).await else { continue };
-            if !write_leave(&mut process).await {
-                continue;
+            if runs {
+                tokio::time::sleep(REFUSED).await;
             }
-            match tokio::time::timeout(REFUSED, process.ended()).await {
-                Ok(status) if status.code.is_none() => {}
-                _ => return Ok(process),
-            }
-            tokio::time::sleep(REFUSED).await;
         }
     }
 
