@@ -35,6 +35,8 @@ const LATE: Duration = Duration::from_millis(600);
 const REFUSED: Duration = Duration::from_millis(60);
 /// How soon the news comes of a process that could not be run.
 const AT_ONCE: Duration = Duration::from_millis(150);
+/// The same after the kubelet has said that the container runs.
+const AFTER_NEWS: Duration = Duration::from_millis(30);
 /// The same where a client reads and waits for the end anyway: more certain on a busy node.
 const AT_ONCE_IF_READ: Duration = Duration::from_millis(800);
 /// Longer than any container takes to start.
@@ -243,9 +245,20 @@ impl Daemon {
         // The first look at a terminal's size comes after the answer to the start.
         let read = given.is_read && !container.record.tty();
         let limit = if read { AT_ONCE_IF_READ } else { AT_ONCE };
+        // Where nobody reads, a program that cannot be run is mostly over before the kubelet sees it run.
+        let runs = async {
+            let told = !helper::is_attached(&container.record)
+                && self.name_of_running(container, attempt).await.is_ok();
+            if !told {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(AFTER_NEWS).await;
+        };
         let ended = tokio::select! {
+            biased;
             ended = tokio::time::timeout(limit, given.ended.clone()) => ended,
             () = given.output.notified() => return false,
+            () = runs => return false,
         };
         match ended {
             Ok(status) if status.code.is_none() => {

@@ -84,7 +84,8 @@ fn needs(record: &Record) -> Vec<(&'static str, &'static str)> {
     .collect()
 }
 
-fn is_attached(record: &Record) -> bool {
+/// Whether a client said at creation that it will read the output.
+pub fn is_attached(record: &Record) -> bool {
     record.body.attach_stdout.unwrap_or(false) || record.body.attach_stderr.unwrap_or(false)
 }
 
