@@ -153,7 +153,7 @@ impl Daemon {
 
     async fn await_start(&self, container: &Container, before: &BTreeSet<String>) -> Result<()> {
         let id = &container.record.id;
-        let mut trouble = None;
+        let (mut trouble, mut made) = (None, BTreeSet::new());
         let look = || {
             let Some(now) = self.own_container(&container.record.object, id) else {
                 return self.container_by_id(id).is_none().then(|| Err(gone(container)));
@@ -163,8 +163,12 @@ impl Daemon {
                     "Kubernetes refuses to run the container: {words}"
                 ))));
             }
-            let fresh = now.pod().filter(|p| !before.contains(&p.metadata.uid.clone().unwrap_or_default()));
-            fresh?;
+            made.extend(
+                now.pods.iter().filter_map(|p| p.metadata.uid.clone()).filter(|u| !before.contains(u)),
+            );
+            if !made.contains(&uid_of(&now)) {
+                return None;
+            }
             let state = now.state();
             trouble = state.trouble.clone().or(trouble.take());
             match (state.phase, state.trouble) {
@@ -172,7 +176,8 @@ impl Daemon {
                 (Phase::Running | Phase::Restarting, _) => {
                     (self.runs.was_told(&uid_of(&now)) && self.may_be_told(&now)).then_some(Ok(()))
                 }
-                (Phase::Exited, _) if state.run.pod != container.record.state.pod => Some(ended(&state.run)),
+                // The end of an earlier run may be written down only now.
+                (Phase::Exited, _) if made.contains(&state.run.pod) => Some(ended(&state.run)),
                 (_, Some(trouble)) if trouble.fatal => Some(Err(cannot_start(&now, &trouble))),
                 _ => None,
             }
@@ -291,8 +296,9 @@ impl Daemon {
 /// The Pods of earlier runs. One that is still coming up belongs to this start, although another
 /// d2k, or this one before it was killed, has made it.
 fn pods(container: &Container) -> BTreeSet<String> {
-    let recorded = &container.record.state.pod;
-    let earlier = |uid: &String, ends: bool| ends || uid == recorded;
+    let (recorded, last) = (&container.record.state.pod, container.state());
+    let over = |uid: &String| uid == recorded || (last.phase == Phase::Exited && *uid == last.run.pod);
+    let earlier = |uid: &String, ends: bool| ends || over(uid);
     let all = container
         .pods
         .iter()
