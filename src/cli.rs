@@ -13,7 +13,10 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{SETTINGS, Settings, readable};
 use crate::docker::version::{ENGINE, NEWEST, OLDEST};
+use crate::embedded::{self, Job};
+use crate::engine::local::runtime;
 use crate::policy::desk;
+use crate::serve::Own;
 use crate::telemetry;
 
 /// How long `health` waits.
@@ -30,7 +33,16 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Serve the Docker Engine API over a Kubernetes namespace
-    Serve(Flags),
+    Serve {
+        /// Bring a Kubernetes of d2k's own, with containers on this machine
+        #[arg(long)]
+        embedded: bool,
+        #[command(flatten)]
+        flags: Flags,
+        /// With --embedded: run this command with DOCKER_HOST and KUBECONFIG set, and end with its exit code
+        #[arg(last = true, requires = "embedded", value_name = "COMMAND")]
+        command: Vec<String>,
+    },
     /// Tell the version of d2k and of the API it speaks
     Version,
     /// Work on policies at the desk, with no cluster
@@ -130,6 +142,10 @@ impl Flags {
 
 /// The whole program.
 pub fn run() -> ExitCode {
+    // Before anything of the daemon's own is set up.
+    if std::env::args_os().nth(1).is_some_and(|word| word == runtime::HELPER_ARGUMENT) {
+        return runtime::helper_main();
+    }
     let (flags, serves) = match Cli::parse().command {
         What::Version => {
             println!("d2k {}, Docker API {OLDEST} to {NEWEST} (Engine {ENGINE})", env!("CARGO_PKG_VERSION"));
@@ -146,14 +162,18 @@ pub fn run() -> ExitCode {
                 }
             };
         }
-        What::Serve(flags) => (flags, true),
-        What::Health(flags) => (flags, false),
+        What::Serve { embedded, flags, command } => (flags, Some((embedded, command))),
+        What::Health(flags) => (flags, None),
     };
     let settings = match flags.settings() {
         Ok(settings) => settings,
         Err(line) => return fail(&line, 2),
     };
-    let done = if serves { serve(settings) } else { health(&settings) };
+    let done = match serves {
+        Some((true, command)) => return serve_embedded(settings, command),
+        Some((false, _)) => serve(settings, None).map(|_| ()),
+        None => health(&settings),
+    };
     done.map_or_else(|line| fail(&line, 1), |()| ExitCode::SUCCESS)
 }
 
@@ -184,11 +204,51 @@ fn fail(line: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn serve(settings: Settings) -> Result<(), String> {
+fn serve_embedded(mut settings: Settings, command: Vec<String>) -> ExitCode {
+    if !settings.is_given("D2K_LISTEN") {
+        settings.listen = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    }
+    if let Err(line) = embedded::check(&settings) {
+        return fail(&line, 2);
+    }
+    let job = match Job::new(command, settings.data_dir.as_deref()) {
+        Ok(job) => job,
+        Err(line) => return fail(&line, 1),
+    };
+    let served = embedded_folder(&mut settings, &job)
+        .and_then(|folder| embedded::prepare(&folder))
+        .and_then(|prepared| serve(settings, Some(Own { prepared, command: job.words.clone() })));
+    if let Some(folder) = &job.folder
+        && let Err(error) = std::fs::remove_dir_all(folder)
+    {
+        eprintln!("d2k: {} was not removed: {error}", folder.display());
+    }
+    served.map_or_else(|line| fail(&line, 1), ExitCode::from)
+}
+
+/// The folder of the cluster. A command has one of its own unless one is given, and free ports, so that
+/// two may run side by side.
+fn embedded_folder(settings: &mut Settings, job: &Job) -> Result<std::path::PathBuf, String> {
+    if job.words.is_empty() {
+        return embedded::data_dir(settings);
+    }
+    if !settings.is_given("D2K_PORT") {
+        settings.port = 0;
+    }
+    if !settings.is_given("D2K_ADMIN_PORT") {
+        settings.admin_port = None;
+    }
+    match &job.folder {
+        Some(folder) => Ok(folder.clone()),
+        None => embedded::data_dir(settings),
+    }
+}
+
+fn serve(settings: Settings, own: Option<Own>) -> Result<u8, String> {
     telemetry::log(settings.log_level, settings.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("cannot start: {e}"))?;
-    let done = runtime.block_on(crate::serve::serve(settings));
+    let done = runtime.block_on(crate::serve::serve(settings, own));
     // A blocked thread must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     done
@@ -245,10 +305,10 @@ mod tests {
     #[test]
     fn flags_become_settings() {
         let cli = Cli::try_parse_from(["d2k", "serve", "--namespace", "team-a", "--log-level=warn"]).unwrap();
-        let What::Serve(flags) = cli.command else { panic!("not serve") };
+        let What::Serve { flags, .. } = cli.command else { panic!("not serve") };
         assert_eq!(flags.settings().unwrap().namespace, "team-a");
         let cli = Cli::try_parse_from(["d2k", "serve", "--port", "-1"]).unwrap();
-        let What::Serve(flags) = cli.command else { panic!("not serve") };
+        let What::Serve { flags, .. } = cli.command else { panic!("not serve") };
         assert_eq!(
             flags.settings().unwrap_err(),
             "D2K_PORT (--port) is \"-1\": it must be a port, 0 to 65535"

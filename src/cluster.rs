@@ -19,7 +19,7 @@ pub use caches::{Cached, Change, Object};
 pub use connect::{Connection, connect};
 pub use errors::fault;
 pub use metrics::Usage;
-pub use ports::Stream;
+pub use ports::{Reach, Stream};
 pub use streams::{LogQuery, Process, ProcessStatus, Resizer, TerminalSize, Wanted};
 
 use std::sync::Arc;
@@ -37,6 +37,7 @@ pub(crate) struct Inner {
     pub version: String,
     pub caches: caches::Caches,
     pub watches: watches::Watches,
+    pub reach: Option<Arc<dyn Reach>>,
 }
 
 impl Cluster {

@@ -40,6 +40,7 @@ settings! {
     "D2K_LOG_LEVEL" "log-level" "info" "LEVEL" "What is logged: debug, info, warn or error";
     "D2K_LOG_FORMAT" "log-format" "text" "FORMAT" "How it is logged: text or json";
     "D2K_KUBECONFIG" "kubeconfig" "" "PATH" "Path of a kubeconfig [default: the service account of the Pod]";
+    "D2K_DATA_DIR" "data-dir" "" "PATH" "Folder of the embedded cluster [default: d2k below the user's state directory]";
     "D2K_LOW_PORT_THRESHOLD" "low-port-threshold" "1024" "PORT" "Reserved, not currently used";
     "D2K_ADMIN_PORT" "admin-port" "9323" "PORT" "Port of /metrics, /healthz and /readyz; 0 = none";
     "D2K_START_TIMEOUT" "start-timeout" "120s" "DURATION" "How long a start waits for the container to run: seconds, or 90s, 2m";
@@ -100,6 +101,7 @@ pub struct Settings {
     pub log_level: LogLevel,
     pub log_format: LogFormat,
     pub kubeconfig: Option<PathBuf>,
+    pub data_dir: Option<PathBuf>,
     pub low_port_threshold: u16,
     /// `None` = no admin port.
     pub admin_port: Option<u16>,
@@ -118,9 +120,16 @@ pub struct Settings {
     pub policy_settings: Option<PathBuf>,
     /// `None`: neither given nor a home to have one in.
     pub policy_cache: Option<PathBuf>,
+    /// Names of the settings that were given, so that defaults can be told from them.
+    pub given: Vec<&'static str>,
 }
 
 impl Settings {
+    /// Whether a setting was given.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.given.contains(&name)
+    }
+
     /// Reads the settings; `given` knows what was given, by the name of the variable.
     ///
     /// # Errors
@@ -178,9 +187,11 @@ impl Settings {
             policy_dir: given.path("D2K_POLICY_DIR"),
             policy_settings: given.path("D2K_POLICY_SETTINGS"),
             policy_cache: given.path("D2K_POLICY_CACHE").or_else(|| given.users_cache()),
+            given: SETTINGS.iter().map(|s| s.name).filter(|name| !given.text_as_given(name).is_empty()).collect(),
             namespace,
             port,
             kubeconfig,
+            data_dir: given.path("D2K_DATA_DIR"),
             tls,
             cluster_domain,
         })
@@ -226,6 +237,10 @@ impl Given<'_> {
         parts
             .map(|part| if good(part) { Ok(part.to_owned()) } else { Err(wrong(name, part, allowed)) })
             .collect()
+    }
+
+    fn text_as_given(&self, name: &str) -> String {
+        (self.0)(name).unwrap_or_default()
     }
 
     fn path(&self, name: &str) -> Option<PathBuf> {

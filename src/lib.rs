@@ -2,7 +2,8 @@
 //!
 //! Data flows in one direction: `docker` (HTTP front) asks `daemon` (what dockerd would do),
 //! which asks `policy` (decisions), `translate` (pure mapping) and `cluster` (the only holder
-//! of a Kubernetes client). `registry` reads images; `config`, `cli` and `telemetry` are tables.
+//! of a Kubernetes client). Beside them is a Kubernetes of d2k's own for those who have none:
+//! `embedded` starts `kubeapi`, whose Pods are run by `engine`. `registry` reads images; `config`, `cli` and `telemetry` are tables.
 
 #![recursion_limit = "256"]
 
@@ -11,7 +12,10 @@ pub mod cluster;
 pub mod config;
 pub mod daemon;
 pub mod docker;
+pub mod embedded;
+pub mod engine;
 pub mod fault;
+pub mod kubeapi;
 pub mod policy;
 pub mod registry;
 pub mod serve;

@@ -2,6 +2,7 @@
 //! The only code that talks to registries; it knows neither the HTTP front nor Kubernetes.
 
 pub mod auth;
+pub mod blobs;
 mod config;
 pub mod error;
 mod glob;
@@ -21,6 +22,7 @@ mod tests;
 use std::sync::Arc;
 
 pub use auth::Credentials;
+pub use blobs::{Remote, Verifier};
 pub use error::{RegistryError, RegistryErrorKind};
 pub use image::Layer;
 pub use login::LoginAnswer;

@@ -1,6 +1,7 @@
 //! Wires the parts together and serves until it is told to stop.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,16 +13,25 @@ use crate::daemon::{Daemon, Options, keeper};
 use crate::docker::server::{Server, stop_signal};
 use crate::docker::tls::Tls;
 use crate::docker::{self, version};
+use crate::embedded::{self, Embedded, Prepared};
 use crate::policy::settings::Entry;
 use crate::policy::{self, Policies};
 use crate::registry::{Platform, Registry, RegistrySettings};
 use crate::telemetry;
 
-/// Serves the Docker API until Ctrl-C or SIGTERM.
+/// A cluster that is brought along, and the command that it is for.
+pub struct Own {
+    /// The helper process and its folder.
+    pub prepared: Prepared,
+    /// Program and arguments; none to serve until told to stop.
+    pub command: Vec<String>,
+}
+
+/// Serves the Docker API until Ctrl-C or SIGTERM, or until the command has ended: its exit code.
 ///
 /// # Errors
 /// One line on what could not be started.
-pub async fn serve(settings: Settings) -> Result<(), String> {
+pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, String> {
     let stopping = CancellationToken::new();
     let tls = settings.tls.clone().map(Tls::load).transpose()?;
     let mut front = Server::new(stopping.clone());
@@ -40,15 +50,27 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
         let _ = stop_signal().await;
         signalled.cancel();
     });
+    let (embedded, command) = match own {
+        Some(Own { prepared, command }) => {
+            let (registry, inner) = (registry(&settings)?, stopping.child_token());
+            let started = embedded::start(prepared, registry, &settings.namespace, address, inner).await?;
+            settings.kubeconfig = Some(started.kubeconfig.clone());
+            if !settings.is_given("D2K_DOCKER_HOST") {
+                settings.docker_host = embedded::docker_host(address.port());
+            }
+            (Some(started), command)
+        }
+        None => (None, Vec::new()),
+    };
     let kubeconfig = settings.kubeconfig.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
     let (options_of_policies, program) = (policy_options(&settings), std::env::current_exe().ok());
     let policies = tokio::task::spawn_blocking(move || {
         Policies::new(policy::Options { program, ..options_of_policies })
     });
-    let connecting = connect(&kubeconfig, &settings.namespace);
+    let connecting = connect(&kubeconfig, &settings.namespace, embedded.as_ref().map(Embedded::reach));
     let connection = tokio::select! {
         connection = connecting => connection?,
-        () = stopping.cancelled() => return Ok(()),
+        () = stopping.cancelled() => return Ok(0),
     };
     let Connection { cluster, changes } = connection;
     let _ = connected.set(cluster.clone());
@@ -63,9 +85,21 @@ pub async fn serve(settings: Settings) -> Result<(), String> {
     let keeping = tokio::spawn(keeper::run(daemon.clone(), changes));
     daemon.probe_metrics().await;
     let routes = version::front(docker::routes(daemon));
-    let _ = tokio::join!(front.run(routes), admin);
+    let job = async {
+        if command.is_empty() {
+            return 0;
+        }
+        let host = format!("tcp://{address}");
+        let code = embedded::run_command(&command, &host, settings.kubeconfig.as_deref().unwrap_or(Path::new(""))).await;
+        stopping.cancel();
+        code
+    };
+    let (code, (), _) = tokio::join!(job, front.run(routes), admin);
     keeping.abort();
-    Ok(())
+    if let Some(embedded) = embedded {
+        embedded.ended().await;
+    }
+    Ok(code)
 }
 
 /// Ready: the caches are filled, and the API server was reached a moment ago.

@@ -30,7 +30,7 @@ impl Bench {
     pub async fn start() -> Option<Self> {
         let kubeconfig = std::env::var("D2K_TEST_KUBECONFIG").ok()?;
         kubectl(&kubeconfig, &["create", "namespace", NAMESPACE]);
-        let cluster = connect(&kubeconfig, NAMESPACE).await.unwrap().cluster;
+        let cluster = connect(&kubeconfig, NAMESPACE, None).await.unwrap().cluster;
         let mut bench = Self { kubeconfig, daemon: None, cluster, http: reqwest::Client::new() };
         bench.restart().await;
         Some(bench)

@@ -119,6 +119,7 @@ impl super::Cluster {
         namespace: String,
         server: String,
         version: String,
+        reach: Option<Arc<dyn super::Reach>>,
     ) -> (Self, Feed, mpsc::UnboundedReceiver<Change>) {
         let caches = Caches::new();
         let inner = Arc::new(super::Inner {
@@ -128,6 +129,7 @@ impl super::Cluster {
             version,
             caches,
             watches: super::watches::Watches::default(),
+            reach,
         });
         let (changes, receiver) = mpsc::unbounded_channel();
         let feed =
@@ -175,6 +177,11 @@ impl Feed {
                 }
                 Ok(None) => return,
                 Err(error) => {
+                    if is_unknown(&error) {
+                        tracing::debug!(kind = %K::kind(&()), "the cluster does not have this kind");
+                        let _ = ready.map(|ready| ready.send(()));
+                        return;
+                    }
                     tracing::warn!(kind = %K::kind(&()), %error, "watch interrupted; trying again");
                     let forbidden = error.to_string().contains("forbidden");
                     if forbidden && let Some(ready) = ready.take() {
@@ -259,6 +266,17 @@ impl Feed {
     fn tell(&self, object: Object, previous: Option<Object>, deleted: bool, initial: bool) {
         // The receiver lives as long as the daemon; without it nobody wants the news.
         let _ = self.changes.send(Change { object, previous, deleted, initial });
+    }
+}
+
+/// Whether a cluster does not serve the kind at all: a small one has no StatefulSets.
+fn is_unknown(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
+            status.code == 404 && status.message.contains("could not find the requested resource")
+        }
+        _ => false,
     }
 }
 

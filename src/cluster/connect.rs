@@ -2,13 +2,14 @@
 //! when neither leads to an API server.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::mpsc;
 
-use super::{Change, Cluster};
+use super::{Change, Cluster, Reach};
 
 /// How long the API server may take to answer the first request.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
@@ -24,11 +25,15 @@ pub struct Connection {
 }
 
 /// Connects to the cluster of `kubeconfig` (empty: the ServiceAccount of the Pod that d2k runs in)
-/// and fills the caches of `namespace`.
+/// and fills the caches of `namespace`. `reach` is the way to Pods where the network has none.
 ///
 /// # Errors
 /// One sentence that names what was tried.
-pub async fn connect(kubeconfig: &str, namespace: &str) -> Result<Connection, String> {
+pub async fn connect(
+    kubeconfig: &str,
+    namespace: &str,
+    reach: Option<Arc<dyn Reach>>,
+) -> Result<Connection, String> {
     let (mut config, source) = configuration(kubeconfig).await?;
     config.connect_timeout = Some(Duration::from_secs(5));
     let server = config.cluster_url.to_string();
@@ -40,7 +45,7 @@ pub async fn connect(kubeconfig: &str, namespace: &str) -> Result<Connection, St
             format!("the API server {server} ({source}) cannot be used: {}", super::errors::words(&e))
         })?;
     let (cluster, feed, changes) =
-        Cluster::new(client, namespace.to_owned(), server.clone(), version.git_version);
+        Cluster::new(client, namespace.to_owned(), server.clone(), version.git_version, reach);
     feed.start_and_sync(FIRST_LIST).await.map_err(|e| format!("{server} ({source}): {e}"))?;
     Ok(Connection { cluster, changes })
 }

@@ -1,13 +1,14 @@
-//! Connections to ports of Pods: straight to the Pod's address where the network reaches it,
-//! through the API server's port-forward where it does not (a laptop, for instance).
+//! Connections to ports of Pods: straight to the Pod's address where the network reaches it, by a
+//! way of the cluster's own if it has one, else through the API server's port-forward (a laptop).
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 
 use super::{Cluster, fault};
 use crate::fault::{Fault, Result};
@@ -19,12 +20,41 @@ const DIRECT: Duration = Duration::from_millis(500);
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// A way to the addresses of Pods that this process's own network does not have.
+pub trait Reach: Send + Sync {
+    /// A connection to a TCP port.
+    fn tcp(&self, to: SocketAddr) -> BoxFuture<'_, std::io::Result<TcpStream>>;
+    /// A socket that talks to a UDP port.
+    fn udp(&self, to: SocketAddr) -> BoxFuture<'_, std::io::Result<UdpSocket>>;
+}
+
 impl Cluster {
+    /// A socket that talks to a UDP port of a Pod.
+    ///
+    /// # Errors
+    /// The system's words.
+    pub async fn connect_udp(&self, to: SocketAddr) -> std::io::Result<UdpSocket> {
+        if let Some(reach) = &self.inner.reach {
+            return reach.udp(to).await;
+        }
+        let any: IpAddr = if to.is_ipv6() { [0u16; 8].into() } else { [0u8; 4].into() };
+        let socket = UdpSocket::bind((any, 0)).await?;
+        socket.connect(to).await?;
+        Ok(socket)
+    }
+
     /// Connects to a TCP port of a Pod.
     ///
     /// # Errors
     /// The container's refusal, or the cluster's words.
     pub async fn connect_port(&self, pod: &str, ip: Option<IpAddr>, port: u16) -> Result<Box<dyn Stream>> {
+        if let (Some(ip), Some(reach)) = (ip, &self.inner.reach) {
+            let stream = reach.tcp(SocketAddr::new(ip, port)).await;
+            return match stream {
+                Ok(stream) => Ok(Box::new(stream)),
+                Err(error) => Err(Fault::unavailable(format!("{ip}:{port}: {error}"))),
+            };
+        }
         if let Some(ip) = ip {
             match tokio::time::timeout(DIRECT, TcpStream::connect(SocketAddr::new(ip, port))).await {
                 Ok(Ok(stream)) => {

@@ -222,10 +222,8 @@ async fn serve_udp(socket: Arc<UdpSocket>, target: Target) {
 
 /// A socket of our own for one client, whose answers go back to that client.
 async fn connect_udp(target: &Target, socket: Arc<UdpSocket>, client: SocketAddr) -> Option<Arc<UdpSocket>> {
-    let (_, _, ip) = target.pod()?;
-    let any: IpAddr = if ip?.is_ipv6() { [0u16; 8].into() } else { [0u8; 4].into() };
-    let server = Arc::new(UdpSocket::bind((any, 0)).await.ok()?);
-    server.connect((ip?, target.port)).await.ok()?;
+    let (daemon, _, ip) = target.pod()?;
+    let server = Arc::new(daemon.cluster.connect_udp(SocketAddr::new(ip?, target.port)).await.ok()?);
     let answers = server.clone();
     tokio::spawn(async move {
         let mut datagram = vec![0; DATAGRAM];

@@ -37,6 +37,8 @@ pub(super) struct Found<'a> {
     pub(super) place: Repository<'a>,
     pub(super) facts: ImageFacts,
     pub(super) layers: Vec<Layer>,
+    /// The config as it was sent: its digest is the image's ID.
+    pub(super) config: Vec<u8>,
 }
 
 /// What a name leads to.
@@ -110,8 +112,8 @@ impl Registry {
         for endpoint in self.transport.places.endpoints(reference.registry()) {
             let place = Repository::new(&self.transport, endpoint, reference, credentials);
             match read(&place, reference, &self.platform).await {
-                Ok((facts, layers)) => {
-                    return Ok(Found { place, facts, layers });
+                Ok((facts, layers, config)) => {
+                    return Ok(Found { place, facts, layers, config });
                 }
                 Err(error) => failures.add(error),
             }
@@ -147,7 +149,7 @@ async fn read(
     place: &Repository<'_>,
     reference: &Reference,
     platform: &Platform,
-) -> Result<(ImageFacts, Vec<Layer>), RegistryError> {
+) -> Result<(ImageFacts, Vec<Layer>, Vec<u8>), RegistryError> {
     let named = named(place, reference.wanted()).await?;
     let manifest = match named.body {
         Body::Image(manifest) => manifest,
@@ -170,16 +172,20 @@ async fn read(
             foreign: layer.urls.as_ref().is_some_and(|urls| !urls.is_empty()),
         })
         .collect();
+    let (document, config) = document(place, &manifest).await?;
     let facts = ImageFacts {
         reference: reference.to_string(),
         id: manifest.config.digest.clone(),
         digest: named.digest,
-        ..document(place, &manifest).await?.into_facts(&layers)
+        ..document.into_facts(&layers)
     };
-    Ok((facts, layers))
+    Ok((facts, layers, config))
 }
 
-async fn document(place: &Repository<'_>, manifest: &OciImageManifest) -> Result<Document, RegistryError> {
+async fn document(
+    place: &Repository<'_>,
+    manifest: &OciImageManifest,
+) -> Result<(Document, Vec<u8>), RegistryError> {
     let kind = manifest.config.media_type.as_str();
     let known = [IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE, "application/octet-stream"];
     if !known.contains(&kind) {
@@ -188,9 +194,10 @@ async fn document(place: &Repository<'_>, manifest: &OciImageManifest) -> Result
         )));
     }
     let bytes = place.blob(&manifest.config.digest).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    let document = serde_json::from_slice(&bytes).map_err(|error| {
         RegistryError::other(format!("image config {} is malformed: {error}", manifest.config.digest))
-    })
+    })?;
+    Ok((document, bytes))
 }
 
 async fn describe(
@@ -201,7 +208,7 @@ async fn describe(
     let platforms = match named.body {
         Body::Index(index) => index.manifests.iter().filter_map(listed_platform).collect(),
         Body::Image(manifest) => {
-            let config = document(place, &manifest).await?;
+            let (config, _) = document(place, &manifest).await?;
             let platform = OciPlatform {
                 architecture: config.architecture,
                 os: config.os,

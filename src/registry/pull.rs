@@ -76,7 +76,7 @@ fn steps<'a>(
     known: Option<&'a str>,
 ) -> impl Stream<Item = PullItem> + Send + 'a {
     stream! {
-        let Found { place, facts, layers } = found;
+        let Found { place, facts, layers, .. } = found;
         let current = known == Some(facts.digest.as_str());
         let from = format!("Pulling from {}", reference.repository());
         yield PullItem::Progress(json!({ "status": from, "id": reference.wanted() }));

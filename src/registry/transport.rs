@@ -244,17 +244,75 @@ impl<'a> Repository<'a> {
             }
         };
         let answer = self.transport.send(request(), url, limit).await?;
-        if answer.status != StatusCode::UNAUTHORIZED {
+        if answer.status != StatusCode::UNAUTHORIZED || !self.authorize(url, &answer.headers).await? {
             return Ok(answer);
         }
+        self.transport.send(request(), url, limit).await
+    }
+
+    /// Gets what opens the repository; false if there is nothing that could be sent.
+    async fn authorize(&self, url: &str, challenge: &HeaderMap) -> Result<bool, RegistryError> {
         let scope = format!("repository:{}:pull", self.reference.repository());
         let answered =
-            tokens::authorize(self.transport, url, &answer.headers, Some(&scope), self.credentials).await;
+            tokens::authorize(self.transport, url, challenge, Some(&scope), self.credentials).await;
         let Some(value) = answered.map_err(|refusal| refusal.for_image(self.reference))?.header else {
-            return Ok(answer);
+            return Ok(false);
         };
         *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
-        self.transport.send(request(), url, limit).await
+        Ok(true)
+    }
+
+    /// The beginning of a blob's answer, from byte `offset` on where the registry can do that. Its
+    /// body has no bound in time: each part of it has [`Self::patience`].
+    pub(super) async fn open_blob(
+        &self,
+        digest: &str,
+        offset: u64,
+    ) -> Result<reqwest::Response, RegistryError> {
+        let url = self.url(&format!("blobs/{digest}"));
+        let response = self.begin(&url, offset).await?;
+        let refused = response.status() == StatusCode::UNAUTHORIZED;
+        let response = match refused && self.authorize(&url, response.headers()).await? {
+            true => self.begin(&url, offset).await?,
+            false => response,
+        };
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        if matches!(status.as_u16(), 502..=504) {
+            return Err(RegistryError::unreachable(origin(&url), &status.to_string()));
+        }
+        let headers = response.headers().clone();
+        let answer = Answer { status, headers, body: Vec::new() };
+        self.accept(self.blob_known(answer, digest)?)?;
+        Err(RegistryError::other(words(status, &[])))
+    }
+
+    /// How long the next part of an answer may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.transport.timeout
+    }
+
+    /// The place that is asked, for words.
+    pub(super) fn place(&self) -> &str {
+        origin(&self.endpoint.url)
+    }
+
+    async fn begin(&self, url: &str, offset: u64) -> Result<reqwest::Response, RegistryError> {
+        let place = origin(url);
+        self.transport.check_silence(place)?;
+        let mut request = self.transport.http.get(url).header(header::ACCEPT, "*/*");
+        if offset > 0 {
+            request = request.header(header::RANGE, format!("bytes={offset}-"));
+        }
+        if let Some(value) = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        match tokio::time::timeout(self.patience(), request.send()).await {
+            Ok(answer) => answer.map_err(|error| self.transport.failed(place, error)),
+            Err(_) => Err(RegistryError::unreachable(place, "no answer in time")),
+        }
     }
 
     fn accept(&self, answer: Answer) -> Result<Answer, RegistryError> {

@@ -1,0 +1,70 @@
+//! Keeps names and addresses of Services as the objects of the cluster have them.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::local::network::Network;
+use crate::kubeapi::controllers::kind;
+use crate::kubeapi::verbs::Api;
+use crate::translate::keys;
+
+/// Follows the objects until `stopping` is cancelled.
+pub fn follow(api: Arc<Api>, network: Arc<Network>, stopping: CancellationToken) {
+    tokio::spawn(async move {
+        tokio::select! {
+            () = work(&api, &network) => {}
+            () = stopping.cancelled() => {}
+        }
+    });
+}
+
+async fn work(api: &Api, network: &Network) {
+    let mut changed = api.store.changes();
+    let kinds = [kind("", "Service"), kind("discovery.k8s.io", "EndpointSlice"), kind("", "Pod")];
+    let mut seen = [0; 3];
+    loop {
+        changed.borrow_and_update();
+        let mut news = [false; 3];
+        for ((kind, seen), news) in kinds.iter().zip(&mut seen).zip(&mut news) {
+            match api.store.since(kind, *seen) {
+                Ok((changes, version)) => {
+                    *news = !changes.is_empty() || *seen == 0;
+                    *seen = version;
+                }
+                Err(_) => {
+                    *news = true;
+                    *seen = api.store.version();
+                }
+            }
+        }
+        if news.iter().take(2).any(|n| *n) {
+            let services: Vec<Service> = all::<Service>(api, "", "Service").into_iter().map(published).collect();
+            let slices: Vec<EndpointSlice> = all(api, "discovery.k8s.io", "EndpointSlice");
+            network.update(&services, &slices);
+        }
+        if news.last() == Some(&true) {
+            network.update_host_ports(&all::<Pod>(api, "", "Pod"));
+        }
+        if changed.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn all<T: DeserializeOwned>(api: &Api, group: &str, name: &str) -> Vec<T> {
+    let objects = api.list(kind(group, name), "").items;
+    objects.iter().filter_map(|object| T::deserialize(&**object).ok()).collect()
+}
+
+/// The ports of d2k's own Services are opened by d2k, where they can be refused in Docker's words.
+fn published(mut service: Service) -> Service {
+    let own = service.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(keys::ROLE));
+    if let Some(spec) = service.spec.as_mut().filter(|spec| own && spec.type_.as_deref() == Some("LoadBalancer")) {
+        spec.type_ = Some("ClusterIP".into());
+    }
+    service
+}

@@ -1,0 +1,224 @@
+//! Containers on this machine: a helper process, started before the daemon has threads, owns all
+//! namespaces and mounts, and the daemon's side of it speaks the vocabulary of `engine`.
+//!
+//! The daemon starts the outer process, which starts the helper as the first process of a PID
+//! namespace. So a killed daemon, outer process or helper leaves no process, mount or interface.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Resource, Signal, getrlimit, setrlimit};
+
+use cgroups::Cgroups;
+use wire::{Notice, receive};
+
+pub use handle::Runtime;
+pub use wire::{Facts, Options};
+
+mod attached;
+mod cgroups;
+mod containers;
+mod handle;
+mod handover;
+mod inner;
+mod link;
+mod log;
+mod network;
+mod outer;
+mod overlay;
+mod process;
+mod program;
+mod reasons;
+mod sandbox;
+mod spec;
+mod streams;
+mod users;
+mod wire;
+
+/// The hidden argument that makes the program a helper.
+pub const HELPER_ARGUMENT: &str = "engine-helper";
+
+/// The longest that the helper may take to get ready, and to end.
+const GETTING_READY: Duration = Duration::from_secs(20);
+
+/// A helper that is ready.
+#[derive(Debug)]
+pub struct Helper {
+    socket: OwnedFd,
+    process: Child,
+    options: Options,
+    facts: Facts,
+    cgroups: Cgroups,
+}
+
+impl Helper {
+    /// What it has found out about the machine.
+    pub fn facts(&self) -> Facts {
+        self.facts
+    }
+
+    /// The daemon's folder, as an absolute path.
+    pub fn data(&self) -> &Path {
+        &self.options.data
+    }
+}
+
+/// The words of a command line that make the program one of the helper's processes.
+fn arguments(role: &str) -> [String; 2] {
+    [HELPER_ARGUMENT.to_owned(), role.to_owned()]
+}
+
+/// The folder that only the helper sees what is in.
+fn run_folder(options: &Options) -> PathBuf {
+    options.data.join("run")
+}
+
+/// Whether this process is in a user namespace, where it is root over a part of the users only.
+fn unprivileged() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let words: Vec<&str> = map.split_whitespace().collect();
+    words != ["0", "0", "4294967295"]
+}
+
+/// Starts the helper. To be called on the main thread, before any other is started. An error names the
+/// one step that failed and what to do.
+pub fn prepare(options: Options) -> Result<Helper, String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if options.name.is_empty() || !options.name.chars().all(legal) {
+        return Err(format!("the engine's name {:?} must be letters, digits and hyphens", options.name));
+    }
+    let options = Options { data: absolute(&options.data)?, ..options };
+    raise_open_files();
+    let cgroups = Cgroups::detect(&options.name)?;
+    let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|error| format!("a pair of sockets cannot be made: {error}"))?;
+    let text = serde_json::to_string(&options).map_err(|error| error.to_string())?;
+    let process = Command::new("/proc/self/exe")
+        .args(arguments("outer"))
+        .arg(text)
+        // Settings of the daemon hold secrets, and nothing of the helper reads any.
+        .env_clear()
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("the helper process cannot be started: {error}"))?;
+    let limit = rustix::net::sockopt::Timeout::Recv;
+    let _ = rustix::net::sockopt::set_socket_timeout(&socket, limit, Some(GETTING_READY));
+    let first = receive::<Notice>(&socket);
+    let _ = rustix::net::sockopt::set_socket_timeout(&socket, limit, None);
+    let words = match first {
+        Ok(Some((Notice::Ready(facts), _))) => {
+            return Ok(Helper { socket, process, options, facts, cgroups });
+        }
+        Ok(Some((Notice::Failed(words), _))) => words,
+        Ok(_) => "the helper process has ended before it was ready".into(),
+        Err(error) => {
+            format!("the helper process is not ready within {} s: {error}", GETTING_READY.as_secs())
+        }
+    };
+    drop(socket);
+    let mut process = process;
+    let _ = process.wait();
+    Err(format!("containers cannot run on this machine: {words}"))
+}
+
+/// Every container and connection takes some files; the usual soft limit is for programs of another age.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+fn absolute(folder: &Path) -> Result<PathBuf, String> {
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::canonicalize(folder))
+        .map_err(|error| format!("the folder {} cannot be made: {error}", folder.display()))
+}
+
+/// What the program does when its first argument is `HELPER_ARGUMENT`.
+pub fn helper_main() -> ExitCode {
+    let mut arguments = std::env::args().skip(2);
+    let role = arguments.next().unwrap_or_default();
+    if role == "pause" {
+        inner::pause();
+    }
+    let done = helper(&role, &arguments.next().unwrap_or_default());
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(words) => {
+            eprintln!("d2k {HELPER_ARGUMENT} {role}: {words}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn helper(role: &str, options: &str) -> Result<(), String> {
+    let options: Options = serde_json::from_str(options).map_err(|error| format!("its options: {error}"))?;
+    let socket =
+        rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(|error| error.to_string())?;
+    // A container must never find the daemon's socket as its standard input.
+    let nothing = fs::File::open("/dev/null").map_err(|error| error.to_string())?;
+    rustix::stdio::dup2_stdin(&nothing).map_err(|error| error.to_string())?;
+    match role {
+        "outer" => outer::keep(&options, &socket),
+        "inner" => {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+                .map_err(|error| error.to_string())?;
+            inner::serve(options, socket)
+        }
+        _ => Err("no such role".into()),
+    }
+}
+
+/// Without root, makes this process root in a user namespace of its own; nothing if it is root already.
+/// To be called before any thread is started. The words of a success are a warning, if not empty.
+pub fn enter_user_namespace() -> Result<String, String> {
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    if user == 0 {
+        return Ok(String::new());
+    }
+    // The tools that give a user more than one number must be started outside of the new namespace.
+    let own = std::process::id();
+    let script = format!(
+        "read _ && newuidmap {own} 0 {user} 1 1 $(grep -m1 -E \"^($(id -un)|{user}):\" /etc/subuid | cut -d: -f2,3 | tr : ' ') \
+         && newgidmap {own} 0 {group} 1 1 $(grep -m1 -E \"^($(id -un)|{user}):\" /etc/subgid | cut -d: -f2,3 | tr : ' ')"
+    );
+    let mut mapper = Command::new("sh")
+        .args(["-c", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("sh cannot be started: {error}"))?;
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| {
+        format!(
+            "without root, containers need a user namespace, and none can be made: {error}; run as root, or \
+             set sysctl user.max_user_namespaces and kernel.unprivileged_userns_clone=1"
+        )
+    })?;
+    if let Some(mut input) = mapper.stdin.take() {
+        let _ = std::io::Write::write_all(&mut input, b"\n");
+    }
+    if mapper.wait().is_ok_and(|status| status.success()) {
+        return Ok(String::new());
+    }
+    let write = |file: &str, text: String| {
+        fs::write(file, text).map_err(|error| {
+            format!(
+                "{file} cannot be written: {error}; run as root, or set sysctl \
+                 kernel.apparmor_restrict_unprivileged_userns=0"
+            )
+        })
+    };
+    write("/proc/self/uid_map", format!("0 {user} 1"))?;
+    write("/proc/self/setgroups", "deny".into())?;
+    write("/proc/self/gid_map", format!("0 {group} 1"))?;
+    Ok("containers have one user only, root; for more, install newuidmap and give this user a range in \
+        /etc/subuid and /etc/subgid"
+        .into())
+}

@@ -1,0 +1,136 @@
+//! A whole cluster on one machine: the API server, its controllers and a kubelet over an engine, with
+//! what every cluster has from the beginning.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::controllers::{self, Context, kind};
+use super::credentials::{Credentials, write_private};
+use super::http::Front;
+use super::journal::Journal;
+use super::kinds::Kind;
+use super::kubelet::{self, Kubelet};
+use super::server;
+use super::store::Store;
+use super::verbs::{Api, DeleteOptions, Settings, Target};
+use crate::engine::Engine;
+
+/// What a cluster is told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Folder for everything that it keeps.
+    pub data: PathBuf,
+    /// Where the API server listens; port 0 is any free one.
+    pub listen: SocketAddr,
+    /// Addresses besides, under which Pods reach it.
+    pub addresses: Vec<IpAddr>,
+    /// Where Pods reach the API server.
+    pub inside: SocketAddr,
+    /// Address of this process in the network of the Pods; the API server's port is open there.
+    pub gateway: IpAddr,
+    /// The DNS server's address inside.
+    pub dns: IpAddr,
+    /// Namespaces that are there from the beginning, besides Kubernetes' own. The first is the kubeconfig's.
+    pub namespaces: Vec<String>,
+}
+
+/// A cluster that runs.
+pub struct Cluster {
+    /// The objects.
+    pub api: Arc<Api>,
+    /// Where the API server listens.
+    pub address: SocketAddr,
+    /// A kubeconfig for it.
+    pub kubeconfig: PathBuf,
+}
+
+/// Name of the only Node.
+pub const NODE: &str = "d2k";
+/// Domain of the cluster.
+pub const DOMAIN: &str = "cluster.local";
+
+/// Starts a cluster; it ends when `stopping` is cancelled.
+///
+/// # Errors
+/// One line on what could not be started.
+pub async fn start<E: Engine>(engine: Arc<E>, options: Options, stopping: CancellationToken) -> Result<Cluster, String> {
+    let folder = |name: &str| options.data.join(name);
+    let journal = Journal::open(&folder("journal"))?;
+    let api = Arc::new(Api::new(Store::new(Some(journal)), Settings::default()));
+    let listener = TcpListener::bind(options.listen).await.map_err(|e| format!("cannot listen on {}: {e}", options.listen))?;
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    let mut names = options.addresses.clone();
+    names.extend([address.ip(), options.inside.ip()]);
+    let credentials = Credentials::open(&folder("pki"), &names)?;
+    let kubeconfig = folder("kubeconfig");
+    let namespace = options.namespaces.first().map_or("default", String::as_str);
+    write_private(&kubeconfig, &credentials.kubeconfig(address, namespace)?)
+        .map_err(|e| format!("{}: {e}", kubeconfig.display()))?;
+    let of_kubelet = kubelet::Options {
+        node: NODE.to_owned(),
+        folder: folder("pods"),
+        dns: options.dns,
+        domain: DOMAIN.to_owned(),
+        variables: variables(options.inside),
+    };
+    let kubelet = Kubelet::new(api.clone(), engine, of_kubelet, stopping.clone());
+    begin(&api, &options, address);
+    kubelet.register();
+    let context = Context { api: api.clone(), volumes: folder("volumes"), node: NODE.to_owned() };
+    controllers::start(&context, &stopping);
+    let front = Front { api: api.clone(), node: kubelet.clone(), token: credentials.token.clone() };
+    tokio::spawn(server::serve(listener, credentials.server()?, Arc::new(front), stopping));
+    tokio::spawn(kubelet.run());
+    Ok(Cluster { api, address, kubeconfig })
+}
+
+fn variables(inside: SocketAddr) -> Vec<(String, String)> {
+    let pair = |name: &str, value: String| (name.to_owned(), value);
+    vec![
+        pair("KUBERNETES_SERVICE_HOST", inside.ip().to_string()),
+        pair("KUBERNETES_SERVICE_PORT", inside.port().to_string()),
+        pair("KUBERNETES_SERVICE_PORT_HTTPS", inside.port().to_string()),
+    ]
+}
+
+/// What every cluster has.
+fn begin(api: &Api, options: &Options, address: SocketAddr) {
+    let own = ["default", "kube-system", "kube-public"].map(str::to_owned);
+    for name in own.into_iter().chain(options.namespaces.clone()) {
+        ensure(api, kind("", "Namespace"), "", json!({"metadata": {"name": name}}));
+    }
+    let class = json!({
+        "metadata": {"name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": "d2k.io/local", "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate",
+    });
+    ensure(api, kind("storage.k8s.io", "StorageClass"), "", class);
+    let service = json!({
+        "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {"clusterIP": options.inside.ip(), "ports": [{"name": "https", "port": options.inside.port(), "protocol": "TCP"}]},
+    });
+    ensure(api, kind("", "Service"), "default", service);
+    let slice = json!({
+        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": "IPv4", "endpoints": [{"addresses": [options.gateway], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}],
+    });
+    let of = kind("discovery.k8s.io", "EndpointSlice");
+    let stale = Target::own(of, "default", "kubernetes");
+    // The port may be another one than at the last start.
+    let _ = api.delete(&stale, &DeleteOptions::default());
+    ensure(api, of, "default", slice);
+}
+
+fn ensure(api: &Api, kind: &'static Kind, namespace: &str, object: Value) {
+    let name = super::meta::name(&object).to_owned();
+    if api.get(kind, namespace, &name).is_err()
+        && let Err(status) = api.create(&Target::own(kind, namespace, ""), object)
+    {
+        tracing::error!(kind = kind.name, name, error = status.message, "cannot be made");
+    }
+}

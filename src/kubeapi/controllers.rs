@@ -1,0 +1,141 @@
+//! The controllers: each keeps one kind as its objects want it, by the same loop. A controller looks
+//! again at an object when it, or one that it owns, has changed; nothing is polled.
+
+mod claims;
+mod deployments;
+mod endpoints;
+mod garbage;
+mod jobs;
+mod namespaces;
+mod owners;
+mod replica_sets;
+mod rollout;
+mod scheduler;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::kinds::{Kind, by_name};
+use super::meta;
+use super::store::Change;
+use super::verbs::Api;
+
+/// Namespace and name of an object.
+pub(crate) type Key = (String, String);
+
+/// What a controller works with.
+#[derive(Clone)]
+pub struct Context {
+    /// The objects.
+    pub api: Arc<Api>,
+    /// Folder of the volumes.
+    pub volumes: PathBuf,
+    /// Name of the only Node.
+    pub node: String,
+}
+
+/// One controller.
+pub(crate) trait Controller: Send + Sync + 'static {
+    /// The kinds whose changes matter.
+    fn kinds(&self) -> &'static [(&'static str, &'static str)];
+    /// The object to look at when one has changed.
+    fn key(&self, context: &Context, kind: &Kind, change: &Change) -> Vec<Key>;
+    /// Brings an object to what it wants; when to look again, if time alone changes something.
+    fn reconcile(&self, context: &Context, key: &Key) -> Option<Duration>;
+}
+
+/// Starts all controllers.
+pub fn start(context: &Context, stopping: &CancellationToken) {
+    run(deployments::Deployments, context, stopping);
+    run(replica_sets::ReplicaSets, context, stopping);
+    run(jobs::Jobs, context, stopping);
+    run(endpoints::Endpoints, context, stopping);
+    run(claims::Claims, context, stopping);
+    run(namespaces::Namespaces, context, stopping);
+    run(scheduler::Scheduler, context, stopping);
+    run(garbage::Garbage, context, stopping);
+    tokio::spawn(super::kubelet::events::expire(context.api.clone(), stopping.clone()));
+}
+
+/// A kind that is known to be served.
+pub(crate) fn kind(group: &str, name: &str) -> &'static Kind {
+    // The names are literals of the table; the first kind stands in for a slip of ours.
+    by_name(group, name).or(super::kinds::KINDS.first()).unwrap_or(&super::kinds::KINDS[0])
+}
+
+pub(crate) use owners::set_condition;
+
+/// Notes that a Pod has a Node.
+pub(crate) fn scheduled(pod: &mut Value) {
+    owners::set_condition(pod, "PodScheduled", true, "", "");
+}
+
+/// The key of an object.
+pub(crate) fn key_of(object: &Value) -> Key {
+    (meta::namespace(object).to_owned(), meta::name(object).to_owned())
+}
+
+fn run(controller: impl Controller, context: &Context, stopping: &CancellationToken) {
+    let (context, stopping) = (context.clone(), stopping.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = work(controller, context) => {}
+            () = stopping.cancelled() => {}
+        }
+    });
+}
+
+async fn work(controller: impl Controller, context: Context) {
+    let mut changed = context.api.store.changes();
+    let mut seen: BTreeMap<usize, u64> = BTreeMap::new();
+    let mut timers: BTreeMap<Key, Instant> = BTreeMap::new();
+    loop {
+        changed.borrow_and_update();
+        let mut due: BTreeSet<Key> = BTreeSet::new();
+        for (at, (group, name)) in controller.kinds().iter().enumerate() {
+            collect(&controller, &context, kind(group, name), seen.entry(at).or_default(), &mut due);
+        }
+        let now = Instant::now();
+        due.extend(timers.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()));
+        for key in due {
+            timers.remove(&key);
+            if let Some(again) = controller.reconcile(&context, &key) {
+                timers.insert(key, Instant::now() + again);
+            }
+        }
+        let next = timers.values().min().copied();
+        tokio::select! {
+            gone = changed.changed() => if gone.is_err() { return },
+            () = async { match next { Some(at) => tokio::time::sleep_until(at).await, None => std::future::pending().await } } => {}
+        }
+    }
+}
+
+/// What has changed since the last look; everything at the first one, or if the log is too short.
+fn collect(controller: &impl Controller, context: &Context, kind: &Kind, seen: &mut u64, due: &mut BTreeSet<Key>) {
+    let changes = if *seen == 0 { None } else { context.api.store.since(kind, *seen).ok() };
+    if let Some((changes, version)) = changes {
+        for change in &changes {
+            due.extend(controller.key(context, kind, change));
+        }
+        *seen = version;
+        return;
+    }
+    let list = context.api.list(kind, "");
+    for object in list.items {
+        let change = Change {
+            version: list.version,
+            action: super::store::Action::Added,
+            object,
+            previous: None,
+        };
+        due.extend(controller.key(context, kind, &change));
+    }
+    *seen = list.version;
+}

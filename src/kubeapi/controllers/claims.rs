@@ -1,0 +1,167 @@
+//! Claims: each gets a volume of its own, a folder of this machine, which goes with the claim. A claim
+//! that a Pod uses stays until the Pod is gone.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Context, Controller, Key, key_of, kind, owners};
+use crate::kubeapi::kinds::Kind;
+use crate::kubeapi::kubelet::events::{self, About};
+use crate::kubeapi::meta;
+use crate::kubeapi::store::{Action, Change};
+use crate::kubeapi::verbs::{DeleteOptions, Target};
+
+/// Who makes the volumes; also in the storage class.
+pub const PROVISIONER: &str = "d2k.io/local";
+/// Keeps a claim while it is used.
+const PROTECTION: &str = "kubernetes.io/pvc-protection";
+
+/// The controller.
+pub struct Claims;
+
+impl Controller for Claims {
+    fn kinds(&self) -> &'static [(&'static str, &'static str)] {
+        &[("", "PersistentVolumeClaim"), ("", "Pod")]
+    }
+
+    fn key(&self, _: &Context, kind: &Kind, change: &Change) -> Vec<Key> {
+        if kind.name == "PersistentVolumeClaim" {
+            return vec![key_of(&change.object)];
+        }
+        if change.action != Action::Deleted && !owners::is_over(&change.object) {
+            return Vec::new();
+        }
+        let namespace = meta::namespace(&change.object).to_owned();
+        claims_of(&change.object).into_iter().map(|name| (namespace.clone(), name.to_owned())).collect()
+    }
+
+    fn reconcile(&self, context: &Context, key: &Key) -> Option<Duration> {
+        let of = kind("", "PersistentVolumeClaim");
+        let Ok(claim) = context.api.get(of, &key.0, &key.1) else {
+            reclaim(context);
+            return None;
+        };
+        let target = Target::own(of, &key.0, &key.1);
+        let protected = meta::list(&claim, "finalizers").contains(&PROTECTION);
+        if meta::deleting(&claim) {
+            if protected && !is_used(context, key) {
+                let _ = context.api.modify(&target, |claim| {
+                    let left: Vec<String> = meta::list(claim, "finalizers")
+                        .into_iter()
+                        .filter(|f| *f != PROTECTION)
+                        .map(str::to_owned)
+                        .collect();
+                    meta::set(claim, "finalizers", json!(left));
+                });
+            }
+            return None;
+        }
+        if !protected {
+            let _ = context.api.modify(&target, |claim| {
+                let mut all: Vec<String> = meta::list(claim, "finalizers").into_iter().map(str::to_owned).collect();
+                all.push(PROTECTION.to_owned());
+                meta::set(claim, "finalizers", json!(all));
+            });
+        }
+        if meta::string(&claim, &["status", "phase"]) == "Bound" {
+            return None;
+        }
+        bind(context, &claim)
+    }
+}
+
+/// The claims that a Pod mounts.
+pub fn claims_of(pod: &Value) -> Vec<&str> {
+    let volumes = meta::items(pod, &["spec", "volumes"]).iter();
+    volumes.map(|v| meta::string(v, &["persistentVolumeClaim", "claimName"])).filter(|name| !name.is_empty()).collect()
+}
+
+fn is_used(context: &Context, key: &Key) -> bool {
+    let pods = context.api.list(kind("", "Pod"), &key.0).items;
+    pods.iter().any(|pod| !owners::is_over(pod) && claims_of(pod).contains(&key.1.as_str()))
+}
+
+fn bind(context: &Context, claim: &Value) -> Option<Duration> {
+    let class = meta::string(claim, &["spec", "storageClassName"]);
+    let known = context.api.get(kind("storage.k8s.io", "StorageClass"), "", class);
+    let about = About::new(claim, "persistentvolume-controller");
+    let ours = known.as_ref().is_ok_and(|c| meta::string(c, &["provisioner"]) == PROVISIONER);
+    if !ours {
+        let words = match known {
+            Err(_) => format!("storageclass.storage.k8s.io {class:?} not found"),
+            Ok(_) => "no persistent volumes available for this claim and no storage class is set".to_owned(),
+        };
+        events::record(&context.api, &about, "Warning", "ProvisioningFailed", &words);
+        return None;
+    }
+    let name = format!("pvc-{}", meta::uid(claim));
+    let folder = context.volumes.join(&name);
+    if let Err(error) = make_folder(&folder) {
+        let words = format!("failed to provision volume with StorageClass {class:?}: {}: {error}", folder.display());
+        events::record(&context.api, &about, "Warning", "ProvisioningFailed", &words);
+        return Some(Duration::from_secs(15));
+    }
+    let size = meta::at(claim, &["spec", "resources", "requests", "storage"]).clone();
+    let modes = meta::at(claim, &["spec", "accessModes"]).clone();
+    let volume = json!({
+        "metadata": {"name": name, "annotations": {"pv.kubernetes.io/provisioned-by": PROVISIONER}},
+        "spec": {
+            "capacity": {"storage": size}, "accessModes": modes, "storageClassName": class,
+            "persistentVolumeReclaimPolicy": "Delete", "hostPath": {"path": folder, "type": "Directory"},
+            "claimRef": {
+                "kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": meta::namespace(claim),
+                "name": meta::name(claim), "uid": meta::uid(claim),
+            },
+        },
+        "status": {"phase": "Bound"},
+    });
+    let _ = context.api.create(&Target::own(kind("", "PersistentVolume"), "", ""), volume);
+    let target = Target::own(kind("", "PersistentVolumeClaim"), meta::namespace(claim), meta::name(claim));
+    let _ = context.api.modify(&target, |claim| {
+        meta::map(meta::child(claim, "spec")).insert("volumeName".into(), name.as_str().into());
+        let annotations = meta::child(meta::child(claim, "metadata"), "annotations");
+        meta::map(annotations).insert("pv.kubernetes.io/bind-completed".into(), "yes".into());
+        meta::map(annotations).insert("volume.kubernetes.io/storage-provisioner".into(), PROVISIONER.into());
+    });
+    let _ = context.api.modify(&target.sub("status"), |claim| {
+        let status = meta::map(meta::child(claim, "status"));
+        status.insert("phase".into(), "Bound".into());
+        status.insert("accessModes".into(), modes);
+        status.insert("capacity".into(), json!({"storage": size}));
+    });
+    let words = format!("Successfully provisioned volume {name}");
+    events::record(&context.api, &about, "Normal", "ProvisioningSucceeded", &words);
+    None
+}
+
+/// Anybody may write into a new volume, as into a folder of the usual local provisioners.
+fn make_folder(folder: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(folder)?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777))
+}
+
+/// Removes volumes whose claim is gone, with what is in them.
+fn reclaim(context: &Context) {
+    let of = kind("", "PersistentVolume");
+    for volume in context.api.list(of, "").items {
+        let claim = meta::at(&volume, &["spec", "claimRef"]);
+        let now = context.api.get(
+            kind("", "PersistentVolumeClaim"),
+            meta::string(claim, &["namespace"]),
+            meta::string(claim, &["name"]),
+        );
+        let gone = now.map_or(true, |now| meta::uid(&now) != meta::string(claim, &["uid"]));
+        let ours = meta::string(&volume, &["metadata", "annotations", "pv.kubernetes.io/provisioned-by"]) == PROVISIONER;
+        if gone && ours && meta::string(&volume, &["spec", "persistentVolumeReclaimPolicy"]) == "Delete" {
+            let folder = context.volumes.join(meta::name(&volume));
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = std::fs::remove_dir_all(&folder) {
+                    tracing::warn!(folder = %folder.display(), %error, "a volume was not removed");
+                }
+            });
+            let _ = context.api.delete(&Target::own(of, "", meta::name(&volume)), &DeleteOptions::default());
+        }
+    }
+}

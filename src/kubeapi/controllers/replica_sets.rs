@@ -1,0 +1,148 @@
+//! ReplicaSets: as many Pods as they want.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::owners::{self, is_active};
+use super::{Context, Controller, Key, key_of, kind};
+use crate::kubeapi::kinds::Kind;
+use crate::kubeapi::kubelet::events::{self, About};
+use crate::kubeapi::meta;
+use crate::kubeapi::selectors::label_selector_matches;
+use crate::kubeapi::store::Change;
+use crate::kubeapi::verbs::{DeleteOptions, Target};
+
+/// The controller.
+pub struct ReplicaSets;
+
+impl Controller for ReplicaSets {
+    fn kinds(&self) -> &'static [(&'static str, &'static str)] {
+        &[("apps", "ReplicaSet"), ("", "Pod")]
+    }
+
+    fn key(&self, context: &Context, kind: &Kind, change: &Change) -> Vec<Key> {
+        if kind.name == "ReplicaSet" {
+            return vec![key_of(&change.object)];
+        }
+        if let Some(key) = owners::controller_key(&change.object, "ReplicaSet") {
+            return vec![key];
+        }
+        if meta::controller(&change.object).is_some() {
+            return Vec::new();
+        }
+        // Nobody's Pod: whoever selects it takes it.
+        let labels = meta::at(&change.object, &["metadata", "labels"]);
+        let sets = context.api.list(super::kind("apps", "ReplicaSet"), meta::namespace(&change.object)).items;
+        sets.iter().filter(|s| label_selector_matches(meta::at(s, &["spec", "selector"]), labels)).map(|s| key_of(s)).collect()
+    }
+
+    fn reconcile(&self, context: &Context, key: &Key) -> Option<Duration> {
+        let of = kind("apps", "ReplicaSet");
+        let set = context.api.get(of, &key.0, &key.1).ok()?;
+        let pods = owners::children(context, kind("", "Pod"), of, &set);
+        let active: Vec<Arc<Value>> = pods.iter().filter(|pod| is_active(pod)).cloned().collect();
+        let wanted = meta::number(&set, &["spec", "replicas"]).unwrap_or(1).max(0);
+        let wanted = usize::try_from(wanted).unwrap_or(0);
+        let mut failure = None;
+        if !meta::deleting(&set) {
+            if active.len() < wanted {
+                failure = (active.len()..wanted).find_map(|_| make(context, &set).err());
+            } else {
+                for pod in surplus(active.clone(), wanted) {
+                    end(context, &set, &pod);
+                }
+            }
+        }
+        write_status(context, &set, failure.as_deref());
+        failure.map(|_| Duration::from_secs(5))
+    }
+}
+
+/// The Pods that go first: not ready ones, then the youngest.
+fn surplus(mut active: Vec<Arc<Value>>, wanted: usize) -> Vec<Arc<Value>> {
+    active.sort_by_key(|pod| (!owners::is_ready(pod), meta::text(pod, "creationTimestamp").to_owned()));
+    active.sort_by_key(|pod| !owners::is_ready(pod));
+    active.split_off(wanted.min(active.len()))
+}
+
+fn make(context: &Context, set: &Value) -> Result<(), String> {
+    let of = kind("apps", "ReplicaSet");
+    let pod = pod_of(of, set, meta::at(set, &["spec", "template"]), &format!("{}-", meta::name(set)));
+    let made = context.api.create(&Target::own(kind("", "Pod"), meta::namespace(set), ""), pod);
+    let about = About::new(set, "replicaset-controller");
+    match made {
+        Ok(made) => {
+            let words = format!("Created pod: {}", meta::name(&made.object));
+            events::record(&context.api, &about, "Normal", "SuccessfulCreate", &words);
+            Ok(())
+        }
+        Err(status) => {
+            let words = format!("Error creating: {}", status.message);
+            events::record(&context.api, &about, "Warning", "FailedCreate", &words);
+            Err(status.message)
+        }
+    }
+}
+
+/// A Pod of a template.
+pub fn pod_of(kind: &Kind, owner: &Value, template: &Value, prefix: &str) -> Value {
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": template.get("spec").cloned().unwrap_or(Value::Null)});
+    let mut metadata = json!({"generateName": prefix, "ownerReferences": [owners::reference(kind, owner)]});
+    for field in ["labels", "annotations", "finalizers"] {
+        let value = meta::at(template, &["metadata", field]);
+        if !value.is_null() {
+            meta::map(&mut metadata).insert(field.to_owned(), value.clone());
+        }
+    }
+    meta::map(&mut pod).insert("metadata".into(), metadata);
+    pod
+}
+
+fn end(context: &Context, set: &Value, pod: &Value) {
+    let target = Target::own(kind("", "Pod"), meta::namespace(pod), meta::name(pod));
+    if context.api.delete(&target, &DeleteOptions::default()).is_ok() {
+        let words = format!("Deleted pod: {}", meta::name(pod));
+        let about = About::new(set, "replicaset-controller");
+        events::record(&context.api, &about, "Normal", "SuccessfulDelete", &words);
+    }
+}
+
+fn write_status(context: &Context, set: &Value, failure: Option<&str>) {
+    let of = kind("apps", "ReplicaSet");
+    let pods = owners::children(context, kind("", "Pod"), of, set);
+    let active: Vec<&Arc<Value>> = pods.iter().filter(|pod| is_active(pod)).collect();
+    let ready = active.iter().filter(|pod| owners::is_ready(pod)).count();
+    let target = Target::own(of, meta::namespace(set), meta::name(set)).sub("status");
+    let done = context.api.modify(&target, |set| {
+        let observed = meta::number(set, &["metadata", "generation"]).unwrap_or(0);
+        let status = meta::map(meta::child(set, "status"));
+        status.insert("replicas".into(), active.len().into());
+        status.insert("fullyLabeledReplicas".into(), active.len().into());
+        status.insert("readyReplicas".into(), ready.into());
+        status.insert("availableReplicas".into(), ready.into());
+        status.insert("observedGeneration".into(), observed.into());
+        for field in ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"] {
+            if status.get(field).and_then(Value::as_u64) == Some(0) {
+                status.remove(field);
+            }
+        }
+        match failure {
+            Some(words) => owners::set_condition(set, "ReplicaFailure", true, "FailedCreate", words),
+            None => {
+                let conditions = meta::child(meta::child(set, "status"), "conditions");
+                match conditions.as_array_mut() {
+                    Some(all) => all.retain(|c| meta::string(c, &["type"]) != "ReplicaFailure"),
+                    None => *conditions = Value::Null,
+                }
+                if conditions.as_array().is_none_or(Vec::is_empty) {
+                    meta::map(meta::child(set, "status")).remove("conditions");
+                }
+            }
+        }
+    });
+    if let Err(status) = done {
+        tracing::debug!(set = meta::name(set), error = status.message, "the status of a ReplicaSet was not written");
+    }
+}

@@ -1,0 +1,123 @@
+//! The values that the API server fills in (`zz_generated.defaults` of each API group, told in the
+//! API reference field by field), before an object is validated and stored.
+
+mod pod;
+mod workload;
+
+use serde_json::{Map, Value, json};
+
+use super::kinds::Kind;
+use super::meta;
+
+/// Fills in what a request left out.
+pub fn fill(kind: &Kind, object: &mut Value) {
+    match kind.name {
+        "Pod" => pod::fill(object, ""),
+        "Deployment" => workload::deployment(object),
+        "ReplicaSet" => workload::replica_set(object),
+        "Job" => workload::job(object),
+        "Service" => service(object),
+        "PersistentVolumeClaim" => claim(object),
+        "PersistentVolume" => volume(object),
+        "Secret" => secret(object),
+        "Namespace" => namespace(object),
+        "StorageClass" => {
+            let map = meta::map(object);
+            put(map, "reclaimPolicy", || "Delete".into());
+            put(map, "volumeBindingMode", || "Immediate".into());
+        }
+        "EndpointSlice" => ports(object, "ports"),
+        "Endpoints" => {
+            for subset in list(object, "subsets") {
+                ports(subset, "ports");
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Sets a field that is not there.
+pub(crate) fn put(map: &mut Map<String, Value>, field: &str, value: impl FnOnce() -> Value) {
+    if map.get(field).is_none_or(Value::is_null) {
+        map.insert(field.to_owned(), value());
+    }
+}
+
+/// The objects of a list in a field.
+pub(crate) fn list<'a>(object: &'a mut Value, field: &str) -> impl Iterator<Item = &'a mut Value> {
+    object.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+fn ports(object: &mut Value, field: &str) {
+    for port in list(object, field) {
+        put(meta::map(port), "protocol", || "TCP".into());
+    }
+}
+
+fn service(object: &mut Value) {
+    meta::child(object, "status");
+    let spec = meta::child(object, "spec");
+    ports(spec, "ports");
+    let headless = meta::string(spec, &["clusterIP"]) == "None";
+    let map = meta::map(spec);
+    put(map, "type", || "ClusterIP".into());
+    put(map, "sessionAffinity", || "None".into());
+    if map.get("type").and_then(Value::as_str) != Some("ExternalName") {
+        put(map, "internalTrafficPolicy", || "Cluster".into());
+        put(map, "ipFamilyPolicy", || "SingleStack".into());
+        put(map, "ipFamilies", || json!(["IPv4"]));
+    }
+    let kind = map.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if kind == "LoadBalancer" || kind == "NodePort" {
+        put(map, "externalTrafficPolicy", || "Cluster".into());
+    }
+    if kind == "LoadBalancer" {
+        put(map, "allocateLoadBalancerNodePorts", || true.into());
+    }
+    if map.get("sessionAffinity").and_then(Value::as_str) == Some("ClientIP") {
+        put(map, "sessionAffinityConfig", || json!({"clientIP": {"timeoutSeconds": 10800}}));
+    }
+    if headless {
+        map.insert("clusterIPs".into(), json!(["None"]));
+    }
+    for port in list(spec, "ports") {
+        let number = port.get("port").cloned().unwrap_or(Value::Null);
+        put(meta::map(port), "targetPort", || number);
+    }
+}
+
+fn claim(object: &mut Value) {
+    let map = meta::map(meta::child(object, "spec"));
+    put(map, "volumeMode", || "Filesystem".into());
+    let status = meta::map(meta::child(object, "status"));
+    put(status, "phase", || "Pending".into());
+}
+
+fn volume(object: &mut Value) {
+    let map = meta::map(meta::child(object, "spec"));
+    put(map, "volumeMode", || "Filesystem".into());
+    put(map, "persistentVolumeReclaimPolicy", || "Retain".into());
+    let status = meta::map(meta::child(object, "status"));
+    put(status, "phase", || "Pending".into());
+}
+
+fn secret(object: &mut Value) {
+    let map = meta::map(object);
+    put(map, "type", || "Opaque".into());
+    // What is written in clear text is kept encoded only.
+    if let Some(Value::Object(texts)) = map.remove("stringData") {
+        let data = meta::map(map.entry("data").or_insert_with(|| json!({})));
+        for (key, text) in texts {
+            let bytes = text.as_str().unwrap_or_default().as_bytes();
+            data.insert(key, base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes).into());
+        }
+    }
+}
+
+fn namespace(object: &mut Value) {
+    let name = meta::name(object).to_owned();
+    let labels = meta::child(meta::child(object, "metadata"), "labels");
+    meta::map(labels).insert("kubernetes.io/metadata.name".into(), name.into());
+    put(meta::map(meta::child(object, "spec")), "finalizers", || json!(["kubernetes"]));
+    put(meta::map(meta::child(object, "status")), "phase", || "Active".into());
+}

@@ -1,0 +1,61 @@
+//! Defaults of what makes Pods.
+
+use serde_json::{Value, json};
+
+use super::{pod, put};
+use crate::kubeapi::meta;
+
+/// A Deployment's.
+pub fn deployment(object: &mut Value) {
+    let spec = meta::child(object, "spec");
+    pod::fill(meta::child(spec, "template"), "Always");
+    let map = meta::map(spec);
+    put(map, "replicas", || 1.into());
+    put(map, "revisionHistoryLimit", || 10.into());
+    put(map, "progressDeadlineSeconds", || 600.into());
+    let strategy = meta::child(spec, "strategy");
+    put(meta::map(strategy), "type", || "RollingUpdate".into());
+    if meta::string(strategy, &["type"]) == "RollingUpdate" {
+        let rolling = meta::map(meta::child(strategy, "rollingUpdate"));
+        put(rolling, "maxSurge", || "25%".into());
+        put(rolling, "maxUnavailable", || "25%".into());
+    }
+    meta::child(object, "status");
+}
+
+/// A ReplicaSet's.
+pub fn replica_set(object: &mut Value) {
+    let spec = meta::child(object, "spec");
+    pod::fill(meta::child(spec, "template"), "Always");
+    put(meta::map(spec), "replicas", || 1.into());
+    put(meta::map(meta::child(object, "status")), "replicas", || 0.into());
+}
+
+/// A Job's. The selector is made from its UID, which is known by then.
+pub fn job(object: &mut Value) {
+    let (uid, name) = (meta::uid(object).to_owned(), meta::name(object).to_owned());
+    let spec = meta::child(object, "spec");
+    pod::fill(meta::child(spec, "template"), "Always");
+    let manual = meta::at(spec, &["manualSelector"]).as_bool() == Some(true);
+    if !manual && !uid.is_empty() {
+        let key = "batch.kubernetes.io/controller-uid";
+        put(meta::map(spec), "selector", || json!({"matchLabels": {key: uid}}));
+        let labels = meta::child(meta::child(meta::child(spec, "template"), "metadata"), "labels");
+        for (label, value) in
+            [(key, &uid), ("controller-uid", &uid), ("batch.kubernetes.io/job-name", &name), ("job-name", &name)]
+        {
+            put(meta::map(labels), label, || value.as_str().into());
+        }
+    }
+    let policy = meta::at(spec, &["podFailurePolicy"]).is_null();
+    let map = meta::map(spec);
+    if !map.contains_key("completions") && !map.contains_key("parallelism") {
+        map.insert("completions".into(), 1.into());
+    }
+    put(map, "parallelism", || 1.into());
+    put(map, "backoffLimit", || 6.into());
+    put(map, "completionMode", || "NonIndexed".into());
+    put(map, "suspend", || false.into());
+    put(map, "podReplacementPolicy", || if policy { "TerminatingOrFailed" } else { "Failed" }.into());
+    meta::child(object, "status");
+}

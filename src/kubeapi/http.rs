@@ -1,0 +1,162 @@
+//! The HTTP face: paths and queries become verbs, answers take the form that the client accepts.
+
+mod body;
+mod path;
+mod query;
+mod reads;
+mod writes;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use futures::future::BoxFuture;
+use serde_json::Value;
+
+use super::reply::{Form, Reply};
+use super::status::{Result, Status};
+use super::verbs::Api;
+use super::{discovery, kinds, openapi};
+pub use path::Path;
+pub use query::Query;
+
+/// What serves logs, exec, attach and port-forward of Pods, and figures about them.
+pub trait Node: Send + Sync + 'static {
+    /// Serves one request about a Pod: `log`, `exec`, `attach` or `portforward`.
+    fn serve<'a>(&'a self, asked: Asked, request: Request) -> BoxFuture<'a, Result<Response<Body>>>;
+    /// What containers use now: the objects of `metrics.k8s.io`, `pods` or `nodes`.
+    fn metrics<'a>(&'a self, resource: &'a str, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Vec<Value>>>;
+}
+
+/// A request about a Pod's processes.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// `log`, `exec`, `attach` or `portforward`.
+    pub what: String,
+    /// Namespace of the Pod.
+    pub namespace: String,
+    /// Name of the Pod.
+    pub pod: String,
+    /// The rest.
+    pub query: Query,
+}
+
+/// What the handler needs.
+pub struct Front {
+    /// The objects.
+    pub api: Arc<Api>,
+    /// What runs the Pods.
+    pub node: Arc<dyn Node>,
+    /// The token of the cluster's one user.
+    pub token: String,
+}
+
+/// Set on a connection whose client has a certificate of the cluster's authority.
+#[derive(Debug, Clone, Copy)]
+pub struct Certified(pub bool);
+
+impl Front {
+    /// Answers one request.
+    pub async fn answer(&self, request: Request) -> Response<Body> {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let begin = std::time::Instant::now();
+        let form = Form::of(request.headers());
+        let reply = match self.route(request).await {
+            Ok(response) => response,
+            Err(status) => Reply::status(&status).response(&form),
+        };
+        let status = reply.status().as_u16();
+        tracing::debug!(%method, %uri, status, took = ?begin.elapsed(), "kubeapi answered");
+        reply
+    }
+
+    async fn route(&self, request: Request) -> Result<Response<Body>> {
+        let path = request.uri().path().trim_end_matches('/').to_owned();
+        if let Some(open) = open(&path) {
+            return Ok(open);
+        }
+        self.authenticate(request.headers(), request.extensions().get::<Certified>())?;
+        let form = Form::of(request.headers());
+        if let Some(document) = discovery::document(&path, &form) {
+            return if request.method() == Method::GET { Ok(document) } else { Err(Status::no_method()) };
+        }
+        if let Some(document) = openapi::document(&path) {
+            return Ok(document);
+        }
+        let path = Path::parse(&path).ok_or_else(Status::no_resource)?;
+        if path.group == kinds::METRICS {
+            return self.metrics(&path, &form).await;
+        }
+        let kind = kinds::by_plural(&path.group, &path.version, &path.plural).ok_or_else(Status::no_resource)?;
+        if !path.namespace.is_empty() && !kind.namespaced {
+            return Err(Status::no_resource());
+        }
+        if kind.name == "Pod" && matches!(path.subresource.as_str(), "log" | "exec" | "attach" | "portforward") {
+            let query = Query::of(request.uri());
+            let asked = Asked { what: path.subresource, namespace: path.namespace, pod: path.name, query };
+            return self.node.serve(asked, request).await;
+        }
+        match *request.method() {
+            Method::GET | Method::HEAD => self.read(kind, &path, &Query::of(request.uri()), &form).await,
+            Method::POST | Method::PUT | Method::PATCH | Method::DELETE => self.write(kind, &path, request, &form).await,
+            _ => Err(Status::no_method()),
+        }
+    }
+
+    fn authenticate(&self, headers: &HeaderMap, certified: Option<&Certified>) -> Result<()> {
+        if certified.is_some_and(|c| c.0) {
+            return Ok(());
+        }
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        // As long for a wrong token as for the right one.
+        let differs = given.len() ^ self.token.len()
+            | given.bytes().zip(self.token.bytes()).fold(0, |sum, (a, b)| sum | usize::from(a ^ b));
+        if differs == 0 && !self.token.is_empty() { Ok(()) } else { Err(Status::unauthorized()) }
+    }
+
+    async fn metrics(&self, path: &Path, form: &Form) -> Result<Response<Body>> {
+        if !matches!(path.plural.as_str(), "pods" | "nodes") || !path.subresource.is_empty() {
+            return Err(Status::no_resource());
+        }
+        let items = self.node.metrics(&path.plural, &path.namespace, &path.name).await?;
+        let kind = if path.plural == "pods" { "PodMetrics" } else { "NodeMetrics" };
+        if !path.name.is_empty() {
+            let item = items.into_iter().next();
+            let words = || Status {
+                code: 404,
+                reason: "NotFound",
+                message: format!("{}.{} {:?} not found", path.plural, kinds::METRICS, path.name),
+                details: Value::Null,
+            };
+            return Ok(Reply::json(200, &item.ok_or_else(words)?).response(form));
+        }
+        let list = serde_json::json!({
+            "kind": format!("{kind}List"), "apiVersion": "metrics.k8s.io/v1beta1", "metadata": {}, "items": items,
+        });
+        Ok(Reply::json(200, &list).response(form))
+    }
+}
+
+/// What anybody may ask.
+fn open(path: &str) -> Option<Response<Body>> {
+    let text = |body: &'static str| {
+        let mut response = Response::new(Body::from(body));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response
+    };
+    match path {
+        "/healthz" | "/livez" | "/readyz" => Some(text("ok")),
+        "/version" => Some(Reply::json(200, &discovery::version()).response(&Form::default())),
+        _ => None,
+    }
+}
+
+/// An answer without a body of its own.
+pub(crate) fn plain(status: StatusCode, content: &'static str, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content));
+    response
+}

@@ -1,0 +1,165 @@
+//! Requests that change something.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{Method, Response};
+use serde_json::{Value, json};
+
+use super::{Front, Path, Query, body};
+use crate::kubeapi::kinds::Kind;
+use crate::kubeapi::meta;
+use crate::kubeapi::patch::Format;
+use crate::kubeapi::patch::apply::Manager;
+use crate::kubeapi::reply::{Form, Reply};
+use crate::kubeapi::schema::Validation;
+use crate::kubeapi::selectors::Selector;
+use crate::kubeapi::status::{Result, Status};
+use crate::kubeapi::verbs::{DeleteOptions, Deleted, Target, Written, scale_of};
+
+impl Front {
+    pub(super) async fn write(
+        &self,
+        kind: &'static Kind,
+        path: &Path,
+        request: Request,
+        form: &Form,
+    ) -> Result<Response<Body>> {
+        let (parts, body) = request.into_parts();
+        let query = Query::of(&parts.uri);
+        let agent = parts.headers.get("user-agent").and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let target = target(kind, path, &query, agent)?;
+        let format = if parts.method == Method::PATCH { Some(Format::of(body::media(&parts.headers))?) } else { None };
+        let value = body::read(&parts.headers, body).await?;
+        if kind.namespaced && path.namespace.is_empty() {
+            return Err(Status::no_method());
+        }
+        let written = match (parts.method, path.name.is_empty(), path.subresource.as_str()) {
+            (Method::POST, true, "") => self.api.create(&target, value)?,
+            (Method::POST, false, "eviction") if kind.name == "Pod" => return self.evict(&target, &value, form),
+            (Method::POST, false, "binding") if kind.name == "Pod" => return self.bind(&target, &value, form),
+            (Method::PUT, false, "finalize") if kind.name == "Namespace" => self.finalize(&target, &value)?,
+            (Method::PUT, false, sub) if sub.is_empty() || kind.has(sub) => self.api.update(&target, value)?,
+            (Method::PATCH, false, sub) if sub.is_empty() || kind.has(sub) => {
+                self.api.patch(&target, format.unwrap_or(Format::Merge), &value)?
+            }
+            (Method::DELETE, false, "") => return self.delete(&target, &query, &value, form),
+            (Method::DELETE, true, "") => return self.delete_all(&target, &query, &value, form),
+            (_, _, sub) if !sub.is_empty() && !kind.has(sub) => return Err(Status::no_resource()),
+            _ => return Err(Status::no_method()),
+        };
+        Ok(answer(&target, &written, form))
+    }
+
+    fn delete(&self, target: &Target, query: &Query, body: &Value, form: &Form) -> Result<Response<Body>> {
+        let options = delete_options(query, body)?;
+        let deleted = self.api.delete(target, &options)?;
+        Ok(match deleted {
+            Deleted::Going(object) => Reply::object(200, target.kind, &object, form),
+            // Kubernetes answers with the Pod here, and with a Status for most other kinds.
+            Deleted::Gone(object) if target.kind.name == "Pod" => Reply::object(200, target.kind, &object, form),
+            Deleted::Gone(object) => Reply::json(200, &success(target.kind, &object)),
+        }
+        .response(form))
+    }
+
+    fn delete_all(&self, target: &Target, query: &Query, body: &Value, form: &Form) -> Result<Response<Body>> {
+        let selector = Selector::parse(query.get("labelSelector"), query.get("fieldSelector"), target.kind)?;
+        let options = delete_options(query, body)?;
+        let list = self.api.list(target.kind, &target.namespace);
+        let mut items = Vec::new();
+        for object in list.items.into_iter().filter(|object| selector.matches(object)) {
+            let one = Target { name: meta::name(&object).to_owned(), ..target.clone() };
+            match self.api.delete(&one, &options) {
+                Ok(Deleted::Gone(object) | Deleted::Going(object)) => items.push(object),
+                Err(status) if status.code == 404 => {}
+                Err(status) => return Err(status),
+            }
+        }
+        Ok(Reply::list(target.kind, &items, &self.api.store.version().to_string(), None, form).response(form))
+    }
+
+    fn evict(&self, target: &Target, body: &Value, form: &Form) -> Result<Response<Body>> {
+        let options = body.get("deleteOptions").cloned().unwrap_or(Value::Null);
+        self.api.delete(target, &delete_options(&Query::default(), &options)?)?;
+        let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+        Ok(Reply::json(201, &done).response(form))
+    }
+
+    fn bind(&self, target: &Target, body: &Value, form: &Form) -> Result<Response<Body>> {
+        let node = meta::string(body, &["target", "name"]).to_owned();
+        let own = Target { subresource: String::new(), ..target.clone() };
+        self.api.change_node(&own, &node)?;
+        let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+        Ok(Reply::json(201, &done).response(form))
+    }
+
+    fn finalize(&self, target: &Target, body: &Value) -> Result<Written> {
+        let finalizers = meta::at(body, &["spec", "finalizers"]).clone();
+        let own = Target { subresource: String::new(), ..target.clone() };
+        let object = self.api.modify(&own, |object| {
+            meta::map(meta::child(object, "spec")).insert("finalizers".into(), finalizers);
+        })?;
+        let object = object.ok_or_else(|| Status::not_found(target.kind, &target.name))?;
+        Ok(Written { object, created: false, warnings: Vec::new() })
+    }
+}
+
+fn target(kind: &'static Kind, path: &Path, query: &Query, agent: &str) -> Result<Target> {
+    let named = query.get("fieldManager");
+    // Without a name, a client is known by its program.
+    let name = if named.is_empty() { agent.split('/').next().unwrap_or_default() } else { named };
+    let dry_run = match query.get("dryRun") {
+        "" => false,
+        "All" => true,
+        other => return Err(Status::bad_request(format!("Invalid value: {other:?}: dryRun must be All"))),
+    };
+    let validation = match query.get("fieldValidation") {
+        "Ignore" => Validation::Ignore,
+        "Strict" => Validation::Strict,
+        _ => Validation::Warn,
+    };
+    let subresource = if kind.has(&path.subresource) { path.subresource.clone() } else { String::new() };
+    Ok(Target {
+        kind,
+        namespace: path.namespace.clone(),
+        name: path.name.clone(),
+        manager: Manager { name: name.to_owned(), force: query.is("force"), subresource: subresource.clone() },
+        subresource,
+        dry_run,
+        validation,
+    })
+}
+
+fn delete_options(query: &Query, body: &Value) -> Result<DeleteOptions> {
+    let mut options: DeleteOptions = match body {
+        Value::Null => DeleteOptions::default(),
+        body => serde_json::from_value(body.clone())
+            .map_err(|e| Status::bad_request(format!("cannot read the DeleteOptions: {e}")))?,
+    };
+    if let Some(grace) = query.number("gracePeriodSeconds") {
+        options.grace_period_seconds = Some(grace);
+    }
+    let policy = query.get("propagationPolicy");
+    if !policy.is_empty() {
+        let policy = serde_json::from_value(policy.into());
+        options.propagation_policy = Some(policy.map_err(|e| Status::bad_request(format!("propagationPolicy: {e}")))?);
+    }
+    Ok(options)
+}
+
+fn success(kind: &Kind, object: &Value) -> Value {
+    json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+        "details": {"name": meta::name(object), "group": kind.group, "kind": kind.plural, "uid": meta::uid(object)},
+    })
+}
+
+fn answer(target: &Target, written: &Written, form: &Form) -> Response<Body> {
+    let code = if written.created { 201 } else { 200 };
+    let reply = if target.subresource == "scale" {
+        Reply::json(code, &scale_of(&written.object))
+    } else {
+        Reply::object(code, target.kind, &written.object, form)
+    };
+    reply.warned(&written.warnings).response(form)
+}

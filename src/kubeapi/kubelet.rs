@@ -1,0 +1,164 @@
+//! The kubelet: runs the Pods of its Node through an engine, and tells in their status what it sees.
+//! Each Pod has a task of its own, which lives until the Pod is gone.
+
+pub mod events;
+
+mod container;
+mod environment;
+mod files;
+mod logs;
+mod metrics;
+mod node;
+mod pod;
+mod probes;
+mod report;
+mod sockets;
+mod streams;
+mod volumes;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::Response;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::controllers::kind;
+use super::http::{self, Asked};
+use super::meta;
+use super::status::{Result, Status};
+use super::store::Action;
+use super::verbs::Api;
+use crate::engine::Engine;
+use pod::Running;
+
+/// What the kubelet is told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Name of its Node.
+    pub node: String,
+    /// Folder for the files of Pods.
+    pub folder: PathBuf,
+    /// The DNS server's address inside.
+    pub dns: std::net::IpAddr,
+    /// Domain of the cluster.
+    pub domain: String,
+    /// Where Pods reach the API server: variables that each container gets.
+    pub variables: Vec<(String, String)>,
+}
+
+/// The kubelet.
+pub struct Kubelet<E: Engine> {
+    api: Arc<Api>,
+    engine: Arc<E>,
+    options: Options,
+    pods: Mutex<HashMap<String, Arc<Running>>>,
+    stopping: CancellationToken,
+}
+
+impl<E: Engine> Kubelet<E> {
+    /// A kubelet; it does nothing before [`Kubelet::run`].
+    pub fn new(api: Arc<Api>, engine: Arc<E>, options: Options, stopping: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { api, engine, options, pods: Mutex::default(), stopping })
+    }
+
+    /// Makes the Node known.
+    pub fn register(&self) {
+        node::register(&self.api, &self.options.node, &self.engine.node());
+    }
+
+    /// Runs Pods until it is stopped.
+    pub async fn run(self: Arc<Self>) {
+        let of = kind("", "Pod");
+        let mut changed = self.api.store.changes();
+        let mut seen = 0;
+        let mut known: BTreeMap<String, watch::Sender<Option<Arc<Value>>>> = BTreeMap::new();
+        loop {
+            changed.borrow_and_update();
+            match if seen == 0 { Err(Status::no_resource()) } else { self.api.store.since(of, seen) } {
+                Ok((changes, version)) => {
+                    for change in changes {
+                        let object = (change.action != Action::Deleted).then_some(change.object.clone());
+                        self.see(&mut known, &change.object, object);
+                    }
+                    seen = version;
+                }
+                Err(_) => {
+                    let list = self.api.list(of, "");
+                    for pod in list.items {
+                        self.see(&mut known, &pod, Some(pod.clone()));
+                    }
+                    seen = list.version;
+                }
+            }
+            known.retain(|_, sender| !sender.is_closed());
+            tokio::select! {
+                gone = changed.changed() => if gone.is_err() { return },
+                () = self.stopping.cancelled() => return,
+            }
+        }
+    }
+
+    fn see(
+        self: &Arc<Self>,
+        known: &mut BTreeMap<String, watch::Sender<Option<Arc<Value>>>>,
+        pod: &Arc<Value>,
+        now: Option<Arc<Value>>,
+    ) {
+        if meta::string(pod, &["spec", "nodeName"]) != self.options.node {
+            return;
+        }
+        let uid = meta::uid(pod);
+        if let Some(sender) = known.get(uid) {
+            sender.send_replace(now);
+            return;
+        }
+        if now.is_none() {
+            return;
+        }
+        let (sender, receiver) = watch::channel(now);
+        known.insert(uid.to_owned(), sender);
+        let running = Arc::new(Running::new(pod));
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), running.clone());
+        let (kubelet, uid) = (self.clone(), uid.to_owned());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = kubelet.run_pod(&running, receiver) => {}
+                () = kubelet.stopping.cancelled() => {}
+            }
+            kubelet.pods.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+        });
+    }
+
+    /// A Pod that has a task here.
+    fn running(&self, namespace: &str, name: &str) -> Result<(Arc<Value>, Arc<Running>)> {
+        let pod = self.api.get(kind("", "Pod"), namespace, name)?;
+        let running = self.pods.lock().unwrap_or_else(PoisonError::into_inner).get(meta::uid(&pod)).cloned();
+        let running = running.ok_or_else(|| Status::bad_request(format!("pod {name} does not have a host assigned")))?;
+        Ok((pod, running))
+    }
+}
+
+impl<E: Engine> http::Node for Kubelet<E> {
+    fn serve<'a>(&'a self, asked: Asked, request: Request) -> BoxFuture<'a, Result<Response<Body>>> {
+        async move {
+            match asked.what.as_str() {
+                "log" => self.log(&asked),
+                "exec" => self.exec(&asked, request).await,
+                "attach" => self.attach(&asked, request).await,
+                _ => self.port_forward(&asked, request).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn metrics<'a>(&'a self, resource: &'a str, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Vec<Value>>> {
+        async move { Ok(if resource == "pods" { self.pod_metrics(namespace, name).await } else { self.node_metrics(name).await }) }.boxed()
+    }
+}

@@ -1,0 +1,391 @@
+//! The life of one container: its image, its runs, when it is started again, how it is stopped.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::Kubelet;
+use super::events::{self, About};
+use super::pod::Running;
+use super::volumes::Volumes;
+use crate::engine::{Engine, Exit, Image, Limits, Pull, Security, Start, Trouble};
+use crate::kubeapi::meta::{self, at, items, string};
+use crate::kubeapi::quantity;
+
+/// First pause before a container that ends again and again is started.
+const FIRST: Duration = Duration::from_secs(10);
+/// Longest one.
+const LONGEST: Duration = Duration::from_secs(300);
+/// A run of this length forgives those before.
+const GOOD: i64 = 600;
+/// Most bytes of a termination message.
+const MESSAGE: usize = 4096;
+
+/// What a container does.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum Phase {
+    Waiting { reason: String, message: String },
+    Running { started: Timestamp },
+    Terminated(End),
+}
+
+impl Default for Phase {
+    fn default() -> Self {
+        Self::waiting("ContainerCreating", "")
+    }
+}
+
+impl Phase {
+    fn waiting(reason: &str, message: &str) -> Self {
+        Self::Waiting { reason: reason.to_owned(), message: message.to_owned() }
+    }
+}
+
+/// How a run has ended.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub struct End {
+    pub code: i32,
+    pub reason: String,
+    pub message: String,
+    pub started: Timestamp,
+    pub finished: Timestamp,
+    pub id: String,
+}
+
+impl<E: Engine> Kubelet<E> {
+    /// Runs a container, again and again as its policy says; false if an init container has failed
+    /// for good or the Pod ends.
+    pub(super) async fn keep(
+        &self,
+        running: &Arc<Running>,
+        pod: &Value,
+        container: &Value,
+        volumes: &Volumes,
+        init: bool,
+    ) -> bool {
+        let name = string(container, &["name"]).to_owned();
+        let policy = match string(container, &["restartPolicy"]) {
+            "" => string(pod, &["spec", "restartPolicy"]).to_owned(),
+            own => own.to_owned(),
+        };
+        let mut pause = Duration::ZERO;
+        loop {
+            let before = running.state(&name);
+            if let Phase::Terminated(end) = &before.phase {
+                let again = match policy.as_str() {
+                    "Always" => !(init && end.code == 0),
+                    "OnFailure" => end.code != 0,
+                    _ => false,
+                };
+                if !again {
+                    return end.code == 0;
+                }
+                if end.finished.as_second() - end.started.as_second() > GOOD {
+                    pause = Duration::ZERO;
+                }
+                if !self.pause(running, pod, &name, pause, end.clone()).await {
+                    return false;
+                }
+                pause = if pause.is_zero() { FIRST } else { (pause * 2).min(LONGEST) };
+            }
+            if running.ending.is_cancelled() {
+                return false;
+            }
+            match self.run_once(running, pod, container, volumes).await {
+                Ok(()) => {}
+                // Tried again until the Pod goes.
+                Err(trouble) => {
+                    if !self.wait_after(running, pod, &name, &trouble).await {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits before a container is started again.
+    async fn pause(&self, running: &Running, pod: &Value, name: &str, pause: Duration, end: End) -> bool {
+        if !pause.is_zero() {
+            let words = format!(
+                "back-off {} restarting failed container={name} pod={}_{}({})",
+                crate::kubeapi::table::duration(i64::try_from(pause.as_secs()).unwrap_or(0)),
+                meta::name(pod),
+                meta::namespace(pod),
+                meta::uid(pod)
+            );
+            running.set(name, |state| {
+                state.last = Some(end.clone());
+                state.phase = Phase::waiting("CrashLoopBackOff", &words);
+            });
+            let about = About::new(pod, "kubelet").container(name);
+            let words = format!("Back-off restarting failed container {name} in pod {}_{}({})", meta::name(pod), meta::namespace(pod), meta::uid(pod));
+            events::record(&self.api, &about, "Warning", "BackOff", &words);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = running.ending.cancelled() => return false,
+            }
+        }
+        running.set(name, |state| {
+            state.last = Some(end);
+            state.restarts += 1;
+        });
+        true
+    }
+
+    async fn wait_after(&self, running: &Running, pod: &Value, name: &str, trouble: &Trouble) -> bool {
+        let about = About::new(pod, "kubelet").container(name);
+        let reason = if trouble.reason.starts_with("ErrImage") { "Failed" } else { trouble.reason };
+        events::record(&self.api, &about, "Warning", reason, &format!("Error: {trouble}"));
+        running.set(name, |state| state.phase = Phase::waiting(trouble.reason, &trouble.message));
+        tokio::select! {
+            () = tokio::time::sleep(FIRST) => true,
+            () = running.ending.cancelled() => false,
+        }
+    }
+
+    /// One run, from the image to the end.
+    async fn run_once(&self, running: &Arc<Running>, pod: &Value, container: &Value, volumes: &Volumes) -> Result<(), Trouble> {
+        let name = string(container, &["name"]).to_owned();
+        let about = About::new(pod, "kubelet").container(&name);
+        let image = self.pull(pod, container, &about).await?;
+        let id = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
+        let restarts = running.state(&name).restarts;
+        let start = self.plan(running, pod, container, volumes, &image, &id, restarts).await?;
+        let message = start.log.with_file_name(format!("{restarts}.termination"));
+        events::record(&self.api, &about, "Normal", "Created", &format!("Created container: {name}"));
+        let begin = Timestamp::now();
+        let (old, limits) = (running.state(&name).id, start.limits);
+        if let Err(trouble) = self.engine.start(start).await {
+            if trouble.reason != "StartError" {
+                return Err(trouble);
+            }
+            // The runtime could not run the program: that is the container's own end.
+            events::record(&self.api, &about, "Warning", "Failed", &format!("Error: {}", trouble.message));
+            let end = failed_start(&trouble, begin, &id);
+            running.set(&name, |state| {
+                state.id = id;
+                state.image_id = image.id.clone();
+                state.phase = Phase::Terminated(end);
+            });
+            return Ok(());
+        }
+        tracing::debug!(pod = meta::name(pod), container = name, ?limits, "a container runs");
+        events::record(&self.api, &about, "Normal", "Started", &format!("Started container {name}"));
+        let probed = |probe: &str| container.get(probe).is_some_and(Value::is_object);
+        running.set(&name, |state| {
+            state.id.clone_from(&id);
+            state.image_id.clone_from(&image.id);
+            state.phase = Phase::Running { started: begin };
+            state.started = !probed("startupProbe");
+            state.ready = !probed("startupProbe") && !probed("readinessProbe");
+        });
+        if !old.is_empty() {
+            let _ = self.engine.remove(&old).await;
+        }
+        let exit = tokio::select! {
+            exit = self.engine.wait(&id) => exit?,
+            () = self.probe(running, pod, container, &id) => self.engine.wait(&id).await?,
+        };
+        let end = end_of(exit, begin, &id, &message);
+        running.set(&name, |state| {
+            state.phase = Phase::Terminated(end);
+            state.ready = false;
+            state.started = false;
+        });
+        Ok(())
+    }
+
+    async fn pull(&self, pod: &Value, container: &Value, about: &About) -> Result<Image, Trouble> {
+        let reference = string(container, &["image"]);
+        let policy = match string(container, &["imagePullPolicy"]) {
+            "Always" => Pull::Always,
+            "Never" => Pull::Never,
+            _ => Pull::IfNotPresent,
+        };
+        let begin = std::time::Instant::now();
+        if let Ok(image) = self.engine.image(reference, Pull::Never, &[]).await
+            && policy != Pull::Always
+        {
+            let words = format!("Container image {reference:?} already present on machine");
+            events::record(&self.api, about, "Normal", "Pulled", &words);
+            return Ok(image);
+        }
+        if policy != Pull::Never {
+            events::record(&self.api, about, "Normal", "Pulling", &format!("Pulling image {reference:?}"));
+        }
+        let logins = self.logins(pod);
+        let pulled = self.engine.image(reference, policy, &logins).await;
+        match &pulled {
+            Ok(_) => {
+                let words = format!("Successfully pulled image {reference:?} in {:?}", begin.elapsed());
+                events::record(&self.api, about, "Normal", "Pulled", &words);
+            }
+            Err(trouble) => {
+                let words = format!("Failed to pull image {reference:?}: {}", trouble.message);
+                events::record(&self.api, about, "Warning", "Failed", &words);
+            }
+        }
+        pulled
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one run is made of all of these")]
+    async fn plan(
+        &self,
+        running: &Running,
+        pod: &Value,
+        container: &Value,
+        volumes: &Volumes,
+        image: &Image,
+        id: &str,
+        restarts: i64,
+    ) -> Result<Start, Trouble> {
+        let name = string(container, &["name"]);
+        let folder: PathBuf = self.options.folder.join(meta::uid(pod)).join("containers").join(name);
+        let log = folder.join(format!("{restarts}.log"));
+        let env = self.environment(running, pod, container, image)?;
+        let strings = |list: &[Value]| -> Vec<String> {
+            let texts = list.iter().filter_map(Value::as_str);
+            texts.map(|text| super::environment::expand(text, &env)).collect()
+        };
+        let (command, arguments) = (items(container, &["command"]), items(container, &["args"]));
+        let mut words = if command.is_empty() { image.entrypoint.clone() } else { strings(command) };
+        if !arguments.is_empty() {
+            words.extend(strings(arguments));
+        } else if command.is_empty() {
+            words.extend(image.command.clone());
+        }
+        if words.is_empty() {
+            return Err(Trouble::new("RunContainerError", "no command specified"));
+        }
+        let mounts = self.mounts(running, pod, container, volumes, &folder, restarts).await?;
+        let directory = match string(container, &["workingDir"]) {
+            "" if image.working_dir.is_empty() => "/",
+            "" => &image.working_dir,
+            own => own,
+        };
+        let flag = |field: &str| at(container, &[field]).as_bool() == Some(true);
+        Ok(Start {
+            id: id.to_owned(),
+            pod: meta::uid(pod).to_owned(),
+            name: name.to_owned(),
+            image: image.id.clone(),
+            command: words,
+            working_dir: directory.to_owned(),
+            tty: flag("tty"),
+            stdin: flag("stdin"),
+            stdin_once: flag("stdinOnce"),
+            mounts,
+            security: security(pod, container, image),
+            limits: limits(container),
+            log,
+            env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+        })
+    }
+
+    /// Ends a container politely, and waits for it.
+    pub(super) async fn stop_container(&self, running: &Running, pod: &Value, name: &str) {
+        let state = running.state(name);
+        if !matches!(state.phase, Phase::Running { .. }) {
+            return;
+        }
+        let about = About::new(pod, "kubelet").container(name);
+        events::record(&self.api, &about, "Normal", "Killing", &format!("Stopping container {name}"));
+        self.before_stop(running, pod, name, &state.id).await;
+        let signal = self.stop_signal(pod, name).await;
+        let _ = self.engine.signal(&state.id, signal).await;
+        let _ = self.engine.wait(&state.id).await;
+        // Its own task writes down the end.
+        let mut changed = running.changed.subscribe();
+        while matches!(running.state(name).phase, Phase::Running { .. }) && changed.changed().await.is_ok() {}
+    }
+
+    /// The signal of the image, else TERM.
+    async fn stop_signal(&self, pod: &Value, name: &str) -> i32 {
+        let mut all = items(pod, &["spec", "containers"]).iter().chain(items(pod, &["spec", "initContainers"]));
+        let container = all.find(|c| string(c, &["name"]) == name).unwrap_or(&Value::Null);
+        let own = string(container, &["lifecycle", "stopSignal"]);
+        let image = match own {
+            "" => self.engine.image(string(container, &["image"]), Pull::Never, &[]).await.ok(),
+            _ => None,
+        };
+        let named = image.and_then(|image| image.stop_signal).unwrap_or_else(|| own.to_owned());
+        crate::engine::signal_number(&named).unwrap_or(15)
+    }
+
+    /// Ends a container at once.
+    pub(super) async fn kill_container(&self, running: &Running, name: &str) {
+        let state = running.state(name);
+        if matches!(state.phase, Phase::Running { .. }) {
+            let _ = self.engine.signal(&state.id, 9).await;
+        }
+    }
+}
+
+fn failed_start(trouble: &Trouble, begin: Timestamp, id: &str) -> End {
+    End {
+        // The kubelet's code for a program that the runtime could not run.
+        code: 128,
+        reason: "StartError".into(),
+        message: trouble.message.clone(),
+        started: Timestamp::UNIX_EPOCH,
+        finished: begin,
+        id: id.to_owned(),
+    }
+}
+
+fn end_of(exit: Exit, started: Timestamp, id: &str, message: &std::path::Path) -> End {
+    let reason = match (exit.oom_killed, exit.code) {
+        (true, _) => "OOMKilled",
+        (false, 0) => "Completed",
+        (false, _) => "Error",
+    };
+    let text = std::fs::read(message).unwrap_or_default();
+    let text = String::from_utf8_lossy(text.get(..text.len().min(MESSAGE)).unwrap_or_default()).into_owned();
+    let finished = exit.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let finished = Timestamp::from_second(i64::try_from(finished.as_secs()).unwrap_or(0)).unwrap_or(started);
+    End { code: exit.code, reason: reason.into(), message: text, started, finished: finished.max(started), id: id.to_owned() }
+}
+
+fn security(pod: &Value, container: &Value, image: &Image) -> Security {
+    let own = at(container, &["securityContext"]);
+    let shared = at(pod, &["spec", "securityContext"]);
+    let field = |name: &str| [own, shared].into_iter().map(|c| at(c, &[name])).find(|v| !v.is_null());
+    let user = match (field("runAsUser").and_then(Value::as_i64), field("runAsGroup").and_then(Value::as_i64)) {
+        (Some(user), Some(group)) => format!("{user}:{group}"),
+        (Some(user), None) => user.to_string(),
+        (None, Some(group)) => format!("{}:{group}", image.user.split(':').next().filter(|u| !u.is_empty()).unwrap_or("0")),
+        (None, None) => image.user.clone(),
+    };
+    let names = |path: &[&str]| items(own, path).iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let mut groups: Vec<u32> =
+        items(shared, &["supplementalGroups"]).iter().filter_map(Value::as_u64).filter_map(|g| g.try_into().ok()).collect();
+    groups.extend(meta::number(shared, &["fsGroup"]).and_then(|g| u32::try_from(g).ok()));
+    let flag = |name: &str| at(own, &[name]).as_bool();
+    Security {
+        user,
+        groups,
+        privileged: flag("privileged") == Some(true),
+        add: names(&["capabilities", "add"]),
+        drop: names(&["capabilities", "drop"]),
+        read_only_root: flag("readOnlyRootFilesystem") == Some(true),
+        no_new_privileges: flag("allowPrivilegeEscalation") == Some(false),
+        must_not_be_root: field("runAsNonRoot").and_then(Value::as_bool) == Some(true),
+    }
+}
+
+/// The limits of a container's cgroup, as the kubelet makes them from `resources`.
+pub(super) fn limits(container: &Value) -> Limits {
+    let amount = |list: &str, name: &str| string(container, &["resources", list, name]).to_owned();
+    let cpu = |list: &str| quantity::thousandths(&amount(list, "cpu")).and_then(|v| i64::try_from(v).ok());
+    Limits {
+        memory: quantity::units(&amount("limits", "memory")),
+        cpu_milli: cpu("limits"),
+        cpu_shares: cpu("requests").and_then(|milli| u64::try_from(milli * 1024 / 1000).ok()).map(|s| s.clamp(2, 262_144)),
+        pids: None,
+    }
+}

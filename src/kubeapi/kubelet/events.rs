@@ -1,0 +1,92 @@
+//! Events for people: what controllers and the kubelet have done, with repetitions counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use crate::kubeapi::controllers::kind;
+use crate::kubeapi::meta;
+use crate::kubeapi::verbs::{Api, DeleteOptions, Target};
+
+/// How long an Event is kept, seconds, as Kubernetes does.
+const KEPT: i64 = 3600;
+
+/// The object that an Event is about, and who tells it.
+#[derive(Debug, Clone)]
+pub struct About {
+    object: Value,
+    component: &'static str,
+}
+
+impl About {
+    /// An object.
+    pub fn new(object: &Value, component: &'static str) -> Self {
+        let field = |name: &str| object.get(name).cloned().unwrap_or(Value::Null);
+        let reference = json!({
+            "kind": field("kind"), "apiVersion": field("apiVersion"), "namespace": meta::namespace(object),
+            "name": meta::name(object), "uid": meta::uid(object), "resourceVersion": meta::text(object, "resourceVersion"),
+        });
+        Self { object: reference, component }
+    }
+
+    /// A container of the Pod.
+    pub fn container(mut self, name: &str) -> Self {
+        meta::map(&mut self.object).insert("fieldPath".into(), format!("spec.containers{{{name}}}").into());
+        self
+    }
+}
+
+/// Records an Event; one that is there already is counted once more.
+pub fn record(api: &Api, about: &About, level: &str, reason: &str, message: &str) {
+    let of = kind("", "Event");
+    let namespace = match meta::string(&about.object, &["namespace"]) {
+        "" => "default",
+        namespace => namespace,
+    };
+    let uid = meta::string(&about.object, &["uid"]);
+    let path = meta::string(&about.object, &["fieldPath"]);
+    let digest = Sha256::digest(format!("{uid}\n{path}\n{level}\n{reason}\n{message}"));
+    let name = format!("{}.{}", meta::string(&about.object, &["name"]), hex::encode(digest.get(..8).unwrap_or_default()));
+    let now = meta::now();
+    let counted = api.modify(&Target::own(of, namespace, &name), |event| {
+        let count = meta::number(event, &["count"]).unwrap_or(1);
+        let map = meta::map(event);
+        map.insert("count".into(), (count + 1).into());
+        map.insert("lastTimestamp".into(), now.as_str().into());
+    });
+    if matches!(counted, Ok(Some(_))) {
+        return;
+    }
+    let event = json!({
+        "metadata": {"name": name}, "involvedObject": about.object, "reason": reason, "message": message,
+        "type": level, "count": 1, "firstTimestamp": now, "lastTimestamp": now, "eventTime": null,
+        "source": {"component": about.component}, "reportingComponent": about.component, "reportingInstance": "",
+    });
+    if let Err(status) = api.create(&Target::own(of, namespace, ""), event) {
+        tracing::debug!(reason, error = status.message, "an Event was not recorded");
+    }
+}
+
+/// Removes old Events.
+pub async fn expire(api: Arc<Api>, stopping: CancellationToken) {
+    let of = kind("", "Event");
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(60)) => {}
+            () = stopping.cancelled() => return,
+        }
+        let oldest = Timestamp::now().as_second() - KEPT;
+        for event in api.list(of, "").items {
+            let last: Option<Timestamp> = meta::string(&event, &["lastTimestamp"]).parse().ok();
+            let last = last.or_else(|| meta::text(&event, "creationTimestamp").parse().ok());
+            if last.is_some_and(|time| time.as_second() < oldest) {
+                let target = Target::own(of, meta::namespace(&event), meta::name(&event));
+                let _ = api.delete(&target, &DeleteOptions::default());
+            }
+        }
+    }
+}

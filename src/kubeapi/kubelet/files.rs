@@ -1,0 +1,101 @@
+//! The files that every container has from the cluster: names of hosts, how names are resolved.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::kubeapi::meta::{self, at, items, string};
+
+/// `/etc/hosts` of a Pod.
+pub fn hosts(pod: &Value, ip: &str) -> String {
+    let hostname = match string(pod, &["spec", "hostname"]) {
+        "" => meta::name(pod),
+        own => own,
+    };
+    let mut text = String::from(
+        "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+    );
+    text.push_str(&format!("{ip}\t{hostname}\n"));
+    let aliases = items(pod, &["spec", "hostAliases"]);
+    if !aliases.is_empty() {
+        text.push_str("\n# Entries added by HostAliases.\n");
+    }
+    for alias in aliases {
+        let names: Vec<&str> = items(alias, &["hostnames"]).iter().filter_map(Value::as_str).collect();
+        text.push_str(&format!("{}\t{}\n", string(alias, &["ip"]), names.join("\t")));
+    }
+    text
+}
+
+/// `/etc/resolv.conf` of a Pod.
+pub fn resolv_conf(pod: &Value, dns: IpAddr, domain: &str) -> String {
+    let policy = string(pod, &["spec", "dnsPolicy"]);
+    let host_network = at(pod, &["spec", "hostNetwork"]).as_bool() == Some(true);
+    let (mut servers, mut searches, mut options) = (Vec::new(), Vec::new(), Vec::new());
+    let cluster = policy == "ClusterFirstWithHostNet" || (policy == "ClusterFirst" && !host_network);
+    if cluster {
+        servers.push(dns.to_string());
+        let namespace = meta::namespace(pod);
+        searches.extend([format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()]);
+        options.push("ndots:5".to_owned());
+    } else if policy != "None" {
+        let own = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        for line in own.lines() {
+            let mut words = line.split_whitespace().map(str::to_owned);
+            match words.next().as_deref() {
+                Some("nameserver") => servers.extend(words.next()),
+                Some("search") => searches.extend(words),
+                Some("options") => options.extend(words),
+                _ => {}
+            }
+        }
+    }
+    let config = at(pod, &["spec", "dnsConfig"]);
+    let texts = |field| items(config, &[field]).iter().filter_map(Value::as_str).map(str::to_owned);
+    servers.extend(texts("nameservers"));
+    searches.extend(texts("searches"));
+    for option in items(config, &["options"]) {
+        let (name, value) = (string(option, &["name"]), string(option, &["value"]));
+        options.retain(|known| known.split(':').next() != Some(name));
+        options.push(if value.is_empty() { name.to_owned() } else { format!("{name}:{value}") });
+    }
+    servers.dedup();
+    let mut text: String = servers.iter().take(3).map(|server| format!("nameserver {server}\n")).collect();
+    if !searches.is_empty() {
+        text.push_str(&format!("search {}\n", searches.join(" ")));
+    }
+    if !options.is_empty() {
+        text.push_str(&format!("options {}\n", options.join(" ")));
+    }
+    text
+}
+
+/// Writes a file and the folders above it.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(path, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_are_resolved_by_the_cluster_first() {
+        let pod = json!({
+            "metadata": {"name": "p", "namespace": "n"},
+            "spec": {"dnsPolicy": "ClusterFirst", "dnsConfig": {"searches": ["x.y"], "options": [{"name": "ndots", "value": "2"}]}},
+        });
+        let text = resolv_conf(&pod, "10.88.0.1".parse().unwrap(), "cluster.local");
+        let wanted = "nameserver 10.88.0.1\nsearch n.svc.cluster.local svc.cluster.local cluster.local x.y\noptions ndots:2\n";
+        assert_eq!(text, wanted);
+    }
+}

@@ -1,0 +1,222 @@
+//! Probes and hooks: what is asked of a container that runs, and what the answers mean.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::Kubelet;
+use super::events::{self, About};
+use super::pod::Running;
+use crate::engine::{Engine, Exec};
+use crate::kubeapi::meta::{self, at, items, number, string};
+
+/// Most of an answer that is read.
+const ANSWER: u64 = 10 * 1024;
+
+impl<E: Engine> Kubelet<E> {
+    /// Probes a container as long as it runs; returns when it must end.
+    pub(super) async fn probe(&self, running: &Arc<Running>, pod: &Value, container: &Value, id: &str) {
+        let name = string(container, &["name"]).to_owned();
+        if let Some(hook) = container.pointer("/lifecycle/postStart") {
+            let _ = self.ask(running, pod, container, id, hook, Duration::from_secs(30)).await;
+        }
+        if let Some(startup) = container.get("startupProbe").filter(|p| p.is_object()) {
+            let readiness = container.get("readinessProbe").is_some_and(Value::is_object);
+            let ended = self.until(running, pod, container, id, startup, "Startup", |state| {
+                state.started = true;
+                state.ready = !readiness;
+            });
+            if !ended.await {
+                return self.end_by_probe(pod, &name, id, "startup").await;
+            }
+        }
+        let readiness = async {
+            if let Some(probe) = container.get("readinessProbe").filter(|p| p.is_object()) {
+                self.watch_readiness(running, pod, container, id, probe).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let liveness = async {
+            match container.get("livenessProbe").filter(|p| p.is_object()) {
+                Some(probe) => {
+                    while self.until(running, pod, container, id, probe, "Liveness", |_| {}).await {
+                        tokio::time::sleep(seconds(probe, "periodSeconds", 10)).await;
+                    }
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = readiness => {}
+            () = liveness => self.end_by_probe(pod, &name, id, "liveness").await,
+        }
+    }
+
+    async fn end_by_probe(&self, pod: &Value, name: &str, id: &str, probe: &str) {
+        let about = About::new(pod, "kubelet").container(name);
+        let words = format!("Container {name} failed {probe} probe, will be restarted");
+        events::record(&self.api, &about, "Normal", "Killing", &words);
+        let grace = number(pod, &["spec", "terminationGracePeriodSeconds"]).unwrap_or(30);
+        let _ = self.engine.signal(id, 15).await;
+        let limit = Duration::from_secs(u64::try_from(grace).unwrap_or(30));
+        if tokio::time::timeout(limit, self.engine.wait(id)).await.is_err() {
+            let _ = self.engine.signal(id, 9).await;
+        }
+    }
+
+    /// Asks until the first success (true) or too many failures in a row (false).
+    #[allow(clippy::too_many_arguments, reason = "a probe is about all of these")]
+    async fn until(
+        &self,
+        running: &Running,
+        pod: &Value,
+        container: &Value,
+        id: &str,
+        probe: &Value,
+        word: &str,
+        done: impl FnOnce(&mut super::pod::State),
+    ) -> bool {
+        let name = string(container, &["name"]);
+        tokio::time::sleep(seconds(probe, "initialDelaySeconds", 0)).await;
+        let limit = number(probe, &["failureThreshold"]).unwrap_or(3);
+        let mut failed = 0;
+        loop {
+            match self.ask(running, pod, container, id, probe, seconds(probe, "timeoutSeconds", 1)).await {
+                Ok(()) => {
+                    running.set(name, done);
+                    return true;
+                }
+                Err(words) => {
+                    failed += 1;
+                    let about = About::new(pod, "kubelet").container(name);
+                    events::record(&self.api, &about, "Warning", "Unhealthy", &format!("{word} probe failed: {words}"));
+                    if failed >= limit {
+                        return false;
+                    }
+                }
+            }
+            tokio::time::sleep(seconds(probe, "periodSeconds", 10)).await;
+        }
+    }
+
+    async fn watch_readiness(&self, running: &Running, pod: &Value, container: &Value, id: &str, probe: &Value) {
+        let name = string(container, &["name"]);
+        let threshold = |field: &str, default| number(probe, &[field]).unwrap_or(default);
+        let (mut good, mut bad) = (0, 0);
+        tokio::time::sleep(seconds(probe, "initialDelaySeconds", 0)).await;
+        loop {
+            match self.ask(running, pod, container, id, probe, seconds(probe, "timeoutSeconds", 1)).await {
+                Ok(()) => {
+                    (good, bad) = (good + 1, 0);
+                    if good >= threshold("successThreshold", 1) && !running.state(name).ready {
+                        running.set(name, |state| state.ready = true);
+                    }
+                }
+                Err(words) => {
+                    (good, bad) = (0, bad + 1);
+                    let about = About::new(pod, "kubelet").container(name);
+                    events::record(&self.api, &about, "Warning", "Unhealthy", &format!("Readiness probe failed: {words}"));
+                    if bad >= threshold("failureThreshold", 3) && running.state(name).ready {
+                        running.set(name, |state| state.ready = false);
+                    }
+                }
+            }
+            tokio::time::sleep(seconds(probe, "periodSeconds", 10)).await;
+        }
+    }
+
+    /// Asks once.
+    async fn ask(
+        &self,
+        running: &Running,
+        pod: &Value,
+        container: &Value,
+        id: &str,
+        probe: &Value,
+        limit: Duration,
+    ) -> Result<(), String> {
+        let asked = async {
+            if let Some(exec) = probe.get("exec") {
+                let command = items(exec, &["command"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
+                return self.run_command(id, command).await;
+            }
+            if let Some(sleep) = probe.get("sleep") {
+                tokio::time::sleep(seconds(sleep, "seconds", 0)).await;
+                return Ok(());
+            }
+            if let Some(get) = probe.get("httpGet") {
+                return self.http_get(running, pod, container, get).await;
+            }
+            let port = port_of(container, at(probe, &["tcpSocket", "port"])).or_else(|| port_of(container, at(probe, &["grpc", "port"])));
+            let port = port.ok_or("the probe has no port")?;
+            self.engine.connect(meta::uid(pod), port).await.map(|_| ()).map_err(|t| t.message)
+        };
+        tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
+    }
+
+    async fn run_command(&self, id: &str, command: Vec<String>) -> Result<(), String> {
+        let exec = Exec { command, stdout: true, stderr: true, ..Exec::default() };
+        let mut session = self.engine.exec(id, exec).await.map_err(|t| t.message)?;
+        let mut text = Vec::new();
+        for stream in [session.stdout.take(), session.stderr.take()].into_iter().flatten() {
+            let _ = stream.take(ANSWER).read_to_end(&mut text).await;
+        }
+        match session.ended.await.code {
+            0 => Ok(()),
+            _ => Err(String::from_utf8_lossy(&text).into_owned()),
+        }
+    }
+
+    async fn http_get(&self, running: &Running, pod: &Value, container: &Value, get: &Value) -> Result<(), String> {
+        let port = port_of(container, at(get, &["port"])).ok_or("the probe has no port")?;
+        if string(get, &["scheme"]) == "HTTPS" {
+            return Err("probes by HTTPS are not supported by this cluster; use exec or tcpSocket".into());
+        }
+        let host = match string(get, &["host"]) {
+            "" => running.ip(),
+            own => own.to_owned(),
+        };
+        let mut head = format!("GET {} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: kube-probe/1.34\r\nAccept: */*\r\nConnection: close\r\n", string(get, &["path"]));
+        for header in items(get, &["httpHeaders"]) {
+            head.push_str(&format!("{}: {}\r\n", string(header, &["name"]), string(header, &["value"])));
+        }
+        head.push_str("\r\n");
+        let mut stream = self.engine.connect(meta::uid(pod), port).await.map_err(|t| t.message)?;
+        stream.write_all(head.as_bytes()).await.map_err(|e| e.to_string())?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER).read_to_end(&mut answer).await.map_err(|e| e.to_string())?;
+        let text = String::from_utf8_lossy(&answer);
+        let code: u16 = text.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+        if (200..400).contains(&code) { Ok(()) } else { Err(format!("HTTP probe failed with statuscode: {code}")) }
+    }
+
+    /// Runs the hook before a container is stopped.
+    pub(super) async fn before_stop(&self, running: &Running, pod: &Value, name: &str, id: &str) {
+        let container = items(pod, &["spec", "containers"]).iter().find(|c| string(c, &["name"]) == name);
+        let Some(hook) = container.and_then(|c| c.pointer("/lifecycle/preStop")) else { return };
+        let container = container.unwrap_or(&Value::Null);
+        if let Err(words) = self.ask(running, pod, container, id, hook, Duration::from_secs(3600)).await {
+            let about = About::new(pod, "kubelet").container(name);
+            events::record(&self.api, &about, "Warning", "FailedPreStopHook", &format!("PreStopHook failed: {words}"));
+        }
+    }
+}
+
+fn seconds(probe: &Value, field: &str, default: u64) -> Duration {
+    let given = number(probe, &[field]).and_then(|s| u64::try_from(s).ok());
+    Duration::from_secs(given.unwrap_or(default))
+}
+
+fn port_of(container: &Value, port: &Value) -> Option<u16> {
+    if let Some(number) = port.as_u64() {
+        return number.try_into().ok();
+    }
+    let name = port.as_str()?;
+    if let Ok(number) = name.parse() {
+        return Some(number);
+    }
+    let all = items(container, &["ports"]).iter();
+    all.filter(|p| string(p, &["name"]) == name).find_map(|p| number(p, &["containerPort"])?.try_into().ok())
+}

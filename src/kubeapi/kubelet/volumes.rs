@@ -1,0 +1,296 @@
+//! Volumes of Pods: folders of this machine with what ConfigMaps, Secrets, the Pod itself or a claim
+//! hold, and memory. Files that come from objects follow them.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::pod::Running;
+use super::{Kubelet, environment, files};
+use crate::engine::{Engine, Mount, Source, Trouble};
+use crate::kubeapi::controllers::kind;
+use crate::kubeapi::meta::{self, at, items, number, string};
+use crate::kubeapi::quantity;
+
+/// The volumes of a Pod by name.
+pub type Volumes = BTreeMap<String, Volume>;
+
+/// A volume that is there.
+#[derive(Debug, Clone)]
+pub enum Volume {
+    /// A folder or file of the machine.
+    Path(PathBuf),
+    /// Memory, of at most so many bytes.
+    Memory(Option<u64>),
+}
+
+impl<E: Engine> Kubelet<E> {
+    /// Makes all volumes of a Pod.
+    pub(super) async fn volumes(&self, pod: &Value) -> Result<Volumes, String> {
+        let mut all = Volumes::new();
+        for volume in items(pod, &["spec", "volumes"]) {
+            let name = string(volume, &["name"]);
+            let made = self.volume(pod, volume, name);
+            let made = made.map_err(|words| format!("MountVolume.SetUp failed for volume {name:?} : {words}"))?;
+            all.insert(name.to_owned(), made);
+        }
+        Ok(all)
+    }
+
+    fn volume(&self, pod: &Value, volume: &Value, name: &str) -> Result<Volume, String> {
+        let folder = self.options.folder.join(meta::uid(pod)).join("volumes").join(name);
+        let group = number(pod, &["spec", "securityContext", "fsGroup"]).and_then(|g| u32::try_from(g).ok());
+        if let Some(empty) = volume.get("emptyDir") {
+            if string(empty, &["medium"]) == "Memory" {
+                let limit = quantity::units(string(empty, &["sizeLimit"])).and_then(|l| u64::try_from(l).ok());
+                return Ok(Volume::Memory(limit));
+            }
+            std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
+            own(&folder, 0o777, group).map_err(|e| e.to_string())?;
+            return Ok(Volume::Path(folder));
+        }
+        if let Some(path) = volume.get("hostPath") {
+            return host_path(path);
+        }
+        if let Some(claim) = volume.get("persistentVolumeClaim") {
+            return self.claim(pod, string(claim, &["claimName"]), group);
+        }
+        let mut entries = Vec::new();
+        let default = [("configMap", "ConfigMap"), ("secret", "Secret"), ("downwardAPI", ""), ("projected", "")];
+        let Some((field, _)) = default.iter().find(|(field, _)| volume.get(*field).is_some()) else {
+            return Err("this kind of volume is not supported by this cluster".into());
+        };
+        let source = at(volume, &[field]);
+        let mode = number(source, &["defaultMode"]).unwrap_or(0o644);
+        if *field == "projected" {
+            for part in items(source, &["sources"]) {
+                self.entries(pod, part, mode, &mut entries)?;
+            }
+        } else {
+            self.entries(pod, volume, mode, &mut entries)?;
+        }
+        project(&folder, &entries, group).map_err(|e| e.to_string())?;
+        Ok(Volume::Path(folder))
+    }
+
+    fn claim(&self, pod: &Value, name: &str, group: Option<u32>) -> Result<Volume, String> {
+        let claim = self.api.get(kind("", "PersistentVolumeClaim"), meta::namespace(pod), name);
+        let claim = claim.map_err(|status| status.message)?;
+        let volume = string(&claim, &["spec", "volumeName"]);
+        if string(&claim, &["status", "phase"]) != "Bound" {
+            return Err(format!("the claim {name} is not bound"));
+        }
+        let volume = self.api.get(kind("", "PersistentVolume"), "", volume).map_err(|status| status.message)?;
+        let path = PathBuf::from(string(&volume, &["spec", "hostPath", "path"]));
+        if let Some(group) = group {
+            own(&path, 0o777, Some(group)).map_err(|e| format!("{}: {e}", path.display()))?;
+        }
+        Ok(Volume::Path(path))
+    }
+
+    fn entries(&self, pod: &Value, part: &Value, mode: i64, all: &mut Vec<Entry>) -> Result<(), String> {
+        for (field, of, named) in [("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")] {
+            let Some(source) = part.get(field) else { continue };
+            let name = match string(source, &[named]) {
+                "" => string(source, &["name"]),
+                name => name,
+            };
+            let optional = at(source, &["optional"]).as_bool() == Some(true);
+            let Some(data) = self.data(pod, of, name) else {
+                if optional {
+                    continue;
+                }
+                return Err(format!("{}s {name:?} not found", of.to_lowercase()));
+            };
+            select(source, data, mode, optional, all).map_err(|key| {
+                format!("references non-existent {} key: {key}", if of == "Secret" { "secret" } else { "config" })
+            })?;
+        }
+        if let Some(source) = part.get("downwardAPI") {
+            let running = Running::new(pod);
+            for item in items(source, &["items"]) {
+                let text = match item.get("fieldRef") {
+                    Some(field) => self.field(&running, pod, string(field, &["fieldPath"])),
+                    None => environment::resource(pod, &Value::Null, at(item, &["resourceFieldRef"])),
+                };
+                let mode = number(item, &["mode"]).unwrap_or(mode);
+                all.push(Entry { path: string(item, &["path"]).to_owned(), bytes: text.into_bytes(), mode });
+            }
+        }
+        Ok(())
+    }
+
+    /// The mounts of a container: those of the Pod's volumes, and the files of the cluster.
+    #[allow(clippy::too_many_arguments, reason = "a mount is made of all of these")]
+    pub(super) async fn mounts(
+        &self,
+        running: &Running,
+        pod: &Value,
+        container: &Value,
+        volumes: &Volumes,
+        folder: &Path,
+        restarts: i64,
+    ) -> Result<Vec<Mount>, Trouble> {
+        let wrong = |e: std::io::Error| Trouble::new("CreateContainerConfigError", format!("{}: {e}", folder.display()));
+        let mut all = Vec::new();
+        let shared = self.options.folder.join(meta::uid(pod));
+        let (hosts, resolv) = (shared.join("etc-hosts"), shared.join("resolv.conf"));
+        files::write(&hosts, files::hosts(pod, &running.ip())).map_err(wrong)?;
+        files::write(&resolv, files::resolv_conf(pod, self.options.dns, &self.options.domain)).map_err(wrong)?;
+        let message = folder.join(format!("{restarts}.termination"));
+        files::write(&message, "").map_err(wrong)?;
+        std::fs::set_permissions(&message, std::fs::Permissions::from_mode(0o666)).map_err(wrong)?;
+        let mut bind = |target: &str, path: PathBuf| {
+            all.push(Mount { target: target.into(), source: Source::Host(path), read_only: false });
+        };
+        bind("/etc/hosts", hosts);
+        bind("/etc/resolv.conf", resolv);
+        bind(string(container, &["terminationMessagePath"]), message);
+        let variables = environment::Variables::new();
+        for mount in items(container, &["volumeMounts"]) {
+            let target = string(mount, &["mountPath"]);
+            let sub = match string(mount, &["subPathExpr"]) {
+                "" => string(mount, &["subPath"]).to_owned(),
+                text => environment::expand(text, &variables),
+            };
+            let source = match volumes.get(string(mount, &["name"])) {
+                Some(Volume::Memory(limit)) => Source::Memory(*limit),
+                Some(Volume::Path(path)) if sub.is_empty() => Source::Host(path.clone()),
+                Some(Volume::Path(path)) => Source::Host(below(path, &sub)?),
+                None => continue,
+            };
+            all.retain(|other: &Mount| other.target != Path::new(target));
+            let read_only = at(mount, &["readOnly"]).as_bool() == Some(true);
+            all.push(Mount { target: target.into(), source, read_only });
+        }
+        // What is mounted into another mount comes after it.
+        all.sort_by_key(|mount| mount.target.components().count());
+        Ok(all)
+    }
+
+    /// Removes the folder of a Pod.
+    pub(super) async fn remove_volumes(&self, uid: &str) {
+        let folder = self.options.folder.join(uid);
+        let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&folder)).await;
+        if let Ok(Err(error)) = removed
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(uid, %error, "the folder of a Pod was not removed");
+        }
+    }
+}
+
+/// A file of a volume.
+struct Entry {
+    path: String,
+    bytes: Vec<u8>,
+    mode: i64,
+}
+
+fn select(
+    source: &Value,
+    data: Vec<(String, Vec<u8>)>,
+    mode: i64,
+    optional: bool,
+    all: &mut Vec<Entry>,
+) -> Result<(), String> {
+    let wanted = items(source, &["items"]);
+    if wanted.is_empty() {
+        all.extend(data.into_iter().map(|(path, bytes)| Entry { path, bytes, mode }));
+        return Ok(());
+    }
+    for item in wanted {
+        let key = string(item, &["key"]);
+        match data.iter().find(|(known, _)| known == key) {
+            Some((_, bytes)) => all.push(Entry {
+                path: string(item, &["path"]).to_owned(),
+                bytes: bytes.clone(),
+                mode: number(item, &["mode"]).unwrap_or(mode),
+            }),
+            None if optional => {}
+            None => return Err(key.to_owned()),
+        }
+    }
+    Ok(())
+}
+
+/// Writes the files into a folder of their own and shows them by links, so that all of them change at
+/// once, as the kubelet's atomic writer does.
+fn project(folder: &Path, entries: &[Entry], group: Option<u32>) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
+    let stamp = format!("..{}", environment::stamp());
+    for entry in entries {
+        let path = clean(&entry.path).ok_or_else(|| std::io::Error::other(format!("the path {:?} is not within the volume", entry.path)))?;
+        let file = folder.join(&stamp).join(&path);
+        files::write(&file, &entry.bytes)?;
+        own(&file, u32::try_from(entry.mode).unwrap_or(0o644), group)?;
+        if let Some(first) = path.components().next() {
+            let link = folder.join(first);
+            if link.symlink_metadata().is_err() {
+                symlink(Path::new("..data").join(first), link)?;
+            }
+        }
+    }
+    std::fs::create_dir_all(folder.join(&stamp))?;
+    let passing = folder.join("..data_tmp");
+    let _ = std::fs::remove_file(&passing);
+    symlink(&stamp, &passing)?;
+    std::fs::rename(passing, folder.join("..data"))
+}
+
+/// A relative path that does not leave its folder.
+fn clean(path: &str) -> Option<PathBuf> {
+    let path = Path::new(path);
+    let inside = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    (inside && !path.as_os_str().is_empty()).then(|| path.to_owned())
+}
+
+fn below(path: &Path, sub: &str) -> Result<PathBuf, Trouble> {
+    let wrong = |words: String| Trouble::new("CreateContainerConfigError", words);
+    let sub = clean(sub.trim_matches('/')).ok_or_else(|| wrong(format!("subPath {sub:?} must not leave the volume")))?;
+    let whole = path.join(sub);
+    if whole.symlink_metadata().is_err() {
+        std::fs::create_dir_all(&whole).map_err(|e| wrong(format!("{}: {e}", whole.display())))?;
+        own(&whole, 0o777, None).map_err(|e| wrong(format!("{}: {e}", whole.display())))?;
+    }
+    // A link that a container has put there must not lead out of the volume.
+    let (real, root) = (whole.canonicalize(), path.canonicalize());
+    match (real, root) {
+        (Ok(real), Ok(root)) if real.starts_with(&root) => Ok(real),
+        _ => Err(wrong(format!("subPath {} leads out of the volume", whole.display()))),
+    }
+}
+
+fn own(path: &Path, mode: u32, group: Option<u32>) -> std::io::Result<()> {
+    let setgid = if group.is_some() && path.is_dir() { 0o2000 } else { 0 };
+    if let Some(group) = group {
+        chown(path, None, Some(group))?;
+    }
+    let mode = if group.is_some() && !path.is_dir() { mode | 0o040 } else { mode };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode | setgid))
+}
+
+fn host_path(source: &Value) -> Result<Volume, String> {
+    let path = PathBuf::from(string(source, &["path"]));
+    let found = path.metadata();
+    let ok = match string(source, &["type"]) {
+        "DirectoryOrCreate" => {
+            std::fs::create_dir_all(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            true
+        }
+        "FileOrCreate" => {
+            if found.is_err() {
+                files::write(&path, "").map_err(|e| format!("{}: {e}", path.display()))?;
+            }
+            true
+        }
+        "Directory" => found.is_ok_and(|f| f.is_dir()),
+        "File" => found.is_ok_and(|f| f.is_file()),
+        "Socket" => found.is_ok_and(|f| std::os::unix::fs::FileTypeExt::is_socket(&f.file_type())),
+        _ => found.is_ok() || std::fs::create_dir_all(&path).is_ok(),
+    };
+    if ok { Ok(Volume::Path(path)) } else { Err(format!("hostPath type check failed: {} is not a {}", path.display(), string(source, &["type"]).to_lowercase())) }
+}

@@ -1,0 +1,186 @@
+//! The forms of an answer: objects as they are, their metadata only, or tables for people
+//! (API concepts, "Receiving resources as Tables", "Metadata-only fetches"); pretty if asked.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::kinds::Kind;
+use super::meta;
+use super::status::Status;
+use super::table;
+
+/// What an object is sent as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub enum Shape {
+    #[default]
+    Object,
+    Metadata,
+    Table,
+}
+
+/// What a client accepts.
+#[derive(Debug, Clone, Default)]
+pub struct Form {
+    /// The shape of objects.
+    pub shape: Shape,
+    /// Discovery of all groups in one document.
+    pub aggregated: bool,
+    /// YAML instead of JSON.
+    pub yaml: bool,
+}
+
+impl Form {
+    /// The first form of the `Accept` header that is known.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        for media in accept.flat_map(|value| value.split(',')) {
+            let mut parts = media.trim().split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default();
+            let parameter = |wanted: &str| {
+                let mut all = media.split(';').map(str::trim);
+                all.find_map(|p| p.strip_prefix(wanted)?.strip_prefix('=').map(str::to_owned)).unwrap_or_default()
+            };
+            let known = matches!(name, "application/json" | "*/*" | "application/*" | "application/yaml");
+            let (shape, aggregated) = match (parameter("as").as_str(), parameter("v").as_str()) {
+                ("Table", "v1") => (Shape::Table, false),
+                ("PartialObjectMetadata" | "PartialObjectMetadataList", "v1") => (Shape::Metadata, false),
+                ("APIGroupDiscoveryList", "v2") => (Shape::Object, true),
+                ("", _) => (Shape::Object, false),
+                _ => continue,
+            };
+            if known {
+                return Self { shape, aggregated, yaml: name == "application/yaml" };
+            }
+        }
+        Self::default()
+    }
+}
+
+/// An answer.
+pub struct Reply {
+    code: u16,
+    value: Value,
+    warnings: Vec<String>,
+}
+
+impl Reply {
+    /// Any value.
+    pub fn json(code: u16, value: &Value) -> Self {
+        Self { code, value: value.clone(), warnings: Vec::new() }
+    }
+
+    /// An error.
+    pub fn status(status: &Status) -> Self {
+        Self::json(status.code, &status.object())
+    }
+
+    /// One object.
+    pub fn object(code: u16, kind: &Kind, object: &Value, form: &Form) -> Self {
+        let value = match form.shape {
+            Shape::Object => object.clone(),
+            Shape::Metadata => metadata_only(object),
+            Shape::Table => table::of(kind, &[object], meta::text(object, "resourceVersion"), true),
+        };
+        Self { code, value, warnings: Vec::new() }
+    }
+
+    /// A list; `next` is the token of its next piece and how much is left, where that is known.
+    pub fn list(
+        kind: &Kind,
+        items: &[Arc<Value>],
+        version: &str,
+        next: Option<(String, Option<usize>)>,
+        form: &Form,
+    ) -> Self {
+        let mut metadata = json!({"resourceVersion": version});
+        if let Some((token, rest)) = next {
+            meta::map(&mut metadata).insert("continue".into(), token.into());
+            if let Some(rest) = rest {
+                meta::map(&mut metadata).insert("remainingItemCount".into(), rest.into());
+            }
+        }
+        let value = match form.shape {
+            Shape::Object => json!({
+                "kind": format!("{}List", kind.name), "apiVersion": kind.api_version(), "metadata": metadata,
+                "items": items.iter().map(|object| without_type(object)).collect::<Vec<_>>(),
+            }),
+            Shape::Metadata => json!({
+                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+                "items": items.iter().map(|object| metadata_only(object)).collect::<Vec<_>>(),
+            }),
+            Shape::Table => {
+                let objects: Vec<&Value> = items.iter().map(|o| &**o).collect();
+                let mut table = table::of(kind, &objects, version, true);
+                meta::map(&mut table).insert("metadata".into(), metadata);
+                table
+            }
+        };
+        Self { code: 200, value, warnings: Vec::new() }
+    }
+
+    /// With warnings for the client's user (RFC 7234, 5.5, code 299).
+    pub fn warned(mut self, warnings: &[String]) -> Self {
+        self.warnings.extend_from_slice(warnings);
+        self
+    }
+
+    /// The HTTP answer.
+    pub fn response(self, form: &Form) -> Response<Body> {
+        let text = if form.yaml { serde_yaml_ng::to_string(&self.value).ok() } else { None };
+        let media = if text.is_some() { "application/yaml" } else { "application/json" };
+        let text = text.unwrap_or_else(|| format!("{}\n", self.value));
+        let mut response = Response::new(Body::from(text));
+        *response.status_mut() = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+        for warning in self.warnings {
+            let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
+            if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+                headers.append(header::WARNING, value);
+            }
+        }
+        response
+    }
+}
+
+/// The items of a list do not say their kind.
+fn without_type(object: &Value) -> Value {
+    let mut object = object.clone();
+    let map = meta::map(&mut object);
+    map.remove("kind");
+    map.remove("apiVersion");
+    object
+}
+
+fn metadata_only(object: &Value) -> Value {
+    let metadata = object.get("metadata").cloned().unwrap_or(Value::Null);
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+}
+
+impl Shape {
+    /// The object of a watch's event.
+    pub fn event(self, kind: &Kind, object: &Value, first: bool) -> Value {
+        match self {
+            Self::Object => object.clone(),
+            Self::Metadata => metadata_only(object),
+            Self::Table => table::of(kind, &[object], meta::text(object, "resourceVersion"), first),
+        }
+    }
+
+    /// The object of a bookmark.
+    pub fn bookmark(self, object: &Value) -> Value {
+        match self {
+            Self::Object => object.clone(),
+            Self::Metadata => metadata_only(object),
+            Self::Table => json!({
+                "kind": "Table", "apiVersion": "meta.k8s.io/v1", "columnDefinitions": [], "rows": [],
+                "metadata": {"resourceVersion": meta::text(object, "resourceVersion")},
+            }),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Label and field selectors (Kubernetes API concepts, "Labels and Selectors", "Field Selectors").
+
+use serde_json::Value;
+
+use super::kinds::Kind;
+use super::meta;
+use super::status::{Result, Status};
+
+/// A selector of either sort, parsed.
+#[derive(Debug, Clone, Default)]
+pub struct Selector {
+    labels: Vec<Requirement>,
+    fields: Vec<(String, String, bool)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Requirement {
+    In(String, Vec<String>),
+    NotIn(String, Vec<String>),
+    Exists(String),
+    Missing(String),
+    Greater(String, i64),
+    Less(String, i64),
+}
+
+impl Selector {
+    /// Reads both selectors of a request.
+    ///
+    /// # Errors
+    /// 400 with what cannot be read.
+    pub fn parse(labels: &str, fields: &str, kind: &Kind) -> Result<Self> {
+        Ok(Self { labels: parse_labels(labels)?, fields: parse_fields(fields, kind)? })
+    }
+
+    /// Whether it takes everything.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// Whether it takes an object.
+    pub fn matches(&self, object: &Value) -> bool {
+        let labels = meta::at(object, &["metadata", "labels"]);
+        self.labels.iter().all(|r| r.matches(labels))
+            && self.fields.iter().all(|(path, value, equal)| (field(object, path) == *value) == *equal)
+    }
+}
+
+/// Whether a `LabelSelector` object (`matchLabels`, `matchExpressions`) takes labels. An empty one takes all.
+pub fn label_selector_matches(selector: &Value, labels: &Value) -> bool {
+    let equal = meta::at(selector, &["matchLabels"]).as_object();
+    let wanted = equal.into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    wanted && meta::items(selector, &["matchExpressions"]).iter().all(|e| expression(e).matches(labels))
+}
+
+fn expression(expression: &Value) -> Requirement {
+    let key = meta::string(expression, &["key"]).to_owned();
+    let values =
+        meta::items(expression, &["values"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    match meta::string(expression, &["operator"]) {
+        "In" => Requirement::In(key, values),
+        "NotIn" => Requirement::NotIn(key, values),
+        "Exists" => Requirement::Exists(key),
+        _ => Requirement::Missing(key),
+    }
+}
+
+impl Requirement {
+    fn matches(&self, labels: &Value) -> bool {
+        let label = |key: &str| labels.get(key).and_then(Value::as_str);
+        let number = |key: &str| label(key).and_then(|v| v.parse::<i64>().ok());
+        match self {
+            Self::In(key, values) => label(key).is_some_and(|v| values.iter().any(|w| w == v)),
+            Self::NotIn(key, values) => label(key).is_none_or(|v| values.iter().all(|w| w != v)),
+            Self::Exists(key) => label(key).is_some(),
+            Self::Missing(key) => label(key).is_none(),
+            Self::Greater(key, than) => number(key).is_some_and(|v| v > *than),
+            Self::Less(key, than) => number(key).is_some_and(|v| v < *than),
+        }
+    }
+}
+
+fn parse_labels(text: &str) -> Result<Vec<Requirement>> {
+    split(text).iter().map(|part| requirement(part.trim())).collect()
+}
+
+/// Splits at commas that are not within parentheses.
+fn split(text: &str) -> Vec<String> {
+    let (mut parts, mut depth, mut part) = (Vec::new(), 0, String::new());
+    for character in text.chars() {
+        match character {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(std::mem::take(&mut part));
+                continue;
+            }
+            _ => {}
+        }
+        part.push(character);
+    }
+    parts.push(part);
+    parts.retain(|p| !p.trim().is_empty());
+    parts
+}
+
+fn requirement(text: &str) -> Result<Requirement> {
+    let wrong = || Status::bad_request(format!("unable to parse requirement: {text:?} is not a label selector"));
+    let checked = |key: &str| {
+        let key = key.trim();
+        let legal = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+        if legal { Ok(key.to_owned()) } else { Err(wrong()) }
+    };
+    if let Some(key) = text.strip_prefix('!') {
+        return Ok(Requirement::Missing(checked(key)?));
+    }
+    if let Some((before, values)) = text.split_once('(') {
+        let values = values.trim().strip_suffix(')').ok_or_else(wrong)?;
+        let values = values.split(',').map(|v| v.trim().to_owned()).collect();
+        return match before.trim().rsplit_once(char::is_whitespace) {
+            Some((key, "in")) => Ok(Requirement::In(checked(key)?, values)),
+            Some((key, "notin")) => Ok(Requirement::NotIn(checked(key)?, values)),
+            _ => Err(wrong()),
+        };
+    }
+    if let Some((key, value)) = text.split_once("!=") {
+        return Ok(Requirement::NotIn(checked(key)?, vec![value.trim().to_owned()]));
+    }
+    if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
+        return Ok(Requirement::In(checked(key)?, vec![value.trim().to_owned()]));
+    }
+    if let Some((key, value)) = text.split_once('>') {
+        return Ok(Requirement::Greater(checked(key)?, value.trim().parse().map_err(|_| wrong())?));
+    }
+    if let Some((key, value)) = text.split_once('<') {
+        return Ok(Requirement::Less(checked(key)?, value.trim().parse().map_err(|_| wrong())?));
+    }
+    Ok(Requirement::Exists(checked(text)?))
+}
+
+fn parse_fields(text: &str, kind: &Kind) -> Result<Vec<(String, String, bool)>> {
+    let mut fields = Vec::new();
+    for part in text.split(',').filter(|p| !p.is_empty()) {
+        let (path, value, equal) = if let Some((path, value)) = part.split_once("!=") {
+            (path, value, false)
+        } else if let Some((path, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
+            (path, value, true)
+        } else {
+            return Err(Status::bad_request(format!("invalid field selector {part:?}")));
+        };
+        if !known_field(kind, path) {
+            return Err(Status::bad_request(format!("field label not supported: {path}")));
+        }
+        fields.push((path.to_owned(), value.to_owned(), equal));
+    }
+    Ok(fields)
+}
+
+fn known_field(kind: &Kind, path: &str) -> bool {
+    match (kind.name, path) {
+        (_, "metadata.name") => true,
+        (_, "metadata.namespace") => kind.namespaced,
+        (
+            "Pod",
+            "spec.nodeName" | "spec.restartPolicy" | "spec.schedulerName" | "spec.serviceAccountName"
+            | "spec.hostNetwork" | "status.phase" | "status.podIP" | "status.nominatedNodeName",
+        )
+        | ("Namespace", "status.phase")
+        | ("Node", "spec.unschedulable")
+        | ("Secret", "type")
+        | ("Service", "spec.clusterIP" | "spec.type")
+        | ("ReplicaSet", "status.replicas")
+        | ("Job", "status.successful")
+        | ("Event", "reason" | "reportingComponent" | "source" | "type") => true,
+        ("Event", _) => path.starts_with("involvedObject."),
+        _ => false,
+    }
+}
+
+fn field(object: &Value, path: &str) -> String {
+    if path == "source" {
+        return meta::string(object, &["source", "component"]).to_owned();
+    }
+    match path.split('.').try_fold(object, |value, step| value.get(step)) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None if path.ends_with("hostNetwork") || path.ends_with("unschedulable") => {
+            "false".to_owned()
+        }
+        Some(Value::Null) | None => String::new(),
+        Some(other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn takes(labels: &str, object: &Value) -> bool {
+        let kind = super::super::kinds::by_name("", "Pod").unwrap();
+        Selector::parse(labels, "", kind).unwrap().matches(object)
+    }
+
+    #[test]
+    fn label_selectors_are_kubernetes_own() {
+        let object = json!({"metadata": {"labels": {"app": "web", "n": "5"}}});
+        for yes in ["app=web", "app==web", "app", "!gone", "app in (db, web)", "app notin (db),n>4", "x!=y", ""] {
+            assert!(takes(yes, &object), "{yes}");
+        }
+        for no in ["app=db", "!app", "app notin (web)", "n<5", "gone", "app in (db),n>4"] {
+            assert!(!takes(no, &object), "{no}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_selector_is_refused() {
+        let kind = super::super::kinds::by_name("", "Pod").unwrap();
+        assert!(Selector::parse("a b c", "", kind).is_err());
+        assert!(Selector::parse("", "spec.unknown=1", kind).is_err());
+        let object = json!({"spec": {"nodeName": "n1"}});
+        assert!(Selector::parse("", "spec.nodeName=n1,status.phase!=Failed", kind).unwrap().matches(&object));
+    }
+}

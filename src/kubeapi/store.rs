@@ -1,0 +1,212 @@
+//! Where objects live: memory, with one counter of versions, a bounded log of changes for watches,
+//! and a journal on disk. Every write is one step under one lock, so versions have no gaps for readers.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::journal::Journal;
+use super::kinds::{KINDS, Kind};
+use super::meta;
+use super::status::{Result, Status};
+
+/// Changes of one kind that a watch may come back for.
+const LOG: usize = 4096;
+
+/// What has happened to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Action {
+    Added,
+    Modified,
+    Deleted,
+}
+
+/// One change.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Version that it made.
+    pub version: u64,
+    /// What has happened.
+    pub action: Action,
+    /// The object as it is, or as it was last.
+    pub object: Arc<Value>,
+    /// The object before.
+    pub previous: Option<Arc<Value>>,
+}
+
+/// What a write makes of an object.
+#[derive(Debug)]
+pub enum Write {
+    /// It is this now.
+    Put(Value),
+    /// It is gone; this is what it was last.
+    Remove(Value),
+    /// It stays.
+    Keep,
+}
+
+/// All objects.
+pub struct Store {
+    inner: Mutex<Inner>,
+    changed: watch::Sender<u64>,
+}
+
+struct Inner {
+    version: u64,
+    kinds: HashMap<&'static str, Objects>,
+    journal: Option<Journal>,
+}
+
+#[derive(Default)]
+struct Objects {
+    all: BTreeMap<(String, String), Arc<Value>>,
+    log: VecDeque<Change>,
+    /// Changes up to this version have been dropped.
+    dropped: u64,
+}
+
+/// A list as it was at one version.
+pub struct List {
+    /// The objects, by namespace and name.
+    pub items: Vec<Arc<Value>>,
+    /// The version.
+    pub version: u64,
+}
+
+impl Store {
+    /// A store of what a journal holds; without one, in memory only.
+    pub fn new(journal: Option<(Journal, Vec<Value>, u64)>) -> Self {
+        let mut kinds: HashMap<&'static str, Objects> = KINDS.iter().map(|k| (k.plural, Objects::default())).collect();
+        let (journal, objects, version) = match journal {
+            Some((journal, objects, version)) => (Some(journal), objects, version),
+            None => (None, Vec::new(), 0),
+        };
+        for object in objects {
+            let kind = super::kinds::of(meta::string(&object, &["apiVersion"]), meta::string(&object, &["kind"]));
+            if let Some(objects) = kind.and_then(|k| kinds.get_mut(k.plural)) {
+                let key = (meta::namespace(&object).to_owned(), meta::name(&object).to_owned());
+                objects.all.insert(key, Arc::new(object));
+            }
+        }
+        // What was before this process began cannot be watched from.
+        let version = version.max(1);
+        for objects in kinds.values_mut() {
+            objects.dropped = version.saturating_sub(1);
+        }
+        Self { inner: Mutex::new(Inner { version, kinds, journal }), changed: watch::Sender::new(version) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest version.
+    pub fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// Tells of every change by its version.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// One object.
+    pub fn get(&self, kind: &Kind, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        let inner = self.lock();
+        inner.kinds.get(kind.plural)?.all.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// All objects of a kind, of one namespace or of all (empty).
+    pub fn list(&self, kind: &Kind, namespace: &str) -> List {
+        let inner = self.lock();
+        let all = inner.kinds.get(kind.plural).into_iter().flat_map(|objects| &objects.all);
+        let items = all
+            .filter(|((place, _), _)| namespace.is_empty() || place == namespace)
+            .map(|(_, object)| object.clone())
+            .collect();
+        List { items, version: inner.version }
+    }
+
+    /// One step: what `change` makes of the object. The answer is the object after it (the last
+    /// state of one that is gone), and whether it has changed.
+    ///
+    /// # Errors
+    /// Those of `change`.
+    pub fn write(
+        &self,
+        kind: &'static Kind,
+        namespace: &str,
+        name: &str,
+        change: impl FnOnce(Option<&Arc<Value>>) -> Result<Write>,
+    ) -> Result<Arc<Value>> {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let Some(objects) = inner.kinds.get_mut(kind.plural) else { return Err(Status::no_resource()) };
+        let key = (namespace.to_owned(), name.to_owned());
+        let previous = objects.all.get(&key).cloned();
+        let (action, mut object) = match (change(previous.as_ref())?, &previous) {
+            (Write::Keep, Some(object)) => return Ok(object.clone()),
+            (Write::Keep, None) => return Err(Status::not_found(kind, name)),
+            (Write::Put(object), Some(before)) if same(&object, before) => return Ok(before.clone()),
+            (Write::Put(object), Some(_)) => (Action::Modified, object),
+            (Write::Put(object), None) => (Action::Added, object),
+            (Write::Remove(object), _) => (Action::Deleted, object),
+        };
+        inner.version += 1;
+        meta::set(&mut object, "resourceVersion", inner.version.to_string());
+        let object = Arc::new(object);
+        match action {
+            Action::Deleted => objects.all.remove(&key),
+            _ => objects.all.insert(key, object.clone()),
+        };
+        objects.log.push_back(Change { version: inner.version, action, object: object.clone(), previous });
+        if objects.log.len() > LOG
+            && let Some(first) = objects.log.pop_front()
+        {
+            objects.dropped = first.version;
+        }
+        if let Some(journal) = &mut inner.journal {
+            journal.append(action == Action::Deleted, &object, inner.version);
+            if journal.is_long() {
+                let all = inner.kinds.values().flat_map(|objects| objects.all.values().cloned());
+                journal.compact(all.collect(), inner.version);
+            }
+        }
+        let version = inner.version;
+        drop(guard);
+        self.changed.send_modify(|now| *now = version.max(*now));
+        Ok(object)
+    }
+
+    /// The changes of a kind after a version, and the version that they lead to.
+    ///
+    /// # Errors
+    /// 410 if the log does not go back that far.
+    pub fn since(&self, kind: &Kind, version: u64) -> Result<(Vec<Change>, u64)> {
+        let inner = self.lock();
+        let Some(objects) = inner.kinds.get(kind.plural) else { return Err(Status::no_resource()) };
+        if version < objects.dropped {
+            return Err(Status::expired(version, objects.dropped));
+        }
+        let from = objects.log.partition_point(|change| change.version <= version);
+        Ok((objects.log.range(from..).cloned().collect(), inner.version))
+    }
+}
+
+/// Equal but for the version and the times at which managers wrote.
+fn same(new: &Value, old: &Value) -> bool {
+    let strip = |object: &Value| {
+        let mut object = object.clone();
+        meta::unset(&mut object, "resourceVersion");
+        if let Some(entries) = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut) {
+            for entry in entries {
+                meta::map(entry).remove("time");
+            }
+        }
+        object
+    };
+    strip(new) == strip(old)
+}

@@ -1,0 +1,261 @@
+//! The generic verbs on any kind: create, update, patch, delete. What every write has in common
+//! (metadata, defaults, checks, ownership of fields) is done here, once.
+
+mod delete;
+mod write;
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+pub use delete::{DeleteOptions, Deleted, Propagation};
+pub use write::scale_of;
+
+use super::kinds::{Kind, by_name};
+use super::meta;
+use super::patch::apply::Manager;
+use super::schema::Validation;
+use super::status::{Cause, Result, Status};
+use super::store::{List, Store};
+
+/// Addresses and names that the API server gives out.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// First address of the range of Services, which has 65,536.
+    pub services: Ipv4Addr,
+    /// Name of the default storage class.
+    pub storage_class: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { services: Ipv4Addr::new(10, 96, 0, 0), storage_class: "local".into() }
+    }
+}
+
+/// The objects with the rules of Kubernetes about them.
+pub struct Api {
+    /// Where they live.
+    pub store: Store,
+    settings: Settings,
+}
+
+/// What a write is about, besides its body.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Kind.
+    pub kind: &'static Kind,
+    /// Namespace, empty for kinds without.
+    pub namespace: String,
+    /// Name, empty for a create.
+    pub name: String,
+    /// `status`, `scale`, `resize`, or empty.
+    pub subresource: String,
+    /// Who writes.
+    pub manager: Manager,
+    /// Everything but the write itself.
+    pub dry_run: bool,
+    /// What is done about unknown fields.
+    pub validation: Validation,
+}
+
+impl Target {
+    /// An object, written by a part of the cluster itself.
+    pub fn own(kind: &'static Kind, namespace: &str, name: &str) -> Self {
+        Self {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            subresource: String::new(),
+            manager: Manager { name: "d2k-controllers".into(), ..Manager::default() },
+            dry_run: false,
+            validation: Validation::Ignore,
+        }
+    }
+
+    /// The same for a subresource.
+    pub fn sub(mut self, subresource: &str) -> Self {
+        self.subresource = subresource.to_owned();
+        self.manager.subresource = subresource.to_owned();
+        self
+    }
+}
+
+/// An object that was written.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// As it is now.
+    pub object: Arc<Value>,
+    /// It was not there before.
+    pub created: bool,
+    /// For the client's user.
+    pub warnings: Vec<String>,
+}
+
+impl Api {
+    /// An API over a store.
+    pub fn new(store: Store, settings: Settings) -> Self {
+        Self { store, settings }
+    }
+
+    /// One object.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn get(&self, kind: &Kind, namespace: &str, name: &str) -> Result<Arc<Value>> {
+        self.store.get(kind, namespace, name).ok_or_else(|| Status::not_found(kind, name))
+    }
+
+    /// All objects of a kind, of one namespace or of all (empty).
+    pub fn list(&self, kind: &Kind, namespace: &str) -> List {
+        self.store.list(kind, namespace)
+    }
+
+    /// Changes an object as a part of the cluster does; nothing if it is gone.
+    ///
+    /// # Errors
+    /// Those of an update.
+    pub fn modify(&self, target: &Target, change: impl FnOnce(&mut Value)) -> Result<Option<Arc<Value>>> {
+        match self.change(target, |old| {
+            let mut object = old.clone();
+            change(&mut object);
+            Ok(object)
+        }) {
+            Ok(written) => Ok(Some(written.object)),
+            Err(status) if status.code == 404 => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+
+    /// A namespace takes objects.
+    fn require_namespace(&self, target: &Target, name: &str) -> Result<()> {
+        if !target.kind.namespaced {
+            return Ok(());
+        }
+        let Some(kind) = by_name("", "Namespace") else { return Ok(()) };
+        let namespace = self.get(kind, "", &target.namespace)?;
+        if meta::deleting(&namespace) && target.kind.name != "Event" {
+            let words = format!(
+                "unable to create new content in namespace {} because it is being terminated",
+                target.namespace
+            );
+            return Err(Status::forbidden(target.kind, name, &words));
+        }
+        Ok(())
+    }
+
+    /// Gives a Service its addresses and ports, and a claim its class.
+    fn allocate(&self, kind: &Kind, object: &mut Value, old: Option<&Value>) -> Result<()> {
+        match kind.name {
+            "Service" => self.allocate_service(kind, object, old),
+            "PersistentVolumeClaim" if old.is_none() => {
+                let spec = meta::map(meta::child(object, "spec"));
+                if !spec.contains_key("storageClassName") {
+                    spec.insert("storageClassName".into(), self.settings.storage_class.as_str().into());
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn allocate_service(&self, kind: &Kind, object: &mut Value, old: Option<&Value>) -> Result<()> {
+        let name = meta::name(object).to_owned();
+        let others = self.list(kind, "").items;
+        let others: Vec<&Arc<Value>> = others.iter().filter(|o| meta::uid(o) != meta::uid(object)).collect();
+        let spec = meta::child(object, "spec");
+        let typed = meta::string(spec, &["type"]).to_owned();
+        let kept = old.map(|old| meta::string(old, &["spec", "clusterIP"])).unwrap_or_default();
+        let address = match meta::string(spec, &["clusterIP"]) {
+            "" if !kept.is_empty() => kept.to_owned(),
+            "" => self.free_address(&others),
+            given => given.to_owned(),
+        };
+        if typed == "ExternalName" {
+            meta::map(spec).remove("clusterIP");
+            meta::map(spec).remove("clusterIPs");
+        } else {
+            if address != "None" && others.iter().any(|o| meta::string(o, &["spec", "clusterIP"]) == address) {
+                let words = format!("failed to allocate IP {address}: provided IP is already allocated");
+                return Err(Status::invalid(kind, &name, &[Cause::invalid("spec.clusterIPs", &serde_json::json!([address]), &words)]));
+            }
+            meta::map(spec).insert("clusterIP".into(), address.as_str().into());
+            meta::map(spec).insert("clusterIPs".into(), serde_json::json!([address]));
+        }
+        let external = typed == "NodePort"
+            || (typed == "LoadBalancer" && meta::at(spec, &["allocateLoadBalancerNodePorts"]).as_bool() != Some(false));
+        let mut taken: BTreeSet<i64> = others
+            .iter()
+            .flat_map(|o| meta::items(o, &["spec", "ports"]))
+            .filter_map(|port| meta::number(port, &["nodePort"]))
+            .collect();
+        let before = old.map(|old| meta::items(old, &["spec", "ports"]).to_vec()).unwrap_or_default();
+        for port in super::defaults::list(spec, "ports") {
+            if !external {
+                meta::map(port).remove("nodePort");
+                continue;
+            }
+            let same = before.iter().find(|o| o.get("port") == port.get("port") && o.get("protocol") == port.get("protocol"));
+            let wanted = meta::number(port, &["nodePort"])
+                .filter(|p| *p > 0)
+                .or_else(|| same.and_then(|o| meta::number(o, &["nodePort"])));
+            let number = match wanted {
+                Some(number) if taken.contains(&number) => {
+                    let cause = Cause::invalid("spec.ports[0].nodePort", &number.into(), "provided port is already allocated");
+                    return Err(Status::invalid(kind, &name, &[cause]));
+                }
+                Some(number) if !(30000..=32767).contains(&number) => {
+                    let words = "provided port is not in the valid range. The range of valid ports is 30000-32767";
+                    return Err(Status::invalid(kind, &name, &[Cause::invalid("spec.ports[0].nodePort", &number.into(), words)]));
+                }
+                Some(number) => number,
+                None => free_port(&taken),
+            };
+            taken.insert(number);
+            meta::map(port).insert("nodePort".into(), number.into());
+        }
+        Ok(())
+    }
+
+    fn free_address(&self, others: &[&Arc<Value>]) -> String {
+        let first = u32::from(self.settings.services);
+        loop {
+            // The first ones are the API server's and DNS's own.
+            let address = Ipv4Addr::from(first + rand::random_range(16..65_534)).to_string();
+            if others.iter().all(|o| meta::string(o, &["spec", "clusterIP"]) != address) {
+                return address;
+            }
+        }
+    }
+}
+
+fn free_port(taken: &BTreeSet<i64>) -> i64 {
+    let start: i64 = rand::random_range(0..2768);
+    (0..2768).map(|step| 30000 + (start + step) % 2768).find(|port| !taken.contains(port)).unwrap_or(30000)
+}
+
+impl Api {
+    /// Gives a Pod its Node, as the scheduler's binding does.
+    ///
+    /// # Errors
+    /// 404, 409 if it has one.
+    pub fn change_node(&self, target: &Target, node: &str) -> Result<()> {
+        let mut taken = false;
+        let bound = self.modify(target, |pod| {
+            taken = !meta::string(pod, &["spec", "nodeName"]).is_empty();
+            if !taken {
+                meta::map(meta::child(pod, "spec")).insert("nodeName".into(), node.into());
+            }
+        })?;
+        if taken {
+            let words = format!("pod {} is already assigned to node {node:?}", target.name);
+            return Err(Status::conflict(target.kind, &target.name, &words));
+        }
+        let bound = bound.ok_or_else(|| Status::not_found(target.kind, &target.name))?;
+        let status = Target::own(target.kind, meta::namespace(&bound), meta::name(&bound)).sub("status");
+        self.modify(&status, |pod| super::controllers::scheduled(pod))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! Delete: grace periods of Pods, finalizers, preconditions, and what becomes of dependents.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Api, Target};
+use crate::kubeapi::meta;
+use crate::kubeapi::status::{Result, Status};
+use crate::kubeapi::store::Write;
+
+/// What a delete is asked to do (`DeleteOptions`, meta/v1).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeleteOptions {
+    /// Seconds, for Pods.
+    pub grace_period_seconds: Option<i64>,
+    /// What becomes of dependents.
+    pub propagation_policy: Option<Propagation>,
+    /// The old way to say so.
+    pub orphan_dependents: Option<bool>,
+    /// What the object must be.
+    pub preconditions: Option<Preconditions>,
+}
+
+/// What becomes of the objects that it owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs)]
+pub enum Propagation {
+    Orphan,
+    Background,
+    Foreground,
+}
+
+/// What the object must be.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Preconditions {
+    /// Its UID.
+    pub uid: Option<String>,
+    /// Its version.
+    pub resource_version: Option<String>,
+}
+
+/// What a delete has done.
+#[derive(Debug)]
+pub enum Deleted {
+    /// It is gone; this is what it was.
+    Gone(Arc<Value>),
+    /// It goes when its grace period or its finalizers are over.
+    Going(Arc<Value>),
+}
+
+impl Api {
+    /// Deletes an object, or begins to.
+    ///
+    /// # Errors
+    /// 404, 409 where a precondition does not hold.
+    pub fn delete(&self, target: &Target, options: &DeleteOptions) -> Result<Deleted> {
+        let (kind, name) = (target.kind, target.name.as_str());
+        let mut gone = false;
+        let mut seen = None;
+        let object = self.store.write(kind, &target.namespace, name, |old| {
+            let Some(old) = old else { return Err(Status::not_found(kind, name)) };
+            check(target, old, options)?;
+            let mut object = Value::clone(old);
+            begin(target, &mut object, options);
+            gone = super::write::is_over(kind, &object);
+            if target.dry_run {
+                seen = Some(Arc::new(object));
+                return Ok(Write::Keep);
+            }
+            Ok(if gone { Write::Remove(object) } else { Write::Put(object) })
+        })?;
+        let object = seen.unwrap_or(object);
+        Ok(if gone { Deleted::Gone(object) } else { Deleted::Going(object) })
+    }
+}
+
+fn check(target: &Target, object: &Value, options: &DeleteOptions) -> Result<()> {
+    let Some(conditions) = &options.preconditions else { return Ok(()) };
+    let differs = |wanted: &Option<String>, field| {
+        wanted.as_ref().filter(|w| *w != meta::text(object, field)).map(|w| (w.clone(), meta::text(object, field)))
+    };
+    for (wanted, field, word) in
+        [(&conditions.uid, "uid", "UID"), (&conditions.resource_version, "resourceVersion", "ResourceVersion")]
+    {
+        if let Some((wanted, now)) = differs(wanted, field) {
+            let words = format!("Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {now}");
+            return Err(Status::conflict(target.kind, &target.name, &words));
+        }
+    }
+    Ok(())
+}
+
+fn begin(target: &Target, object: &mut Value, options: &DeleteOptions) {
+    let kind = target.kind.name;
+    let grace = if kind == "Pod" { grace(object, options.grace_period_seconds) } else { 0 };
+    let before = meta::number(object, &["metadata", "deletionGracePeriodSeconds"]);
+    let shorter = before.is_none_or(|before| grace < before);
+    if !meta::deleting(object) || (kind == "Pod" && shorter) {
+        let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(grace);
+        meta::set(object, "deletionTimestamp", meta::seconds(at));
+        meta::set(object, "deletionGracePeriodSeconds", grace);
+        if target.kind.generation {
+            let generation = meta::number(object, &["metadata", "generation"]).unwrap_or(0);
+            meta::set(object, "generation", generation + 1);
+        }
+    }
+    let policy = match (options.propagation_policy, options.orphan_dependents) {
+        (Some(policy), _) => policy,
+        (None, Some(true)) => Propagation::Orphan,
+        (None, _) => Propagation::Background,
+    };
+    let finalizer = match policy {
+        Propagation::Orphan => Some("orphan"),
+        Propagation::Foreground => Some("foregroundDeletion"),
+        Propagation::Background => None,
+    };
+    let mut finalizers: Vec<String> = meta::list(object, "finalizers").into_iter().map(str::to_owned).collect();
+    finalizers.retain(|f| f != "orphan" && f != "foregroundDeletion");
+    finalizers.extend(finalizer.map(str::to_owned));
+    if finalizers.is_empty() {
+        meta::unset(object, "finalizers");
+    } else {
+        meta::set(object, "finalizers", json!(finalizers));
+    }
+    if kind == "Namespace" {
+        meta::map(meta::child(object, "status")).insert("phase".into(), "Terminating".into());
+    }
+}
+
+/// Seconds that a Pod has to end: none if it does not run anywhere.
+fn grace(pod: &Value, asked: Option<i64>) -> i64 {
+    let over = matches!(meta::string(pod, &["status", "phase"]), "Succeeded" | "Failed");
+    if meta::string(pod, &["spec", "nodeName"]).is_empty() || over {
+        return 0;
+    }
+    let own = meta::number(pod, &["spec", "terminationGracePeriodSeconds"]).unwrap_or(30);
+    asked.unwrap_or(own).max(0)
+}

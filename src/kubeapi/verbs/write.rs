@@ -1,0 +1,367 @@
+//! Create, update and patch.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::{Api, Target, Written};
+use crate::kubeapi::kinds::Kind;
+use crate::kubeapi::patch::{self, Format, apply};
+use crate::kubeapi::status::{Result, Status};
+use crate::kubeapi::store::Write;
+use crate::kubeapi::{defaults, meta, schema, validate};
+
+/// Metadata that only the server writes.
+const OWN: &[&str] = &["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
+
+impl Api {
+    /// Creates an object.
+    ///
+    /// # Errors
+    /// 409 if the name is taken, 422 if it is wrong, and so on.
+    pub fn create(&self, target: &Target, object: Value) -> Result<Written> {
+        let (mut object, warnings) = read(target, object)?;
+        if !meta::text(&object, "resourceVersion").is_empty() {
+            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        if meta::name(&object).is_empty() && !meta::text(&object, "generateName").is_empty() {
+            let name = format!("{}{}", meta::text(&object, "generateName"), meta::suffix(5));
+            meta::set(&mut object, "name", name);
+        }
+        let name = meta::name(&object).to_owned();
+        self.require_namespace(target, &name)?;
+        self.prepare(target, &mut object)?;
+        if meta::items(&object, &["metadata", "managedFields"]).is_empty() {
+            apply::track(target.kind, &Value::Null, &mut object, &target.manager);
+        }
+        if target.dry_run {
+            if self.store.get(target.kind, &target.namespace, &name).is_some() {
+                return Err(Status::exists(target.kind, &name));
+            }
+            return Ok(Written { object: Arc::new(object), created: true, warnings });
+        }
+        let object = self.store.write(target.kind, &target.namespace, &name, |there| match there {
+            Some(_) => Err(Status::exists(target.kind, &name)),
+            None => Ok(Write::Put(object)),
+        })?;
+        Ok(Written { object, created: true, warnings })
+    }
+
+    /// Everything that a new object gets from the server.
+    fn prepare(&self, target: &Target, object: &mut Value) -> Result<()> {
+        let kind = target.kind;
+        for field in OWN {
+            meta::unset(object, field);
+        }
+        meta::unset(object, "selfLink");
+        if kind.namespaced {
+            meta::set(object, "namespace", target.namespace.as_str());
+        } else {
+            meta::unset(object, "namespace");
+        }
+        meta::set(object, "uid", meta::new_uid());
+        meta::set(object, "creationTimestamp", meta::now());
+        if kind.generation {
+            meta::set(object, "generation", 1);
+        }
+        // A Node and a volume are made by their own controllers, status and all.
+        if kind.status && !matches!(kind.name, "Node" | "PersistentVolume") {
+            meta::map(object).remove("status");
+        }
+        defaults::fill(kind, object);
+        self.allocate(kind, object, None)?;
+        let causes = validate::check(kind, object, None);
+        if causes.is_empty() { Ok(()) } else { Err(Status::invalid(kind, meta::name(object), &causes)) }
+    }
+
+    /// Replaces an object.
+    ///
+    /// # Errors
+    /// 404, 409 if it was changed meanwhile, 422 if it is wrong.
+    pub fn update(&self, target: &Target, object: Value) -> Result<Written> {
+        if target.subresource == "scale" {
+            return self.change(target, |old| scaled(old, &object));
+        }
+        let (object, warnings) = read(target, object)?;
+        let written = self.change(target, |_| Ok(object))?;
+        Ok(Written { warnings, ..written })
+    }
+
+    /// Changes an object by a patch; an apply makes it if it is not there.
+    ///
+    /// # Errors
+    /// 404, 409, 415, 422.
+    pub fn patch(&self, target: &Target, format: Format, patch: &Value) -> Result<Written> {
+        let kind = target.kind;
+        if target.subresource == "scale" {
+            return self.change(target, |old| {
+                let scale = patch::patched(format, "Scale", &scale_of(old), patch)?;
+                scaled(old, &scale)
+            });
+        }
+        if format == Format::Apply {
+            return self.apply(target, patch);
+        }
+        let mut warnings = Vec::new();
+        let written = self.change(target, |old| {
+            let patched = patch::patched(format, kind.name, old, patch)?;
+            let (object, found) = read(target, patched)?;
+            warnings = found;
+            Ok(object)
+        })?;
+        Ok(Written { warnings, ..written })
+    }
+
+    fn apply(&self, target: &Target, patch: &Value) -> Result<Written> {
+        let (kind, name) = (target.kind, target.name.as_str());
+        let named = |field: &str| patch.get(field).and_then(Value::as_str).unwrap_or_default();
+        if named("kind") != kind.name || named("apiVersion") != kind.api_version() {
+            return Err(Status::bad_request(format!(
+                "invalid object type: the body must be a {} of {}",
+                kind.name,
+                kind.api_version()
+            )));
+        }
+        if target.manager.name.is_empty() {
+            return Err(Status::bad_request("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"));
+        }
+        if !meta::items(patch, &["metadata", "managedFields"]).is_empty() {
+            return Err(Status::bad_request("metadata.managedFields must be nil"));
+        }
+        if self.store.get(kind, &target.namespace, name).is_none() {
+            if !target.subresource.is_empty() {
+                return Err(Status::not_found(kind, name));
+            }
+            let mut object = apply::apply(kind, &Value::Null, patch, &target.manager)?;
+            meta::set(&mut object, "name", name);
+            match self.create(target, object) {
+                Err(status) if status.code == 409 => {}
+                made => return made,
+            }
+        }
+        let mut warnings = Vec::new();
+        let written = self.change_with(target, false, |old| {
+            let applied = apply::apply(kind, old, patch, &target.manager)?;
+            let (object, found) = read(target, applied)?;
+            warnings = found;
+            Ok(object)
+        })?;
+        Ok(Written { warnings, ..written })
+    }
+
+    /// One step: what `change` makes of the object, with what every update has in common.
+    ///
+    /// # Errors
+    /// 404 and those of `change`.
+    pub(super) fn change(&self, target: &Target, change: impl FnOnce(&Value) -> Result<Value>) -> Result<Written> {
+        self.change_with(target, true, change)
+    }
+
+    fn change_with(
+        &self,
+        target: &Target,
+        track: bool,
+        change: impl FnOnce(&Value) -> Result<Value>,
+    ) -> Result<Written> {
+        let (kind, name) = (target.kind, target.name.as_str());
+        // Addresses are given out by what all Services have; that must not be asked with the store locked.
+        let allocated = std::cell::OnceCell::new();
+        if kind.name == "Service" && target.subresource.is_empty() {
+            let old = self.get(kind, &target.namespace, name)?;
+            let mut object = change(&old)?;
+            self.finish(target, &old, &mut object, track)?;
+            let _ = allocated.set((old, object));
+            return self.store_if_same(target, allocated);
+        }
+        let mut seen = None;
+        let result = self.store.write(kind, &target.namespace, name, |old| {
+            let Some(old) = old else { return Err(Status::not_found(kind, name)) };
+            let mut object = change(old)?;
+            self.finish(target, old, &mut object, track)?;
+            if target.dry_run {
+                seen = Some(Arc::new(object));
+                return Ok(Write::Keep);
+            }
+            Ok(if is_over(kind, &object) { Write::Remove(object) } else { Write::Put(object) })
+        })?;
+        Ok(Written { object: seen.unwrap_or(result), created: false, warnings: Vec::new() })
+    }
+
+    /// Writes what was made of an object outside of the lock, if it is still the same.
+    fn store_if_same(
+        &self,
+        target: &Target,
+        made: std::cell::OnceCell<(Arc<Value>, Value)>,
+    ) -> Result<Written> {
+        let (kind, name) = (target.kind, target.name.as_str());
+        let Some((old, object)) = made.into_inner() else { return Err(Status::not_found(kind, name)) };
+        if target.dry_run {
+            return Ok(Written { object: Arc::new(object), created: false, warnings: Vec::new() });
+        }
+        let object = self.store.write(kind, &target.namespace, name, |now| match now {
+            None => Err(Status::not_found(kind, name)),
+            Some(now) if !Arc::ptr_eq(now, &old) => Err(Status::modified(kind, name)),
+            Some(_) if is_over(kind, &object) => Ok(Write::Remove(object)),
+            Some(_) => Ok(Write::Put(object)),
+        })?;
+        Ok(Written { object, created: false, warnings: Vec::new() })
+    }
+
+    /// What every update has in common.
+    fn finish(&self, target: &Target, old: &Value, object: &mut Value, track: bool) -> Result<()> {
+        let (kind, name) = (target.kind, target.name.as_str());
+        let given = meta::text(object, "resourceVersion");
+        if !given.is_empty() && given != meta::text(old, "resourceVersion") {
+            return Err(Status::modified(kind, name));
+        }
+        let uid = meta::uid(object);
+        if !uid.is_empty() && uid != meta::uid(old) {
+            let words = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(old));
+            return Err(Status::conflict(kind, name, &words));
+        }
+        if !meta::name(object).is_empty() && meta::name(object) != name {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({}) does not match the name on the URL ({name})",
+                meta::name(object)
+            )));
+        }
+        keep(target, old, object);
+        defaults::fill(kind, object);
+        if target.subresource.is_empty() {
+            self.allocate(kind, object, Some(old))?;
+        }
+        let causes = if target.subresource == "status" || target.subresource == "resize" {
+            Vec::new()
+        } else {
+            validate::check(kind, object, Some(old))
+        };
+        if !causes.is_empty() {
+            return Err(Status::invalid(kind, name, &causes));
+        }
+        if kind.generation && changes_generation(kind, old, object) {
+            let generation = meta::number(old, &["metadata", "generation"]).unwrap_or(0);
+            meta::set(object, "generation", generation + 1);
+        }
+        if track {
+            apply::track(kind, old, object, &target.manager);
+        }
+        Ok(())
+    }
+}
+
+/// Whether an object that is being deleted has nothing left to wait for.
+pub(super) fn is_over(kind: &Kind, object: &Value) -> bool {
+    meta::deleting(object)
+        && meta::list(object, "finalizers").is_empty()
+        && meta::number(object, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0) == 0
+        && (kind.name != "Namespace" || meta::items(object, &["spec", "finalizers"]).is_empty())
+}
+
+fn changes_generation(kind: &Kind, old: &Value, new: &Value) -> bool {
+    if kind.name != "EndpointSlice" {
+        return meta::at(old, &["spec"]) != meta::at(new, &["spec"]);
+    }
+    ["endpoints", "ports", "addressType"].iter().any(|field| old.get(field) != new.get(field))
+}
+
+/// What a request cannot change is what it was.
+fn keep(target: &Target, old: &Value, object: &mut Value) {
+    let kind = target.kind;
+    match target.subresource.as_str() {
+        "status" => {
+            let status = object.get("status").cloned();
+            *object = old.clone();
+            if let Some(status) = status {
+                meta::map(object).insert("status".into(), status);
+            }
+            return;
+        }
+        "resize" => {
+            let wanted = meta::items(object, &["spec", "containers"]).to_vec();
+            *object = old.clone();
+            let spec = meta::child(object, "spec");
+            for (container, wanted) in defaults::list(spec, "containers").zip(wanted) {
+                if let Some(resources) = wanted.get("resources") {
+                    meta::map(container).insert("resources".into(), resources.clone());
+                }
+            }
+            return;
+        }
+        _ => {}
+    }
+    let kept: &[&str] = if track_reset(object) { &[] } else { &["managedFields"] };
+    for field in OWN.iter().chain(&["namespace", "name", "resourceVersion"]).chain(kept) {
+        match meta::at(old, &["metadata", field]) {
+            Value::Null => meta::unset(object, field),
+            value => meta::set(object, field, value.clone()),
+        }
+    }
+    if kind.status && target.subresource.is_empty() {
+        match old.get("status") {
+            Some(status) => meta::map(object).insert("status".into(), status.clone()),
+            None => meta::map(object).remove("status"),
+        };
+    }
+}
+
+/// Managers are written by the server; an apply has written them already.
+fn track_reset(object: &Value) -> bool {
+    !meta::items(object, &["metadata", "managedFields"]).is_empty()
+}
+
+/// The object of a body, as its kind has it.
+fn read(target: &Target, mut object: Value) -> Result<(Value, Vec<String>)> {
+    let kind = target.kind;
+    if !object.is_object() {
+        return Err(Status::bad_request("the body of the request is not an object"));
+    }
+    for (field, wanted) in [("kind", kind.name.to_owned()), ("apiVersion", kind.api_version())] {
+        let given = meta::string(&object, &[field]).to_owned();
+        if !given.is_empty() && given != wanted {
+            return Err(Status::bad_request(format!(
+                "the object provided is unrecognized (must be of type {}): {field} is {given:?}",
+                kind.name
+            )));
+        }
+        meta::map(&mut object).insert(field.to_owned(), wanted.into());
+    }
+    let namespace = meta::namespace(&object);
+    if kind.namespaced && !namespace.is_empty() && namespace != target.namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let (typed, unknown) = schema::conform(kind, object)?;
+    let warnings = schema::judge(kind, &typed, unknown, target.validation)?;
+    Ok((typed, warnings))
+}
+
+/// The scale of a workload (`autoscaling/v1`).
+pub fn scale_of(object: &Value) -> Value {
+    let labels = meta::at(object, &["spec", "selector", "matchLabels"]).as_object().cloned().unwrap_or_default();
+    let selector: Vec<String> =
+        labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    let metadata: Map<String, Value> = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"]
+        .iter()
+        .map(|field| ((*field).to_owned(), meta::at(object, &["metadata", field]).clone()))
+        .collect();
+    serde_json::json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+        "spec": {"replicas": meta::number(object, &["spec", "replicas"]).unwrap_or(0)},
+        "status": {
+            "replicas": meta::number(object, &["status", "replicas"]).unwrap_or(0),
+            "selector": selector.join(","),
+        },
+    })
+}
+
+fn scaled(old: &Value, scale: &Value) -> Result<Value> {
+    let mut object = old.clone();
+    let given = meta::text(scale, "resourceVersion");
+    if !given.is_empty() {
+        meta::set(&mut object, "resourceVersion", given);
+    }
+    let replicas = meta::number(scale, &["spec", "replicas"]).unwrap_or(0);
+    meta::map(meta::child(&mut object, "spec")).insert("replicas".into(), replicas.into());
+    Ok(object)
+}

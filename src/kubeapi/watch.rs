@@ -1,0 +1,153 @@
+//! Watches: what is there (if asked), then every change, bookmarks in between (API concepts,
+//! "Efficient detection of changes", "Streaming lists").
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::http::{Query, plain};
+use super::kinds::Kind;
+use super::meta;
+use super::reply::{Form, Shape};
+use super::selectors::Selector;
+use super::status::{Result, Status};
+use super::store::{Action, Change};
+use super::verbs::Api;
+
+/// Between two bookmarks.
+const BOOKMARKS: Duration = Duration::from_secs(60);
+/// The longest watch that asked for no time: 30 minutes and up to as much again.
+const LONGEST: u64 = 1800;
+
+struct Watch {
+    api: Arc<Api>,
+    kind: &'static Kind,
+    namespace: String,
+    selector: Selector,
+    shape: Shape,
+    /// A table has its columns only once.
+    headed: bool,
+}
+
+/// The answer to a watch.
+///
+/// # Errors
+/// 400, and 410 where the version is too old.
+pub fn serve(
+    api: Arc<Api>,
+    kind: &'static Kind,
+    namespace: &str,
+    selector: Selector,
+    query: &Query,
+    form: &Form,
+) -> Result<Response<Body>> {
+    let initial = query.is("sendInitialEvents");
+    if initial && query.get("resourceVersionMatch") != "NotOlderThan" {
+        return Err(Status::bad_request("resourceVersionMatch must be NotOlderThan with sendInitialEvents"));
+    }
+    let from = match query.get("resourceVersion") {
+        "" | "0" => None,
+        text => Some(text.parse::<u64>().map_err(|_| {
+            Status::bad_request(format!("Invalid value: {text:?}: resourceVersion must be a number"))
+        })?),
+    };
+    let timeout = query.number("timeoutSeconds").and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+    let timeout = timeout.unwrap_or_else(|| LONGEST + rand::random_range(0..LONGEST));
+    let mut watch =
+        Watch { api, kind, namespace: namespace.to_owned(), selector, shape: form.shape, headed: false };
+    let bookmarks = query.is("allowWatchBookmarks");
+    let lists = initial || from.is_none() && !query.get("sendInitialEvents").eq("false");
+    let stream = async_stream::stream! {
+        // Before the list, so that no change falls between.
+        let mut changed = watch.api.store.changes();
+        let mut version = from.unwrap_or_default();
+        if lists {
+            let list = watch.api.list(watch.kind, &watch.namespace);
+            version = list.version;
+            for object in list.items {
+                if watch.selector.matches(&object) {
+                    yield Ok::<_, std::convert::Infallible>(watch.line("ADDED", &object));
+                }
+            }
+            if initial {
+                yield Ok(watch.bookmark(version, true));
+            }
+        } else if from.is_none() {
+            version = watch.api.store.version();
+        }
+        let end = Instant::now() + Duration::from_secs(timeout);
+        let mut next = Instant::now() + BOOKMARKS;
+        loop {
+            changed.borrow_and_update();
+            match watch.api.store.since(watch.kind, version) {
+                Ok((changes, now)) => {
+                    for change in &changes {
+                        if let Some(line) = watch.news(change) {
+                            yield Ok(line);
+                        }
+                    }
+                    version = now.max(version);
+                }
+                Err(status) => {
+                    yield Ok(line("ERROR", &status.object()));
+                    return;
+                }
+            }
+            tokio::select! {
+                gone = changed.changed() => if gone.is_err() { return },
+                () = tokio::time::sleep_until(next.min(end)) => {
+                    if bookmarks {
+                        yield Ok(watch.bookmark(version, false));
+                    }
+                    if Instant::now() >= end {
+                        return;
+                    }
+                    next = Instant::now() + BOOKMARKS;
+                }
+            }
+        }
+    };
+    Ok(plain(StatusCode::OK, "application/json", Body::from_stream(stream)))
+}
+
+fn line(action: &str, object: &Value) -> Bytes {
+    let mut text = json!({"type": action, "object": object}).to_string();
+    text.push('\n');
+    text.into()
+}
+
+impl Watch {
+    fn line(&mut self, action: &str, object: &Value) -> Bytes {
+        let shaped = self.shape.event(self.kind, object, !self.headed);
+        self.headed = true;
+        line(action, &shaped)
+    }
+
+    /// A change as this watch sees it: an object that is not selected any more is gone for it.
+    fn news(&mut self, change: &Change) -> Option<Bytes> {
+        if !self.namespace.is_empty() && meta::namespace(&change.object) != self.namespace {
+            return None;
+        }
+        let before = change.previous.as_ref().is_some_and(|object| self.selector.matches(object));
+        let now = change.action != Action::Deleted && self.selector.matches(&change.object);
+        match (before, now) {
+            (false, true) => Some(self.line("ADDED", &change.object)),
+            (true, true) => Some(self.line("MODIFIED", &change.object)),
+            (true, false) => Some(self.line("DELETED", &change.object)),
+            (false, false) => None,
+        }
+    }
+
+    fn bookmark(&self, version: u64, end_of_list: bool) -> Bytes {
+        let mut metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
+        if end_of_list {
+            meta::map(&mut metadata).insert("annotations".into(), json!({"k8s.io/initial-events-end": "true"}));
+        }
+        let object = json!({"kind": self.kind.name, "apiVersion": self.kind.api_version(), "metadata": metadata});
+        line("BOOKMARK", &self.shape.bookmark(&object))
+    }
+}
