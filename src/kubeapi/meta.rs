@@ -22,11 +22,6 @@ pub fn uid(object: &Value) -> &str {
     text(object, "uid")
 }
 
-/// `metadata.resourceVersion` as a number, 0 if there is none.
-pub fn version(object: &Value) -> u64 {
-    text(object, "resourceVersion").parse().unwrap_or(0)
-}
-
 /// Whether its deletion has begun.
 pub fn deleting(object: &Value) -> bool {
     !text(object, "deletionTimestamp").is_empty()
@@ -103,11 +98,6 @@ pub fn now() -> String {
 /// A time in whole seconds, as `metadata` has it.
 pub fn seconds(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// Now, with microseconds (`MicroTime`).
-pub fn micros() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
 
 /// A random identifier (RFC 9562, version 4).

@@ -13,8 +13,17 @@ use super::kinds::{KINDS, Kind};
 use super::meta;
 use super::patch::lists::{ListType, list_type};
 
+/// Version 2 in the encoding of protocol buffers, which `kubectl` asks for: the field `swagger`, no more.
+/// The schemas are in version 3 only.
+const VERSION_2: &[u8] = b"\x0a\x032.0";
+/// Its media type.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
 /// The document at a path, if it is one of OpenAPI.
 pub fn document(path: &str) -> Option<Response<Body>> {
+    if path == "/openapi/v2" {
+        return Some(plain(StatusCode::OK, PROTOBUF, VERSION_2));
+    }
     let rest = path.strip_prefix("/openapi/v3")?;
     let value = match rest {
         "" => index(),

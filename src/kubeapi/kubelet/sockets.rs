@@ -5,7 +5,6 @@ use axum::body::Body;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequestParts, Request};
 use axum::http::Response;
-use axum::response::IntoResponse;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -129,9 +128,4 @@ pub async fn finish(sender: &tokio::sync::Mutex<Sender>, status: &serde_json::Va
     let _ = sender.send(message(ERROR, status.to_string().as_bytes())).await;
     let _ = sender.send(Message::Close(None)).await;
     let _ = sender.close().await;
-}
-
-/// The answer to a request that was refused before it was upgraded.
-pub fn refused(status: &Status) -> Response<Body> {
-    (axum::http::StatusCode::from_u16(status.code).unwrap_or_default(), status.object().to_string()).into_response()
 }
