@@ -187,7 +187,11 @@ impl Settings {
             policy_dir: given.path("D2K_POLICY_DIR"),
             policy_settings: given.path("D2K_POLICY_SETTINGS"),
             policy_cache: given.path("D2K_POLICY_CACHE").or_else(|| given.users_cache()),
-            given: SETTINGS.iter().map(|s| s.name).filter(|name| !given.text_as_given(name).is_empty()).collect(),
+            given: SETTINGS
+                .iter()
+                .map(|s| s.name)
+                .filter(|name| !given.text_as_given(name).is_empty())
+                .collect(),
             namespace,
             port,
             kubeconfig,

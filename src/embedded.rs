@@ -80,7 +80,8 @@ pub fn data_dir(settings: &Settings) -> Result<PathBuf, String> {
     }
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
-    let state = state.ok_or("there is no home directory for the embedded cluster: set D2K_DATA_DIR (--data-dir)")?;
+    let state =
+        state.ok_or("there is no home directory for the embedded cluster: set D2K_DATA_DIR (--data-dir)")?;
     Ok(state.join("d2k"))
 }
 
@@ -90,7 +91,9 @@ pub fn data_dir(settings: &Settings) -> Result<PathBuf, String> {
 /// # Errors
 /// One line that names the step that failed and what to do.
 pub fn prepare(data: &Path) -> Result<Prepared, String> {
-    let wrong = |e: std::io::Error| format!("the folder {} cannot be used: {e}; choose another one (D2K_DATA_DIR)", data.display());
+    let wrong = |e: std::io::Error| {
+        format!("the folder {} cannot be used: {e}; choose another one (D2K_DATA_DIR)", data.display())
+    };
     std::fs::create_dir_all(data).map_err(wrong)?;
     let data = data.canonicalize().map_err(wrong)?;
     let warning = runtime::enter_user_namespace()?;
@@ -132,7 +135,8 @@ pub async fn start(
         namespaces: vec![namespace.to_owned()],
     };
     let started = cluster::start(Arc::new(engine.clone()), options, stopping.clone()).await?;
-    let loopback = |address: SocketAddr| (address.port(), SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()));
+    let loopback =
+        |address: SocketAddr| (address.port(), SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()));
     let options = network::Options {
         gateway: GATEWAY,
         pods: Range { base: Ipv4Addr::new(10, 88, 0, 0), prefix: PREFIX },

@@ -251,7 +251,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Facts about the machine.
     fn node(&self) -> NodeFacts;
     /// Sees to it that an image is here.
-    fn image<'a>(&'a self, reference: &'a str, pull: Pull, logins: &'a [Login]) -> BoxFuture<'a, Result<Image>>;
+    fn image<'a>(
+        &'a self,
+        reference: &'a str,
+        pull: Pull,
+        logins: &'a [Login],
+    ) -> BoxFuture<'a, Result<Image>>;
     /// Makes the sandbox of a Pod; its address. One that exists is left as it is.
     fn create_sandbox(&self, sandbox: Sandbox) -> BoxFuture<'_, Result<IpAddr>>;
     /// Removes a sandbox with what is left of its containers. One that is not there is no error.
@@ -277,9 +282,9 @@ pub trait Engine: Send + Sync + 'static {
 /// The number of a signal by its name, with or without `SIG`, or of its number.
 pub fn signal_number(name: &str) -> Option<i32> {
     const NAMES: &[&str] = &[
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-        "WINCH", "IO", "PWR", "SYS",
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
     ];
     if let Ok(number) = name.parse::<i32>() {
         return (1..=64).contains(&number).then_some(number);

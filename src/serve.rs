@@ -90,7 +90,9 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
             return 0;
         }
         let host = format!("tcp://{address}");
-        let code = embedded::run_command(&command, &host, settings.kubeconfig.as_deref().unwrap_or(Path::new(""))).await;
+        let code =
+            embedded::run_command(&command, &host, settings.kubeconfig.as_deref().unwrap_or(Path::new("")))
+                .await;
         stopping.cancel();
         code
     };

@@ -273,12 +273,15 @@ impl Daemon {
         loop {
             let before = (sender.position.last, sender.position.same);
             let since = sender.position.last.or(query.since);
-            let rest = LogQuery { follow: false, since, ..query.clone() };
-            let Some(stream) = self.open_log(run, &rest).await? else {
-                return Ok(true);
-            };
-            if !sender.stream(stream, true).await {
-                return Ok(false);
+            // The kubelet may have started the container again already: then this run is the one before.
+            for previous in [true, false] {
+                let rest = LogQuery { follow: false, since, previous, ..query.clone() };
+                let Some(stream) = self.open_log(run, &rest).await? else {
+                    continue;
+                };
+                if !sender.stream(stream, true).await {
+                    return Ok(false);
+                }
             }
             if before == (sender.position.last, sender.position.same) {
                 return Ok(true);

@@ -24,8 +24,10 @@ impl Job {
         if given.is_some() {
             return Ok(Self { words, folder: None });
         }
-        let folder = std::env::temp_dir().join(format!("d2k-{}-{:08x}", std::process::id(), rand::random::<u32>()));
-        std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}; choose a folder (D2K_DATA_DIR)", folder.display()))?;
+        let folder =
+            std::env::temp_dir().join(format!("d2k-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+        std::fs::create_dir_all(&folder)
+            .map_err(|e| format!("{}: {e}; choose a folder (D2K_DATA_DIR)", folder.display()))?;
         Ok(Self { words, folder: Some(folder) })
     }
 }

@@ -42,7 +42,8 @@ async fn work(api: &Api, network: &Network) {
             }
         }
         if news.iter().take(2).any(|n| *n) {
-            let services: Vec<Service> = all::<Service>(api, "", "Service").into_iter().map(published).collect();
+            let services: Vec<Service> =
+                all::<Service>(api, "", "Service").into_iter().map(published).collect();
             let slices: Vec<EndpointSlice> = all(api, "discovery.k8s.io", "EndpointSlice");
             network.update(&services, &slices);
         }
@@ -63,8 +64,12 @@ fn all<T: DeserializeOwned>(api: &Api, group: &str, name: &str) -> Vec<T> {
 /// The ports of d2k's own Services are opened by d2k, where they can be refused in Docker's words.
 fn published(mut service: Service) -> Service {
     let own = service.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(keys::ROLE));
-    if let Some(spec) = service.spec.as_mut().filter(|spec| own && spec.type_.as_deref() == Some("LoadBalancer")) {
+    if let Some(spec) = service.spec.as_mut().filter(|spec| own && spec.cluster_ip.as_deref() != Some("None"))
+    {
         spec.type_ = Some("ClusterIP".into());
+        for port in spec.ports.iter_mut().flatten() {
+            port.node_port = None;
+        }
     }
     service
 }

@@ -58,11 +58,17 @@ pub const DOMAIN: &str = "cluster.local";
 ///
 /// # Errors
 /// One line on what could not be started.
-pub async fn start<E: Engine>(engine: Arc<E>, options: Options, stopping: CancellationToken) -> Result<Cluster, String> {
+pub async fn start<E: Engine>(
+    engine: Arc<E>,
+    options: Options,
+    stopping: CancellationToken,
+) -> Result<Cluster, String> {
     let folder = |name: &str| options.data.join(name);
     let journal = Journal::open(&folder("journal"))?;
     let api = Arc::new(Api::new(Store::new(Some(journal)), Settings::default()));
-    let listener = TcpListener::bind(options.listen).await.map_err(|e| format!("cannot listen on {}: {e}", options.listen))?;
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|e| format!("cannot listen on {}: {e}", options.listen))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     let mut names = options.addresses.clone();
     names.extend([address.ip(), options.inside.ip()]);
@@ -105,7 +111,7 @@ fn begin(api: &Api, options: &Options, address: SocketAddr) {
         ensure(api, kind("", "Namespace"), "", json!({"metadata": {"name": name}}));
     }
     let class = json!({
-        "metadata": {"name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "metadata": {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
         "provisioner": "d2k.io/local", "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate",
     });
     ensure(api, kind("storage.k8s.io", "StorageClass"), "", class);

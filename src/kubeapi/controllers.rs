@@ -118,7 +118,13 @@ async fn work(controller: impl Controller, context: Context) {
 }
 
 /// What has changed since the last look; everything at the first one, or if the log is too short.
-fn collect(controller: &impl Controller, context: &Context, kind: &Kind, seen: &mut u64, due: &mut BTreeSet<Key>) {
+fn collect(
+    controller: &impl Controller,
+    context: &Context,
+    kind: &Kind,
+    seen: &mut u64,
+    due: &mut BTreeSet<Key>,
+) {
     let changes = if *seen == 0 { None } else { context.api.store.since(kind, *seen).ok() };
     if let Some((changes, version)) = changes {
         for change in &changes {
@@ -129,12 +135,8 @@ fn collect(controller: &impl Controller, context: &Context, kind: &Kind, seen: &
     }
     let list = context.api.list(kind, "");
     for object in list.items {
-        let change = Change {
-            version: list.version,
-            action: super::store::Action::Added,
-            object,
-            previous: None,
-        };
+        let change =
+            Change { version: list.version, action: super::store::Action::Added, object, previous: None };
         due.extend(controller.key(context, kind, &change));
     }
     *seen = list.version;

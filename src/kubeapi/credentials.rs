@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -43,7 +43,8 @@ impl Credentials {
         let wrong = |e: std::io::Error| format!("the credentials in {}: {e}", folder.display());
         if FILES.iter().any(|file| !folder.join(file).exists()) {
             std::fs::create_dir_all(folder).map_err(wrong)?;
-            make(folder, addresses).map_err(|e| format!("cannot make the credentials in {}: {e}", folder.display()))?;
+            make(folder, addresses)
+                .map_err(|e| format!("cannot make the credentials in {}: {e}", folder.display()))?;
         }
         let token = std::fs::read_to_string(folder.join("token")).map_err(wrong)?;
         Ok(Self { folder: folder.to_owned(), token: token.trim().to_owned() })

@@ -109,7 +109,10 @@ fn secret(object: &mut Value) {
         let data = meta::map(map.entry("data").or_insert_with(|| json!({})));
         for (key, text) in texts {
             let bytes = text.as_str().unwrap_or_default().as_bytes();
-            data.insert(key, base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes).into());
+            data.insert(
+                key,
+                base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes).into(),
+            );
         }
     }
 }

@@ -38,23 +38,24 @@ pub fn document(path: &str, form: &Form) -> Option<Response<Body>> {
         }),
         ["api", "v1"] => resources("", "v1"),
         ["apis"] => {
-            let groups: Vec<Value> = groups().into_iter().map(|(group, version)| self::group(group, version)).collect();
+            let groups: Vec<Value> =
+                groups().into_iter().map(|(group, version)| self::group(group, version)).collect();
             json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
         }
         ["apis", name] => {
             let (group, version) = groups().into_iter().find(|(group, _)| group == name)?;
             let mut value = self::group(group, version);
-            super::meta::map(&mut value).extend([
-                ("kind".to_owned(), "APIGroup".into()),
-                ("apiVersion".to_owned(), "v1".into()),
-            ]);
+            super::meta::map(&mut value)
+                .extend([("kind".to_owned(), "APIGroup".into()), ("apiVersion".to_owned(), "v1".into())]);
             value
         }
         ["apis", name, version] => {
             groups().into_iter().find(|(group, known)| group == name && known == version)?;
             resources(name, version)
         }
-        [""] => json!({"paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]}),
+        [""] => {
+            json!({"paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]})
+        }
         _ => return None,
     };
     Some(Reply::json(200, &value).response(form))
@@ -129,10 +130,8 @@ fn resources(group: &str, version: &str) -> Value {
                 "kind": made, "verbs": verbs,
             });
             if group != kind.group {
-                super::meta::map(&mut entry).extend([
-                    ("group".to_owned(), group.into()),
-                    ("version".to_owned(), version.into()),
-                ]);
+                super::meta::map(&mut entry)
+                    .extend([("group".to_owned(), group.into()), ("version".to_owned(), version.into())]);
             }
             all.push(entry);
         }
@@ -145,7 +144,11 @@ fn aggregated(core: bool) -> Value {
     let items: Vec<Value> = groups
         .into_iter()
         .map(|(group, version)| {
-            let metadata = if core { json!({"creationTimestamp": null}) } else { json!({"name": group, "creationTimestamp": null}) };
+            let metadata = if core {
+                json!({"creationTimestamp": null})
+            } else {
+                json!({"name": group, "creationTimestamp": null})
+            };
             json!({
                 "metadata": metadata,
                 "versions": [{"version": version, "freshness": "Current", "resources": discovered(group)}],

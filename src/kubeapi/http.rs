@@ -26,7 +26,12 @@ pub trait Node: Send + Sync + 'static {
     /// Serves one request about a Pod: `log`, `exec`, `attach` or `portforward`.
     fn serve<'a>(&'a self, asked: Asked, request: Request) -> BoxFuture<'a, Result<Response<Body>>>;
     /// What containers use now: the objects of `metrics.k8s.io`, `pods` or `nodes`.
-    fn metrics<'a>(&'a self, resource: &'a str, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Vec<Value>>>;
+    fn metrics<'a>(
+        &'a self,
+        resource: &'a str,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Value>>>;
 }
 
 /// A request about a Pod's processes.
@@ -77,7 +82,8 @@ impl Front {
             return Ok(open);
         }
         self.authenticate(request.headers(), request.extensions().get::<Certified>())?;
-        let form = Form::of(request.headers());
+        let query = Query::of(request.uri());
+        let form = Form::of(request.headers()).including(query.get("includeObject"));
         if let Some(document) = discovery::document(&path, &form) {
             return if request.method() == Method::GET { Ok(document) } else { Err(Status::no_method()) };
         }
@@ -88,18 +94,22 @@ impl Front {
         if path.group == kinds::METRICS {
             return self.metrics(&path, &form).await;
         }
-        let kind = kinds::by_plural(&path.group, &path.version, &path.plural).ok_or_else(Status::no_resource)?;
+        let kind =
+            kinds::by_plural(&path.group, &path.version, &path.plural).ok_or_else(Status::no_resource)?;
         if !path.namespace.is_empty() && !kind.namespaced {
             return Err(Status::no_resource());
         }
-        if kind.name == "Pod" && matches!(path.subresource.as_str(), "log" | "exec" | "attach" | "portforward") {
-            let query = Query::of(request.uri());
+        if kind.name == "Pod"
+            && matches!(path.subresource.as_str(), "log" | "exec" | "attach" | "portforward")
+        {
             let asked = Asked { what: path.subresource, namespace: path.namespace, pod: path.name, query };
             return self.node.serve(asked, request).await;
         }
         match *request.method() {
-            Method::GET | Method::HEAD => self.read(kind, &path, &Query::of(request.uri()), &form).await,
-            Method::POST | Method::PUT | Method::PATCH | Method::DELETE => self.write(kind, &path, request, &form).await,
+            Method::GET | Method::HEAD => self.read(kind, &path, &query, &form).await,
+            Method::POST | Method::PUT | Method::PATCH | Method::DELETE => {
+                self.write(kind, &path, request, &form).await
+            }
             _ => Err(Status::no_method()),
         }
     }
@@ -143,7 +153,9 @@ impl Front {
 fn open(path: &str) -> Option<Response<Body>> {
     let text = |body: &'static str| {
         let mut response = Response::new(Body::from(body));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         response
     };
     match path {

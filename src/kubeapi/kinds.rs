@@ -80,7 +80,10 @@ pub static KINDS: &[Kind] = &[
         generation: true,
         ..kind("discovery.k8s.io", "EndpointSlice", "endpointslices", "endpointslice", &[])
     },
-    Kind { namespaced: false, ..kind("storage.k8s.io", "StorageClass", "storageclasses", "storageclass", &["sc"]) },
+    Kind {
+        namespaced: false,
+        ..kind("storage.k8s.io", "StorageClass", "storageclasses", "storageclass", &["sc"])
+    },
 ];
 
 /// The group of figures, which are no stored objects.
@@ -89,7 +92,11 @@ pub const METRICS: &str = "metrics.k8s.io";
 impl Kind {
     /// `v1`, `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// `pods`, `deployments.apps`: as errors name it.

@@ -140,7 +140,8 @@ impl<E: Engine> Kubelet<E> {
     fn running(&self, namespace: &str, name: &str) -> Result<(Arc<Value>, Arc<Running>)> {
         let pod = self.api.get(kind("", "Pod"), namespace, name)?;
         let running = self.pods.lock().unwrap_or_else(PoisonError::into_inner).get(meta::uid(&pod)).cloned();
-        let running = running.ok_or_else(|| Status::bad_request(format!("pod {name} does not have a host assigned")))?;
+        let running = running
+            .ok_or_else(|| Status::bad_request(format!("pod {name} does not have a host assigned")))?;
         Ok((pod, running))
     }
 }
@@ -158,7 +159,19 @@ impl<E: Engine> http::Node for Kubelet<E> {
         .boxed()
     }
 
-    fn metrics<'a>(&'a self, resource: &'a str, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Vec<Value>>> {
-        async move { Ok(if resource == "pods" { self.pod_metrics(namespace, name).await } else { self.node_metrics(name).await }) }.boxed()
+    fn metrics<'a>(
+        &'a self,
+        resource: &'a str,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Value>>> {
+        async move {
+            Ok(if resource == "pods" {
+                self.pod_metrics(namespace, name).await
+            } else {
+                self.node_metrics(name).await
+            })
+        }
+        .boxed()
     }
 }

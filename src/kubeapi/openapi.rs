@@ -84,9 +84,13 @@ fn of_group(group: &str) -> Value {
 }
 
 fn operation(action: &str, write: bool, named: &Value, schema: &str) -> Value {
-    let parameter = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
-    let parameters: Vec<Value> =
-        if write { ["dryRun", "fieldManager", "fieldValidation"].map(parameter).to_vec() } else { Vec::new() };
+    let parameter =
+        |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
+    let parameters: Vec<Value> = if write {
+        ["dryRun", "fieldManager", "fieldValidation"].map(parameter).to_vec()
+    } else {
+        Vec::new()
+    };
     let content = json!({"application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}});
     json!({
         "parameters": parameters, "responses": {"200": {"description": "OK", "content": content}},

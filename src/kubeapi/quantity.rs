@@ -32,7 +32,8 @@ pub fn thousandths(text: &str) -> Option<i128> {
         other => ten(other.strip_prefix(['e', 'E'])?.parse().ok().filter(|e: &i32| e.abs() <= 18)?),
     };
     let (factor, scale) = (factor?, 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?);
-    let (up, down) = if divides { (1000, scale.checked_mul(factor)?) } else { (factor.checked_mul(1000)?, scale) };
+    let (up, down) =
+        if divides { (1000, scale.checked_mul(factor)?) } else { (factor.checked_mul(1000)?, scale) };
     let product = digits.checked_mul(up)?;
     let value = (product + down - 1).div_euclid(down);
     Some(if negative { -value } else { value })
@@ -50,7 +51,17 @@ mod tests {
 
     #[test]
     fn quantities_are_read() {
-        let cases = [("1", 1000), ("100m", 100), ("1.5", 1500), ("1Ki", 1_024_000), ("0.5Gi", 536_870_912_000), ("2e3", 2_000_000), ("-1", -1000), ("1n", 1), (".5", 500)];
+        let cases = [
+            ("1", 1000),
+            ("100m", 100),
+            ("1.5", 1500),
+            ("1Ki", 1_024_000),
+            ("0.5Gi", 536_870_912_000),
+            ("2e3", 2_000_000),
+            ("-1", -1000),
+            ("1n", 1),
+            (".5", 500),
+        ];
         for (text, value) in cases {
             assert_eq!(thousandths(text), Some(value), "{text}");
         }

@@ -31,6 +31,18 @@ pub struct Form {
     pub aggregated: bool,
     /// YAML instead of JSON.
     pub yaml: bool,
+    /// What the rows of a table have of their objects (`includeObject`).
+    pub include: Include,
+}
+
+/// What a row of a table has of its object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub enum Include {
+    None,
+    #[default]
+    Metadata,
+    Object,
 }
 
 impl Form {
@@ -42,7 +54,8 @@ impl Form {
             let name = parts.next().unwrap_or_default();
             let parameter = |wanted: &str| {
                 let mut all = media.split(';').map(str::trim);
-                all.find_map(|p| p.strip_prefix(wanted)?.strip_prefix('=').map(str::to_owned)).unwrap_or_default()
+                all.find_map(|p| p.strip_prefix(wanted)?.strip_prefix('=').map(str::to_owned))
+                    .unwrap_or_default()
             };
             let known = matches!(name, "application/json" | "*/*" | "application/*" | "application/yaml");
             let (shape, aggregated) = match (parameter("as").as_str(), parameter("v").as_str()) {
@@ -53,10 +66,27 @@ impl Form {
                 _ => continue,
             };
             if known {
-                return Self { shape, aggregated, yaml: name == "application/yaml" };
+                return Self {
+                    shape,
+                    aggregated,
+                    yaml: name == "application/yaml",
+                    include: Include::default(),
+                };
             }
         }
         Self::default()
+    }
+}
+
+impl Form {
+    /// With what the query asks for besides.
+    pub fn including(mut self, include: &str) -> Self {
+        self.include = match include {
+            "None" => Include::None,
+            "Object" => Include::Object,
+            _ => Include::Metadata,
+        };
+        self
     }
 }
 
@@ -83,7 +113,9 @@ impl Reply {
         let value = match form.shape {
             Shape::Object => object.clone(),
             Shape::Metadata => metadata_only(object),
-            Shape::Table => table::of(kind, &[object], meta::text(object, "resourceVersion"), true),
+            Shape::Table => {
+                table::of(kind, &[object], meta::text(object, "resourceVersion"), true, form.include)
+            }
         };
         Self { code, value, warnings: Vec::new() }
     }
@@ -114,7 +146,7 @@ impl Reply {
             }),
             Shape::Table => {
                 let objects: Vec<&Value> = items.iter().map(|o| &**o).collect();
-                let mut table = table::of(kind, &objects, version, true);
+                let mut table = table::of(kind, &objects, version, true, form.include);
                 meta::map(&mut table).insert("metadata".into(), metadata);
                 table
             }
@@ -164,11 +196,11 @@ fn metadata_only(object: &Value) -> Value {
 
 impl Shape {
     /// The object of a watch's event.
-    pub fn event(self, kind: &Kind, object: &Value, first: bool) -> Value {
+    pub fn event(self, kind: &Kind, object: &Value, first: bool, include: Include) -> Value {
         match self {
             Self::Object => object.clone(),
             Self::Metadata => metadata_only(object),
-            Self::Table => table::of(kind, &[object], meta::text(object, "resourceVersion"), first),
+            Self::Table => table::of(kind, &[object], meta::text(object, "resourceVersion"), first, include),
         }
     }
 

@@ -4,8 +4,8 @@
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
-    ServiceAccount,
+    ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret,
+    Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -116,7 +116,12 @@ fn compare(given: &Value, typed: &Value, path: &str, unknown: &mut Vec<String>) 
 ///
 /// # Errors
 /// 400 if they are not allowed.
-pub fn judge(kind: &Kind, object: &Value, unknown: Vec<String>, validation: Validation) -> Result<Vec<String>> {
+pub fn judge(
+    kind: &Kind,
+    object: &Value,
+    unknown: Vec<String>,
+    validation: Validation,
+) -> Result<Vec<String>> {
     let warnings = unknown.into_iter().map(|field| format!("unknown field {field:?}"));
     match validation {
         Validation::Ignore => Ok(Vec::new()),

@@ -104,7 +104,8 @@ fn split(text: &str) -> Vec<String> {
 }
 
 fn requirement(text: &str) -> Result<Requirement> {
-    let wrong = || Status::bad_request(format!("unable to parse requirement: {text:?} is not a label selector"));
+    let wrong =
+        || Status::bad_request(format!("unable to parse requirement: {text:?} is not a label selector"));
     let checked = |key: &str| {
         let key = key.trim();
         let legal = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
@@ -161,8 +162,14 @@ fn known_field(kind: &Kind, path: &str) -> bool {
         (_, "metadata.namespace") => kind.namespaced,
         (
             "Pod",
-            "spec.nodeName" | "spec.restartPolicy" | "spec.schedulerName" | "spec.serviceAccountName"
-            | "spec.hostNetwork" | "status.phase" | "status.podIP" | "status.nominatedNodeName",
+            "spec.nodeName"
+            | "spec.restartPolicy"
+            | "spec.schedulerName"
+            | "spec.serviceAccountName"
+            | "spec.hostNetwork"
+            | "status.phase"
+            | "status.podIP"
+            | "status.nominatedNodeName",
         )
         | ("Namespace", "status.phase")
         | ("Node", "spec.unschedulable")
@@ -204,7 +211,9 @@ mod tests {
     #[test]
     fn label_selectors_are_kubernetes_own() {
         let object = json!({"metadata": {"labels": {"app": "web", "n": "5"}}});
-        for yes in ["app=web", "app==web", "app", "!gone", "app in (db, web)", "app notin (db),n>4", "x!=y", ""] {
+        for yes in
+            ["app=web", "app==web", "app", "!gone", "app in (db, web)", "app notin (db),n>4", "x!=y", ""]
+        {
             assert!(takes(yes, &object), "{yes}");
         }
         for no in ["app=db", "!app", "app notin (web)", "n<5", "gone", "app in (db),n>4"] {

@@ -21,7 +21,12 @@ const HEAD: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `stopping` is cancelled.
-pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, front: Arc<Front>, stopping: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    front: Arc<Front>,
+    stopping: CancellationToken,
+) {
     let acceptor = TlsAcceptor::from(tls);
     loop {
         let accepted = tokio::select! {

@@ -45,7 +45,8 @@ impl Status {
 
     /// 409 for a name that is taken.
     pub fn exists(kind: &Kind, name: &str) -> Self {
-        Self::new(409, "AlreadyExists", format!("{} {name:?} already exists", kind.resource())).about(kind, name)
+        Self::new(409, "AlreadyExists", format!("{} {name:?} already exists", kind.resource()))
+            .about(kind, name)
     }
 
     /// 409 for a write that is behind.
@@ -56,7 +57,8 @@ impl Status {
 
     /// 409 of the write that was based on an older object.
     pub fn modified(kind: &Kind, name: &str) -> Self {
-        let words = "the object has been modified; please apply your changes to the latest version and try again";
+        let words =
+            "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(kind, name, words)
     }
 
@@ -72,7 +74,11 @@ impl Status {
             [one] => one.clone(),
             all => format!("[{}]", all.join(", ")),
         };
-        let named = if kind.group.is_empty() { kind.name.to_owned() } else { format!("{}.{}", kind.name, kind.group) };
+        let named = if kind.group.is_empty() {
+            kind.name.to_owned()
+        } else {
+            format!("{}.{}", kind.name, kind.group)
+        };
         let message = format!("{named} {name:?} is invalid: {words}");
         let causes: Vec<Value> = causes
             .iter()
@@ -96,7 +102,8 @@ impl Status {
 
     /// 403.
     pub fn forbidden(kind: &Kind, name: &str, words: &str) -> Self {
-        Self::new(403, "Forbidden", format!("{} {name:?} is forbidden: {words}", kind.resource())).about(kind, name)
+        Self::new(403, "Forbidden", format!("{} {name:?} is forbidden: {words}", kind.resource()))
+            .about(kind, name)
     }
 
     /// 405.
@@ -119,7 +126,9 @@ impl Status {
 
     /// 415.
     pub fn media_type(got: &str, wanted: &str) -> Self {
-        let words = format!("the body of the request was in an unknown format - accepted media types include: {wanted}");
+        let words = format!(
+            "the body of the request was in an unknown format - accepted media types include: {wanted}"
+        );
         let status = Self::new(415, "UnsupportedMediaType", words);
         tracing::debug!(got, "media type not known");
         status
@@ -137,7 +146,11 @@ impl Status {
                 "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
                 "retryAfterSeconds": 1
             }),
-            ..Self::new(504, "Timeout", format!("Timeout: Too large resource version: {asked}, current: {now}"))
+            ..Self::new(
+                504,
+                "Timeout",
+                format!("Timeout: Too large resource version: {asked}, current: {now}"),
+            )
         }
     }
 
@@ -168,13 +181,18 @@ pub struct Cause {
 impl Cause {
     /// A field that must be there.
     pub fn required(field: impl Into<String>, words: &str) -> Self {
-        let message = if words.is_empty() { "Required value".into() } else { format!("Required value: {words}") };
+        let message =
+            if words.is_empty() { "Required value".into() } else { format!("Required value: {words}") };
         Self { field: field.into(), reason: "FieldValueRequired", message }
     }
 
     /// A field with a value that cannot be.
     pub fn invalid(field: impl Into<String>, value: &Value, words: &str) -> Self {
-        Self { field: field.into(), reason: "FieldValueInvalid", message: format!("Invalid value: {value}: {words}") }
+        Self {
+            field: field.into(),
+            reason: "FieldValueInvalid",
+            message: format!("Invalid value: {value}: {words}"),
+        }
     }
 
     /// A field with a value out of a list.
@@ -186,6 +204,10 @@ impl Cause {
 
     /// A value that is there twice.
     pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
-        Self { field: field.into(), reason: "FieldValueDuplicate", message: format!("Duplicate value: {value}") }
+        Self {
+            field: field.into(),
+            reason: "FieldValueDuplicate",
+            message: format!("Duplicate value: {value}"),
+        }
     }
 }

@@ -79,13 +79,15 @@ pub struct List {
 impl Store {
     /// A store of what a journal holds; without one, in memory only.
     pub fn new(journal: Option<(Journal, Vec<Value>, u64)>) -> Self {
-        let mut kinds: HashMap<&'static str, Objects> = KINDS.iter().map(|k| (k.plural, Objects::default())).collect();
+        let mut kinds: HashMap<&'static str, Objects> =
+            KINDS.iter().map(|k| (k.plural, Objects::default())).collect();
         let (journal, objects, version) = match journal {
             Some((journal, objects, version)) => (Some(journal), objects, version),
             None => (None, Vec::new(), 0),
         };
         for object in objects {
-            let kind = super::kinds::of(meta::string(&object, &["apiVersion"]), meta::string(&object, &["kind"]));
+            let kind =
+                super::kinds::of(meta::string(&object, &["apiVersion"]), meta::string(&object, &["kind"]));
             if let Some(objects) = kind.and_then(|k| kinds.get_mut(k.plural)) {
                 let key = (meta::namespace(&object).to_owned(), meta::name(&object).to_owned());
                 objects.all.insert(key, Arc::new(object));

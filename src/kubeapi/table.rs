@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::kinds::Kind;
 use super::meta;
+use super::reply::Include;
 
 /// A column: its name, and whether only `-o wide` shows it.
 struct Column {
@@ -15,7 +16,7 @@ struct Column {
 }
 
 /// A table of objects.
-pub fn of(kind: &Kind, objects: &[&Value], version: &str, headed: bool) -> Value {
+pub fn of(kind: &Kind, objects: &[&Value], version: &str, headed: bool, include: Include) -> Value {
     let columns = columns::of(kind);
     let definitions: Vec<Value> = columns
         .iter()
@@ -30,13 +31,15 @@ pub fn of(kind: &Kind, objects: &[&Value], version: &str, headed: bool) -> Value
     let rows: Vec<Value> = objects
         .iter()
         .map(|object| {
-            json!({
-                "cells": columns::cells(kind, object),
-                "object": {
+            let part = match include {
+                Include::None => Value::Null,
+                Include::Object => Value::clone(object),
+                Include::Metadata => json!({
                     "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
                     "metadata": object.get("metadata").cloned().unwrap_or(Value::Null),
-                },
-            })
+                }),
+            };
+            json!({"cells": columns::cells(kind, object), "object": part})
         })
         .collect();
     json!({
@@ -90,6 +93,7 @@ pub(crate) fn labels(value: &Value) -> String {
 
 /// The fields of the containers of a Pod's `spec`, comma-separated.
 pub(crate) fn containers(spec: &Value, field: &str) -> String {
-    let all: Vec<&str> = meta::items(spec, &["containers"]).iter().map(|c| meta::string(c, &[field])).collect();
+    let all: Vec<&str> =
+        meta::items(spec, &["containers"]).iter().map(|c| meta::string(c, &[field])).collect();
     all.join(",")
 }

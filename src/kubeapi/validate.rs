@@ -73,7 +73,11 @@ fn bad_name(kind: &Kind, name: &str) -> Option<String> {
 fn bad_key(key: &str) -> Option<&'static str> {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     let words = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-    if prefix.is_some_and(|p| p.is_empty() || p.len() > 253) || name.is_empty() || name.len() > 63 || !is_value(name) {
+    if prefix.is_some_and(|p| p.is_empty() || p.len() > 253)
+        || name.is_empty()
+        || name.len() > 63
+        || !is_value(name)
+    {
         return Some(words);
     }
     None
@@ -115,7 +119,11 @@ fn workload(kind: &Kind, object: &Value, old: Option<&Value>, causes: &mut Vec<C
         causes.push(Cause::required("spec.selector", ""));
     } else if !label_selector_matches(selector, meta::at(template, &["metadata", "labels"])) {
         let value = meta::at(template, &["metadata", "labels"]);
-        causes.push(Cause::invalid("spec.template.metadata.labels", value, "`selector` does not match template `labels`"));
+        causes.push(Cause::invalid(
+            "spec.template.metadata.labels",
+            value,
+            "`selector` does not match template `labels`",
+        ));
     }
     labels(meta::at(template, &["metadata", "labels"]), "spec.template.labels", causes);
     immutable(object, old, &["spec", "selector"], causes);
@@ -125,7 +133,10 @@ fn workload(kind: &Kind, object: &Value, old: Option<&Value>, causes: &mut Vec<C
         causes.push(Cause::unsupported("spec.template.spec.restartPolicy", policy, &["Always"]));
     }
     let strategy = meta::at(object, &["spec", "strategy"]);
-    if kind.name == "Deployment" && meta::string(strategy, &["type"]) == "Recreate" && strategy.get("rollingUpdate").is_some() {
+    if kind.name == "Deployment"
+        && meta::string(strategy, &["type"]) == "Recreate"
+        && strategy.get("rollingUpdate").is_some()
+    {
         causes.push(Cause {
             field: "spec.strategy.rollingUpdate".into(),
             reason: "FieldValueForbidden",
@@ -135,7 +146,9 @@ fn workload(kind: &Kind, object: &Value, old: Option<&Value>, causes: &mut Vec<C
 }
 
 fn job(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
-    for field in ["parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"] {
+    for field in
+        ["parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"]
+    {
         if let Some(count) = meta::number(object, &["spec", field]).filter(|count| *count < 0) {
             let words = "must be greater than or equal to 0";
             causes.push(Cause::invalid(format!("spec.{field}"), &count.into(), words));
@@ -145,7 +158,11 @@ fn job(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     if !matches!(policy.as_str(), Some("Never" | "OnFailure")) {
         let known = ["OnFailure", "Never"];
         let cause = Cause::unsupported("spec.template.spec.restartPolicy", policy, &known);
-        causes.push(Cause { reason: "FieldValueRequired", message: "Required value: valid values: \"OnFailure\", \"Never\"".into(), ..cause });
+        causes.push(Cause {
+            reason: "FieldValueRequired",
+            message: "Required value: valid values: \"OnFailure\", \"Never\"".into(),
+            ..cause
+        });
     }
     pod::spec(meta::at(object, &["spec", "template", "spec"]), "spec.template.spec", causes);
     for field in ["selector", "completionMode"] {
@@ -237,9 +254,15 @@ fn data(kind: &Kind, object: &Value, old: Option<&Value>, causes: &mut Vec<Cause
     for field in ["data", "binaryData"] {
         for (key, value) in meta::at(object, &[field]).as_object().into_iter().flatten() {
             let text = value.as_str().unwrap_or_default();
-            size += if field == "binaryData" || kind.name == "Secret" { text.len() / 4 * 3 } else { text.len() };
+            size +=
+                if field == "binaryData" || kind.name == "Secret" { text.len() / 4 * 3 } else { text.len() };
             let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            if key.is_empty() || key.len() > 253 || !key.chars().all(legal) || key == "." || key.starts_with("..") {
+            if key.is_empty()
+                || key.len() > 253
+                || !key.chars().all(legal)
+                || key == "."
+                || key.starts_with("..")
+            {
                 let words = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
                 causes.push(Cause::invalid(format!("{field}[{key}]"), &key.as_str().into(), words));
             }
@@ -247,7 +270,11 @@ fn data(kind: &Kind, object: &Value, old: Option<&Value>, causes: &mut Vec<Cause
     }
     if size > 1024 * 1024 {
         let words = "must have at most 1048576 bytes";
-        causes.push(Cause { field: String::new(), reason: "FieldValueTooLong", message: format!("Too long: {words}") });
+        causes.push(Cause {
+            field: String::new(),
+            reason: "FieldValueTooLong",
+            message: format!("Too long: {words}"),
+        });
     }
     if old.is_some_and(|old| meta::at(old, &["immutable"]).as_bool() == Some(true)) {
         for field in ["data", "binaryData", "immutable"] {

@@ -31,7 +31,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { services: Ipv4Addr::new(10, 96, 0, 0), storage_class: "local".into() }
+        Self { services: Ipv4Addr::new(10, 96, 0, 0), storage_class: "standard".into() }
     }
 }
 
@@ -177,15 +177,21 @@ impl Api {
             meta::map(spec).remove("clusterIP");
             meta::map(spec).remove("clusterIPs");
         } else {
-            if address != "None" && others.iter().any(|o| meta::string(o, &["spec", "clusterIP"]) == address) {
+            if address != "None" && others.iter().any(|o| meta::string(o, &["spec", "clusterIP"]) == address)
+            {
                 let words = format!("failed to allocate IP {address}: provided IP is already allocated");
-                return Err(Status::invalid(kind, &name, &[Cause::invalid("spec.clusterIPs", &serde_json::json!([address]), &words)]));
+                return Err(Status::invalid(
+                    kind,
+                    &name,
+                    &[Cause::invalid("spec.clusterIPs", &serde_json::json!([address]), &words)],
+                ));
             }
             meta::map(spec).insert("clusterIP".into(), address.as_str().into());
             meta::map(spec).insert("clusterIPs".into(), serde_json::json!([address]));
         }
         let external = typed == "NodePort"
-            || (typed == "LoadBalancer" && meta::at(spec, &["allocateLoadBalancerNodePorts"]).as_bool() != Some(false));
+            || (typed == "LoadBalancer"
+                && meta::at(spec, &["allocateLoadBalancerNodePorts"]).as_bool() != Some(false));
         let mut taken: BTreeSet<i64> = others
             .iter()
             .flat_map(|o| meta::items(o, &["spec", "ports"]))
@@ -197,18 +203,29 @@ impl Api {
                 meta::map(port).remove("nodePort");
                 continue;
             }
-            let same = before.iter().find(|o| o.get("port") == port.get("port") && o.get("protocol") == port.get("protocol"));
+            let same = before
+                .iter()
+                .find(|o| o.get("port") == port.get("port") && o.get("protocol") == port.get("protocol"));
             let wanted = meta::number(port, &["nodePort"])
                 .filter(|p| *p > 0)
                 .or_else(|| same.and_then(|o| meta::number(o, &["nodePort"])));
             let number = match wanted {
                 Some(number) if taken.contains(&number) => {
-                    let cause = Cause::invalid("spec.ports[0].nodePort", &number.into(), "provided port is already allocated");
+                    let cause = Cause::invalid(
+                        "spec.ports[0].nodePort",
+                        &number.into(),
+                        "provided port is already allocated",
+                    );
                     return Err(Status::invalid(kind, &name, &[cause]));
                 }
                 Some(number) if !(30000..=32767).contains(&number) => {
-                    let words = "provided port is not in the valid range. The range of valid ports is 30000-32767";
-                    return Err(Status::invalid(kind, &name, &[Cause::invalid("spec.ports[0].nodePort", &number.into(), words)]));
+                    let words =
+                        "provided port is not in the valid range. The range of valid ports is 30000-32767";
+                    return Err(Status::invalid(
+                        kind,
+                        &name,
+                        &[Cause::invalid("spec.ports[0].nodePort", &number.into(), words)],
+                    ));
                 }
                 Some(number) => number,
                 None => free_port(&taken),

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::http::{Query, plain};
 use super::kinds::Kind;
 use super::meta;
-use super::reply::{Form, Shape};
+use super::reply::{Form, Include, Shape};
 use super::selectors::Selector;
 use super::status::{Result, Status};
 use super::store::{Action, Change};
@@ -29,6 +29,7 @@ struct Watch {
     namespace: String,
     selector: Selector,
     shape: Shape,
+    include: Include,
     /// A table has its columns only once.
     headed: bool,
 }
@@ -57,8 +58,15 @@ pub fn serve(
     };
     let timeout = query.number("timeoutSeconds").and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
     let timeout = timeout.unwrap_or_else(|| LONGEST + rand::random_range(0..LONGEST));
-    let mut watch =
-        Watch { api, kind, namespace: namespace.to_owned(), selector, shape: form.shape, headed: false };
+    let mut watch = Watch {
+        api,
+        kind,
+        namespace: namespace.to_owned(),
+        selector,
+        shape: form.shape,
+        include: form.include,
+        headed: false,
+    };
     let bookmarks = query.is("allowWatchBookmarks");
     let lists = initial || from.is_none() && !query.get("sendInitialEvents").eq("false");
     let stream = async_stream::stream! {
@@ -122,7 +130,7 @@ fn line(action: &str, object: &Value) -> Bytes {
 
 impl Watch {
     fn line(&mut self, action: &str, object: &Value) -> Bytes {
-        let shaped = self.shape.event(self.kind, object, !self.headed);
+        let shaped = self.shape.event(self.kind, object, !self.headed, self.include);
         self.headed = true;
         line(action, &shaped)
     }
@@ -145,9 +153,11 @@ impl Watch {
     fn bookmark(&self, version: u64, end_of_list: bool) -> Bytes {
         let mut metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
         if end_of_list {
-            meta::map(&mut metadata).insert("annotations".into(), json!({"k8s.io/initial-events-end": "true"}));
+            meta::map(&mut metadata)
+                .insert("annotations".into(), json!({"k8s.io/initial-events-end": "true"}));
         }
-        let object = json!({"kind": self.kind.name, "apiVersion": self.kind.api_version(), "metadata": metadata});
+        let object =
+            json!({"kind": self.kind.name, "apiVersion": self.kind.api_version(), "metadata": metadata});
         line("BOOKMARK", &self.shape.bookmark(&object))
     }
 }

@@ -72,9 +72,7 @@ impl Namespace {
     #[track_caller]
     pub fn has_rights(&self) -> bool {
         static HAS: OnceLock<bool> = OnceLock::new();
-        *HAS.get_or_init(|| {
-            self.kubectl(&["api-versions"]).success().contains("rbac.authorization.k8s.io")
-        })
+        *HAS.get_or_init(|| self.kubectl(&["api-versions"]).success().contains("rbac.authorization.k8s.io"))
     }
 
     /// Runs kubectl in the namespace, as administrator.

@@ -8,6 +8,8 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
@@ -94,6 +96,7 @@ pub fn prepare(options: Options) -> Result<Helper, String> {
     }
     let options = Options { data: absolute(&options.data)?, ..options };
     raise_open_files();
+    hand_on_no_ignored_signals();
     let cgroups = Cgroups::detect(&options.name)?;
     let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|error| format!("a pair of sockets cannot be made: {error}"))?;
@@ -132,6 +135,18 @@ fn raise_open_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// What ignores a signal hands that on to every program that it starts, but what handles it does not:
+/// a daemon behind `nohup` or in the background must not have containers that ignore signals.
+fn hand_on_no_ignored_signals() {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    for signal in (1..=31).filter(|signal| mask & (1 << (signal - 1)) != 0) {
+        // Those that no program may handle are none that it may ignore.
+        let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
+    }
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf, String> {

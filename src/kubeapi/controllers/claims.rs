@@ -59,7 +59,8 @@ impl Controller for Claims {
         }
         if !protected {
             let _ = context.api.modify(&target, |claim| {
-                let mut all: Vec<String> = meta::list(claim, "finalizers").into_iter().map(str::to_owned).collect();
+                let mut all: Vec<String> =
+                    meta::list(claim, "finalizers").into_iter().map(str::to_owned).collect();
                 all.push(PROTECTION.to_owned());
                 meta::set(claim, "finalizers", json!(all));
             });
@@ -74,7 +75,10 @@ impl Controller for Claims {
 /// The claims that a Pod mounts.
 pub fn claims_of(pod: &Value) -> Vec<&str> {
     let volumes = meta::items(pod, &["spec", "volumes"]).iter();
-    volumes.map(|v| meta::string(v, &["persistentVolumeClaim", "claimName"])).filter(|name| !name.is_empty()).collect()
+    volumes
+        .map(|v| meta::string(v, &["persistentVolumeClaim", "claimName"]))
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 fn is_used(context: &Context, key: &Key) -> bool {
@@ -98,7 +102,8 @@ fn bind(context: &Context, claim: &Value) -> Option<Duration> {
     let name = format!("pvc-{}", meta::uid(claim));
     let folder = context.volumes.join(&name);
     if let Err(error) = make_folder(&folder) {
-        let words = format!("failed to provision volume with StorageClass {class:?}: {}: {error}", folder.display());
+        let words =
+            format!("failed to provision volume with StorageClass {class:?}: {}: {error}", folder.display());
         events::record(&context.api, &about, "Warning", "ProvisioningFailed", &words);
         return Some(Duration::from_secs(15));
     }
@@ -153,7 +158,8 @@ fn reclaim(context: &Context) {
             meta::string(claim, &["name"]),
         );
         let gone = now.map_or(true, |now| meta::uid(&now) != meta::string(claim, &["uid"]));
-        let ours = meta::string(&volume, &["metadata", "annotations", "pv.kubernetes.io/provisioned-by"]) == PROVISIONER;
+        let ours = meta::string(&volume, &["metadata", "annotations", "pv.kubernetes.io/provisioned-by"])
+            == PROVISIONER;
         if gone && ours && meta::string(&volume, &["spec", "persistentVolumeReclaimPolicy"]) == "Delete" {
             let folder = context.volumes.join(meta::name(&volume));
             tokio::task::spawn_blocking(move || {

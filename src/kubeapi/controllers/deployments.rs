@@ -34,7 +34,9 @@ impl Controller for Deployments {
             "ReplicaSet" => owners::controller_key(&change.object, "Deployment").into_iter().collect(),
             // The strategy Recreate waits until the last Pod of the old revision is gone.
             _ if change.action == crate::kubeapi::store::Action::Deleted => {
-                let Some((namespace, name)) = owners::controller_key(&change.object, "ReplicaSet") else { return Vec::new() };
+                let Some((namespace, name)) = owners::controller_key(&change.object, "ReplicaSet") else {
+                    return Vec::new();
+                };
                 let set = context.api.get(super::kind("apps", "ReplicaSet"), &namespace, &name);
                 set.ok().and_then(|set| owners::controller_key(&set, "Deployment")).into_iter().collect()
             }
@@ -50,9 +52,13 @@ impl Controller for Deployments {
         }
         let sets = owners::children(context, kind("apps", "ReplicaSet"), of, &deployment);
         let template = meta::at(&deployment, &["spec", "template"]);
-        let new = sets.iter().find(|set| same_template(meta::at(set, &["spec", "template"]), template)).cloned();
-        let old: Vec<Arc<Value>> =
-            sets.iter().filter(|s| new.as_ref().is_none_or(|n| meta::uid(n) != meta::uid(s))).cloned().collect();
+        let new =
+            sets.iter().find(|set| same_template(meta::at(set, &["spec", "template"]), template)).cloned();
+        let old: Vec<Arc<Value>> = sets
+            .iter()
+            .filter(|s| new.as_ref().is_none_or(|n| meta::uid(n) != meta::uid(s)))
+            .cloned()
+            .collect();
         let paused = meta::at(&deployment, &["spec", "paused"]).as_bool() == Some(true);
         let new = if paused { new } else { rollout::roll(context, &deployment, new, &old, make) };
         if let Some(new) = &new {
@@ -89,11 +95,13 @@ fn make(context: &Context, deployment: &Value, replicas: i64) -> Option<Arc<Valu
     let mut template = meta::at(deployment, &["spec", "template"]).clone();
     let collisions = meta::number(deployment, &["status", "collisionCount"]).unwrap_or(0);
     let hash = hash(&template, collisions);
-    meta::map(meta::child(meta::child(&mut template, "metadata"), "labels")).insert(HASH.into(), hash.as_str().into());
+    meta::map(meta::child(meta::child(&mut template, "metadata"), "labels"))
+        .insert(HASH.into(), hash.as_str().into());
     let mut selector = meta::at(deployment, &["spec", "selector"]).clone();
     meta::map(meta::child(&mut selector, "matchLabels")).insert(HASH.into(), hash.as_str().into());
     let name = format!("{}-{hash}", meta::name(deployment));
-    let mut annotations = meta::at(deployment, &["metadata", "annotations"]).as_object().cloned().unwrap_or_default();
+    let mut annotations =
+        meta::at(deployment, &["metadata", "annotations"]).as_object().cloned().unwrap_or_default();
     annotations.retain(|key, _| key != LAST_APPLIED && !key.starts_with("deployment.kubernetes.io/"));
     annotations.insert("deployment.kubernetes.io/desired-replicas".into(), replicas.to_string().into());
     let set = json!({
@@ -108,18 +116,27 @@ fn make(context: &Context, deployment: &Value, replicas: i64) -> Option<Arc<Valu
         Ok(made) => Some(made.object),
         Err(status) if status.code == 409 => {
             let there = context.api.get(of, meta::namespace(deployment), &name).ok();
-            let ours = there.as_ref().and_then(|set| meta::controller(set)).is_some_and(|c| meta::string(c, &["uid"]) == meta::uid(deployment));
+            let ours = there
+                .as_ref()
+                .and_then(|set| meta::controller(set))
+                .is_some_and(|c| meta::string(c, &["uid"]) == meta::uid(deployment));
             if !ours {
                 // Another one has the name: the next hash differs.
-                let target = Target::own(kind("apps", "Deployment"), meta::namespace(deployment), meta::name(deployment));
+                let target = Target::own(
+                    kind("apps", "Deployment"),
+                    meta::namespace(deployment),
+                    meta::name(deployment),
+                );
                 let _ = context.api.modify(&target.sub("status"), |deployment| {
-                    meta::map(meta::child(deployment, "status")).insert("collisionCount".into(), (collisions + 1).into());
+                    meta::map(meta::child(deployment, "status"))
+                        .insert("collisionCount".into(), (collisions + 1).into());
                 });
             }
             None
         }
         Err(status) => {
-            let target = Target::own(kind("apps", "Deployment"), meta::namespace(deployment), meta::name(deployment));
+            let target =
+                Target::own(kind("apps", "Deployment"), meta::namespace(deployment), meta::name(deployment));
             let _ = context.api.modify(&target.sub("status"), |deployment| {
                 set_condition(deployment, "Progressing", false, "ReplicaSetCreateError", &status.message);
             });
@@ -130,7 +147,8 @@ fn make(context: &Context, deployment: &Value, replicas: i64) -> Option<Arc<Valu
 
 /// The newest revision has the highest number, also one that has come back.
 fn number(context: &Context, deployment: &Value, new: &Value, old: &[Arc<Value>]) {
-    let revision = |set: &Value| meta::string(set, &["metadata", "annotations", REVISION]).parse::<i64>().unwrap_or(0);
+    let revision =
+        |set: &Value| meta::string(set, &["metadata", "annotations", REVISION]).parse::<i64>().unwrap_or(0);
     let highest = old.iter().map(|set| revision(set)).max().unwrap_or(0);
     let wanted = if revision(new) > highest { revision(new) } else { highest + 1 };
     let write = |kind, object: &Value| {
@@ -182,7 +200,9 @@ fn write_status(context: &Context, key: &Key) {
     let wanted = meta::number(&deployment, &["spec", "replicas"]).unwrap_or(1);
     let failure = sets.iter().find_map(|set| {
         let all = meta::items(set, &["status", "conditions"]);
-        all.iter().find(|c| meta::string(c, &["type"]) == "ReplicaFailure").map(|c| meta::string(c, &["message"]).to_owned())
+        all.iter()
+            .find(|c| meta::string(c, &["type"]) == "ReplicaFailure")
+            .map(|c| meta::string(c, &["message"]).to_owned())
     });
     let newest = sets.iter().find(|s| same_template(meta::at(s, &["spec", "template"]), template));
     let newest = newest.map(|set| meta::name(set).to_owned()).unwrap_or_default();
@@ -216,7 +236,8 @@ fn write_status(context: &Context, key: &Key) {
         match &failure {
             Some(words) => set_condition(deployment, "ReplicaFailure", true, "FailedCreate", words),
             None => {
-                if let Some(all) = deployment.pointer_mut("/status/conditions").and_then(Value::as_array_mut) {
+                if let Some(all) = deployment.pointer_mut("/status/conditions").and_then(Value::as_array_mut)
+                {
                     all.retain(|c| meta::string(c, &["type"]) != "ReplicaFailure");
                 }
             }

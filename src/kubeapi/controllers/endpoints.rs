@@ -28,7 +28,9 @@ impl Controller for Endpoints {
         }
         let services = context.api.list(super::kind("", "Service"), meta::namespace(&change.object)).items;
         let before = change.previous.as_deref();
-        let all = services.iter().filter(|s| selects(s, &change.object) || before.is_some_and(|pod| selects(s, pod)));
+        let all = services
+            .iter()
+            .filter(|s| selects(s, &change.object) || before.is_some_and(|pod| selects(s, pod)));
         all.map(|service| key_of(service)).collect()
     }
 
@@ -62,11 +64,13 @@ fn selects(service: &Value, pod: &Value) -> bool {
 /// The local machine is the balancer.
 fn balance(context: &Context, service: &Value) {
     let wanted = meta::string(service, &["spec", "type"]) == "LoadBalancer";
-    let target = Target::own(kind("", "Service"), meta::namespace(service), meta::name(service)).sub("status");
+    let target =
+        Target::own(kind("", "Service"), meta::namespace(service), meta::name(service)).sub("status");
     let has = !meta::items(service, &["status", "loadBalancer", "ingress"]).is_empty();
     if wanted != has && !meta::deleting(service) {
         let _ = context.api.modify(&target, |service| {
-            let ingress = if wanted { json!({"ingress": [{"ip": "127.0.0.1", "ipMode": "VIP"}]}) } else { json!({}) };
+            let ingress =
+                if wanted { json!({"ingress": [{"ip": "127.0.0.1", "ipMode": "VIP"}]}) } else { json!({}) };
             meta::map(meta::child(service, "status")).insert("loadBalancer".into(), ingress);
         });
     }
@@ -77,7 +81,8 @@ fn ports(service: &Value, pod: Option<&Value>) -> Vec<Value> {
     let named = |name: &str| {
         let containers = pod.map(|pod| meta::items(pod, &["spec", "containers"])).unwrap_or_default();
         let mut all = containers.iter().flat_map(|c| meta::items(c, &["ports"]));
-        all.find(|port| meta::string(port, &["name"]) == name).and_then(|port| meta::number(port, &["containerPort"]))
+        all.find(|port| meta::string(port, &["name"]) == name)
+            .and_then(|port| meta::number(port, &["containerPort"]))
     };
     let all = meta::items(service, &["spec", "ports"]).iter();
     all.filter_map(|port| {
@@ -151,14 +156,19 @@ fn write_endpoints(context: &Context, service: &Value, pods: &[Arc<Value>]) {
             "targetRef": {"kind": "Pod", "namespace": namespace, "name": meta::name(pod), "uid": meta::uid(pod)},
         })
     };
-    let (ready, other): (Vec<_>, Vec<_>) = pods.iter().filter(|p| !meta::deleting(p)).partition(|p| owners::is_ready(p));
+    let (ready, other): (Vec<_>, Vec<_>) =
+        pods.iter().filter(|p| !meta::deleting(p)).partition(|p| owners::is_ready(p));
     let mut subset = json!({"ports": ports(service, pods.first().map(|pod| &**pod))});
     for (field, pods) in [("addresses", ready), ("notReadyAddresses", other)] {
         if !pods.is_empty() {
             meta::map(&mut subset).insert(field.into(), pods.into_iter().map(address).collect());
         }
     }
-    let subsets = if subset.get("addresses").is_some() || subset.get("notReadyAddresses").is_some() { vec![subset] } else { Vec::new() };
+    let subsets = if subset.get("addresses").is_some() || subset.get("notReadyAddresses").is_some() {
+        vec![subset]
+    } else {
+        Vec::new()
+    };
     if context.api.get(of, namespace, name).is_ok() {
         let _ = context.api.modify(&Target::own(of, namespace, name), |object| {
             meta::map(object).insert("subsets".into(), json!(subsets));

@@ -83,9 +83,9 @@ fn is_owned(object: &Value, uid: &str) -> bool {
 }
 
 fn blocks(object: &Value, uid: &str) -> bool {
-    meta::items(object, &["metadata", "ownerReferences"])
-        .iter()
-        .any(|o| meta::string(o, &["uid"]) == uid && meta::at(o, &["blockOwnerDeletion"]).as_bool() == Some(true))
+    meta::items(object, &["metadata", "ownerReferences"]).iter().any(|o| {
+        meta::string(o, &["uid"]) == uid && meta::at(o, &["blockOwnerDeletion"]).as_bool() == Some(true)
+    })
 }
 
 fn let_go(context: &Context, kind: &'static Kind, object: &Value, uid: &str) {
@@ -104,8 +104,11 @@ fn let_go(context: &Context, kind: &'static Kind, object: &Value, uid: &str) {
 fn finish(context: &Context, kind: &'static Kind, object: &Value, finalizer: &str) {
     let target = Target::own(kind, meta::namespace(object), meta::name(object));
     let _ = context.api.modify(&target, |object| {
-        let left: Vec<String> =
-            meta::list(object, "finalizers").into_iter().filter(|f| *f != finalizer).map(str::to_owned).collect();
+        let left: Vec<String> = meta::list(object, "finalizers")
+            .into_iter()
+            .filter(|f| *f != finalizer)
+            .map(str::to_owned)
+            .collect();
         meta::set(object, "finalizers", json!(left));
     });
 }

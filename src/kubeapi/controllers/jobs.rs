@@ -63,12 +63,19 @@ impl Jobs {
     fn step(&self, context: &Context, job: &Value, pods: &[Arc<Value>]) -> Option<Duration> {
         let spec = |field: &str| meta::number(job, &["spec", field]);
         let number = |field: &str| meta::number(job, &["status", field]).unwrap_or(0);
-        let active: Vec<&Arc<Value>> = pods.iter().filter(|pod| !owners::is_over(pod) && !meta::deleting(pod)).collect();
+        let active: Vec<&Arc<Value>> =
+            pods.iter().filter(|pod| !owners::is_over(pod) && !meta::deleting(pod)).collect();
         let ending = pods.iter().filter(|pod| !owners::is_over(pod) && meta::deleting(pod)).count();
         let suspended = meta::at(job, &["spec", "suspend"]).as_bool() == Some(true);
         let restarts = outcome::restarts(job, &active);
         if number("failed") + restarts > spec("backoffLimit").unwrap_or(6) {
-            outcome::fail(context, job, &active, "BackoffLimitExceeded", "Job has reached the specified backoff limit");
+            outcome::fail(
+                context,
+                job,
+                &active,
+                "BackoffLimitExceeded",
+                "Job has reached the specified backoff limit",
+            );
             return None;
         }
         let deadline = outcome::deadline(job).filter(|_| !suspended);
@@ -126,7 +133,8 @@ fn backoff(job: &Value, pods: &[Arc<Value>]) -> Option<Duration> {
     }
     let ends = pods.iter().filter(|p| meta::string(p, &["status", "phase"]) == "Failed").filter_map(|pod| {
         let all = meta::items(pod, &["status", "containerStatuses"]).iter();
-        all.filter_map(|s| meta::string(s, &["state", "terminated", "finishedAt"]).parse::<Timestamp>().ok()).max()
+        all.filter_map(|s| meta::string(s, &["state", "terminated", "finishedAt"]).parse::<Timestamp>().ok())
+            .max()
     });
     let pause = BACKOFF.saturating_mul(1 << (failed - 1).clamp(0, 10)).min(LONGEST);
     let left = ends.max()?.as_second() + pause - Timestamp::now().as_second();
@@ -155,7 +163,8 @@ fn make(context: &Context, job: &Value) -> Result<(), ()> {
 
 fn end(context: &Context, pod: &Value) {
     let target = Target::own(kind("", "Pod"), meta::namespace(pod), meta::name(pod));
-    let options = DeleteOptions { propagation_policy: Some(Propagation::Background), ..DeleteOptions::default() };
+    let options =
+        DeleteOptions { propagation_policy: Some(Propagation::Background), ..DeleteOptions::default() };
     let _ = context.api.delete(&target, &options);
 }
 
@@ -184,10 +193,16 @@ fn count(context: &Context, job: &Value, pods: &[Arc<Value>]) -> bool {
         let all = over.iter().filter(|pod| succeeded(pod) == wanted).map(|pod| Value::from(meta::uid(pod)));
         all.filter(|uid| !known.contains(uid)).collect()
     };
-    let lists = [("succeeded", [good.clone(), fresh(true, &good)].concat()), ("failed", [bad.clone(), fresh(false, &bad)].concat())];
+    let lists = [
+        ("succeeded", [good.clone(), fresh(true, &good)].concat()),
+        ("failed", [bad.clone(), fresh(false, &bad)].concat()),
+    ];
     let noted = context.api.modify(&target, |job| {
         let status = meta::child(job, "status");
-        meta::map(status).insert("uncountedTerminatedPods".into(), json!({lists[0].0: lists[0].1, lists[1].0: lists[1].1}));
+        meta::map(status).insert(
+            "uncountedTerminatedPods".into(),
+            json!({lists[0].0: lists[0].1, lists[1].0: lists[1].1}),
+        );
     });
     if noted.is_err() {
         return true;
@@ -233,7 +248,14 @@ fn free_orphans(context: &Context, key: &Key) {
     }
 }
 
-fn write_status(context: &Context, job: &Value, count: usize, active: &[&Arc<Value>], ending: usize, suspended: bool) {
+fn write_status(
+    context: &Context,
+    job: &Value,
+    count: usize,
+    active: &[&Arc<Value>],
+    ending: usize,
+    suspended: bool,
+) {
     let ready = active.iter().filter(|pod| owners::is_ready(pod)).count();
     let target = Target::own(kind("batch", "Job"), meta::namespace(job), meta::name(job)).sub("status");
     let _ = context.api.modify(&target, |job| {

@@ -15,7 +15,13 @@ pub struct Namespaces;
 
 impl Controller for Namespaces {
     fn kinds(&self) -> &'static [(&'static str, &'static str)] {
-        &[("", "Namespace"), ("", "Pod"), ("", "PersistentVolumeClaim"), ("apps", "ReplicaSet"), ("batch", "Job")]
+        &[
+            ("", "Namespace"),
+            ("", "Pod"),
+            ("", "PersistentVolumeClaim"),
+            ("apps", "ReplicaSet"),
+            ("batch", "Job"),
+        ]
     }
 
     fn key(&self, context: &Context, kind: &Kind, change: &Change) -> Vec<Key> {
@@ -24,7 +30,10 @@ impl Controller for Namespaces {
         }
         let namespace = meta::namespace(&change.object).to_owned();
         let ends = change.action == crate::kubeapi::store::Action::Deleted
-            && context.api.get(super::kind("", "Namespace"), "", &namespace).is_ok_and(|n| meta::deleting(&n));
+            && context
+                .api
+                .get(super::kind("", "Namespace"), "", &namespace)
+                .is_ok_and(|n| meta::deleting(&n));
         if ends { vec![(String::new(), namespace)] } else { Vec::new() }
     }
 

@@ -35,7 +35,10 @@ impl Controller for ReplicaSets {
         // Nobody's Pod: whoever selects it takes it.
         let labels = meta::at(&change.object, &["metadata", "labels"]);
         let sets = context.api.list(super::kind("apps", "ReplicaSet"), meta::namespace(&change.object)).items;
-        sets.iter().filter(|s| label_selector_matches(meta::at(s, &["spec", "selector"]), labels)).map(|s| key_of(s)).collect()
+        sets.iter()
+            .filter(|s| label_selector_matches(meta::at(s, &["spec", "selector"]), labels))
+            .map(|s| key_of(s))
+            .collect()
     }
 
     fn reconcile(&self, context: &Context, key: &Key) -> Option<Duration> {
@@ -143,6 +146,10 @@ fn write_status(context: &Context, set: &Value, failure: Option<&str>) {
         }
     });
     if let Err(status) = done {
-        tracing::debug!(set = meta::name(set), error = status.message, "the status of a ReplicaSet was not written");
+        tracing::debug!(
+            set = meta::name(set),
+            error = status.message,
+            "the status of a ReplicaSet was not written"
+        );
     }
 }

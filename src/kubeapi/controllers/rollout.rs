@@ -27,7 +27,8 @@ pub fn roll(
         return recreate(context, deployment, new, old, make, wanted);
     }
     let surge = share(deployment, "maxSurge", wanted, true);
-    let total: i64 = old.iter().map(|set| replicas(set)).sum::<i64>() + new.as_ref().map_or(0, |n| replicas(n));
+    let total: i64 =
+        old.iter().map(|set| replicas(set)).sum::<i64>() + new.as_ref().map_or(0, |n| replicas(n));
     let room = (wanted + surge.max(i64::from(unavailable(deployment, wanted) == 0)) - total).max(0);
     let new = match new {
         Some(new) => {
@@ -118,7 +119,13 @@ fn told(context: &Context, deployment: &Value, set: &Value, from: i64, to: i64) 
     }
     let way = if to > from { "up" } else { "down" };
     let words = format!("Scaled {way} replica set {} from {from} to {to}", meta::name(set));
-    events::record(&context.api, &About::new(deployment, "deployment-controller"), "Normal", "ScalingReplicaSet", &words);
+    events::record(
+        &context.api,
+        &About::new(deployment, "deployment-controller"),
+        "Normal",
+        "ScalingReplicaSet",
+        &words,
+    );
 }
 
 /// How many may be missing while it rolls.

@@ -23,7 +23,8 @@ impl Controller for Scheduler {
 
     fn key(&self, context: &Context, kind: &Kind, change: &Change) -> Vec<Key> {
         let waits = |pod: &Value| meta::string(pod, &["spec", "nodeName"]).is_empty();
-        let frees = meta::deleting(&change.object) || matches!(meta::string(&change.object, &["status", "phase"]), "Succeeded" | "Failed");
+        let frees = meta::deleting(&change.object)
+            || matches!(meta::string(&change.object, &["status", "phase"]), "Succeeded" | "Failed");
         if kind.name == "Pod" && !frees {
             return if waits(&change.object) { vec![key_of(&change.object)] } else { Vec::new() };
         }
@@ -43,9 +44,13 @@ impl Controller for Scheduler {
         let node = context.api.get(kind("", "Node"), "", &context.node).ok()?;
         let about = About::new(&pod, "default-scheduler");
         if let Some(words) = unfit(context, &pod, &node) {
-            let words = format!("0/1 nodes are available: {words}. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.");
+            let words = format!(
+                "0/1 nodes are available: {words}. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+            );
             let target = Target::own(of, &key.0, &key.1).sub("status");
-            let _ = context.api.modify(&target, |pod| set_condition(pod, "PodScheduled", false, "Unschedulable", &words));
+            let _ = context
+                .api
+                .modify(&target, |pod| set_condition(pod, "PodScheduled", false, "Unschedulable", &words));
             events::record(&context.api, &about, "Warning", "FailedScheduling", &words);
             return None;
         }
@@ -63,7 +68,13 @@ fn unfit(context: &Context, pod: &Value, node: &Value) -> Option<String> {
     let selector = meta::at(pod, &["spec", "nodeSelector"]).as_object();
     let terms = meta::items(
         pod,
-        &["spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms"],
+        &[
+            "spec",
+            "affinity",
+            "nodeAffinity",
+            "requiredDuringSchedulingIgnoredDuringExecution",
+            "nodeSelectorTerms",
+        ],
     );
     let term = |term: &Value| {
         let selector = serde_json::json!({"matchExpressions": term.get("matchExpressions")});
@@ -77,9 +88,9 @@ fn unfit(context: &Context, pod: &Value, node: &Value) -> Option<String> {
         return Some("1 node(s) were unschedulable".into());
     }
     let others = context.api.list(kind("", "Pod"), "").items;
-    let running = others.iter().filter(|o| {
-        meta::string(o, &["spec", "nodeName"]) == context.node && !super::owners::is_over(o)
-    });
+    let running = others
+        .iter()
+        .filter(|o| meta::string(o, &["spec", "nodeName"]) == context.node && !super::owners::is_over(o));
     let running: Vec<_> = running.collect();
     ["cpu", "memory"].into_iter().find_map(|resource| {
         let free = thousandths(meta::string(node, &["status", "allocatable", resource]))?

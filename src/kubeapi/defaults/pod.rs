@@ -35,7 +35,10 @@ pub fn fill(object: &mut Value, restart: &str) {
         put(map, "preemptionPolicy", || "PreemptLowerPriority".into());
         put(map, "tolerations", || {
             let for_a_while = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
-            json!([for_a_while("node.kubernetes.io/not-ready"), for_a_while("node.kubernetes.io/unreachable")])
+            json!([
+                for_a_while("node.kubernetes.io/not-ready"),
+                for_a_while("node.kubernetes.io/unreachable")
+            ])
         });
         let quality = quality_of_service(object);
         let status = meta::map(meta::child(object, "status"));
@@ -96,7 +99,9 @@ fn probe(probe: &mut Value) {
         put(meta::map(get), "scheme", || "HTTP".into());
     }
     let map = meta::map(probe);
-    for (field, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+    for (field, value) in
+        [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+    {
         put(map, field, || value.into());
     }
 }
@@ -117,11 +122,13 @@ fn volume(volume: &mut Value) {
 fn quality_of_service(pod: &Value) -> &'static str {
     let containers = || meta::items(pod, &["spec", "containers"]).iter();
     let has = |c: &Value, list: &str, name: &str| !meta::at(c, &["resources", list, name]).is_null();
-    let any = containers().any(|c| ["limits", "requests"].iter().any(|l| has(c, l, "cpu") || has(c, l, "memory")));
+    let any =
+        containers().any(|c| ["limits", "requests"].iter().any(|l| has(c, l, "cpu") || has(c, l, "memory")));
     let all = containers().all(|c| {
         ["cpu", "memory"].iter().all(|name| {
             has(c, "limits", name)
-                && meta::at(c, &["resources", "limits", name]) == meta::at(c, &["resources", "requests", name])
+                && meta::at(c, &["resources", "limits", name])
+                    == meta::at(c, &["resources", "requests", name])
         })
     });
     match (any, all) {

@@ -41,9 +41,12 @@ pub fn job(object: &mut Value) {
         let key = "batch.kubernetes.io/controller-uid";
         put(meta::map(spec), "selector", || json!({"matchLabels": {key: uid}}));
         let labels = meta::child(meta::child(meta::child(spec, "template"), "metadata"), "labels");
-        for (label, value) in
-            [(key, &uid), ("controller-uid", &uid), ("batch.kubernetes.io/job-name", &name), ("job-name", &name)]
-        {
+        for (label, value) in [
+            (key, &uid),
+            ("controller-uid", &uid),
+            ("batch.kubernetes.io/job-name", &name),
+            ("job-name", &name),
+        ] {
             put(meta::map(labels), label, || value.as_str().into());
         }
     }

@@ -70,7 +70,8 @@ impl Front {
         let mut after = None;
         if !token.is_empty() {
             let (version, key) = read_token(token)?;
-            self.go_back(kind, &path.namespace, &mut list, version).map_err(|_| Status::continue_expired())?;
+            self.go_back(kind, &path.namespace, &mut list, version)
+                .map_err(|_| Status::continue_expired())?;
             after = Some(key);
         } else if let Some(version) = wanted {
             if version > list.version {
@@ -80,7 +81,9 @@ impl Front {
                 self.go_back(kind, &path.namespace, &mut list, version)?;
             }
         }
-        list.items.retain(|object| after.as_ref().is_none_or(|key| key_of(object) > *key) && selector.matches(object));
+        list.items.retain(|object| {
+            after.as_ref().is_none_or(|key| key_of(object) > *key) && selector.matches(object)
+        });
         let limit = query.number("limit").and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
         let mut next = None;
         if let Some(limit) = limit.filter(|limit| *limit < list.items.len()) {

@@ -28,17 +28,24 @@ impl Front {
         let query = Query::of(&parts.uri);
         let agent = parts.headers.get("user-agent").and_then(|v| v.to_str().ok()).unwrap_or_default();
         let target = target(kind, path, &query, agent)?;
-        let format = if parts.method == Method::PATCH { Some(Format::of(body::media(&parts.headers))?) } else { None };
+        let format =
+            if parts.method == Method::PATCH { Some(Format::of(body::media(&parts.headers))?) } else { None };
         let value = body::read(&parts.headers, body).await?;
         if kind.namespaced && path.namespace.is_empty() {
             return Err(Status::no_method());
         }
         let written = match (parts.method, path.name.is_empty(), path.subresource.as_str()) {
             (Method::POST, true, "") => self.api.create(&target, value)?,
-            (Method::POST, false, "eviction") if kind.name == "Pod" => return self.evict(&target, &value, form),
-            (Method::POST, false, "binding") if kind.name == "Pod" => return self.bind(&target, &value, form),
+            (Method::POST, false, "eviction") if kind.name == "Pod" => {
+                return self.evict(&target, &value, form);
+            }
+            (Method::POST, false, "binding") if kind.name == "Pod" => {
+                return self.bind(&target, &value, form);
+            }
             (Method::PUT, false, "finalize") if kind.name == "Namespace" => self.finalize(&target, &value)?,
-            (Method::PUT, false, sub) if sub.is_empty() || kind.has(sub) => self.api.update(&target, value)?,
+            (Method::PUT, false, sub) if sub.is_empty() || kind.has(sub) => {
+                self.api.update(&target, value)?
+            }
             (Method::PATCH, false, sub) if sub.is_empty() || kind.has(sub) => {
                 self.api.patch(&target, format.unwrap_or(Format::Merge), &value)?
             }
@@ -56,13 +63,21 @@ impl Front {
         Ok(match deleted {
             Deleted::Going(object) => Reply::object(200, target.kind, &object, form),
             // Kubernetes answers with the Pod here, and with a Status for most other kinds.
-            Deleted::Gone(object) if target.kind.name == "Pod" => Reply::object(200, target.kind, &object, form),
+            Deleted::Gone(object) if target.kind.name == "Pod" => {
+                Reply::object(200, target.kind, &object, form)
+            }
             Deleted::Gone(object) => Reply::json(200, &success(target.kind, &object)),
         }
         .response(form))
     }
 
-    fn delete_all(&self, target: &Target, query: &Query, body: &Value, form: &Form) -> Result<Response<Body>> {
+    fn delete_all(
+        &self,
+        target: &Target,
+        query: &Query,
+        body: &Value,
+        form: &Form,
+    ) -> Result<Response<Body>> {
         let selector = Selector::parse(query.get("labelSelector"), query.get("fieldSelector"), target.kind)?;
         let options = delete_options(query, body)?;
         let list = self.api.list(target.kind, &target.namespace);
@@ -81,7 +96,8 @@ impl Front {
     fn evict(&self, target: &Target, body: &Value, form: &Form) -> Result<Response<Body>> {
         let options = body.get("deleteOptions").cloned().unwrap_or(Value::Null);
         self.api.delete(target, &delete_options(&Query::default(), &options)?)?;
-        let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+        let done =
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
         Ok(Reply::json(201, &done).response(form))
     }
 
@@ -89,7 +105,8 @@ impl Front {
         let node = meta::string(body, &["target", "name"]).to_owned();
         let own = Target { subresource: String::new(), ..target.clone() };
         self.api.change_node(&own, &node)?;
-        let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+        let done =
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
         Ok(Reply::json(201, &done).response(form))
     }
 
@@ -123,7 +140,11 @@ fn target(kind: &'static Kind, path: &Path, query: &Query, agent: &str) -> Resul
         kind,
         namespace: path.namespace.clone(),
         name: path.name.clone(),
-        manager: Manager { name: name.to_owned(), force: query.is("force"), subresource: subresource.clone() },
+        manager: Manager {
+            name: name.to_owned(),
+            force: query.is("force"),
+            subresource: subresource.clone(),
+        },
         subresource,
         dry_run,
         validation,
@@ -142,7 +163,8 @@ fn delete_options(query: &Query, body: &Value) -> Result<DeleteOptions> {
     let policy = query.get("propagationPolicy");
     if !policy.is_empty() {
         let policy = serde_json::from_value(policy.into());
-        options.propagation_policy = Some(policy.map_err(|e| Status::bad_request(format!("propagationPolicy: {e}")))?);
+        options.propagation_policy =
+            Some(policy.map_err(|e| Status::bad_request(format!("propagationPolicy: {e}")))?);
     }
     Ok(options)
 }

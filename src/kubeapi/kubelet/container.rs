@@ -85,6 +85,9 @@ impl<E: Engine> Kubelet<E> {
                 if !again {
                     return end.code == 0;
                 }
+                if running.ending.is_cancelled() {
+                    return false;
+                }
                 if end.finished.as_second() - end.started.as_second() > GOOD {
                     pause = Duration::ZERO;
                 }
@@ -123,7 +126,12 @@ impl<E: Engine> Kubelet<E> {
                 state.phase = Phase::waiting("CrashLoopBackOff", &words);
             });
             let about = About::new(pod, "kubelet").container(name);
-            let words = format!("Back-off restarting failed container {name} in pod {}_{}({})", meta::name(pod), meta::namespace(pod), meta::uid(pod));
+            let words = format!(
+                "Back-off restarting failed container {name} in pod {}_{}({})",
+                meta::name(pod),
+                meta::namespace(pod),
+                meta::uid(pod)
+            );
             events::record(&self.api, &about, "Warning", "BackOff", &words);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -149,7 +157,13 @@ impl<E: Engine> Kubelet<E> {
     }
 
     /// One run, from the image to the end.
-    async fn run_once(&self, running: &Arc<Running>, pod: &Value, container: &Value, volumes: &Volumes) -> Result<(), Trouble> {
+    async fn run_once(
+        &self,
+        running: &Arc<Running>,
+        pod: &Value,
+        container: &Value,
+        volumes: &Volumes,
+    ) -> Result<(), Trouble> {
         let name = string(container, &["name"]).to_owned();
         let about = About::new(pod, "kubelet").container(&name);
         let image = self.pull(pod, container, &about).await?;
@@ -306,7 +320,8 @@ impl<E: Engine> Kubelet<E> {
 
     /// The signal of the image, else TERM.
     async fn stop_signal(&self, pod: &Value, name: &str) -> i32 {
-        let mut all = items(pod, &["spec", "containers"]).iter().chain(items(pod, &["spec", "initContainers"]));
+        let mut all =
+            items(pod, &["spec", "containers"]).iter().chain(items(pod, &["spec", "initContainers"]));
         let container = all.find(|c| string(c, &["name"]) == name).unwrap_or(&Value::Null);
         let own = string(container, &["lifecycle", "stopSignal"]);
         let image = match own {
@@ -348,22 +363,36 @@ fn end_of(exit: Exit, started: Timestamp, id: &str, message: &std::path::Path) -
     let text = String::from_utf8_lossy(text.get(..text.len().min(MESSAGE)).unwrap_or_default()).into_owned();
     let finished = exit.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let finished = Timestamp::from_second(i64::try_from(finished.as_secs()).unwrap_or(0)).unwrap_or(started);
-    End { code: exit.code, reason: reason.into(), message: text, started, finished: finished.max(started), id: id.to_owned() }
+    End {
+        code: exit.code,
+        reason: reason.into(),
+        message: text,
+        started,
+        finished: finished.max(started),
+        id: id.to_owned(),
+    }
 }
 
 fn security(pod: &Value, container: &Value, image: &Image) -> Security {
     let own = at(container, &["securityContext"]);
     let shared = at(pod, &["spec", "securityContext"]);
     let field = |name: &str| [own, shared].into_iter().map(|c| at(c, &[name])).find(|v| !v.is_null());
-    let user = match (field("runAsUser").and_then(Value::as_i64), field("runAsGroup").and_then(Value::as_i64)) {
+    let user = match (field("runAsUser").and_then(Value::as_i64), field("runAsGroup").and_then(Value::as_i64))
+    {
         (Some(user), Some(group)) => format!("{user}:{group}"),
         (Some(user), None) => user.to_string(),
-        (None, Some(group)) => format!("{}:{group}", image.user.split(':').next().filter(|u| !u.is_empty()).unwrap_or("0")),
+        (None, Some(group)) => {
+            format!("{}:{group}", image.user.split(':').next().filter(|u| !u.is_empty()).unwrap_or("0"))
+        }
         (None, None) => image.user.clone(),
     };
-    let names = |path: &[&str]| items(own, path).iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    let mut groups: Vec<u32> =
-        items(shared, &["supplementalGroups"]).iter().filter_map(Value::as_u64).filter_map(|g| g.try_into().ok()).collect();
+    let names =
+        |path: &[&str]| items(own, path).iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let mut groups: Vec<u32> = items(shared, &["supplementalGroups"])
+        .iter()
+        .filter_map(Value::as_u64)
+        .filter_map(|g| g.try_into().ok())
+        .collect();
     groups.extend(meta::number(shared, &["fsGroup"]).and_then(|g| u32::try_from(g).ok()));
     let flag = |name: &str| at(own, &[name]).as_bool();
     Security {
@@ -385,7 +414,9 @@ pub(super) fn limits(container: &Value) -> Limits {
     Limits {
         memory: quantity::units(&amount("limits", "memory")),
         cpu_milli: cpu("limits"),
-        cpu_shares: cpu("requests").and_then(|milli| u64::try_from(milli * 1024 / 1000).ok()).map(|s| s.clamp(2, 262_144)),
+        cpu_shares: cpu("requests")
+            .and_then(|milli| u64::try_from(milli * 1024 / 1000).ok())
+            .map(|s| s.clamp(2, 262_144)),
         pids: None,
     }
 }

@@ -87,7 +87,9 @@ impl<E: Engine> Kubelet<E> {
         for service in self.api.list(kind("", "Service"), namespace).items {
             let address = string(&service, &["spec", "clusterIP"]);
             let ports = items(&service, &["spec", "ports"]);
-            let Some(first) = ports.first().filter(|_| !address.is_empty() && address != "None") else { continue };
+            let Some(first) = ports.first().filter(|_| !address.is_empty() && address != "None") else {
+                continue;
+            };
             let name = meta::name(&service).to_uppercase().replace('-', "_");
             let number = |port: &Value| meta::number(port, &["port"]).unwrap_or(0);
             put(all, &format!("{name}_SERVICE_HOST"), address.to_owned());
@@ -180,7 +182,9 @@ impl<E: Engine> Kubelet<E> {
     /// What a ConfigMap or a Secret of the Pod's namespace holds.
     pub(super) fn data(&self, pod: &Value, of: &str, name: &str) -> Option<Vec<(String, Vec<u8>)>> {
         let object = self.api.get(kind("", of), meta::namespace(pod), name).ok()?;
-        let decode = |text: &str| base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap_or_default();
+        let decode = |text: &str| {
+            base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap_or_default()
+        };
         let mut all = Vec::new();
         for field in ["data", "binaryData"] {
             for (key, value) in at(&object, &[field]).as_object().into_iter().flatten() {
@@ -197,15 +201,25 @@ impl<E: Engine> Kubelet<E> {
         let mut all = Vec::new();
         for reference in items(pod, &["spec", "imagePullSecrets"]) {
             let data = self.data(pod, "Secret", string(reference, &["name"])).unwrap_or_default();
-            let config = data.iter().find(|(key, _)| key == ".dockerconfigjson").map(|(_, bytes)| bytes.as_slice());
+            let config =
+                data.iter().find(|(key, _)| key == ".dockerconfigjson").map(|(_, bytes)| bytes.as_slice());
             let Ok(config) = serde_json::from_slice::<Value>(config.unwrap_or_default()) else { continue };
             for (registry, entry) in at(&config, &["auths"]).as_object().into_iter().flatten() {
-                let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, string(entry, &["auth"]));
+                let bytes = base64::Engine::decode(
+                    &base64::engine::general_purpose::STANDARD,
+                    string(entry, &["auth"]),
+                );
                 let pair = String::from_utf8(bytes.unwrap_or_default()).unwrap_or_default();
                 let (name, password) = pair.split_once(':').unwrap_or_default();
-                let or = |own: &str, other: &str| if own.is_empty() { other.to_owned() } else { own.to_owned() };
+                let or =
+                    |own: &str, other: &str| if own.is_empty() { other.to_owned() } else { own.to_owned() };
                 all.push(Login {
-                    registry: registry.trim_start_matches("https://").split('/').next().unwrap_or_default().to_owned(),
+                    registry: registry
+                        .trim_start_matches("https://")
+                        .split('/')
+                        .next()
+                        .unwrap_or_default()
+                        .to_owned(),
                     username: or(string(entry, &["username"]), name),
                     password: or(string(entry, &["password"]), password),
                 });
@@ -224,7 +238,10 @@ fn missing(of: &str, name: &str) -> Trouble {
 pub(super) fn resource(pod: &Value, container: &Value, reference: &Value) -> String {
     let (wanted, divisor) = (string(reference, &["resource"]), string(reference, &["divisor"]));
     let named = string(reference, &["containerName"]);
-    let container = items(pod, &["spec", "containers"]).iter().find(|c| string(c, &["name"]) == named).unwrap_or(container);
+    let container = items(pod, &["spec", "containers"])
+        .iter()
+        .find(|c| string(c, &["name"]) == named)
+        .unwrap_or(container);
     let (list, name) = wanted.split_once('.').unwrap_or(("limits", wanted));
     let value = quantity::thousandths(string(container, &["resources", list, name])).unwrap_or(0);
     let divisor = quantity::thousandths(divisor).filter(|d| *d > 0).unwrap_or(1000);

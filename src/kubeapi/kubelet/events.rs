@@ -50,7 +50,11 @@ pub fn record(api: &Api, about: &About, level: &str, reason: &str, message: &str
     let uid = meta::string(&about.object, &["uid"]);
     let path = meta::string(&about.object, &["fieldPath"]);
     let digest = Sha256::digest(format!("{uid}\n{path}\n{level}\n{reason}\n{message}"));
-    let name = format!("{}.{}", meta::string(&about.object, &["name"]), hex::encode(digest.get(..8).unwrap_or_default()));
+    let name = format!(
+        "{}.{}",
+        meta::string(&about.object, &["name"]),
+        hex::encode(digest.get(..8).unwrap_or_default())
+    );
     let now = meta::now();
     let counted = api.modify(&Target::own(of, namespace, &name), |event| {
         let count = meta::number(event, &["count"]).unwrap_or(1);

@@ -37,10 +37,9 @@ impl<E: Engine> Kubelet<E> {
     /// Serves `pods/log`.
     pub(super) fn log(&self, asked: &Asked) -> Result<Response<Body>> {
         let (pod, name) = self.container_of(asked)?;
-        let (_, running) = self.running(&asked.namespace, &asked.pod).map_or_else(
-            |_| (pod.clone(), Arc::new(Running::new(&pod))),
-            |(pod, running)| (pod, running),
-        );
+        let (_, running) = self
+            .running(&asked.namespace, &asked.pod)
+            .map_or_else(|_| (pod.clone(), Arc::new(Running::new(&pod))), |(pod, running)| (pod, running));
         let state = running.state(&name);
         let previous = asked.query.is("previous");
         if previous && state.last.is_none() {
@@ -76,9 +75,13 @@ impl<E: Engine> Kubelet<E> {
     pub(super) fn container_of(&self, asked: &Asked) -> Result<(Arc<Value>, String)> {
         let pod = self.api.get(crate::kubeapi::controllers::kind("", "Pod"), &asked.namespace, &asked.pod)?;
         let lists = ["containers", "initContainers", "ephemeralContainers"];
-        let all: Vec<&str> =
-            lists.iter().flat_map(|list| items(&pod, &["spec", list])).map(|c| string(c, &["name"])).collect();
-        let main: Vec<&str> = items(&pod, &["spec", "containers"]).iter().map(|c| string(c, &["name"])).collect();
+        let all: Vec<&str> = lists
+            .iter()
+            .flat_map(|list| items(&pod, &["spec", list]))
+            .map(|c| string(c, &["name"]))
+            .collect();
+        let main: Vec<&str> =
+            items(&pod, &["spec", "containers"]).iter().map(|c| string(c, &["name"])).collect();
         let name = match (asked.query.get("container"), main.as_slice()) {
             ("", [one]) => (*one).to_owned(),
             ("", many) => {
@@ -90,7 +93,10 @@ impl<E: Engine> Kubelet<E> {
             }
             (name, _) if all.contains(&name) => name.to_owned(),
             (name, _) => {
-                return Err(Status::bad_request(format!("container {name} is not valid for pod {}", asked.pod)));
+                return Err(Status::bad_request(format!(
+                    "container {name} is not valid for pod {}",
+                    asked.pod
+                )));
             }
         };
         Ok((pod, name))
@@ -103,7 +109,9 @@ fn wanted(asked: &Asked) -> Result<Wanted> {
         match query.get(name) {
             "" => Ok(None),
             text => text.parse().map(Some).map_err(|_| {
-                Status::bad_request(format!("{name}: Invalid value: {text:?}: must be greater than or equal to 0"))
+                Status::bad_request(format!(
+                    "{name}: Invalid value: {text:?}: must be greater than or equal to 0"
+                ))
             }),
         }
     };
@@ -113,9 +121,10 @@ fn wanted(asked: &Asked) -> Result<Wanted> {
             Timestamp::now().checked_sub(jiff::SignedDuration::from_secs(seconds)).ok()
         }
         (None, "") => None,
-        (None, time) => {
-            Some(time.parse().map_err(|e| Status::bad_request(format!("sinceTime: Invalid value: {time:?}: {e}")))?)
-        }
+        (None, time) => Some(
+            time.parse()
+                .map_err(|e| Status::bad_request(format!("sinceTime: Invalid value: {time:?}: {e}")))?,
+        ),
     };
     Ok(Wanted {
         follow: query.is("follow"),
@@ -184,7 +193,9 @@ fn cut(mut out: Vec<u8>, sent: &mut usize, limit: Option<usize>) -> Bytes {
 /// One line of the file as the client wants it; whether the next one begins a line of the program.
 fn show(line: &[u8], wanted: &Wanted, fresh: bool, out: &mut Vec<u8>) -> bool {
     let mut parts = line.splitn(4, |byte| *byte == b' ');
-    let (Some(time), Some(_), Some(tag), Some(text)) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (Some(time), Some(_), Some(tag), Some(text)) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         return true;
     };
     let whole = tag == b"F";

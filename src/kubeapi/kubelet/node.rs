@@ -19,7 +19,8 @@ pub fn register(api: &Api, name: &str, facts: &NodeFacts) {
         "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": facts.architecture,
         "node-role.kubernetes.io/control-plane": "",
     });
-    let resources = json!({"cpu": facts.cpus.to_string(), "memory": format!("{}Ki", facts.memory / 1024), "pods": PODS});
+    let resources =
+        json!({"cpu": facts.cpus.to_string(), "memory": format!("{}Ki", facts.memory / 1024), "pods": PODS});
     let version = discovery::version();
     let version = meta::string(&version, &["gitVersion"]).to_owned();
     let condition = |name: &str, status: &str, reason: &str, message: &str| {

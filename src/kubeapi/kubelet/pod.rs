@@ -59,7 +59,9 @@ impl Running {
     /// What the status of a Pod says; a process that ran before this one is not there any more.
     pub fn new(pod: &Value) -> Self {
         let mut states = BTreeMap::new();
-        for (list, field) in [("initContainers", "initContainerStatuses"), ("containers", "containerStatuses")] {
+        for (list, field) in
+            [("initContainers", "initContainerStatuses"), ("containers", "containerStatuses")]
+        {
             for container in items(pod, &["spec", list]) {
                 let name = string(container, &["name"]);
                 let status = items(pod, &["status", field]).iter().find(|s| string(s, &["name"]) == name);
@@ -144,7 +146,11 @@ impl State {
 
 impl<E: Engine> Kubelet<E> {
     /// Runs a Pod until it is gone.
-    pub(super) async fn run_pod(self: &Arc<Self>, running: &Arc<Running>, mut pods: watch::Receiver<Option<Arc<Value>>>) {
+    pub(super) async fn run_pod(
+        self: &Arc<Self>,
+        running: &Arc<Running>,
+        mut pods: watch::Receiver<Option<Arc<Value>>>,
+    ) {
         let Some(pod) = pods.borrow_and_update().clone() else { return };
         let over = matches!(string(&pod, &["status", "phase"]), "Succeeded" | "Failed");
         let reporting = self.keep_reporting(running, meta::uid(&pod).to_owned());
@@ -307,6 +313,8 @@ fn sandbox(pod: &Value) -> Sandbox {
         hostname: hostname.chars().take(63).collect(),
         host_network: at(pod, &["spec", "hostNetwork"]).as_bool() == Some(true),
         share_processes: at(pod, &["spec", "shareProcessNamespace"]).as_bool() == Some(true),
-        sysctls: sysctls.map(|s| (string(s, &["name"]).to_owned(), string(s, &["value"]).to_owned())).collect(),
+        sysctls: sysctls
+            .map(|s| (string(s, &["name"]).to_owned(), string(s, &["value"]).to_owned()))
+            .collect(),
     }
 }

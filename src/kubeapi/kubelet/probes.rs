@@ -91,7 +91,13 @@ impl<E: Engine> Kubelet<E> {
                 Err(words) => {
                     failed += 1;
                     let about = About::new(pod, "kubelet").container(name);
-                    events::record(&self.api, &about, "Warning", "Unhealthy", &format!("{word} probe failed: {words}"));
+                    events::record(
+                        &self.api,
+                        &about,
+                        "Warning",
+                        "Unhealthy",
+                        &format!("{word} probe failed: {words}"),
+                    );
                     if failed >= limit {
                         return false;
                     }
@@ -101,7 +107,14 @@ impl<E: Engine> Kubelet<E> {
         }
     }
 
-    async fn watch_readiness(&self, running: &Running, pod: &Value, container: &Value, id: &str, probe: &Value) {
+    async fn watch_readiness(
+        &self,
+        running: &Running,
+        pod: &Value,
+        container: &Value,
+        id: &str,
+        probe: &Value,
+    ) {
         let name = string(container, &["name"]);
         let threshold = |field: &str, default| number(probe, &[field]).unwrap_or(default);
         let (mut good, mut bad) = (0, 0);
@@ -117,7 +130,13 @@ impl<E: Engine> Kubelet<E> {
                 Err(words) => {
                     (good, bad) = (0, bad + 1);
                     let about = About::new(pod, "kubelet").container(name);
-                    events::record(&self.api, &about, "Warning", "Unhealthy", &format!("Readiness probe failed: {words}"));
+                    events::record(
+                        &self.api,
+                        &about,
+                        "Warning",
+                        "Unhealthy",
+                        &format!("Readiness probe failed: {words}"),
+                    );
                     if bad >= threshold("failureThreshold", 3) && running.state(name).ready {
                         running.set(name, |state| state.ready = false);
                     }
@@ -139,7 +158,8 @@ impl<E: Engine> Kubelet<E> {
     ) -> Result<(), String> {
         let asked = async {
             if let Some(exec) = probe.get("exec") {
-                let command = items(exec, &["command"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
+                let command =
+                    items(exec, &["command"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
                 return self.run_command(id, command).await;
             }
             if let Some(sleep) = probe.get("sleep") {
@@ -149,11 +169,14 @@ impl<E: Engine> Kubelet<E> {
             if let Some(get) = probe.get("httpGet") {
                 return self.http_get(running, pod, container, get).await;
             }
-            let port = port_of(container, at(probe, &["tcpSocket", "port"])).or_else(|| port_of(container, at(probe, &["grpc", "port"])));
+            let port = port_of(container, at(probe, &["tcpSocket", "port"]))
+                .or_else(|| port_of(container, at(probe, &["grpc", "port"])));
             let port = port.ok_or("the probe has no port")?;
             self.engine.connect(meta::uid(pod), port).await.map(|_| ()).map_err(|t| t.message)
         };
-        tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
+        tokio::time::timeout(limit, asked)
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
     }
 
     async fn run_command(&self, id: &str, command: Vec<String>) -> Result<(), String> {
@@ -169,7 +192,13 @@ impl<E: Engine> Kubelet<E> {
         }
     }
 
-    async fn http_get(&self, running: &Running, pod: &Value, container: &Value, get: &Value) -> Result<(), String> {
+    async fn http_get(
+        &self,
+        running: &Running,
+        pod: &Value,
+        container: &Value,
+        get: &Value,
+    ) -> Result<(), String> {
         let port = port_of(container, at(get, &["port"])).ok_or("the probe has no port")?;
         if string(get, &["scheme"]) == "HTTPS" {
             return Err("probes by HTTPS are not supported by this cluster; use exec or tcpSocket".into());
@@ -178,7 +207,10 @@ impl<E: Engine> Kubelet<E> {
             "" => running.ip(),
             own => own.to_owned(),
         };
-        let mut head = format!("GET {} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: kube-probe/1.34\r\nAccept: */*\r\nConnection: close\r\n", string(get, &["path"]));
+        let mut head = format!(
+            "GET {} HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: kube-probe/1.34\r\nAccept: */*\r\nConnection: close\r\n",
+            string(get, &["path"])
+        );
         for header in items(get, &["httpHeaders"]) {
             head.push_str(&format!("{}: {}\r\n", string(header, &["name"]), string(header, &["value"])));
         }
@@ -189,7 +221,11 @@ impl<E: Engine> Kubelet<E> {
         stream.take(ANSWER).read_to_end(&mut answer).await.map_err(|e| e.to_string())?;
         let text = String::from_utf8_lossy(&answer);
         let code: u16 = text.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
-        if (200..400).contains(&code) { Ok(()) } else { Err(format!("HTTP probe failed with statuscode: {code}")) }
+        if (200..400).contains(&code) {
+            Ok(())
+        } else {
+            Err(format!("HTTP probe failed with statuscode: {code}"))
+        }
     }
 
     /// Runs the hook before a container is stopped.
@@ -199,7 +235,13 @@ impl<E: Engine> Kubelet<E> {
         let container = container.unwrap_or(&Value::Null);
         if let Err(words) = self.ask(running, pod, container, id, hook, Duration::from_secs(3600)).await {
             let about = About::new(pod, "kubelet").container(name);
-            events::record(&self.api, &about, "Warning", "FailedPreStopHook", &format!("PreStopHook failed: {words}"));
+            events::record(
+                &self.api,
+                &about,
+                "Warning",
+                "FailedPreStopHook",
+                &format!("PreStopHook failed: {words}"),
+            );
         }
     }
 }

@@ -37,7 +37,11 @@ impl<E: Engine> Kubelet<E> {
             }
         });
         if let Err(status) = written {
-            tracing::warn!(pod = running.key.1, error = status.message, "the status of a Pod was not written");
+            tracing::warn!(
+                pod = running.key.1,
+                error = status.message,
+                "the status of a Pod was not written"
+            );
         }
     }
 }
@@ -49,7 +53,9 @@ fn write(pod: &mut Value, states: &BTreeMap<String, State>, ip: &str) {
     let state = |container: &Value| states.get(string(container, &["name"])).cloned().unwrap_or_default();
     let init = items(&before, &["spec", "initContainers"]);
     let main = items(&before, &["spec", "containers"]);
-    let list = |containers: &[Value]| -> Vec<Value> { containers.iter().map(|c| status(c, &state(c), ip)).collect() };
+    let list = |containers: &[Value]| -> Vec<Value> {
+        containers.iter().map(|c| status(c, &state(c), ip)).collect()
+    };
     let all: Vec<State> = main.iter().map(state).collect();
     let initialized = init.iter().all(|c| {
         let state = state(c);
@@ -58,7 +64,11 @@ fn write(pod: &mut Value, states: &BTreeMap<String, State>, ip: &str) {
     });
     let init_failed = policy == "Never"
         && init.iter().any(|c| matches!(&state(c).phase, Phase::Terminated(end) if end.code != 0));
-    let phase = if over { string(&before, &["status", "phase"]) } else { phase(&all, policy, init_failed, meta::deleting(&before)) };
+    let phase = if over {
+        string(&before, &["status", "phase"])
+    } else {
+        phase(&all, policy, init_failed, meta::deleting(&before))
+    };
     let ready = !all.is_empty() && all.iter().all(|s| s.ready);
     let status = meta::map(meta::child(pod, "status"));
     status.insert("phase".into(), phase.into());
@@ -86,7 +96,11 @@ fn write(pod: &mut Value, states: &BTreeMap<String, State>, ip: &str) {
         (false, false) => ("ContainersNotReady", unready.as_str()),
     };
     set_condition(pod, "PodReadyToStartContainers", !ip.is_empty() && !finished, "", "");
-    let incomplete = if initialized { ("", "") } else { ("ContainersNotInitialized", "containers with incomplete status") };
+    let incomplete = if initialized {
+        ("", "")
+    } else {
+        ("ContainersNotInitialized", "containers with incomplete status")
+    };
     set_condition(pod, "Initialized", initialized, incomplete.0, incomplete.1);
     set_condition(pod, "Ready", ready && !meta::deleting(&before), reason, words);
     set_condition(pod, "ContainersReady", ready, reason, words);
@@ -127,7 +141,8 @@ fn terminated(end: &End) -> Value {
 fn status(container: &Value, state: &State, ip: &str) -> Value {
     let now = match &state.phase {
         Phase::Waiting { reason, message } => {
-            let reason = if ip.is_empty() && reason == "ContainerCreating" { "ContainerCreating" } else { reason };
+            let reason =
+                if ip.is_empty() && reason == "ContainerCreating" { "ContainerCreating" } else { reason };
             let mut waiting = json!({"reason": reason});
             if !message.is_empty() {
                 meta::map(&mut waiting).insert("message".into(), message.as_str().into());
@@ -146,7 +161,9 @@ fn status(container: &Value, state: &State, ip: &str) -> Value {
     if !state.id.is_empty() {
         meta::map(&mut made).insert("containerID".into(), format!("d2k://{}", state.id).into());
     }
-    if let (Some(resources), true) = (container.get("resources"), matches!(state.phase, Phase::Running { .. })) {
+    if let (Some(resources), true) =
+        (container.get("resources"), matches!(state.phase, Phase::Running { .. }))
+    {
         meta::map(&mut made).insert("resources".into(), resources.clone());
     }
     made

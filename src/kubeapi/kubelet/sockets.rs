@@ -36,16 +36,24 @@ pub type Receiver = SplitStream<WebSocket>;
 ///
 /// # Errors
 /// 400 if the request is no upgrade to a WebSocket.
-pub async fn upgrade<F>(request: Request, protocols: &'static [&'static str], serve: F) -> Result<Response<Body>>
+pub async fn upgrade<F>(
+    request: Request,
+    protocols: &'static [&'static str],
+    serve: F,
+) -> Result<Response<Body>>
 where
     F: AsyncServe,
 {
     let (mut parts, _) = request.into_parts();
     let socket = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
     let socket = socket.map_err(|e| {
-        Status::bad_request(format!("Upgrade request required: this server speaks WebSocket ({})", e.body_text()))
+        Status::bad_request(format!(
+            "Upgrade request required: this server speaks WebSocket ({})",
+            e.body_text()
+        ))
     })?;
-    let socket = socket.protocols(protocols.iter().copied()).max_message_size(16 << 20).max_frame_size(16 << 20);
+    let socket =
+        socket.protocols(protocols.iter().copied()).max_message_size(16 << 20).max_frame_size(16 << 20);
     Ok(socket.on_upgrade(move |socket| async move {
         let protocol = socket.protocol().and_then(|p| p.to_str().ok()).unwrap_or_default().to_owned();
         serve.serve(socket, protocol).await;

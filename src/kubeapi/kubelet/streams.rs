@@ -20,7 +20,8 @@ use crate::kubeapi::meta;
 use crate::kubeapi::status::{Result, Status};
 
 /// Protocols of exec and attach, the best first.
-const COMMAND: &[&str] = &["v5.channel.k8s.io", "v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
+const COMMAND: &[&str] =
+    &["v5.channel.k8s.io", "v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 /// Protocols of port-forward.
 const FORWARD: &[&str] = &["v4.channel.k8s.io", "portforward.k8s.io"];
 
@@ -93,9 +94,12 @@ impl<E: Engine> Kubelet<E> {
         let (pod, _) = self.running(&asked.namespace, &asked.pod)?;
         if meta::string(&pod, &["status", "phase"]) != "Running" {
             let phase = meta::string(&pod, &["status", "phase"]);
-            return Err(Status::bad_request(format!("unable to forward port because pod is not running. Current status={phase}")));
+            return Err(Status::bad_request(format!(
+                "unable to forward port because pod is not running. Current status={phase}"
+            )));
         }
-        let ports: Vec<u16> = asked.query.all("ports").flat_map(|p| p.split(',')).filter_map(|p| p.parse().ok()).collect();
+        let ports: Vec<u16> =
+            asked.query.all("ports").flat_map(|p| p.split(',')).filter_map(|p| p.parse().ok()).collect();
         let (engine, uid) = (self.engine.clone(), meta::uid(&pod).to_owned());
         sockets::upgrade(request, FORWARD, move |socket: WebSocket, _: String| async move {
             forward(socket, engine, uid, ports).await;
@@ -128,7 +132,8 @@ async fn serve(socket: WebSocket, protocol: &str, session: std::result::Result<S
                 }
                 RESIZE => {
                     if let Ok(size) = serde_json::from_slice::<Value>(&bytes) {
-                        let side = |name| size.get(name).and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok());
+                        let side =
+                            |name| size.get(name).and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok());
                         if let (Some(rows), Some(columns)) = (side("Height"), side("Width")) {
                             resize(rows, columns);
                         }
@@ -215,7 +220,9 @@ async fn forward<E: Engine>(socket: WebSocket, engine: Arc<E>, uid: String, port
     }
     let incoming = async {
         while let Some((channel, bytes)) = sockets::next(&mut receiver).await {
-            let Some(slot) = inputs.get_mut(usize::from(channel / 2)).filter(|_| channel % 2 == 0) else { continue };
+            let Some(slot) = inputs.get_mut(usize::from(channel / 2)).filter(|_| channel % 2 == 0) else {
+                continue;
+            };
             if let Some(writer) = slot.as_mut()
                 && writer.write_all(&bytes).await.is_err()
             {

@@ -33,7 +33,8 @@ impl<E: Engine> Kubelet<E> {
         for volume in items(pod, &["spec", "volumes"]) {
             let name = string(volume, &["name"]);
             let made = self.volume(pod, volume, name);
-            let made = made.map_err(|words| format!("MountVolume.SetUp failed for volume {name:?} : {words}"))?;
+            let made =
+                made.map_err(|words| format!("MountVolume.SetUp failed for volume {name:?} : {words}"))?;
             all.insert(name.to_owned(), made);
         }
         Ok(all)
@@ -44,7 +45,8 @@ impl<E: Engine> Kubelet<E> {
         let group = number(pod, &["spec", "securityContext", "fsGroup"]).and_then(|g| u32::try_from(g).ok());
         if let Some(empty) = volume.get("emptyDir") {
             if string(empty, &["medium"]) == "Memory" {
-                let limit = quantity::units(string(empty, &["sizeLimit"])).and_then(|l| u64::try_from(l).ok());
+                let limit =
+                    quantity::units(string(empty, &["sizeLimit"])).and_then(|l| u64::try_from(l).ok());
                 return Ok(Volume::Memory(limit));
             }
             std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
@@ -58,7 +60,8 @@ impl<E: Engine> Kubelet<E> {
             return self.claim(pod, string(claim, &["claimName"]), group);
         }
         let mut entries = Vec::new();
-        let default = [("configMap", "ConfigMap"), ("secret", "Secret"), ("downwardAPI", ""), ("projected", "")];
+        let default =
+            [("configMap", "ConfigMap"), ("secret", "Secret"), ("downwardAPI", ""), ("projected", "")];
         let Some((field, _)) = default.iter().find(|(field, _)| volume.get(*field).is_some()) else {
             return Err("this kind of volume is not supported by this cluster".into());
         };
@@ -82,7 +85,8 @@ impl<E: Engine> Kubelet<E> {
         if string(&claim, &["status", "phase"]) != "Bound" {
             return Err(format!("the claim {name} is not bound"));
         }
-        let volume = self.api.get(kind("", "PersistentVolume"), "", volume).map_err(|status| status.message)?;
+        let volume =
+            self.api.get(kind("", "PersistentVolume"), "", volume).map_err(|status| status.message)?;
         let path = PathBuf::from(string(&volume, &["spec", "hostPath", "path"]));
         if let Some(group) = group {
             own(&path, 0o777, Some(group)).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -105,7 +109,10 @@ impl<E: Engine> Kubelet<E> {
                 return Err(format!("{}s {name:?} not found", of.to_lowercase()));
             };
             select(source, data, mode, optional, all).map_err(|key| {
-                format!("references non-existent {} key: {key}", if of == "Secret" { "secret" } else { "config" })
+                format!(
+                    "references non-existent {} key: {key}",
+                    if of == "Secret" { "secret" } else { "config" }
+                )
             })?;
         }
         if let Some(source) = part.get("downwardAPI") {
@@ -133,12 +140,15 @@ impl<E: Engine> Kubelet<E> {
         folder: &Path,
         restarts: i64,
     ) -> Result<Vec<Mount>, Trouble> {
-        let wrong = |e: std::io::Error| Trouble::new("CreateContainerConfigError", format!("{}: {e}", folder.display()));
+        let wrong = |e: std::io::Error| {
+            Trouble::new("CreateContainerConfigError", format!("{}: {e}", folder.display()))
+        };
         let mut all = Vec::new();
         let shared = self.options.folder.join(meta::uid(pod));
         let (hosts, resolv) = (shared.join("etc-hosts"), shared.join("resolv.conf"));
         files::write(&hosts, files::hosts(pod, &running.ip())).map_err(wrong)?;
-        files::write(&resolv, files::resolv_conf(pod, self.options.dns, &self.options.domain)).map_err(wrong)?;
+        files::write(&resolv, files::resolv_conf(pod, self.options.dns, &self.options.domain))
+            .map_err(wrong)?;
         let message = folder.join(format!("{restarts}.termination"));
         files::write(&message, "").map_err(wrong)?;
         std::fs::set_permissions(&message, std::fs::Permissions::from_mode(0o666)).map_err(wrong)?;
@@ -223,7 +233,9 @@ fn project(folder: &Path, entries: &[Entry], group: Option<u32>) -> std::io::Res
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
     let stamp = format!("..{}", environment::stamp());
     for entry in entries {
-        let path = clean(&entry.path).ok_or_else(|| std::io::Error::other(format!("the path {:?} is not within the volume", entry.path)))?;
+        let path = clean(&entry.path).ok_or_else(|| {
+            std::io::Error::other(format!("the path {:?} is not within the volume", entry.path))
+        })?;
         let file = folder.join(&stamp).join(&path);
         files::write(&file, &entry.bytes)?;
         own(&file, u32::try_from(entry.mode).unwrap_or(0o644), group)?;
@@ -250,7 +262,8 @@ fn clean(path: &str) -> Option<PathBuf> {
 
 fn below(path: &Path, sub: &str) -> Result<PathBuf, Trouble> {
     let wrong = |words: String| Trouble::new("CreateContainerConfigError", words);
-    let sub = clean(sub.trim_matches('/')).ok_or_else(|| wrong(format!("subPath {sub:?} must not leave the volume")))?;
+    let sub = clean(sub.trim_matches('/'))
+        .ok_or_else(|| wrong(format!("subPath {sub:?} must not leave the volume")))?;
     let whole = path.join(sub);
     if whole.symlink_metadata().is_err() {
         std::fs::create_dir_all(&whole).map_err(|e| wrong(format!("{}: {e}", whole.display())))?;
@@ -292,5 +305,13 @@ fn host_path(source: &Value) -> Result<Volume, String> {
         "Socket" => found.is_ok_and(|f| std::os::unix::fs::FileTypeExt::is_socket(&f.file_type())),
         _ => found.is_ok() || std::fs::create_dir_all(&path).is_ok(),
     };
-    if ok { Ok(Volume::Path(path)) } else { Err(format!("hostPath type check failed: {} is not a {}", path.display(), string(source, &["type"]).to_lowercase())) }
+    if ok {
+        Ok(Volume::Path(path))
+    } else {
+        Err(format!(
+            "hostPath type check failed: {} is not a {}",
+            path.display(),
+            string(source, &["type"]).to_lowercase()
+        ))
+    }
 }

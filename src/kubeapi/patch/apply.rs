@@ -70,8 +70,9 @@ pub fn track(kind: &Kind, old: &Value, new: &mut Value, manager: &Manager) {
     }
     let changed = fields::changed(kind.name, old, new);
     let all = fields::of(kind.name, new);
-    let mine =
-        |entry: &Entry| !entry.applies && entry.manager == manager.name && entry.subresource == manager.subresource;
+    let mine = |entry: &Entry| {
+        !entry.applies && entry.manager == manager.name && entry.subresource == manager.subresource
+    };
     for entry in &mut entries {
         if !mine(entry) {
             entry.fields = fields::difference(&entry.fields, &changed);
@@ -111,7 +112,9 @@ fn unequal(set: &Fields, live: &Value, applied: &Value) -> Fields {
         if step == "." {
             continue;
         }
-        let (Some(left), Some(right)) = (fields::step(live, step), fields::step(applied, step)) else { continue };
+        let (Some(left), Some(right)) = (fields::step(live, step), fields::step(applied, step)) else {
+            continue;
+        };
         match below.as_object() {
             Some(below) if !below.is_empty() => {
                 let below = unequal(below, left, right);
@@ -157,7 +160,9 @@ fn remove(value: &mut Value, gone: &Fields) {
             match (below, map.get_mut(field)) {
                 (Some(below), Some(child)) => {
                     remove(child, below);
-                    if child.as_object().is_some_and(Map::is_empty) || child.as_array().is_some_and(Vec::is_empty) {
+                    if child.as_object().is_some_and(Map::is_empty)
+                        || child.as_array().is_some_and(Vec::is_empty)
+                    {
                         map.remove(field);
                     }
                 }
@@ -304,7 +309,8 @@ mod tests {
     #[test]
     fn what_is_not_applied_any_more_goes_unless_another_owns_it() {
         let kind = by_name("", "ConfigMap").unwrap();
-        let one = apply(kind, &Value::Null, &config(json!({"a": "1", "b": "1"})), &manager("x", false)).unwrap();
+        let one =
+            apply(kind, &Value::Null, &config(json!({"a": "1", "b": "1"})), &manager("x", false)).unwrap();
         let two = apply(kind, &one, &config(json!({"b": "1"})), &manager("y", false)).unwrap();
         let three = apply(kind, &two, &config(json!({"c": "1"})), &manager("x", false)).unwrap();
         assert_eq!(three["data"], json!({"b": "1", "c": "1"}));
@@ -328,9 +334,17 @@ mod tests {
     fn lists_are_applied_by_their_keys() {
         let kind = by_name("apps", "Deployment").unwrap();
         let spec = |containers: Value| json!({"spec": {"template": {"spec": {"containers": containers}}}});
-        let one = apply(kind, &Value::Null, &spec(json!([{"name": "a", "image": "1", "ports": [{"containerPort": 80}]}])), &manager("x", false)).unwrap();
-        let two = apply(kind, &one, &spec(json!([{"name": "b", "image": "1"}])), &manager("y", false)).unwrap();
-        let three = apply(kind, &two, &spec(json!([{"name": "a", "image": "2"}])), &manager("x", false)).unwrap();
+        let one = apply(
+            kind,
+            &Value::Null,
+            &spec(json!([{"name": "a", "image": "1", "ports": [{"containerPort": 80}]}])),
+            &manager("x", false),
+        )
+        .unwrap();
+        let two =
+            apply(kind, &one, &spec(json!([{"name": "b", "image": "1"}])), &manager("y", false)).unwrap();
+        let three =
+            apply(kind, &two, &spec(json!([{"name": "a", "image": "2"}])), &manager("x", false)).unwrap();
         let containers = &three["spec"]["template"]["spec"]["containers"];
         assert_eq!(*containers, json!([{"name": "a", "image": "2"}, {"name": "b", "image": "1"}]));
     }

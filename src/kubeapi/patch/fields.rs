@@ -42,7 +42,9 @@ fn owned(object: &Value) -> Option<Map<String, Value>> {
 }
 
 fn of_map(kind: &str, map: &Map<String, Value>) -> Fields {
-    map.iter().map(|(field, value)| (format!("f:{field}"), Value::Object(of_value(kind, field, value)))).collect()
+    map.iter()
+        .map(|(field, value)| (format!("f:{field}"), Value::Object(of_value(kind, field, value))))
+        .collect()
 }
 
 fn of_value(kind: &str, field: &str, value: &Value) -> Fields {
@@ -52,7 +54,8 @@ fn of_value(kind: &str, field: &str, value: &Value) -> Fields {
             .into_iter()
             .flatten()
             .map(|(step, item)| {
-                let mut fields = if step.starts_with("k:") { of_value(kind, "", item) } else { Fields::new() };
+                let mut fields =
+                    if step.starts_with("k:") { of_value(kind, "", item) } else { Fields::new() };
                 if step.starts_with("k:") {
                     fields.insert(".".into(), Value::Object(Map::new()));
                 }

@@ -17,16 +17,20 @@ pub enum ListType {
 /// How the list in a field is merged.
 pub fn list_type(kind: &str, field: &str) -> ListType {
     match field {
-        "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "env" | "imagePullSecrets"
-        | "resourceClaims" | "secrets" => ListType::Map(&["name"], "name"),
+        "containers"
+        | "initContainers"
+        | "ephemeralContainers"
+        | "volumes"
+        | "env"
+        | "imagePullSecrets"
+        | "resourceClaims"
+        | "secrets" => ListType::Map(&["name"], "name"),
         "volumeMounts" => ListType::Map(&["mountPath"], "mountPath"),
         "volumeDevices" => ListType::Map(&["devicePath"], "devicePath"),
         "hostAliases" | "podIPs" | "hostIPs" => ListType::Map(&["ip"], "ip"),
         "conditions" => ListType::Map(&["type"], "type"),
         "ownerReferences" => ListType::Map(&["uid"], "uid"),
-        "topologySpreadConstraints" => {
-            ListType::Map(&["topologyKey", "whenUnsatisfiable"], "topologyKey")
-        }
+        "topologySpreadConstraints" => ListType::Map(&["topologyKey", "whenUnsatisfiable"], "topologyKey"),
         "finalizers" => ListType::Set,
         "ports" => match kind {
             "Service" => ListType::Map(&["port", "protocol"], "port"),
@@ -41,8 +45,14 @@ pub fn list_type(kind: &str, field: &str) -> ListType {
 pub fn is_atomic(field: &str) -> bool {
     matches!(
         field,
-        "selector" | "nodeSelector" | "fieldRef" | "secretKeyRef" | "configMapKeyRef" | "resourceFieldRef"
-            | "scopeSelector" | "allocatedResources"
+        "selector"
+            | "nodeSelector"
+            | "fieldRef"
+            | "secretKeyRef"
+            | "configMapKeyRef"
+            | "resourceFieldRef"
+            | "scopeSelector"
+            | "allocatedResources"
     )
 }
 

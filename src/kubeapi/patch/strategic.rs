@@ -45,7 +45,8 @@ fn merge_map(kind: &str, object: &mut Value, patch: &Map<String, Value>) -> Resu
                 list.retain(|item| !gone.contains(item));
             }
         } else if let Some(field) = directive.strip_prefix("$setElementOrder/")
-            && let (Some(list), Some(order)) = (map.get_mut(field).and_then(Value::as_array_mut), value.as_array())
+            && let (Some(list), Some(order)) =
+                (map.get_mut(field).and_then(Value::as_array_mut), value.as_array())
         {
             sort(kind, field, list, order);
         }
@@ -182,6 +183,9 @@ mod tests {
         });
         let wanted = json!({"strategy": {"type": "Recreate"}, "finalizers": ["b", "c"], "args": ["y"], "labels": {"b": "2"}});
         assert_eq!(patched(&object, &patch), wanted);
-        assert_eq!(patched(&object, &json!({"labels": {"$patch": "replace", "z": "1"}}))["labels"], json!({"z": "1"}));
+        assert_eq!(
+            patched(&object, &json!({"labels": {"$patch": "replace", "z": "1"}}))["labels"],
+            json!({"z": "1"})
+        );
     }
 }

@@ -10,21 +10,81 @@ use crate::kubeapi::meta::{self, at, items, number, string};
 fn names(kind: &str) -> &'static [&'static str] {
     match kind {
         "Namespace" => &["Name", "Status", "Age"],
-        "Node" => &["Name", "Status", "Roles", "Age", "Version", "*Internal-IP", "*External-IP", "*OS-Image", "*Kernel-Version", "*Container-Runtime"],
-        "Pod" => &["Name", "Ready", "Status", "Restarts", "Age", "*IP", "*Node", "*Nominated Node", "*Readiness Gates"],
+        "Node" => &[
+            "Name",
+            "Status",
+            "Roles",
+            "Age",
+            "Version",
+            "*Internal-IP",
+            "*External-IP",
+            "*OS-Image",
+            "*Kernel-Version",
+            "*Container-Runtime",
+        ],
+        "Pod" => &[
+            "Name",
+            "Ready",
+            "Status",
+            "Restarts",
+            "Age",
+            "*IP",
+            "*Node",
+            "*Nominated Node",
+            "*Readiness Gates",
+        ],
         "Service" => &["Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", "*Selector"],
         "Endpoints" => &["Name", "Endpoints", "Age"],
         "EndpointSlice" => &["Name", "AddressType", "Ports", "Endpoints", "Age"],
-        "PersistentVolumeClaim" => &["Name", "Status", "Volume", "Capacity", "Access Modes", "StorageClass", "VolumeAttributesClass", "Age", "*VolumeMode"],
-        "PersistentVolume" => &["Name", "Capacity", "Access Modes", "Reclaim Policy", "Status", "Claim", "StorageClass", "VolumeAttributesClass", "Reason", "Age", "*VolumeMode"],
+        "PersistentVolumeClaim" => &[
+            "Name",
+            "Status",
+            "Volume",
+            "Capacity",
+            "Access Modes",
+            "StorageClass",
+            "VolumeAttributesClass",
+            "Age",
+            "*VolumeMode",
+        ],
+        "PersistentVolume" => &[
+            "Name",
+            "Capacity",
+            "Access Modes",
+            "Reclaim Policy",
+            "Status",
+            "Claim",
+            "StorageClass",
+            "VolumeAttributesClass",
+            "Reason",
+            "Age",
+            "*VolumeMode",
+        ],
         "ConfigMap" => &["Name", "Data", "Age"],
         "Secret" => &["Name", "Type", "Data", "Age"],
         "ServiceAccount" => &["Name", "Secrets", "Age"],
-        "Event" => &["Last Seen", "Type", "Reason", "Object", "*Subobject", "*Source", "Message", "*First Seen", "*Count", "*Name"],
-        "Deployment" => &["Name", "Ready", "Up-to-date", "Available", "Age", "*Containers", "*Images", "*Selector"],
-        "ReplicaSet" => &["Name", "Desired", "Current", "Ready", "Age", "*Containers", "*Images", "*Selector"],
+        "Event" => &[
+            "Last Seen",
+            "Type",
+            "Reason",
+            "Object",
+            "*Subobject",
+            "*Source",
+            "Message",
+            "*First Seen",
+            "*Count",
+            "*Name",
+        ],
+        "Deployment" => {
+            &["Name", "Ready", "Up-to-date", "Available", "Age", "*Containers", "*Images", "*Selector"]
+        }
+        "ReplicaSet" => {
+            &["Name", "Desired", "Current", "Ready", "Age", "*Containers", "*Images", "*Selector"]
+        }
         "Job" => &["Name", "Status", "Completions", "Duration", "Age", "*Containers", "*Images", "*Selector"],
-        "StorageClass" => &["Name", "Provisioner", "ReclaimPolicy", "VolumeBindingMode", "AllowVolumeExpansion", "Age"],
+        "StorageClass" => {
+            &["Name", "Provisioner", "ReclaimPolicy", "VolumeBindingMode", "AllowVolumeExpansion", "Age"]
+        }
         _ => &["Name", "Age"],
     }
 }
@@ -85,7 +145,11 @@ pub(super) fn cells(kind: &Kind, object: &Value) -> Vec<Value> {
         "ConfigMap" | "Secret" => {
             let size = |field| at(object, &[field]).as_object().map_or(0, serde_json::Map::len);
             let data = json!(size("data") + size("binaryData"));
-            if kind.name == "Secret" { vec![name, string(object, &["type"]).into(), data, age] } else { vec![name, data, age] }
+            if kind.name == "Secret" {
+                vec![name, string(object, &["type"]).into(), data, age]
+            } else {
+                vec![name, data, age]
+            }
         }
         "ServiceAccount" => vec![name, items(object, &["secrets"]).len().into(), age],
         "Event" => event(object, name),
@@ -100,7 +164,8 @@ fn node(object: &Value, name: Value, age: Value) -> Vec<Value> {
         .iter()
         .any(|c| string(c, &["type"]) == "Ready" && string(c, &["status"]) == "True");
     let info = at(object, &["status", "nodeInfo"]);
-    let address = items(object, &["status", "addresses"]).iter().find(|a| string(a, &["type"]) == "InternalIP");
+    let address =
+        items(object, &["status", "addresses"]).iter().find(|a| string(a, &["type"]) == "InternalIP");
     vec![
         name,
         if ready { "Ready" } else { "NotReady" }.into(),
@@ -119,8 +184,16 @@ fn pod(object: &Value, name: Value, created: Value) -> Vec<Value> {
     let statuses = items(object, &["status", "containerStatuses"]);
     let ready = statuses.iter().filter(|s| at(s, &["ready"]).as_bool() == Some(true)).count();
     let restarts: i64 = statuses.iter().map(|s| count(s, &["restartCount"])).sum();
-    let last = statuses.iter().map(|s| string(s, &["lastState", "terminated", "finishedAt"])).max().unwrap_or_default();
-    let restarts = if restarts > 0 && !last.is_empty() { format!("{restarts} ({} ago)", age(last)) } else { restarts.to_string() };
+    let last = statuses
+        .iter()
+        .map(|s| string(s, &["lastState", "terminated", "finishedAt"]))
+        .max()
+        .unwrap_or_default();
+    let restarts = if restarts > 0 && !last.is_empty() {
+        format!("{restarts} ({} ago)", age(last))
+    } else {
+        restarts.to_string()
+    };
     let total = items(object, &["spec", "containers"]).len();
     vec![
         name,
@@ -138,7 +211,8 @@ fn pod(object: &Value, name: Value, created: Value) -> Vec<Value> {
 /// The word that `kubectl get pods` has for a Pod.
 fn pod_status(object: &Value) -> String {
     let status = at(object, &["status"]);
-    let mut word = or(string(status, &["reason"]), string(status, &["phase"])).as_str().unwrap_or_default().to_owned();
+    let mut word =
+        or(string(status, &["reason"]), string(status, &["phase"])).as_str().unwrap_or_default().to_owned();
     let init = items(status, &["initContainerStatuses"]);
     for (at_, one) in init.iter().enumerate() {
         let ended = at(one, &["state", "terminated"]);
@@ -147,19 +221,26 @@ fn pod_status(object: &Value) -> String {
         }
         let waiting = string(one, &["state", "waiting", "reason"]);
         word = match (ended.is_null(), waiting) {
-            (false, _) => format!("Init:{}", or(string(ended, &["reason"]), "Error").as_str().unwrap_or_default()),
+            (false, _) => {
+                format!("Init:{}", or(string(ended, &["reason"]), "Error").as_str().unwrap_or_default())
+            }
             (true, "" | "PodInitializing") => format!("Init:{at_}/{}", init.len()),
             (true, waiting) => format!("Init:{waiting}"),
         };
         return word;
     }
     for one in items(status, &["containerStatuses"]).iter().rev() {
-        let (waiting, ended) = (string(one, &["state", "waiting", "reason"]), at(one, &["state", "terminated"]));
+        let (waiting, ended) =
+            (string(one, &["state", "waiting", "reason"]), at(one, &["state", "terminated"]));
         if !waiting.is_empty() {
             waiting.clone_into(&mut word);
         } else if !ended.is_null() {
             let reason = string(ended, &["reason"]);
-            word = if reason.is_empty() { format!("ExitCode:{}", count(ended, &["exitCode"])) } else { reason.to_owned() };
+            word = if reason.is_empty() {
+                format!("ExitCode:{}", count(ended, &["exitCode"]))
+            } else {
+                reason.to_owned()
+            };
         }
     }
     if meta::deleting(object) { "Terminating".into() } else { word }
@@ -171,7 +252,9 @@ fn service(object: &Value, name: Value, age: Value) -> Vec<Value> {
         "LoadBalancer" => {
             let all: Vec<&str> = items(object, &["status", "loadBalancer", "ingress"])
                 .iter()
-                .map(|i| if string(i, &["ip"]).is_empty() { string(i, &["hostname"]) } else { string(i, &["ip"]) })
+                .map(|i| {
+                    if string(i, &["ip"]).is_empty() { string(i, &["hostname"]) } else { string(i, &["ip"]) }
+                })
                 .collect();
             if all.is_empty() { "<pending>".into() } else { all.join(",") }
         }
@@ -223,7 +306,13 @@ fn slice(object: &Value, name: Value, age: Value) -> Vec<Value> {
         .map(str::to_owned)
         .collect();
     let unset = |text: String| if text == "<none>" { "<unset>".to_owned() } else { text };
-    vec![name, string(object, &["addressType"]).into(), unset(few(ports)).into(), unset(few(addresses)).into(), age]
+    vec![
+        name,
+        string(object, &["addressType"]).into(),
+        unset(few(ports)).into(),
+        unset(few(addresses)).into(),
+        age,
+    ]
 }
 
 fn few(mut all: Vec<String>) -> String {
@@ -301,10 +390,15 @@ fn job(object: &Value, name: Value, age: Value) -> Vec<Value> {
             .iter()
             .any(|c| string(c, &["type"]) == wanted && string(c, &["status"]) == "True")
     };
-    let word = [("Complete", "Complete"), ("Failed", "Failed"), ("Suspended", "Suspended"), ("FailureTarget", "FailureTarget")]
-        .into_iter()
-        .find(|(condition, _)| is(condition))
-        .map_or(if meta::deleting(object) { "Terminating" } else { "Running" }, |(_, word)| word);
+    let word = [
+        ("Complete", "Complete"),
+        ("Failed", "Failed"),
+        ("Suspended", "Suspended"),
+        ("FailureTarget", "FailureTarget"),
+    ]
+    .into_iter()
+    .find(|(condition, _)| is(condition))
+    .map_or(if meta::deleting(object) { "Terminating" } else { "Running" }, |(_, word)| word);
     let succeeded = count(status, &["succeeded"]);
     let completions = match (number(spec, &["completions"]), count(spec, &["parallelism"])) {
         (Some(wanted), _) => format!("{succeeded}/{wanted}"),
@@ -317,7 +411,8 @@ fn job(object: &Value, name: Value, age: Value) -> Vec<Value> {
 }
 
 fn storage_class(object: &Value, name: Value, age: Value) -> Vec<Value> {
-    let default = string(object, &["metadata", "annotations", "storageclass.kubernetes.io/is-default-class"]) == "true";
+    let default =
+        string(object, &["metadata", "annotations", "storageclass.kubernetes.io/is-default-class"]) == "true";
     let name = name.as_str().unwrap_or_default();
     let name = if default { format!("{name} (default)") } else { name.to_owned() };
     let expands = at(object, &["allowVolumeExpansion"]).as_bool() == Some(true);

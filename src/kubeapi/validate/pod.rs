@@ -23,7 +23,11 @@ pub fn spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
     let policy = meta::at(spec, &["restartPolicy"]);
     if !matches!(policy.as_str(), Some("Always" | "OnFailure" | "Never")) {
-        causes.push(Cause::unsupported(format!("{path}.restartPolicy"), policy, &["Always", "Never", "OnFailure"]));
+        causes.push(Cause::unsupported(
+            format!("{path}.restartPolicy"),
+            policy,
+            &["Always", "Never", "OnFailure"],
+        ));
     }
     let policy = meta::at(spec, &["dnsPolicy"]);
     if !matches!(policy.as_str(), Some("ClusterFirst" | "ClusterFirstWithHostNet" | "Default" | "None")) {
@@ -44,7 +48,8 @@ fn names<'a>(list: &'a [Value], path: &str, causes: &mut Vec<Cause>) -> BTreeSet
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if name.is_empty() {
             causes.push(Cause::required(here, ""));
-        } else if name.len() > 63 || !name.chars().all(legal) || name.starts_with('-') || name.ends_with('-') {
+        } else if name.len() > 63 || !name.chars().all(legal) || name.starts_with('-') || name.ends_with('-')
+        {
             let words = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
             causes.push(Cause::invalid(here, &name.into(), words));
         } else if !all.insert(name) {
@@ -131,7 +136,9 @@ pub fn update(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
             }
         }
         let map = meta::map(&mut spec);
-        for field in ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates"] {
+        for field in
+            ["activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates"]
+        {
             map.remove(field);
         }
         // Set once, by the scheduler.

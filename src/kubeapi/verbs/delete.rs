@@ -81,13 +81,19 @@ impl Api {
 fn check(target: &Target, object: &Value, options: &DeleteOptions) -> Result<()> {
     let Some(conditions) = &options.preconditions else { return Ok(()) };
     let differs = |wanted: &Option<String>, field| {
-        wanted.as_ref().filter(|w| *w != meta::text(object, field)).map(|w| (w.clone(), meta::text(object, field)))
+        wanted
+            .as_ref()
+            .filter(|w| *w != meta::text(object, field))
+            .map(|w| (w.clone(), meta::text(object, field)))
     };
-    for (wanted, field, word) in
-        [(&conditions.uid, "uid", "UID"), (&conditions.resource_version, "resourceVersion", "ResourceVersion")]
-    {
+    for (wanted, field, word) in [
+        (&conditions.uid, "uid", "UID"),
+        (&conditions.resource_version, "resourceVersion", "ResourceVersion"),
+    ] {
         if let Some((wanted, now)) = differs(wanted, field) {
-            let words = format!("Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {now}");
+            let words = format!(
+                "Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {now}"
+            );
             return Err(Status::conflict(target.kind, &target.name, &words));
         }
     }
@@ -118,7 +124,8 @@ fn begin(target: &Target, object: &mut Value, options: &DeleteOptions) {
         Propagation::Foreground => Some("foregroundDeletion"),
         Propagation::Background => None,
     };
-    let mut finalizers: Vec<String> = meta::list(object, "finalizers").into_iter().map(str::to_owned).collect();
+    let mut finalizers: Vec<String> =
+        meta::list(object, "finalizers").into_iter().map(str::to_owned).collect();
     finalizers.retain(|f| f != "orphan" && f != "foregroundDeletion");
     finalizers.extend(finalizer.map(str::to_owned));
     if finalizers.is_empty() {

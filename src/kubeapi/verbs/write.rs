@@ -12,7 +12,8 @@ use crate::kubeapi::store::Write;
 use crate::kubeapi::{defaults, meta, schema, validate};
 
 /// Metadata that only the server writes.
-const OWN: &[&str] = &["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
+const OWN: &[&str] =
+    &["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
 
 impl Api {
     /// Creates an object.
@@ -123,7 +124,9 @@ impl Api {
             )));
         }
         if target.manager.name.is_empty() {
-            return Err(Status::bad_request("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"));
+            return Err(Status::bad_request(
+                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+            ));
         }
         if !meta::items(patch, &["metadata", "managedFields"]).is_empty() {
             return Err(Status::bad_request("metadata.managedFields must be nil"));
@@ -153,7 +156,11 @@ impl Api {
     ///
     /// # Errors
     /// 404 and those of `change`.
-    pub(super) fn change(&self, target: &Target, change: impl FnOnce(&Value) -> Result<Value>) -> Result<Written> {
+    pub(super) fn change(
+        &self,
+        target: &Target,
+        change: impl FnOnce(&Value) -> Result<Value>,
+    ) -> Result<Written> {
         self.change_with(target, true, change)
     }
 
@@ -216,7 +223,10 @@ impl Api {
         }
         let uid = meta::uid(object);
         if !uid.is_empty() && uid != meta::uid(old) {
-            let words = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(old));
+            let words = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                meta::uid(old)
+            );
             return Err(Status::conflict(kind, name, &words));
         }
         if !meta::name(object).is_empty() && meta::name(object) != name {
@@ -338,7 +348,8 @@ fn read(target: &Target, mut object: Value) -> Result<(Value, Vec<String>)> {
 
 /// The scale of a workload (`autoscaling/v1`).
 pub fn scale_of(object: &Value) -> Value {
-    let labels = meta::at(object, &["spec", "selector", "matchLabels"]).as_object().cloned().unwrap_or_default();
+    let labels =
+        meta::at(object, &["spec", "selector", "matchLabels"]).as_object().cloned().unwrap_or_default();
     let selector: Vec<String> =
         labels.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
     let metadata: Map<String, Value> = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"]

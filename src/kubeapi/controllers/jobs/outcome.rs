@@ -46,7 +46,13 @@ pub fn fail(context: &Context, job: &Value, active: &[&Arc<Value>], reason: &str
 /// It has done what it should.
 pub fn complete(context: &Context, job: &Value, active: &[&Arc<Value>]) {
     active.iter().for_each(|pod| super::end(context, pod));
-    mark(context, job, &["SuccessCriteriaMet"], "CompletionsReached", "Reached expected number of succeeded pods");
+    mark(
+        context,
+        job,
+        &["SuccessCriteriaMet"],
+        "CompletionsReached",
+        "Reached expected number of succeeded pods",
+    );
     if active.is_empty() {
         settle(context, job);
     }
@@ -54,7 +60,9 @@ pub fn complete(context: &Context, job: &Value, active: &[&Arc<Value>]) {
 
 /// Its last Pod has ended.
 pub fn settle(context: &Context, job: &Value) {
-    let Ok(job) = context.api.get(kind("batch", "Job"), meta::namespace(job), meta::name(job)) else { return };
+    let Ok(job) = context.api.get(kind("batch", "Job"), meta::namespace(job), meta::name(job)) else {
+        return;
+    };
     let about = About::new(&job, "job-controller");
     let end = |wanted: &str| {
         meta::items(&job, &["status", "conditions"])
@@ -107,7 +115,8 @@ pub fn expire(context: &Context, job: &Value) -> Option<Duration> {
         return Some(Duration::from_secs(left));
     }
     let target = Target::own(kind("batch", "Job"), meta::namespace(job), meta::name(job));
-    let options = DeleteOptions { propagation_policy: Some(Propagation::Foreground), ..DeleteOptions::default() };
+    let options =
+        DeleteOptions { propagation_policy: Some(Propagation::Foreground), ..DeleteOptions::default() };
     let _ = context.api.delete(&target, &options);
     None
 }
