@@ -16,6 +16,7 @@ pub mod history;
 pub mod images;
 pub mod keeper;
 pub mod lifecycle;
+pub mod local_images;
 pub mod locks;
 pub mod logs;
 pub mod lookup;
@@ -51,7 +52,7 @@ use crate::policy::Policies;
 use crate::registry::Registry;
 
 /// What the daemon was told at its start.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// How long `start` waits for the container to run.
     pub start_timeout: Duration,
@@ -65,6 +66,8 @@ pub struct Options {
     pub cluster_domain: String,
     /// What a container gets as `DOCKER_HOST` in place of a bind of the Docker socket.
     pub docker_host: String,
+    /// The images of this machine, where the cluster is d2k's own.
+    pub local: Option<local_images::LocalImages>,
 }
 
 /// The daemon. One a process, shared by all requests.
@@ -77,6 +80,7 @@ pub struct Daemon {
     pub registry: Registry,
     /// What it was told at its start.
     pub options: Options,
+    pub(crate) local: Option<local_images::LocalImages>,
     /// Docker events.
     pub events: bus::Bus,
     /// Cancelled when d2k ends: streams end cleanly.
@@ -110,6 +114,7 @@ impl Daemon {
             cluster,
             policies,
             registry,
+            local: options.local.clone(),
             options,
             events: bus::Bus::default(),
             stopping,

@@ -16,11 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Reach;
 use crate::config::Settings;
+use crate::daemon::local_images::LocalImages;
 use crate::engine::local::network::{self, Network};
 use crate::engine::local::runtime::{self, Helper};
 use crate::engine::local::sockets::Sockets;
 use crate::engine::local::{Local, network::Range};
 use crate::kubeapi::cluster;
+use crate::kubeapi::verbs::Api;
 use crate::registry::Registry;
 
 pub use command::{Job, run as run_command};
@@ -47,6 +49,7 @@ pub struct Embedded {
     /// The engine with its images.
     pub engine: Local,
     network: Arc<Network>,
+    api: Arc<Api>,
 }
 
 /// Whether the settings make sense for an embedded cluster.
@@ -147,7 +150,7 @@ pub async fn start(
     let sockets: Arc<dyn Sockets> = Arc::new(engine.runtime().clone());
     let network = Arc::new(Network::start(sockets, options, stopping.clone()).await?);
     services::follow(started.api.clone(), network.clone(), stopping);
-    Ok(Embedded { kubeconfig: started.kubeconfig, engine, network })
+    Ok(Embedded { kubeconfig: started.kubeconfig, engine, network, api: started.api })
 }
 
 impl Embedded {
@@ -155,6 +158,12 @@ impl Embedded {
     pub async fn ended(&self) {
         self.engine.shutdown().await;
         self.network.ended().await;
+    }
+
+    /// The images, and which of them Pods have.
+    pub fn images(&self) -> LocalImages {
+        let (api, images) = (self.api.clone(), self.engine.images().clone());
+        LocalImages { images, used: Arc::new(move || services::images_of_pods(&api)) }
     }
 
     /// The way to Pods.

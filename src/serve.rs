@@ -81,7 +81,8 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
         %address, namespace = settings.namespace, server = cluster.server(), kubernetes = cluster.version(),
         "serving the Docker API"
     );
-    let daemon = Daemon::new(cluster, policies, registry, options(&settings), stopping.clone());
+    let options = Options { local: embedded.as_ref().map(Embedded::images), ..options(&settings) };
+    let daemon = Daemon::new(cluster, policies, registry, options, stopping.clone());
     let keeping = tokio::spawn(keeper::run(daemon.clone(), changes));
     daemon.probe_metrics().await;
     let routes = version::front(docker::routes(daemon));
@@ -151,5 +152,6 @@ pub(crate) fn options(settings: &Settings) -> Options {
         listen: settings.listen,
         cluster_domain: settings.cluster_domain.clone(),
         docker_host: settings.docker_host.clone(),
+        local: None,
     }
 }

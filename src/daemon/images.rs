@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
@@ -48,6 +49,9 @@ fn read(map: &ConfigMap) -> Option<Image> {
 impl Daemon {
     /// Every image, by name.
     pub fn images(&self) -> Vec<Image> {
+        if let Some(local) = &self.local {
+            return local.all();
+        }
         let maps = self.cluster.cache::<ConfigMap>().all();
         let mut all: BTreeMap<String, Image> =
             maps.iter().filter_map(|m| read(&m.object)).map(|i| (i.name.clone(), i)).collect();
@@ -72,6 +76,9 @@ impl Daemon {
     /// # Errors
     /// 404 in Docker's words.
     pub fn image(&self, key: &str) -> Result<Image> {
+        if let Some(local) = &self.local {
+            return local.get(key);
+        }
         let missing = || Fault::not_found(format!("No such image: {key}"));
         let all = self.images();
         if let Ok(reference) = Reference::parse(key) {
@@ -135,6 +142,10 @@ impl Daemon {
             return Ok(known.facts);
         }
         let reference = Reference::parse(meant)?;
+        if let Some(local) = &self.local {
+            // Docker's own flow: the client pulls, and creates again.
+            return local.get(meant).map(|image| image.facts);
+        }
         let registry = match platform.parse::<Platform>() {
             Ok(platform) => self.registry.for_platform(platform),
             Err(_) => self.registry.clone(),
@@ -162,13 +173,17 @@ impl Daemon {
         reference: Reference,
         credentials: Option<Credentials>,
         platform: Option<Platform>,
-    ) -> Result<impl Stream<Item = Value> + Send + 'static> {
+    ) -> Result<BoxStream<'static, Value>> {
         let asked = reference.to_string();
         let decided = self.policies.current().image(&question(&asked, Purpose::Pull))?;
         for warning in &decided.warnings {
             tracing::warn!(image = asked, "{warning}");
         }
         let meant = Reference::parse(&decided.plan.reference)?;
+        if let Some(local) = self.local.clone() {
+            let lines = self.pull_here(local, reference, &meant, credentials, platform).await?;
+            return Ok(lines.boxed());
+        }
         let known = self.image(&asked).ok().filter(|i| !i.object.is_empty()).map(|i| i.facts.digest);
         let registry = platform.map_or_else(|| self.registry.clone(), |p| self.registry.for_platform(p));
         let mut items = Box::pin(registry.pull(&meant, credentials.as_ref(), known.as_deref()).peekable());
@@ -187,7 +202,8 @@ impl Daemon {
                     }
                 }
             }
-        })
+        }
+        .boxed())
     }
 
     async fn pulled(
@@ -210,6 +226,9 @@ impl Daemon {
     /// # Errors
     /// 404 for an unknown image, 400 for a name that is none.
     pub async fn tag_image(&self, key: &str, target: &Reference) -> Result<()> {
+        if let Some(local) = &self.local {
+            return self.tag_here(local, key, target).await;
+        }
         let image = self.image(key)?;
         self.remember(&target.to_string(), &image.facts).await?;
         let attributes = BTreeMap::from([("name".to_owned(), target.familiar())]);
@@ -222,6 +241,9 @@ impl Daemon {
     /// # Errors
     /// 409 if a container uses it and `force` is not given.
     pub async fn remove_image(&self, key: &str, force: bool) -> Result<(Vec<String>, Option<String>)> {
+        if let Some(local) = &self.local {
+            return self.remove_here(local, key, force).await;
+        }
         let image = self.image(key)?;
         let id = image.facts.id.clone();
         let by_id = Reference::parse(key).map_or(true, |r| r.to_string() != image.name);

@@ -1,10 +1,13 @@
 //! `/images`, `/auth` and `/distribution`. Image names contain slashes: their routes are one
 //! wildcard, told apart by their last word.
 
+mod archives;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -28,11 +31,11 @@ pub fn router() -> Router<Arc<Daemon>> {
     Router::new()
         .route("/auth", post(login))
         .route("/images/json", get(list))
-        .route("/images/create", post(pull))
+        .route("/images/create", post(create))
         .route("/images/prune", post(prune))
         .route("/images/search", get(search))
-        .route("/images/load", post(super::swarm::image_load))
-        .route("/images/get", get(super::swarm::image_save))
+        .route("/images/load", post(archives::load))
+        .route("/images/get", get(archives::save))
         .route("/images/{*rest}", get(read).post(write).delete(remove))
         .route("/distribution/{*rest}", get(distribution))
 }
@@ -53,13 +56,19 @@ async fn login(State(daemon): State<Arc<Daemon>>, body: OptionalJson<Value>) -> 
     Ok(Json(answer).into_response())
 }
 
-async fn pull(State(daemon): State<Arc<Daemon>>, query: Query, headers: HeaderMap) -> Result<Response> {
-    let Some(name) = query.text("fromImage") else {
-        return Err(Fault::not_implemented(
-            "d2k: an image cannot be imported, Kubernetes pulls from registries only; push it to one",
-        )
-        .into());
-    };
+async fn create(
+    State(daemon): State<Arc<Daemon>>,
+    query: Query,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
+    match query.text("fromImage") {
+        Some(name) => pull(daemon, name, &query, &headers).await,
+        None => archives::import(daemon, &query, body).await,
+    }
+}
+
+async fn pull(daemon: Arc<Daemon>, name: &str, query: &Query, headers: &HeaderMap) -> Result<Response> {
     let mut reference = Reference::parse(name)?;
     if let Some(tag) = query.text("tag") {
         reference = reference.with_suffix(tag)?;
@@ -68,7 +77,7 @@ async fn pull(State(daemon): State<Arc<Daemon>>, query: Query, headers: HeaderMa
         Some(text) => Some(text.parse::<Platform>()?),
         None => None,
     };
-    let lines = daemon.pull(reference, credentials(&headers), platform).await?;
+    let lines = daemon.pull(reference, credentials(headers), platform).await?;
     Ok(json_lines("application/json", Newline::CrLf, lines))
 }
 
@@ -107,7 +116,8 @@ fn digests(names: &[Image]) -> Vec<String> {
 }
 
 fn tags(names: &[Image]) -> Vec<String> {
-    names.iter().filter(|i| !i.name.contains('@')).map(|i| familiar(&i.name)).collect()
+    let is_tag = |name: &str| !name.contains('@') && !name.starts_with("sha256:");
+    names.iter().filter(|i| is_tag(&i.name)).map(|i| familiar(&i.name)).collect()
 }
 
 fn summary(daemon: &Daemon, names: &[Image], version: ApiVersion) -> Value {
@@ -185,7 +195,7 @@ async fn read(
             let image = daemon.image(name)?;
             Ok(Json(history(&daemon, &image)).into_response())
         }
-        (_, "get") => Ok(super::swarm::image_save().await.into_response()),
+        (name, "get") => archives::of_names(&daemon, &[name.to_owned()]),
         (_, "attestations") => Err(Fault::not_implemented("d2k: attestations are not read").into()),
         _ => Err(page_not_found()),
     }
@@ -307,8 +317,15 @@ async fn prune(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Respon
     let filters = query.filters()?;
     filters.check(&["dangling", "label", "label!", "until"])?;
     let until = filters.until(Timestamp::now())?;
+    let all = filters.bool("dangling")? == Some(false);
+    if let (Some(local), true) =
+        (&daemon.local, !["label", "label!", "until"].iter().any(|key| filters.has(key)))
+    {
+        let (deleted, reclaimed) = daemon.prune_here(local, all).await?;
+        return Ok(Json(json!({"ImagesDeleted": deleted, "SpaceReclaimed": reclaimed})).into_response());
+    }
     let (mut deleted, mut reclaimed) = (Vec::new(), 0);
-    if filters.bool("dangling")? == Some(false) {
+    if all {
         let used: Vec<String> = daemon.containers().iter().map(|c| c.record.image.id.clone()).collect();
         for image in daemon.images() {
             let labels = &image.facts.labels;

@@ -54,23 +54,6 @@ async fn commit() -> Error {
     .into()
 }
 
-/// POST `/images/load`.
-pub async fn image_load() -> Error {
-    Fault::not_implemented(format!(
-        "load is not possible: the images are the cluster's nodes'. {USE_REGISTRY}"
-    ))
-    .into()
-}
-
-/// GET `/images/get` and GET `/images/{name}/get`.
-pub async fn image_save() -> Error {
-    Fault::not_implemented(
-        "save is not possible: the images are the cluster's nodes'. Save from the registry, for example with \
-         `skopeo copy docker://IMAGE docker-archive:FILE` or `crane pull`",
-    )
-    .into()
-}
-
 /// POST `/images/{name}/push`.
 pub async fn image_push() -> Error {
     Fault::not_implemented(

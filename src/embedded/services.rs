@@ -1,4 +1,5 @@
-//! Keeps names and addresses of Services as the objects of the cluster have them.
+//! What the network and the images have to know of the cluster's objects: names and addresses of
+//! Services, and the images of Pods.
 
 use std::sync::Arc;
 
@@ -54,6 +55,14 @@ async fn work(api: &Api, network: &Network) {
             return;
         }
     }
+}
+
+/// The IDs of the images that Pods have.
+pub fn images_of_pods(api: &Api) -> Vec<String> {
+    let pods = all::<Pod>(api, "", "Pod");
+    let statuses = pods.iter().filter_map(|pod| pod.status.as_ref());
+    let lists = statuses.flat_map(|status| [&status.container_statuses, &status.init_container_statuses]);
+    lists.flatten().flatten().map(|status| status.image_id.clone()).collect()
 }
 
 fn all<T: DeserializeOwned>(api: &Api, group: &str, name: &str) -> Vec<T> {

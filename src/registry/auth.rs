@@ -95,6 +95,15 @@ impl Credentials {
         Some(json!({ "auths": { server: entry } }).to_string())
     }
 
+    /// User name and password as a registry takes them; a refresh token goes by the name `<token>`, as
+    /// Docker sends it.
+    pub fn pair(&self) -> (String, String) {
+        if self.identity_token.is_empty() {
+            return (self.username.clone(), self.password.clone());
+        }
+        ("<token>".to_owned(), self.identity_token.clone())
+    }
+
     /// The registry host these credentials are for, `docker.io` for Docker Hub in all its spellings.
     pub fn host(&self) -> String {
         let bare = self.server.trim_start_matches("https://").trim_start_matches("http://");

@@ -1,0 +1,65 @@
+//! Images as archives: load, import and save. They need images on this machine; where the nodes of a
+//! cluster have them, the answer is 501 with what to do instead.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use futures::{StreamExt, TryStreamExt};
+use serde_json::json;
+use tokio_util::io::StreamReader;
+
+use crate::daemon::Daemon;
+use crate::docker::error::Result;
+use crate::docker::query::Query;
+use crate::docker::stream::{Newline, json_lines};
+use crate::registry::Reference;
+
+fn reader(body: Body) -> impl tokio::io::AsyncRead + Send + Unpin {
+    StreamReader::new(body.into_data_stream().map_err(std::io::Error::other).boxed())
+}
+
+/// POST `/images/load`.
+pub(super) async fn load(State(daemon): State<Arc<Daemon>>, body: Body) -> Result<Response> {
+    let lines = daemon.load_images(reader(body)).await?;
+    Ok(json_lines("application/json", Newline::CrLf, futures::stream::iter(lines)))
+}
+
+/// POST `/images/create?fromSrc=`.
+pub(super) async fn import(daemon: Arc<Daemon>, query: &Query, body: Body) -> Result<Response> {
+    let reference = match query.text("repo") {
+        Some(repo) => {
+            let reference = Reference::parse(repo)?;
+            Some(match query.text("tag") {
+                Some(tag) => reference.with_suffix(tag)?,
+                None => reference,
+            })
+        }
+        None => None,
+    };
+    if let Some(url) = query.text("fromSrc").filter(|from| *from != "-") {
+        return Err(crate::fault::Fault::invalid(format!(
+            "d2k does not fetch {url}: give the archive itself, for example `curl URL | docker import - NAME`"
+        ))
+        .into());
+    }
+    let changes = query.all("changes").map(str::to_owned).collect();
+    let message = query.text("message").unwrap_or_default().to_owned();
+    let id = daemon.import_image(reader(body), reference, changes, message).await?;
+    let line = json!({"status": id});
+    Ok(json_lines("application/json", Newline::CrLf, futures::stream::iter([line])))
+}
+
+/// GET `/images/get`.
+pub(super) async fn save(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Response> {
+    let names: Vec<String> = query.all("names").flat_map(|n| n.split(',')).map(str::to_owned).collect();
+    of_names(&daemon, &names)
+}
+
+/// The archive of images.
+pub(super) fn of_names(daemon: &Daemon, names: &[String]) -> Result<Response> {
+    let chunks = daemon.save_images(names)?;
+    Ok(([(CONTENT_TYPE, "application/x-tar")], Body::from_stream(chunks)).into_response())
+}
