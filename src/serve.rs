@@ -50,10 +50,13 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
         let _ = stop_signal().await;
         signalled.cancel();
     });
+    // The cluster outlives what uses it.
+    let below = CancellationToken::new();
     let (embedded, command) = match own {
         Some(Own { prepared, command }) => {
-            let (registry, inner) = (registry(&settings)?, stopping.child_token());
-            let started = embedded::start(prepared, registry, &settings.namespace, address, inner).await?;
+            let registry = registry(&settings)?;
+            let started =
+                embedded::start(prepared, registry, &settings.namespace, address, below.clone()).await?;
             settings.kubeconfig = Some(started.kubeconfig.clone());
             if !settings.is_given("D2K_DOCKER_HOST") {
                 settings.docker_host = embedded::docker_host(address.port());
@@ -67,7 +70,8 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
     let policies = tokio::task::spawn_blocking(move || {
         Policies::new(policy::Options { program, ..options_of_policies })
     });
-    let connecting = connect(&kubeconfig, &settings.namespace, embedded.as_ref().map(Embedded::reach));
+    let connecting =
+        connect(&kubeconfig, &settings.namespace, embedded.as_ref().map(Embedded::reach), &stopping);
     let connection = tokio::select! {
         connection = connecting => connection?,
         () = stopping.cancelled() => return Ok(0),
@@ -99,6 +103,7 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
     };
     let (code, (), _) = tokio::join!(job, front.run(routes), admin);
     keeping.abort();
+    below.cancel();
     if let Some(embedded) = embedded {
         embedded.ended().await;
     }

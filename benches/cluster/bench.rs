@@ -2,6 +2,7 @@
 
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 use d2k::cluster::{Cluster, connect};
 use serde_json::Value;
@@ -30,7 +31,7 @@ impl Bench {
     pub async fn start() -> Option<Self> {
         let kubeconfig = std::env::var("D2K_TEST_KUBECONFIG").ok()?;
         kubectl(&kubeconfig, &["create", "namespace", NAMESPACE]);
-        let cluster = connect(&kubeconfig, NAMESPACE, None).await.unwrap().cluster;
+        let cluster = connect(&kubeconfig, NAMESPACE, None, &CancellationToken::new()).await.unwrap().cluster;
         let mut bench = Self { kubeconfig, daemon: None, cluster, http: reqwest::Client::new() };
         bench.restart().await;
         Some(bench)

@@ -15,6 +15,7 @@ use kube::runtime::{WatchStreamExt, watcher as watch_kind};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::cache::{Cache, Entry, version};
 use crate::translate::keys;
@@ -111,6 +112,7 @@ pub(super) struct Feed {
     namespace: String,
     inner: std::sync::Weak<super::Inner>,
     changes: mpsc::UnboundedSender<Change>,
+    stopping: CancellationToken,
 }
 
 impl super::Cluster {
@@ -120,6 +122,7 @@ impl super::Cluster {
         server: String,
         version: String,
         reach: Option<Arc<dyn super::Reach>>,
+        stopping: CancellationToken,
     ) -> (Self, Feed, mpsc::UnboundedReceiver<Change>) {
         let caches = Caches::new();
         let inner = Arc::new(super::Inner {
@@ -132,8 +135,13 @@ impl super::Cluster {
             reach,
         });
         let (changes, receiver) = mpsc::unbounded_channel();
-        let feed =
-            Feed { client, namespace: inner.namespace.clone(), inner: Arc::downgrade(&inner), changes };
+        let feed = Feed {
+            client,
+            namespace: inner.namespace.clone(),
+            inner: Arc::downgrade(&inner),
+            changes,
+            stopping,
+        };
         (Self { inner }, feed, receiver)
     }
 }
@@ -150,7 +158,11 @@ impl Feed {
 
     fn start<K: Cached>(&self, labels: Option<&'static str>) -> tokio::sync::oneshot::Receiver<()> {
         let (ready, wait) = tokio::sync::oneshot::channel();
-        tokio::spawn(self.clone().run::<K>(labels, ready));
+        let feed = self.clone();
+        tokio::spawn(async move {
+            let stopping = feed.stopping.clone();
+            stopping.run_until_cancelled(feed.run::<K>(labels, ready)).await
+        });
         wait
     }
 

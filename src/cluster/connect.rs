@@ -8,6 +8,7 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{Change, Cluster, Reach};
 
@@ -25,7 +26,8 @@ pub struct Connection {
 }
 
 /// Connects to the cluster of `kubeconfig` (empty: the ServiceAccount of the Pod that d2k runs in)
-/// and fills the caches of `namespace`. `reach` is the way to Pods where the network has none.
+/// and fills the caches of `namespace`, until `stopping` is cancelled. `reach` is the way to Pods where
+/// the network has none.
 ///
 /// # Errors
 /// One sentence that names what was tried.
@@ -33,6 +35,7 @@ pub async fn connect(
     kubeconfig: &str,
     namespace: &str,
     reach: Option<Arc<dyn Reach>>,
+    stopping: &CancellationToken,
 ) -> Result<Connection, String> {
     let (mut config, source) = configuration(kubeconfig).await?;
     config.connect_timeout = Some(Duration::from_secs(5));
@@ -44,8 +47,14 @@ pub async fn connect(
         .map_err(|e| {
             format!("the API server {server} ({source}) cannot be used: {}", super::errors::words(&e))
         })?;
-    let (cluster, feed, changes) =
-        Cluster::new(client, namespace.to_owned(), server.clone(), version.git_version, reach);
+    let (cluster, feed, changes) = Cluster::new(
+        client,
+        namespace.to_owned(),
+        server.clone(),
+        version.git_version,
+        reach,
+        stopping.clone(),
+    );
     feed.start_and_sync(FIRST_LIST).await.map_err(|e| format!("{server} ({source}): {e}"))?;
     Ok(Connection { cluster, changes })
 }

@@ -53,6 +53,9 @@ const fn workload(kind: Kind, scale: bool) -> Kind {
     Kind { status: true, generation: true, all: true, scale, ..kind }
 }
 
+/// Pods, which much is about.
+pub static POD: Kind = workload(kind("", "Pod", "pods", "pod", &["po"]), false);
+
 /// All of them.
 pub static KINDS: &[Kind] = &[
     Kind { namespaced: false, status: true, ..kind("", "Namespace", "namespaces", "namespace", &["ns"]) },

@@ -76,7 +76,7 @@ impl Target {
     }
 
     /// The same for a subresource.
-    pub fn sub(mut self, subresource: &str) -> Self {
+    pub fn of(mut self, subresource: &str) -> Self {
         self.subresource = subresource.to_owned();
         self.manager.subresource = subresource.to_owned();
         self
@@ -271,8 +271,8 @@ impl Api {
             return Err(Status::conflict(target.kind, &target.name, &words));
         }
         let bound = bound.ok_or_else(|| Status::not_found(target.kind, &target.name))?;
-        let status = Target::own(target.kind, meta::namespace(&bound), meta::name(&bound)).sub("status");
-        self.modify(&status, |pod| super::controllers::scheduled(pod))?;
+        let status = Target::own(target.kind, meta::namespace(&bound), meta::name(&bound)).of("status");
+        self.modify(&status, super::controllers::scheduled)?;
         Ok(())
     }
 }

@@ -129,7 +129,7 @@ fn bind(context: &Context, claim: &Value) -> Option<Duration> {
         meta::map(annotations).insert("pv.kubernetes.io/bind-completed".into(), "yes".into());
         meta::map(annotations).insert("volume.kubernetes.io/storage-provisioner".into(), PROVISIONER.into());
     });
-    let _ = context.api.modify(&target.sub("status"), |claim| {
+    let _ = context.api.modify(&target.of("status"), |claim| {
         let status = meta::map(meta::child(claim, "status"));
         status.insert("phase".into(), "Bound".into());
         status.insert("accessModes".into(), modes);

@@ -127,7 +127,7 @@ fn make(context: &Context, deployment: &Value, replicas: i64) -> Option<Arc<Valu
                     meta::namespace(deployment),
                     meta::name(deployment),
                 );
-                let _ = context.api.modify(&target.sub("status"), |deployment| {
+                let _ = context.api.modify(&target.of("status"), |deployment| {
                     meta::map(meta::child(deployment, "status"))
                         .insert("collisionCount".into(), (collisions + 1).into());
                 });
@@ -137,7 +137,7 @@ fn make(context: &Context, deployment: &Value, replicas: i64) -> Option<Arc<Valu
         Err(status) => {
             let target =
                 Target::own(kind("apps", "Deployment"), meta::namespace(deployment), meta::name(deployment));
-            let _ = context.api.modify(&target.sub("status"), |deployment| {
+            let _ = context.api.modify(&target.of("status"), |deployment| {
                 set_condition(deployment, "Progressing", false, "ReplicaSetCreateError", &status.message);
             });
             None
@@ -206,7 +206,7 @@ fn write_status(context: &Context, key: &Key) {
     });
     let newest = sets.iter().find(|s| same_template(meta::at(s, &["spec", "template"]), template));
     let newest = newest.map(|set| meta::name(set).to_owned()).unwrap_or_default();
-    let _ = context.api.modify(&Target::own(of, &key.0, &key.1).sub("status"), |deployment| {
+    let _ = context.api.modify(&Target::own(of, &key.0, &key.1).of("status"), |deployment| {
         let observed = meta::number(deployment, &["metadata", "generation"]).unwrap_or(0);
         let status = meta::map(meta::child(deployment, "status"));
         let mut set = |field: &str, value: i64| match value {

@@ -188,7 +188,7 @@ fn count(context: &Context, job: &Value, pods: &[Arc<Value>]) -> bool {
     if over.is_empty() && good.is_empty() && bad.is_empty() {
         return false;
     }
-    let target = Target::own(kind("batch", "Job"), meta::namespace(job), meta::name(job)).sub("status");
+    let target = Target::own(kind("batch", "Job"), meta::namespace(job), meta::name(job)).of("status");
     let fresh = |wanted: bool, known: &[Value]| -> Vec<Value> {
         let all = over.iter().filter(|pod| succeeded(pod) == wanted).map(|pod| Value::from(meta::uid(pod)));
         all.filter(|uid| !known.contains(uid)).collect()
@@ -257,7 +257,7 @@ fn write_status(
     suspended: bool,
 ) {
     let ready = active.iter().filter(|pod| owners::is_ready(pod)).count();
-    let target = Target::own(kind("batch", "Job"), meta::namespace(job), meta::name(job)).sub("status");
+    let target = Target::own(kind("batch", "Job"), meta::namespace(job), meta::name(job)).of("status");
     let _ = context.api.modify(&target, |job| {
         let was = owners::condition(job, "Suspended");
         let status = meta::map(meta::child(job, "status"));

@@ -117,7 +117,7 @@ fn write_status(context: &Context, set: &Value, failure: Option<&str>) {
     let pods = owners::children(context, kind("", "Pod"), of, set);
     let active: Vec<&Arc<Value>> = pods.iter().filter(|pod| is_active(pod)).collect();
     let ready = active.iter().filter(|pod| owners::is_ready(pod)).count();
-    let target = Target::own(of, meta::namespace(set), meta::name(set)).sub("status");
+    let target = Target::own(of, meta::namespace(set), meta::name(set)).of("status");
     let done = context.api.modify(&target, |set| {
         let observed = meta::number(set, &["metadata", "generation"]).unwrap_or(0);
         let status = meta::map(meta::child(set, "status"));

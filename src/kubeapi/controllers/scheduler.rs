@@ -47,7 +47,7 @@ impl Controller for Scheduler {
             let words = format!(
                 "0/1 nodes are available: {words}. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
             );
-            let target = Target::own(of, &key.0, &key.1).sub("status");
+            let target = Target::own(of, &key.0, &key.1).of("status");
             let _ = context
                 .api
                 .modify(&target, |pod| set_condition(pod, "PodScheduled", false, "Unschedulable", &words));

@@ -7,12 +7,21 @@ use serde_json::Value;
 
 use crate::kubeapi::meta::{self, at, items, string};
 
-/// `/etc/hosts` of a Pod.
-pub fn hosts(pod: &Value, ip: &str) -> String {
-    let hostname = match string(pod, &["spec", "hostname"]) {
+/// `/etc/hostname` of a Pod.
+pub fn hostname(pod: &Value) -> String {
+    format!("{}\n", name_of(pod))
+}
+
+fn name_of(pod: &Value) -> &str {
+    match string(pod, &["spec", "hostname"]) {
         "" => meta::name(pod),
         own => own,
-    };
+    }
+}
+
+/// `/etc/hosts` of a Pod.
+pub fn hosts(pod: &Value, ip: &str) -> String {
+    let hostname = name_of(pod);
     let mut text = String::from(
         "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
     );

@@ -63,7 +63,7 @@ impl<E: Engine> Kubelet<E> {
         let path = self.log_path(meta::uid(&pod), &name, run);
         let wanted = wanted(asked)?;
         let follows = wanted.follow && matches!(state.phase, Phase::Running { .. });
-        let lines = read(path, wanted, follows.then(|| (running, name, state.id)));
+        let lines = read(path, wanted, follows.then_some((running, name, state.id)));
         Ok(plain(StatusCode::OK, "text/plain", Body::from_stream(lines)))
     }
 

@@ -55,5 +55,5 @@ pub fn register(api: &Api, name: &str, facts: &NodeFacts) {
     let put = |node: &mut Value| {
         meta::map(node).insert("status".into(), status);
     };
-    let _ = api.modify(&Target::own(of, "", name).sub("status"), put);
+    let _ = api.modify(&Target::own(of, "", name).of("status"), put);
 }

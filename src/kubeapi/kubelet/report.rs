@@ -29,7 +29,7 @@ impl<E: Engine> Kubelet<E> {
     /// Writes the status as it is now.
     pub(super) fn report(&self, running: &Running, uid: &str) {
         let (states, ip) = (running.states(), running.ip());
-        let target = Target::own(kind("", "Pod"), &running.key.0, &running.key.1).sub("status");
+        let target = Target::own(kind("", "Pod"), &running.key.0, &running.key.1).of("status");
         let written = self.api.modify(&target, |pod| {
             // One of the same name may have taken its place.
             if meta::uid(pod) == uid {

@@ -149,6 +149,8 @@ impl<E: Engine> Kubelet<E> {
         files::write(&hosts, files::hosts(pod, &running.ip())).map_err(wrong)?;
         files::write(&resolv, files::resolv_conf(pod, self.options.dns, &self.options.domain))
             .map_err(wrong)?;
+        let hostname = shared.join("hostname");
+        files::write(&hostname, files::hostname(pod)).map_err(wrong)?;
         let message = folder.join(format!("{restarts}.termination"));
         files::write(&message, "").map_err(wrong)?;
         std::fs::set_permissions(&message, std::fs::Permissions::from_mode(0o666)).map_err(wrong)?;
@@ -156,6 +158,7 @@ impl<E: Engine> Kubelet<E> {
             all.push(Mount { target: target.into(), source: Source::Host(path), read_only: false });
         };
         bind("/etc/hosts", hosts);
+        bind("/etc/hostname", hostname);
         bind("/etc/resolv.conf", resolv);
         bind(string(container, &["terminationMessagePath"]), message);
         let variables = environment::Variables::new();

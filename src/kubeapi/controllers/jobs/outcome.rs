@@ -83,7 +83,7 @@ pub fn settle(context: &Context, job: &Value) {
 }
 
 fn mark(context: &Context, job: &Value, conditions: &[&str], reason: &str, words: &str) {
-    let target = Target::own(kind("batch", "Job"), meta::namespace(job), meta::name(job)).sub("status");
+    let target = Target::own(kind("batch", "Job"), meta::namespace(job), meta::name(job)).of("status");
     let _ = context.api.modify(&target, |job| {
         for name in conditions {
             set_condition(job, name, true, reason, words);
