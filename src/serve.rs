@@ -52,24 +52,12 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
     });
     // The cluster outlives what uses it.
     let below = CancellationToken::new();
-    let (embedded, command) = match own {
-        Some(Own { prepared, command }) => {
-            let registry = registry(&settings)?;
-            let started =
-                embedded::start(prepared, registry, &settings.namespace, address, below.clone()).await?;
-            settings.kubeconfig = Some(started.kubeconfig.clone());
-            if !settings.is_given("D2K_DOCKER_HOST") {
-                settings.docker_host = embedded::docker_host(address.port());
-            }
-            (Some(started), command)
-        }
-        None => (None, Vec::new()),
-    };
-    let kubeconfig = settings.kubeconfig.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
     let (options_of_policies, program) = (policy_options(&settings), std::env::current_exe().ok());
     let policies = tokio::task::spawn_blocking(move || {
         Policies::new(policy::Options { program, ..options_of_policies })
     });
+    let (embedded, command) = bring(own, &mut settings, address, &below).await?;
+    let kubeconfig = settings.kubeconfig.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
     let connecting =
         connect(&kubeconfig, &settings.namespace, embedded.as_ref().map(Embedded::reach), &stopping);
     let connection = tokio::select! {
@@ -90,17 +78,7 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
     let keeping = tokio::spawn(keeper::run(daemon.clone(), changes));
     daemon.probe_metrics().await;
     let routes = version::front(docker::routes(daemon));
-    let job = async {
-        if command.is_empty() {
-            return 0;
-        }
-        let host = format!("tcp://{address}");
-        let code =
-            embedded::run_command(&command, &host, settings.kubeconfig.as_deref().unwrap_or(Path::new("")))
-                .await;
-        stopping.cancel();
-        code
-    };
+    let job = job(&command, address, &settings, &stopping);
     let (code, (), _) = tokio::join!(job, front.run(routes), admin);
     keeping.abort();
     below.cancel();
@@ -108,6 +86,39 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
         embedded.ended().await;
     }
     Ok(code)
+}
+
+/// Starts the cluster that is brought along, and points the settings at it.
+async fn bring(
+    own: Option<Own>,
+    settings: &mut Settings,
+    address: SocketAddr,
+    below: &CancellationToken,
+) -> Result<(Option<Embedded>, Vec<String>), String> {
+    let Some(Own { prepared, command }) = own else { return Ok((None, Vec::new())) };
+    let registry = registry(settings)?;
+    let started = embedded::start(prepared, registry, &settings.namespace, address, below.clone()).await?;
+    settings.kubeconfig = Some(started.kubeconfig.clone());
+    if !settings.is_given("D2K_DOCKER_HOST") {
+        settings.docker_host = embedded::docker_host(address.port());
+    }
+    Ok((Some(started), command))
+}
+
+/// Runs the command, if there is one, and ends the daemon with it.
+async fn job(
+    command: &[String],
+    address: SocketAddr,
+    settings: &Settings,
+    stopping: &CancellationToken,
+) -> u8 {
+    if command.is_empty() {
+        return 0;
+    }
+    let kubeconfig = settings.kubeconfig.as_deref().unwrap_or(Path::new(""));
+    let code = embedded::run_command(command, &format!("tcp://{address}"), kubeconfig).await;
+    stopping.cancel();
+    code
 }
 
 /// Ready: the caches are filled, and the API server was reached a moment ago.

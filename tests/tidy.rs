@@ -45,6 +45,22 @@ const MUST_NOT_NAME: &[(&str, &[&str])] = &[
     ),
     ("cluster", &["axum", "bollard_stubs", "wasmtime", "crate::docker", "crate::daemon", "crate::policy"]),
     ("policy", &["axum", "hyper", "kube", "crate::docker", "crate::daemon", "crate::cluster"]),
+    (
+        "kubeapi",
+        &[
+            "kube",
+            "bollard_stubs",
+            "wasmtime",
+            "crate::docker",
+            "crate::daemon",
+            "crate::policy",
+            "crate::cluster",
+        ],
+    ),
+    (
+        "engine",
+        &["axum", "kube", "wasmtime", "crate::docker", "crate::daemon", "crate::policy", "crate::cluster"],
+    ),
     ("registry", &["axum", "kube", "wasmtime", "crate::docker", "crate::daemon", "crate::cluster"]),
 ];
 

@@ -189,51 +189,7 @@ impl Api {
             meta::map(spec).insert("clusterIP".into(), address.as_str().into());
             meta::map(spec).insert("clusterIPs".into(), serde_json::json!([address]));
         }
-        let external = typed == "NodePort"
-            || (typed == "LoadBalancer"
-                && meta::at(spec, &["allocateLoadBalancerNodePorts"]).as_bool() != Some(false));
-        let mut taken: BTreeSet<i64> = others
-            .iter()
-            .flat_map(|o| meta::items(o, &["spec", "ports"]))
-            .filter_map(|port| meta::number(port, &["nodePort"]))
-            .collect();
-        let before = old.map(|old| meta::items(old, &["spec", "ports"]).to_vec()).unwrap_or_default();
-        for port in super::defaults::list(spec, "ports") {
-            if !external {
-                meta::map(port).remove("nodePort");
-                continue;
-            }
-            let same = before
-                .iter()
-                .find(|o| o.get("port") == port.get("port") && o.get("protocol") == port.get("protocol"));
-            let wanted = meta::number(port, &["nodePort"])
-                .filter(|p| *p > 0)
-                .or_else(|| same.and_then(|o| meta::number(o, &["nodePort"])));
-            let number = match wanted {
-                Some(number) if taken.contains(&number) => {
-                    let cause = Cause::invalid(
-                        "spec.ports[0].nodePort",
-                        &number.into(),
-                        "provided port is already allocated",
-                    );
-                    return Err(Status::invalid(kind, &name, &[cause]));
-                }
-                Some(number) if !(30000..=32767).contains(&number) => {
-                    let words =
-                        "provided port is not in the valid range. The range of valid ports is 30000-32767";
-                    return Err(Status::invalid(
-                        kind,
-                        &name,
-                        &[Cause::invalid("spec.ports[0].nodePort", &number.into(), words)],
-                    ));
-                }
-                Some(number) => number,
-                None => free_port(&taken),
-            };
-            taken.insert(number);
-            meta::map(port).insert("nodePort".into(), number.into());
-        }
-        Ok(())
+        allocate_ports(kind, &name, spec, &others, old)
     }
 
     fn free_address(&self, others: &[&Arc<Value>]) -> String {
@@ -246,6 +202,62 @@ impl Api {
             }
         }
     }
+}
+
+/// Gives the ports of a Service that is seen from outside their node ports.
+fn allocate_ports(
+    kind: &Kind,
+    name: &str,
+    spec: &mut Value,
+    others: &[&Arc<Value>],
+    old: Option<&Value>,
+) -> Result<()> {
+    let typed = meta::string(spec, &["type"]);
+    let external = typed == "NodePort"
+        || (typed == "LoadBalancer"
+            && meta::at(spec, &["allocateLoadBalancerNodePorts"]).as_bool() != Some(false));
+    let mut taken: BTreeSet<i64> = others
+        .iter()
+        .flat_map(|o| meta::items(o, &["spec", "ports"]))
+        .filter_map(|port| meta::number(port, &["nodePort"]))
+        .collect();
+    let before = old.map(|old| meta::items(old, &["spec", "ports"]).to_vec()).unwrap_or_default();
+    for port in super::defaults::list(spec, "ports") {
+        if !external {
+            meta::map(port).remove("nodePort");
+            continue;
+        }
+        let same = before
+            .iter()
+            .find(|o| o.get("port") == port.get("port") && o.get("protocol") == port.get("protocol"));
+        let wanted = meta::number(port, &["nodePort"])
+            .filter(|p| *p > 0)
+            .or_else(|| same.and_then(|o| meta::number(o, &["nodePort"])));
+        let number = match wanted {
+            Some(number) if taken.contains(&number) => {
+                let cause = Cause::invalid(
+                    "spec.ports[0].nodePort",
+                    &number.into(),
+                    "provided port is already allocated",
+                );
+                return Err(Status::invalid(kind, name, &[cause]));
+            }
+            Some(number) if !(30000..=32767).contains(&number) => {
+                let words =
+                    "provided port is not in the valid range. The range of valid ports is 30000-32767";
+                return Err(Status::invalid(
+                    kind,
+                    &name,
+                    &[Cause::invalid("spec.ports[0].nodePort", &number.into(), words)],
+                ));
+            }
+            Some(number) => number,
+            None => free_port(&taken),
+        };
+        taken.insert(number);
+        meta::map(port).insert("nodePort".into(), number.into());
+    }
+    Ok(())
 }
 
 fn free_port(taken: &BTreeSet<i64>) -> i64 {

@@ -46,18 +46,7 @@ pub fn serve(
     query: &Query,
     form: &Form,
 ) -> Result<Response<Body>> {
-    let initial = query.is("sendInitialEvents");
-    if initial && query.get("resourceVersionMatch") != "NotOlderThan" {
-        return Err(Status::bad_request("resourceVersionMatch must be NotOlderThan with sendInitialEvents"));
-    }
-    let from = match query.get("resourceVersion") {
-        "" | "0" => None,
-        text => Some(text.parse::<u64>().map_err(|_| {
-            Status::bad_request(format!("Invalid value: {text:?}: resourceVersion must be a number"))
-        })?),
-    };
-    let timeout = query.number("timeoutSeconds").and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
-    let timeout = timeout.unwrap_or_else(|| LONGEST + rand::random_range(0..LONGEST));
+    let Wanted { initial, lists, from, timeout, bookmarks } = wanted(query)?;
     let mut watch = Watch {
         api,
         kind,
@@ -67,8 +56,6 @@ pub fn serve(
         include: form.include,
         headed: false,
     };
-    let bookmarks = query.is("allowWatchBookmarks");
-    let lists = initial || from.is_none() && !query.get("sendInitialEvents").eq("false");
     let stream = async_stream::stream! {
         // Before the list, so that no change falls between.
         let mut changed = watch.api.store.changes();
@@ -120,6 +107,39 @@ pub fn serve(
         }
     };
     Ok(plain(StatusCode::OK, "application/json", Body::from_stream(stream)))
+}
+
+/// What a watch is asked to do.
+struct Wanted {
+    /// The end of what is there is marked.
+    initial: bool,
+    /// It begins with what is there.
+    lists: bool,
+    from: Option<u64>,
+    timeout: u64,
+    bookmarks: bool,
+}
+
+fn wanted(query: &Query) -> Result<Wanted> {
+    let initial = query.is("sendInitialEvents");
+    if initial && query.get("resourceVersionMatch") != "NotOlderThan" {
+        return Err(Status::bad_request("resourceVersionMatch must be NotOlderThan with sendInitialEvents"));
+    }
+    let from = match query.get("resourceVersion") {
+        "" | "0" => None,
+        text => Some(text.parse::<u64>().map_err(|_| {
+            Status::bad_request(format!("Invalid value: {text:?}: resourceVersion must be a number"))
+        })?),
+    };
+    let timeout = query.number("timeoutSeconds").and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+    let timeout = timeout.unwrap_or_else(|| LONGEST + rand::random_range(0..LONGEST));
+    Ok(Wanted {
+        initial,
+        lists: initial || (from.is_none() && query.get("sendInitialEvents") != "false"),
+        from,
+        timeout,
+        bookmarks: query.is("allowWatchBookmarks"),
+    })
 }
 
 fn line(action: &str, object: &Value) -> Bytes {

@@ -64,8 +64,7 @@ fn selects(service: &Value, pod: &Value) -> bool {
 /// The local machine is the balancer.
 fn balance(context: &Context, service: &Value) {
     let wanted = meta::string(service, &["spec", "type"]) == "LoadBalancer";
-    let target =
-        Target::own(kind("", "Service"), meta::namespace(service), meta::name(service)).of("status");
+    let target = Target::own(kind("", "Service"), meta::namespace(service), meta::name(service)).of("status");
     let has = !meta::items(service, &["status", "loadBalancer", "ingress"]).is_empty();
     if wanted != has && !meta::deleting(service) {
         let _ = context.api.modify(&target, |service| {

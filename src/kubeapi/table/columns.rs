@@ -7,90 +7,39 @@ use crate::kubeapi::kinds::Kind;
 use crate::kubeapi::meta::{self, at, items, number, string};
 
 /// The columns of a kind; a star marks those of `-o wide`.
-fn names(kind: &str) -> &'static [&'static str] {
+fn names(kind: &str) -> &'static str {
     match kind {
-        "Namespace" => &["Name", "Status", "Age"],
-        "Node" => &[
-            "Name",
-            "Status",
-            "Roles",
-            "Age",
-            "Version",
-            "*Internal-IP",
-            "*External-IP",
-            "*OS-Image",
-            "*Kernel-Version",
-            "*Container-Runtime",
-        ],
-        "Pod" => &[
-            "Name",
-            "Ready",
-            "Status",
-            "Restarts",
-            "Age",
-            "*IP",
-            "*Node",
-            "*Nominated Node",
-            "*Readiness Gates",
-        ],
-        "Service" => &["Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", "*Selector"],
-        "Endpoints" => &["Name", "Endpoints", "Age"],
-        "EndpointSlice" => &["Name", "AddressType", "Ports", "Endpoints", "Age"],
-        "PersistentVolumeClaim" => &[
-            "Name",
-            "Status",
-            "Volume",
-            "Capacity",
-            "Access Modes",
-            "StorageClass",
-            "VolumeAttributesClass",
-            "Age",
-            "*VolumeMode",
-        ],
-        "PersistentVolume" => &[
-            "Name",
-            "Capacity",
-            "Access Modes",
-            "Reclaim Policy",
-            "Status",
-            "Claim",
-            "StorageClass",
-            "VolumeAttributesClass",
-            "Reason",
-            "Age",
-            "*VolumeMode",
-        ],
-        "ConfigMap" => &["Name", "Data", "Age"],
-        "Secret" => &["Name", "Type", "Data", "Age"],
-        "ServiceAccount" => &["Name", "Secrets", "Age"],
-        "Event" => &[
-            "Last Seen",
-            "Type",
-            "Reason",
-            "Object",
-            "*Subobject",
-            "*Source",
-            "Message",
-            "*First Seen",
-            "*Count",
-            "*Name",
-        ],
-        "Deployment" => {
-            &["Name", "Ready", "Up-to-date", "Available", "Age", "*Containers", "*Images", "*Selector"]
+        "Namespace" => "Name|Status|Age",
+        "Node" => {
+            "Name|Status|Roles|Age|Version|*Internal-IP|*External-IP|*OS-Image|\
+             *Kernel-Version|*Container-Runtime"
         }
-        "ReplicaSet" => {
-            &["Name", "Desired", "Current", "Ready", "Age", "*Containers", "*Images", "*Selector"]
+        "Pod" => "Name|Ready|Status|Restarts|Age|*IP|*Node|*Nominated Node|*Readiness Gates",
+        "Service" => "Name|Type|Cluster-IP|External-IP|Port(s)|Age|*Selector",
+        "Endpoints" => "Name|Endpoints|Age",
+        "EndpointSlice" => "Name|AddressType|Ports|Endpoints|Age",
+        "PersistentVolumeClaim" => {
+            "Name|Status|Volume|Capacity|Access Modes|StorageClass|VolumeAttributesClass|Age|\
+             *VolumeMode"
         }
-        "Job" => &["Name", "Status", "Completions", "Duration", "Age", "*Containers", "*Images", "*Selector"],
-        "StorageClass" => {
-            &["Name", "Provisioner", "ReclaimPolicy", "VolumeBindingMode", "AllowVolumeExpansion", "Age"]
+        "PersistentVolume" => {
+            "Name|Capacity|Access Modes|Reclaim Policy|Status|Claim|StorageClass|\
+             VolumeAttributesClass|Reason|Age|*VolumeMode"
         }
-        _ => &["Name", "Age"],
+        "ConfigMap" => "Name|Data|Age",
+        "Secret" => "Name|Type|Data|Age",
+        "ServiceAccount" => "Name|Secrets|Age",
+        "Event" => "Last Seen|Type|Reason|Object|*Subobject|*Source|Message|*First Seen|*Count|*Name",
+        "Deployment" => "Name|Ready|Up-to-date|Available|Age|*Containers|*Images|*Selector",
+        "ReplicaSet" => "Name|Desired|Current|Ready|Age|*Containers|*Images|*Selector",
+        "Job" => "Name|Status|Completions|Duration|Age|*Containers|*Images|*Selector",
+        "StorageClass" => "Name|Provisioner|ReclaimPolicy|VolumeBindingMode|AllowVolumeExpansion|Age",
+        _ => "Name|Age",
     }
 }
 
 pub(super) fn of(kind: &Kind) -> Vec<Column> {
-    let all = names(kind.name).iter();
+    let all = names(kind.name).split('|');
     all.map(|name| Column { name: name.trim_start_matches('*'), wide: name.starts_with('*') }).collect()
 }
 
