@@ -12,11 +12,11 @@ mod registry;
 mod store;
 mod world;
 
-pub use cluster::admin_kubeconfig;
-pub use daemon::command;
-pub use fixture::{free_port, free_udp_port, static_program};
+pub use cluster::{admin_kubeconfig, can_embed};
+pub use daemon::{Daemon, command};
+pub use fixture::{UDP_ECHO, free_port, free_udp_port, static_program};
 pub use http::{frames, get as http_get};
 pub use kube::manifest;
-pub use process::{Running, run};
+pub use process::{Output, Running, run, signal_process};
 pub use registry::{GuardedRegistry, Image, registry};
 pub use world::{World, eventually};

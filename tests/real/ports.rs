@@ -5,20 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Image, World, eventually, free_port, free_udp_port, http_get, static_program};
-
-/// Answers every datagram with `pong: ` and what was in it.
-const UDP_ECHO: &str = r#"
-fn main() {
-    let socket = std::net::UdpSocket::bind("0.0.0.0:9000").unwrap();
-    let mut bytes = [0; 2048];
-    loop {
-        let (length, from) = socket.recv_from(&mut bytes).unwrap();
-        let answer = [b"pong: ", &bytes[..length]].concat();
-        socket.send_to(&answer, from).unwrap();
-    }
-}
-"#;
+use crate::support::{
+    Image, UDP_ECHO, World, eventually, free_port, free_udp_port, http_get, static_program,
+};
 
 /// Waits until nginx answers on a port of this machine.
 #[track_caller]

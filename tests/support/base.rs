@@ -44,9 +44,16 @@ const FILES: [(&str, &str); 3] = [
     ("etc/nsswitch.conf", "hosts: files dns\n"),
 ];
 
-/// Ends as nginx does when it is asked to.
-const NGINX: &str = "#!/bin/sh\ntrap 'kill $!; exit 0' QUIT TERM INT\n\
-                     httpd -f -p 80 -h /usr/share/nginx/html &\nwait\n";
+/// Ends as nginx does when it is asked to, and logs requests in its way.
+const NGINX: &str = r#"#!/bin/sh
+trap 'exit 0' QUIT TERM INT
+httpd -f -v -p 80 -h /usr/share/nginx/html 2>&1 | while read -r line; do
+    case $line in
+    *url:*) echo "${line%%]*}] \"GET ${line#*url:} HTTP/1.1\"" ;;
+    esac
+done &
+wait
+"#;
 
 /// Makes both images and puts them into the registry.
 ///

@@ -71,8 +71,13 @@ enum Trouble {
 #[track_caller]
 fn cluster() -> Option<&'static Cluster> {
     static CLUSTER: OnceLock<Result<Cluster, Trouble>> = OnceLock::new();
-    match CLUSTER.get_or_init(find) {
-        Ok(cluster) => Some(cluster),
+    said(CLUSTER.get_or_init(find))
+}
+
+#[track_caller]
+fn said<T>(found: &Result<T, Trouble>) -> Option<&T> {
+    match found {
+        Ok(found) => Some(found),
         Err(Trouble::Lacking(reason)) => {
             skip(reason);
             None
@@ -82,12 +87,7 @@ fn cluster() -> Option<&'static Cluster> {
 }
 
 fn find() -> Result<Cluster, Trouble> {
-    for (client, package) in [("docker", "docker-cli"), ("kubectl", "kubernetes-client")] {
-        if process::find(client).is_none() {
-            let words = format!("no {client} on the PATH: install it (Debian: {package})");
-            return Err(Trouble::Lacking(words));
-        }
-    }
+    clients()?;
     match given() {
         Some(kubeconfig) => {
             let embedded = !has_rights(&kubeconfig)?;
@@ -98,6 +98,36 @@ fn find() -> Result<Cluster, Trouble> {
             start()
         }
     }
+}
+
+/// Whether this machine can have embedded clusters; if not, tests are skipped.
+#[track_caller]
+pub fn can_embed() -> bool {
+    static CAN: OnceLock<Result<(), Trouble>> = OnceLock::new();
+    said(CAN.get_or_init(try_embedded)).is_some()
+}
+
+fn try_embedded() -> Result<(), Trouble> {
+    clients()?;
+    if given().is_none() {
+        base::push().map_err(Trouble::Lacking)?;
+    }
+    let output = command().args(["serve", "--embedded", "--", "true"]).stdin(Stdio::null()).output();
+    let output = output.map_err(|e| Trouble::Broken(e.to_string()))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(not_started(&String::from_utf8_lossy(&output.stderr))),
+    }
+}
+
+fn clients() -> Result<(), Trouble> {
+    for (client, package) in [("docker", "docker-cli"), ("kubectl", "kubernetes-client")] {
+        if process::find(client).is_none() {
+            let words = format!("no {client} on the PATH: install it (Debian: {package})");
+            return Err(Trouble::Lacking(words));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a cluster tells users apart, which an embedded one does not.
@@ -140,9 +170,12 @@ fn start() -> Result<Cluster, Trouble> {
     }
     let _ = process.kill();
     let _ = process.wait();
-    let words = fs::read_to_string(&log).unwrap_or_default();
+    Err(not_started(&fs::read_to_string(&log).unwrap_or_default()))
+}
+
+fn not_started(words: &str) -> Trouble {
     match NOT_HERE.iter().any(|here| words.contains(here)) {
-        true => Err(Trouble::Lacking(words.trim().to_owned())),
-        false => Err(Trouble::Broken(format!("d2k serve --embedded does not get ready:\n{words}"))),
+        true => Trouble::Lacking(words.trim().to_owned()),
+        false => Trouble::Broken(format!("d2k serve --embedded does not get ready:\n{words}")),
     }
 }
