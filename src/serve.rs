@@ -45,10 +45,14 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
     }
     let connected = Arc::new(OnceLock::new());
     let admin = tokio::spawn(admin.run(telemetry::admin(readiness(connected.clone()))));
-    let signalled = stopping.clone();
+    let (signalled, command_runs) = (stopping.clone(), CancellationToken::new());
+    let commanded = command_runs.clone();
     tokio::spawn(async move {
         let _ = stop_signal().await;
-        signalled.cancel();
+        // A command needs all of this until it has ended, which it is told, too.
+        if !commanded.is_cancelled() {
+            signalled.cancel();
+        }
     });
     let (embedded, command) = match own {
         Some(Own { prepared, command }) => {
@@ -86,9 +90,10 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
     daemon.probe_metrics().await;
     let routes = version::front(docker::routes(daemon));
     let job = async {
-        if command.is_empty() {
+        if command.is_empty() || stopping.is_cancelled() {
             return 0;
         }
+        command_runs.cancel();
         let host = format!("tcp://{address}");
         let code =
             embedded::run_command(&command, &host, settings.kubeconfig.as_deref().unwrap_or(Path::new("")))

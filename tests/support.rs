@@ -19,4 +19,4 @@ pub use http::{frames, get as http_get};
 pub use kube::manifest;
 pub use process::{Output, Running, run, signal_process};
 pub use registry::{GuardedRegistry, Image, registry};
-pub use world::{World, eventually};
+pub use world::{World, eventually, has_all};

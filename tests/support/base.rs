@@ -65,13 +65,16 @@ wait
 pub fn push() -> Result<(), String> {
     let layer = layer(&busybox()?)?;
     let config = json!({"Env": [PATH], "Cmd": ["sh"]});
-    Image::empty("busybox").config(config).layer(layer.clone()).push();
+    // Another time than that of tests' own images, which are told apart by it.
+    let created = "2025-12-24T12:00:00Z";
+    Image::empty("busybox").created(created).config(config).layer(layer.clone()).push();
     let page = "<!DOCTYPE html><title>Welcome to nginx!</title><h1>Welcome to nginx!</h1>\n";
     let config = json!({
         "Env": [PATH, "NGINX_VERSION=1.22.1"], "Cmd": ["nginx", "-g", "daemon off;"],
         "ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGQUIT",
     });
     Image::empty("nginx")
+        .created(created)
         .config(config)
         .layer(layer)
         .file("usr/sbin/nginx", NGINX, 0o755)

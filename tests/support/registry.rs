@@ -31,6 +31,7 @@ pub fn registry() -> &'static str {
 pub struct Image {
     name: String,
     base: Option<&'static str>,
+    created: &'static str,
     config: Value,
     layers: Vec<Vec<u8>>,
     files: Vec<(String, Vec<u8>, u32)>,
@@ -44,7 +45,15 @@ impl Image {
 
     /// An image with nothing in it but the files added.
     pub fn empty(name: &str) -> Self {
-        Self { name: name.to_owned(), base: None, config: json!({}), layers: Vec::new(), files: Vec::new() }
+        let created = "2026-01-02T03:04:05Z";
+        Self {
+            name: name.to_owned(),
+            base: None,
+            created,
+            config: json!({}),
+            layers: Vec::new(),
+            files: Vec::new(),
+        }
     }
 
     /// Sets fields of the configuration: `Cmd`, `Env`, `ExposedPorts`, `User`, `Volumes`, ….
@@ -58,6 +67,12 @@ impl Image {
     /// Adds a file with its permissions.
     pub fn file(mut self, path: &str, content: impl Into<Vec<u8>>, mode: u32) -> Self {
         self.files.push((path.to_owned(), content.into(), mode));
+        self
+    }
+
+    /// Sets when it was made; in January 2026 otherwise.
+    pub fn created(mut self, time: &'static str) -> Self {
+        self.created = time;
         self
     }
 
@@ -90,9 +105,9 @@ impl Image {
             config[key] = value.clone();
         }
         let config = json!({
-            "created": "2026-01-02T03:04:05Z", "architecture": architecture(), "os": "linux", "config": config,
+            "created": self.created, "architecture": architecture(), "os": "linux", "config": config,
             "rootfs": {"type": "layers", "diff_ids": diffs},
-            "history": [{"created": "2026-01-02T03:04:05Z", "created_by": "the suite of d2k"}],
+            "history": [{"created": self.created, "created_by": "the suite of d2k"}],
         })
         .to_string();
         let manifest = json!({

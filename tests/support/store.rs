@@ -114,6 +114,9 @@ impl Store {
         if path.is_empty() {
             return Answer::new("200 OK", &[]);
         }
+        if let Some(repository) = path.strip_suffix("/tags/list") {
+            return self.tags(repository);
+        }
         if let Some((repository, reference)) = path.split_once("/manifests/") {
             return match request.method.as_str() {
                 "PUT" => self.put_manifest(repository, reference, request),
@@ -131,10 +134,28 @@ impl Store {
     fn manifest(&self, repository: &str, reference: &str) -> Answer {
         let key = (repository.to_owned(), reference.to_owned());
         let Some((kind, digest)) = self.manifests.get(&key) else {
-            return missing("MANIFEST_UNKNOWN", "manifest unknown");
+            return match self.has(repository) {
+                true => missing("MANIFEST_UNKNOWN", "manifest unknown"),
+                false => missing("NAME_UNKNOWN", "repository name not known to registry"),
+            };
         };
         let mut answer = self.blob(digest);
         answer.headers = vec![("Content-Type", kind.clone()), ("Docker-Content-Digest", digest.clone())];
+        answer
+    }
+
+    fn has(&self, repository: &str) -> bool {
+        self.manifests.keys().any(|(known, _)| known == repository)
+    }
+
+    fn tags(&self, repository: &str) -> Answer {
+        if !self.has(repository) {
+            return missing("NAME_UNKNOWN", "repository name not known to registry");
+        }
+        let known = self.manifests.keys().filter(|(known, _)| known == repository);
+        let tags: Vec<&String> = known.map(|(_, tag)| tag).filter(|tag| !tag.contains(':')).collect();
+        let mut answer = Answer::new("200 OK", &[("Content-Type", "application/json")]);
+        answer.body = Arc::new(json!({"name": repository, "tags": tags}).to_string().into_bytes());
         answer
     }
 

@@ -62,12 +62,7 @@ impl World {
     /// A world for what an embedded cluster does not have. There the test is skipped, for this reason.
     #[track_caller]
     pub fn on_cluster(reason: &str) -> Option<Self> {
-        cluster::admin_kubeconfig()?;
-        if cluster::is_embedded() {
-            cluster::say(&format!("skipped on the embedded cluster: {}: {reason}", test_name()));
-            return None;
-        }
-        Self::new()
+        has_all(reason).then(Self::new)?
     }
 
     /// A world whose d2k has other settings besides, which win over those of the suite.
@@ -289,6 +284,17 @@ impl Drop for World {
         let _ = std::fs::remove_dir_all(&self.directory);
         assert!(!log.contains("panicked at"), "d2k panicked:\n{log}");
     }
+}
+
+/// Whether the cluster has all that a Kubernetes has; the reason why a test needs that is printed where
+/// it has not, being an embedded one.
+#[track_caller]
+pub fn has_all(reason: &str) -> bool {
+    let embedded = cluster::is_embedded();
+    if embedded {
+        cluster::say(&format!("skipped on the embedded cluster: {}: {reason}", test_name()));
+    }
+    !embedded
 }
 
 /// Waits until something holds, and fails with what it was if it never does.
