@@ -45,10 +45,14 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
     }
     let connected = Arc::new(OnceLock::new());
     let admin = tokio::spawn(admin.run(telemetry::admin(readiness(connected.clone()))));
-    let signalled = stopping.clone();
+    let (signalled, command_runs) = (stopping.clone(), CancellationToken::new());
+    let commanded = command_runs.clone();
     tokio::spawn(async move {
         let _ = stop_signal().await;
-        signalled.cancel();
+        // A command needs all of this until it has ended, which it is told, too.
+        if !commanded.is_cancelled() {
+            signalled.cancel();
+        }
     });
     // The cluster outlives what uses it.
     let below = CancellationToken::new();
@@ -78,7 +82,7 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
     let keeping = tokio::spawn(keeper::run(daemon.clone(), changes));
     daemon.probe_metrics().await;
     let routes = version::front(docker::routes(daemon));
-    let job = job(&command, address, &settings, &stopping);
+    let job = job(&command, address, &settings, (&stopping, &command_runs));
     let (code, (), _) = tokio::join!(job, front.run(routes), admin);
     keeping.abort();
     below.cancel();
@@ -105,16 +109,17 @@ async fn bring(
     Ok((Some(started), command))
 }
 
-/// Runs the command, if there is one, and ends the daemon with it.
+/// Runs the command, if there is one, and ends the daemon with it; `runs` is cancelled when it does.
 async fn job(
     command: &[String],
     address: SocketAddr,
     settings: &Settings,
-    stopping: &CancellationToken,
+    (stopping, runs): (&CancellationToken, &CancellationToken),
 ) -> u8 {
-    if command.is_empty() {
+    if command.is_empty() || stopping.is_cancelled() {
         return 0;
     }
+    runs.cancel();
     let kubeconfig = settings.kubeconfig.as_deref().unwrap_or(Path::new(""));
     let code = embedded::run_command(command, &format!("tcp://{address}"), kubeconfig).await;
     stopping.cancel();

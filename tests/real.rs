@@ -1,6 +1,7 @@
-//! What users see: the real `docker` and raw HTTP against d2k on a real cluster, one test a behaviour.
+//! What users see: the real `docker` and raw HTTP against d2k on a cluster, one test a behaviour.
 //!
-//! `D2K_TEST_KUBECONFIG` names the cluster's admin kubeconfig; without it every test is skipped.
+//! `D2K_TEST_KUBECONFIG` names the admin kubeconfig of a real cluster; without it d2k's own embedded one
+//! is started, and the tests that need more than it has say so and are skipped.
 //! Each test has a namespace and a d2k of its own, so that they run side by side.
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +11,7 @@
     reason = "a test ends where something is not as it should be"
 )]
 
+#[allow(dead_code, unused_imports, reason = "two suites share it, and each uses a part")]
 mod support;
 
 #[path = "real/attach.rs"]

@@ -1,18 +1,22 @@
-//! What the tests on the real cluster stand on: a [`World`] of one namespace, one d2k and the real
-//! `docker` beside it, plus images made on the spot and raw HTTP for what the CLI never sends.
+//! What the tests on a cluster stand on: the cluster, which is embedded where none is given, and a
+//! [`World`] of one namespace, one d2k and the real `docker` beside it, plus images made on the spot and raw HTTP for what the CLI never sends.
 
+mod base;
+mod cluster;
 mod daemon;
 mod fixture;
 mod http;
 mod kube;
 mod process;
 mod registry;
+mod store;
 mod world;
 
-pub use daemon::command;
-pub use fixture::{free_port, free_udp_port, static_program};
+pub use cluster::{admin_kubeconfig, can_embed};
+pub use daemon::{Daemon, command};
+pub use fixture::{UDP_ECHO, free_port, free_udp_port, static_program};
 pub use http::{frames, get as http_get};
-pub use kube::{admin_kubeconfig, manifest};
-pub use process::{Running, run};
-pub use registry::{GuardedRegistry, Image};
-pub use world::{World, eventually};
+pub use kube::manifest;
+pub use process::{Output, Running, run, signal_process};
+pub use registry::{GuardedRegistry, Image, registry};
+pub use world::{World, eventually, has_all};

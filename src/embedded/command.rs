@@ -3,8 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::time::Duration;
 
-use tokio::process::Command;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long a command may take to end when it is told to.
+const ENDING: Duration = Duration::from_secs(30);
 
 /// The command and where its cluster keeps what it has.
 #[derive(Debug, Clone)]
@@ -32,7 +38,7 @@ impl Job {
     }
 }
 
-/// Runs the command to its end; its exit code, 128 + N after signal N, 127 if it cannot be found.
+/// Runs the command to its end, and ends it where d2k is told to stop; its exit code, 128 + N after signal N, 127 if it cannot be found.
 pub async fn run(words: &[String], docker_host: &str, kubeconfig: &Path) -> u8 {
     let Some((program, arguments)) = words.split_first() else { return 0 };
     let mut command = Command::new(program);
@@ -41,13 +47,37 @@ pub async fn run(words: &[String], docker_host: &str, kubeconfig: &Path) -> u8 {
     for name in ["DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"] {
         command.env_remove(name);
     }
-    match command.status().await {
-        Ok(status) => code(status),
+    match command.kill_on_drop(true).spawn() {
+        Ok(child) => wait(child).await.map_or_else(
+            |error| {
+                eprintln!("d2k: {program} cannot be waited for: {error}");
+                1
+            },
+            code,
+        ),
         Err(error) => {
             eprintln!("d2k: cannot run {program}: {error}");
             if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }
         }
     }
+}
+
+async fn wait(mut child: Child) -> std::io::Result<ExitStatus> {
+    let (mut stop, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        status = child.wait() => return status,
+        _ = stop.recv() => {
+            let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+            let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
+        }
+        // The terminal tells the command, too, and to be told twice means haste to many.
+        _ = interrupt.recv() => {}
+    }
+    if let Ok(status) = tokio::time::timeout(ENDING, child.wait()).await {
+        return status;
+    }
+    child.start_kill()?;
+    child.wait().await
 }
 
 fn code(status: ExitStatus) -> u8 {

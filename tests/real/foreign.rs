@@ -60,7 +60,7 @@ fn a_deployment_made_by_hand_is_stopped_started_and_removed() {
 
 #[test]
 fn a_stateful_set_is_stopped_and_started() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::on_cluster("it has no StatefulSets") else { return };
     world.apply(&workload("StatefulSet", "db"));
     eventually("it runs", || world.docker("ps --format '{{.Names}} {{.State}}'").success() == "db running");
     assert_eq!(world.docker("exec db hostname").success(), "db-0");
@@ -74,7 +74,7 @@ fn a_stateful_set_is_stopped_and_started() {
 
 #[test]
 fn a_daemon_set_is_shown_and_why_it_cannot_be_stopped_is_told() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::on_cluster("it has no DaemonSets") else { return };
     world.apply(&workload("DaemonSet", "agent"));
     eventually("it runs", || {
         world.docker("ps --format '{{.Names}} {{.State}}'").success() == "agent running"

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{GuardedRegistry, Image, World, eventually};
+use crate::support::{GuardedRegistry, Image, World, eventually, registry};
 
 #[test]
 fn a_pull_shows_progress_and_the_digest_and_the_second_one_that_it_is_up_to_date() {
@@ -186,8 +186,8 @@ fn prune_forgets_images_that_no_container_uses() {
 #[test]
 fn a_private_image_is_pulled_and_run_with_a_login_only() {
     // A mirror gets no credentials, so that this registry is asked itself.
-    let mirrors = [("D2K_REGISTRY_MIRRORS", "docker.io=http://127.0.0.1:5000")];
-    let Some(world) = World::with(&mirrors) else {
+    let mirrors = format!("docker.io=http://{}", registry());
+    let Some(world) = World::with(&[("D2K_REGISTRY_MIRRORS", &mirrors)]) else {
         return;
     };
     let registry = GuardedRegistry::start();

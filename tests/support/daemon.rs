@@ -20,7 +20,18 @@ impl Daemon {
     /// Starts d2k with these settings and waits until it answers.
     #[track_caller]
     pub fn start(port: u16, settings: &[(String, String)], log: &Path) -> Self {
-        let mut daemon = Self::spawn(port, settings, log);
+        Self::spawn(&["serve"], port, settings, log).ready()
+    }
+
+    /// Starts d2k with a cluster of its own and waits until it answers.
+    #[track_caller]
+    pub fn start_embedded(port: u16, settings: &[(String, String)], log: &Path) -> Self {
+        Self::spawn(&["serve", "--embedded"], port, settings, log).ready()
+    }
+
+    #[track_caller]
+    fn ready(self) -> Self {
+        let mut daemon = self;
         let end = Instant::now() + Duration::from_secs(30);
         while !daemon.answers() {
             if let Some(status) = daemon.child.try_wait().unwrap() {
@@ -32,10 +43,10 @@ impl Daemon {
         daemon
     }
 
-    fn spawn(port: u16, settings: &[(String, String)], log: &Path) -> Self {
+    fn spawn(words: &[&str], port: u16, settings: &[(String, String)], log: &Path) -> Self {
         let file = File::options().create(true).append(true).open(log).unwrap();
         let child = command()
-            .arg("serve")
+            .args(words)
             .envs(settings.iter().map(|(key, value)| (key, value)))
             .env("D2K_PORT", port.to_string())
             .stdin(Stdio::null())

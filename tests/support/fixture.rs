@@ -4,6 +4,19 @@ use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 
+/// Answers every datagram with `pong: ` and what was in it.
+pub const UDP_ECHO: &str = r#"
+fn main() {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:9000").unwrap();
+    let mut bytes = [0; 2048];
+    loop {
+        let (length, from) = socket.recv_from(&mut bytes).unwrap();
+        let answer = [b"pong: ", &bytes[..length]].concat();
+        socket.send_to(&answer, from).unwrap();
+    }
+}
+"#;
+
 /// A TCP port on which nothing listens now.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()

@@ -1,27 +1,15 @@
 //! A namespace of one test, with the rights of `deploy/kubernetes.yaml` and nothing more.
 
-use std::io::Write;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::cluster;
 use super::process::{self, DEADLINE, Output};
 
 const MANIFEST: &str = include_str!("../../deploy/kubernetes.yaml");
 const RIGHTS: [&str; 3] = ["ServiceAccount", "Role", "RoleBinding"];
-
-/// The admin kubeconfig of the cluster under test; `None` = there is none, and tests are skipped.
-pub fn admin_kubeconfig() -> Option<String> {
-    static SAID: OnceLock<()> = OnceLock::new();
-    let path = std::env::var("D2K_TEST_KUBECONFIG").ok().filter(|path| !path.is_empty());
-    if path.is_none() {
-        // Not `eprintln!`, which is shown only for tests that fail.
-        SAID.get_or_init(|| drop(std::io::stderr().write_all(b"skipped: D2K_TEST_KUBECONFIG is not set\n")));
-    }
-    path
-}
 
 /// The documents of `deploy/kubernetes.yaml`, moved to another namespace.
 pub fn manifest(namespace: &str) -> Vec<Value> {
@@ -55,7 +43,7 @@ impl Namespace {
     pub fn create(name: &str, admin: &str) -> Self {
         let namespace = Self { name: name.to_owned(), admin: admin.to_owned() };
         let mut items = vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})];
-        if namespace.has_rights() {
+        if !cluster::is_embedded() {
             items.extend(
                 manifest(name)
                     .into_iter()
@@ -66,13 +54,6 @@ impl Namespace {
         // Pods are refused until the controller has made the account that they run as.
         namespace.kubectl(&["wait", "--for=create", "serviceaccount/default", "--timeout=30s"]).success();
         namespace
-    }
-
-    /// Whether the cluster has rights at all: an embedded one has a single user, who may do everything.
-    #[track_caller]
-    pub fn has_rights(&self) -> bool {
-        static HAS: OnceLock<bool> = OnceLock::new();
-        *HAS.get_or_init(|| self.kubectl(&["api-versions"]).success().contains("rbac.authorization.k8s.io"))
     }
 
     /// Runs kubectl in the namespace, as administrator.
@@ -103,7 +84,8 @@ impl Namespace {
     /// A kubeconfig that knows only a token of the ServiceAccount.
     #[track_caller]
     pub fn kubeconfig(&self) -> String {
-        if !self.has_rights() {
+        // An embedded cluster has a single user, who may do everything.
+        if cluster::is_embedded() {
             return std::fs::read_to_string(&self.admin).unwrap();
         }
         let view = self.kubectl(&["config", "view", "--raw", "--minify", "-o", "json"]).success();

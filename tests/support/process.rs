@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -194,6 +195,12 @@ pub fn run(command: Command, words: &str, stdin: &[u8], limit: Duration) -> Outp
     // A command that never reads must not keep the test past its deadline.
     std::thread::spawn(move || pipe.map(|mut pipe| pipe.write_all(&bytes)));
     running.finish_within(limit)
+}
+
+/// Where a program is on the PATH.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 /// Sends a signal to a process group.

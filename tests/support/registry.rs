@@ -1,26 +1,39 @@
-//! Images made on the spot, and a registry that wants a login, both in front of the cluster's own
-//! registry, from which every Pod pulls whatever registry its image names.
+//! Images made on the spot, and a registry that wants a login, both in front of the registry of the
+//! cluster under test, from which every Pod pulls whatever registry its image names.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::http::{self, Reply};
+use super::{cluster, store};
 
-/// Where the cluster's registry listens, without TLS or login.
-pub const REGISTRY: &str = "127.0.0.1:5000";
+/// Where the registry of a cluster that was given listens.
+const GIVEN: &str = "127.0.0.1:5000";
+
+/// Where the registry of the cluster under test listens, without TLS or login. That of the embedded
+/// cluster is in this process.
+pub fn registry() -> &'static str {
+    static OWN: OnceLock<String> = OnceLock::new();
+    match cluster::given() {
+        Some(_) => GIVEN,
+        None => OWN.get_or_init(|| format!("127.0.0.1:{}", store::serve())),
+    }
+}
 
 /// An image to be made: what is in it, and what its configuration says.
 #[derive(Debug, Clone)]
 pub struct Image {
     name: String,
     base: Option<&'static str>,
+    created: &'static str,
     config: Value,
+    layers: Vec<Vec<u8>>,
     files: Vec<(String, Vec<u8>, u32)>,
 }
 
@@ -32,7 +45,15 @@ impl Image {
 
     /// An image with nothing in it but the files added.
     pub fn empty(name: &str) -> Self {
-        Self { name: name.to_owned(), base: None, config: json!({}), files: Vec::new() }
+        let created = "2026-01-02T03:04:05Z";
+        Self {
+            name: name.to_owned(),
+            base: None,
+            created,
+            config: json!({}),
+            layers: Vec::new(),
+            files: Vec::new(),
+        }
     }
 
     /// Sets fields of the configuration: `Cmd`, `Env`, `ExposedPorts`, `User`, `Volumes`, ….
@@ -49,20 +70,34 @@ impl Image {
         self
     }
 
+    /// Sets when it was made; in January 2026 otherwise.
+    pub fn created(mut self, time: &'static str) -> Self {
+        self.created = time;
+        self
+    }
+
+    /// Adds a layer, as a tar archive.
+    pub fn layer(mut self, tar: Vec<u8>) -> Self {
+        self.layers.push(tar);
+        self
+    }
+
     /// Puts it into the registry as `name:latest` and gives the digest of its manifest.
     #[track_caller]
-    pub fn push(self) -> String {
+    pub fn push(mut self) -> String {
         let repository = format!("library/{}", self.name);
         let (mut layers, mut diffs, mut config) = match self.base {
             Some(base) => layers_of(base, &repository),
             None => (Vec::new(), Vec::new(), json!({})),
         };
         if !self.files.is_empty() {
-            let layer = tar_of(&self.files);
-            diffs.push(json!(digest(&layer)));
+            self.layers.push(tar_of(&self.files));
+        }
+        for layer in &self.layers {
+            diffs.push(json!(digest(layer)));
             layers.push(json!({
                 "mediaType": "application/vnd.oci.image.layer.v1.tar",
-                "digest": push_blob(&repository, &layer),
+                "digest": push_blob(&repository, layer),
                 "size": layer.len(),
             }));
         }
@@ -70,9 +105,9 @@ impl Image {
             config[key] = value.clone();
         }
         let config = json!({
-            "created": "2026-01-02T03:04:05Z", "architecture": architecture(), "os": "linux", "config": config,
+            "created": self.created, "architecture": architecture(), "os": "linux", "config": config,
             "rootfs": {"type": "layers", "diff_ids": diffs},
-            "history": [{"created": "2026-01-02T03:04:05Z", "created_by": "the suite of d2k"}],
+            "history": [{"created": self.created, "created_by": "the suite of d2k"}],
         })
         .to_string();
         let manifest = json!({
@@ -112,7 +147,7 @@ fn push_blob(repository: &str, bytes: &[u8]) -> String {
     let digest = digest(bytes);
     let reply = ask("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], b"");
     let location = reply.header("location").unwrap_or_else(|| panic!("no upload: {}", reply.text()));
-    let path = location.strip_prefix(&format!("http://{REGISTRY}")).unwrap_or(location);
+    let path = location.strip_prefix(&format!("http://{}", registry())).unwrap_or(location);
     let joint = if path.contains('?') { '&' } else { '?' };
     let kind = [("Content-Type", "application/octet-stream")];
     let reply = ask("PUT", &format!("{path}{joint}digest={digest}"), &kind, bytes);
@@ -121,7 +156,7 @@ fn push_blob(repository: &str, bytes: &[u8]) -> String {
 }
 
 fn ask(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
-    let stream = TcpStream::connect(REGISTRY).unwrap();
+    let stream = TcpStream::connect(registry()).unwrap();
     http::ask(stream, method, path, headers, body).unwrap_or_else(|| panic!("{method} {path}: no answer"))
 }
 
@@ -146,7 +181,7 @@ fn tar_of(files: &[(String, Vec<u8>, u32)]) -> Vec<u8> {
 }
 
 /// A registry at a port of its own that wants the user `tester` with the password `s3cret`, and
-/// passes on to the cluster's registry what it lets through.
+/// passes on to the registry of the cluster what it lets through.
 pub struct GuardedRegistry {
     /// Its port on 127.0.0.1.
     pub port: u16,
@@ -204,7 +239,7 @@ fn guard(mut client: TcpStream) {
         );
         return;
     }
-    let Ok(mut upstream) = TcpStream::connect(REGISTRY) else {
+    let Ok(mut upstream) = TcpStream::connect(registry()) else {
         return;
     };
     let head: Vec<&str> = request

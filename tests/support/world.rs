@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use super::daemon::{self, Daemon};
 use super::http::{self, Connection, Reply};
-use super::kube::{self, Namespace};
+use super::kube::Namespace;
 use super::process::{self, DEADLINE, Output, Running};
-use super::{free_port, registry};
+use super::{cluster, free_port, registry};
 
 /// More worlds at a time make every one of them slow on a small machine.
 const AT_ONCE: u32 = 6;
@@ -59,10 +59,16 @@ impl World {
         Self::with(&[])
     }
 
+    /// A world for what an embedded cluster does not have. There the test is skipped, for this reason.
+    #[track_caller]
+    pub fn on_cluster(reason: &str) -> Option<Self> {
+        has_all(reason).then(Self::new)?
+    }
+
     /// A world whose d2k has other settings besides, which win over those of the suite.
     #[track_caller]
     pub fn with(settings: &[(&str, &str)]) -> Option<Self> {
-        let admin = kube::admin_kubeconfig()?;
+        let admin = cluster::admin_kubeconfig()?;
         let place = Place::take();
         let name = unique_name();
         let directory = std::env::temp_dir().join(&name);
@@ -75,7 +81,7 @@ impl World {
             ("D2K_KUBECONFIG".to_owned(), kubeconfig.display().to_string()),
             ("D2K_ADMIN_PORT".to_owned(), "0".to_owned()),
             ("D2K_LOG_LEVEL".to_owned(), "debug".to_owned()),
-            ("D2K_REGISTRY_MIRRORS".to_owned(), format!("*=http://{}", registry::REGISTRY)),
+            ("D2K_REGISTRY_MIRRORS".to_owned(), format!("*=http://{}", registry::registry())),
         ];
         for (key, value) in settings {
             all.retain(|(other, _)| other != key);
@@ -191,7 +197,7 @@ impl World {
     pub fn kubectl(&self, words: impl AsRef<str>) -> Output {
         let script = format!(
             "exec kubectl --kubeconfig {} --namespace {} {}",
-            kube::admin_kubeconfig().unwrap(),
+            cluster::admin_kubeconfig().unwrap(),
             self.name(),
             words.as_ref()
         );
@@ -280,6 +286,17 @@ impl Drop for World {
     }
 }
 
+/// Whether the cluster has all that a Kubernetes has; the reason why a test needs that is printed where
+/// it has not, being an embedded one.
+#[track_caller]
+pub fn has_all(reason: &str) -> bool {
+    let embedded = cluster::is_embedded();
+    if embedded {
+        cluster::say(&format!("skipped on the embedded cluster: {}: {reason}", test_name()));
+    }
+    !embedded
+}
+
 /// Waits until something holds, and fails with what it was if it never does.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -293,9 +310,14 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 /// A legal name for a namespace and a folder, from the test's own name.
 fn unique_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let thread = std::thread::current();
-    let test = thread.name().unwrap_or("test").rsplit("::").next().unwrap_or("test").replace('_', "-");
+    let test = test_name();
+    let test = test.rsplit("::").next().unwrap_or("test").replace('_', "-");
     let test: String = test.chars().take(36).collect();
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("t-{}-{}-{count}", test.trim_matches('-'), std::process::id())
+}
+
+/// The name of the test that runs now.
+fn test_name() -> String {
+    std::thread::current().name().unwrap_or("test").to_owned()
 }

@@ -1,0 +1,25 @@
+//! What only `d2k serve --embedded` does, over the real `docker` and `kubectl`: one command with a
+//! cluster of its own, a folder that is kept, limits that this machine enforces, and nothing left behind.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test ends where something is not as it should be"
+)]
+
+#[allow(dead_code, unused_imports, reason = "two suites share it, and each uses a part")]
+mod support;
+
+#[path = "embedded/command.rs"]
+mod command;
+#[path = "embedded/folder.rs"]
+mod folder;
+#[path = "embedded/limits.rs"]
+mod limits;
+#[path = "embedded/network.rs"]
+mod network;
+#[path = "embedded/own.rs"]
+mod own;
+#[path = "embedded/traces.rs"]
+mod traces;

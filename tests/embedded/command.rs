@@ -1,0 +1,88 @@
+//! `d2k serve --embedded -- COMMAND`: a cluster for one command, of which nothing is left.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::own::Folder;
+use crate::support::{Running, eventually, run, signal_process};
+use crate::traces;
+
+/// What is left in the folder in which clusters of commands have theirs, and of the cluster itself.
+#[track_caller]
+fn left(folder: &Folder, kubeconfig: &str) -> Vec<String> {
+    let data = Path::new(kubeconfig).parent().unwrap();
+    assert!(data.starts_with(folder.path()), "{kubeconfig:?} is not below {}", folder.path().display());
+    let mut left = traces::of(data);
+    left.extend(data.exists().then(|| format!("folder {}", data.display())));
+    left
+}
+
+#[test]
+fn its_exit_code_is_that_of_the_command() {
+    let Some(folder) = Folder::new() else { return };
+    for (script, code) in [("true", 0), ("exit 7", 7), ("kill -TERM $$", 143)] {
+        assert_eq!(folder.run_job(script).status, code, "{script}");
+    }
+    let missing = run(folder.job(&["--", "nosuch-program"]), "nosuch", b"", Duration::from_secs(60));
+    missing.failure(127, &["cannot run nosuch-program"]);
+}
+
+#[test]
+fn the_command_has_docker_and_kubernetes_whatever_its_surroundings_say() {
+    let Some(folder) = Folder::new() else { return };
+    let script = "docker run --rm busybox echo hello; kubectl get nodes -o name | wc -l; cat";
+    let mut job = folder.job(&["--", "sh", "-ec", script]);
+    job.env("DOCKER_CONTEXT", "elsewhere").env("KUBECONFIG", "/no/such/file");
+    let output = run(job, script, b"what comes in", Duration::from_secs(60));
+    assert_eq!(output.success(), "hello\n1\nwhat comes in");
+}
+
+#[test]
+fn nothing_is_left_of_it() {
+    let Some(folder) = Folder::new() else { return };
+    let output = folder.run_job(
+        "echo $KUBECONFIG
+         docker network create backend >/dev/null
+         docker run -d --name web --network backend -p 0:80 -v data:/data --memory 64m nginx >/dev/null
+         docker run -d --restart always busybox sh -c 'trap : TERM; while :; do sleep 1; done' >/dev/null
+         exit 3",
+    );
+    assert_eq!(output.status, 3, "{output}");
+    assert_eq!(left(&folder, output.stdout.trim()), [""; 0]);
+}
+
+#[test]
+fn nothing_is_left_of_one_that_is_told_to_stop() {
+    let Some(folder) = Folder::new() else { return };
+    let script = "docker run -d busybox sleep 1000 >/dev/null; echo $KUBECONFIG; exec sleep 1000";
+    let mut d2k = folder.job(&["--", "sh", "-ec", script]);
+    d2k.stdout(std::fs::File::create(folder.path().join("out")).unwrap());
+    d2k.stderr(std::process::Stdio::null());
+    let mut d2k = d2k.spawn().unwrap();
+    let said = || std::fs::read_to_string(folder.path().join("out")).unwrap_or_default();
+    eventually("the command runs", || said().contains("kubeconfig"));
+    signal_process(d2k.id(), "TERM");
+    let mut status = None;
+    eventually("d2k has ended", || {
+        status = d2k.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(left(&folder, said().trim()), [""; 0]);
+}
+
+#[test]
+fn two_run_side_by_side() {
+    let Some(folder) = Folder::new() else { return };
+    let start = |own: &str, other: &str| {
+        let script = format!(
+            "docker run -d --name same --network bridge busybox echo {own} >/dev/null; touch {own}
+             while [ ! -e {other} ]; do sleep 0.1; done
+             docker ps -a --format '{{{{.Names}}}}'; docker logs same; touch {own}-done
+             while [ ! -e {other}-done ]; do sleep 0.1; done"
+        );
+        Running::spawn(folder.job(&["--", "sh", "-ec", &script]), &script)
+    };
+    let (one, two) = (start("one", "two"), start("two", "one"));
+    assert_eq!(one.finish().success(), "same\none");
+    assert_eq!(two.finish().success(), "same\ntwo");
+}

@@ -1,0 +1,152 @@
+//! A d2k of one test with a cluster of its own in a folder of its own, and the real clients beside it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::support::{Daemon, Output, can_embed, command, free_port, registry, run};
+
+/// Longer than any command of these tests takes on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+/// A folder of one test, gone when it is dropped.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// A new one; `None` if this machine cannot have embedded clusters.
+    #[track_caller]
+    pub fn new() -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        if !can_embed() {
+            return None;
+        }
+        let name = format!("d2k-own-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        Some(Self(folder))
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// `d2k serve --embedded -- COMMAND`, which has its own folder below this one.
+    pub fn job(&self, words: &[&str]) -> Command {
+        let mut command = self.d2k(words);
+        command.env("TMPDIR", &self.0);
+        command
+    }
+
+    /// Runs a line of shell in a cluster of its own, to its end.
+    #[track_caller]
+    pub fn run_job(&self, script: &str) -> Output {
+        run(self.job(&["--", "sh", "-ec", script]), script, b"", DEADLINE)
+    }
+
+    /// `d2k serve --embedded` with these words behind it.
+    pub fn d2k(&self, words: &[&str]) -> Command {
+        let mut command = command();
+        command.args(["serve", "--embedded"]).args(words).envs(settings()).current_dir(&self.0);
+        for name in ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY"] {
+            command.env_remove(name);
+        }
+        command.env("DOCKER_CONFIG", self.0.join("docker"));
+        command
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A d2k that serves an embedded cluster until it is told to stop.
+pub struct Own {
+    daemon: Daemon,
+    settings: Vec<(String, String)>,
+    folder: Folder,
+}
+
+impl Own {
+    /// Starts one; `None` if this machine cannot.
+    #[track_caller]
+    pub fn start() -> Option<Self> {
+        let folder = Folder::new()?;
+        let mut settings = settings();
+        let data = folder.path().join("data");
+        settings.extend([
+            ("D2K_DATA_DIR".to_owned(), data.display().to_string()),
+            ("D2K_ADMIN_PORT".to_owned(), "0".to_owned()),
+        ]);
+        let daemon = Daemon::start_embedded(free_port(), &settings, &folder.path().join("d2k.log"));
+        Some(Self { daemon, settings, folder })
+    }
+
+    /// The folder of the cluster.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A folder for what the test needs.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// The daemon itself.
+    pub fn daemon(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
+
+    /// Starts it again after its end, with the same settings.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        assert!(!self.daemon.is_alive(), "it still runs");
+        let log = self.folder.path().join("d2k.log");
+        self.daemon = Daemon::start_embedded(self.daemon.port, &self.settings, &log);
+    }
+
+    /// Runs `docker` with the words of a command line, which a shell splits.
+    #[track_caller]
+    pub fn docker(&self, words: impl AsRef<str>) -> Output {
+        self.client("docker", words.as_ref())
+    }
+
+    /// Runs `kubectl` as `docker` above.
+    #[track_caller]
+    pub fn kubectl(&self, words: impl AsRef<str>) -> Output {
+        self.client("kubectl", words.as_ref())
+    }
+
+    #[track_caller]
+    fn client(&self, program: &str, words: &str) -> Output {
+        let line = format!("{program} {words}");
+        let mut command = Command::new("bash");
+        command
+            .args(["-c", &format!("exec {line}")])
+            .env("DOCKER_HOST", format!("tcp://127.0.0.1:{}", self.daemon.port))
+            .env("DOCKER_CONFIG", self.folder.path().join("docker"))
+            .env("KUBECONFIG", self.data().join("kubeconfig"))
+            .env_remove("DOCKER_CONTEXT")
+            .env_remove("DOCKER_TLS_VERIFY");
+        run(command, &line, b"", DEADLINE)
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the end of d2k's log\n{}", self.daemon.log_tail());
+        }
+        let _ = self.daemon.end("TERM", Duration::from_secs(10));
+    }
+}
+
+fn settings() -> Vec<(String, String)> {
+    vec![
+        ("D2K_REGISTRY_MIRRORS".to_owned(), format!("*=http://{}", registry())),
+        ("D2K_LOG_LEVEL".to_owned(), "debug".to_owned()),
+    ]
+}
