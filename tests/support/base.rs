@@ -47,9 +47,9 @@ const FILES: [(&str, &str); 3] = [
 /// Ends as nginx does when it is asked to, and logs requests in its way.
 const NGINX: &str = r#"#!/bin/sh
 trap 'exit 0' QUIT TERM INT
-httpd -f -v -p 80 -h /usr/share/nginx/html 2>&1 | while read -r line; do
+httpd -f -vv -p 80 -h /usr/share/nginx/html 2>&1 | while read -r line; do
     case $line in
-    *url:*) echo "${line%%]*}] \"GET ${line#*url:} HTTP/1.1\"" ;;
+    *url:*) echo "${line%%: *} \"GET ${line#*url:} HTTP/1.1\"" ;;
     esac
 done &
 wait
