@@ -273,6 +273,8 @@ pub trait Engine: Send + Sync + 'static {
     fn attach<'a>(&'a self, id: &'a str, stdin: bool) -> BoxFuture<'a, Result<Session>>;
     /// Runs a command in a container, with its first process's user, environment and directory.
     fn exec<'a>(&'a self, id: &'a str, exec: Exec) -> BoxFuture<'a, Result<Session>>;
+    /// Changes the limits of a container that runs.
+    fn limit<'a>(&'a self, id: &'a str, limits: Limits) -> BoxFuture<'a, Result<()>>;
     /// What a container uses now.
     fn usage<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Usage>>;
     /// Connects to a TCP port of a Pod's own loopback interface (as the kubelet's port-forward does).

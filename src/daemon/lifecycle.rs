@@ -211,6 +211,7 @@ impl Daemon {
 
     /// Puts the end of a run on record.
     pub(crate) async fn record_end(&self, container: &Container, run: &RunState) -> Result<()> {
+        self.runs.note_end(&container.record.id, run.exit_code, &run.error);
         let notes = json!({keys::STATE: record::json(run)});
         let object = &container.record.object;
         if container.kind == Kind::Deployment && container.wanted > 0 {

@@ -1,6 +1,6 @@
 //! What is under way in this process and forgotten with it: starts, kills, ends being written down.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use super::release::Attempt;
@@ -18,7 +18,13 @@ pub struct Runs {
     bound: Mutex<HashMap<String, Option<String>>>,
     releasing: Mutex<HashSet<Attempt>>,
     released: Mutex<HashSet<Attempt>>,
+    /// Exit code and error of the last runs by container: one may be removed before those who wait for
+    /// its end have looked.
+    ends: Mutex<VecDeque<(String, i32, String)>>,
 }
+
+/// Ends that are remembered.
+const ENDS: usize = 1024;
 
 fn with<T>(set: &Mutex<HashSet<String>>, act: impl FnOnce(&mut HashSet<String>) -> T) -> T {
     act(&mut set.lock().unwrap_or_else(PoisonError::into_inner))
@@ -69,6 +75,7 @@ impl Runs {
     /// Begins a new run of a container, in a Pod that is not known yet.
     pub(crate) fn begin_run(&self, id: &str) {
         self.serve(id);
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, ..)| other != id);
         self.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), None);
     }
 
@@ -106,6 +113,22 @@ impl Runs {
     /// Claims the writing down of a Pod's end; false if somebody has claimed it.
     pub fn begin_record(&self, pod: &str) -> bool {
         with(&self.recording, |set| set.insert(pod.to_owned()))
+    }
+
+    /// Remembers how a run of a container has ended.
+    pub(crate) fn note_end(&self, id: &str, code: i32, error: &str) {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.retain(|(other, ..)| other != id);
+        ends.push_back((id.to_owned(), code, error.to_owned()));
+        if ends.len() > ENDS {
+            ends.pop_front();
+        }
+    }
+
+    /// How the last run of a container has ended, if it was not long ago.
+    pub(crate) fn end_of(&self, id: &str) -> Option<(i32, String)> {
+        let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.iter().find(|(other, ..)| other == id).map(|(_, code, error)| (*code, error.clone()))
     }
 
     /// Forgets a Pod that is gone.

@@ -39,7 +39,9 @@ impl Daemon {
         let mut ran = false;
         let look = || {
             let Some(now) = self.container_by_id(&id) else {
-                return (!self.runs.is_replacing(&id)).then(|| last.clone());
+                // It may have ended and gone since the last look.
+                let end = self.runs.end_of(&id).map(|(code, error)| Outcome { code, error });
+                return (!self.runs.is_replacing(&id)).then(|| end.unwrap_or_else(|| last.clone()));
             };
             last = outcome(&now);
             ran |= now.state().running();

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use futures::future::BoxFuture;
 
 use crate::engine::{
-    Engine, Exec, Exit, Image, Login, NodeFacts, Pull, Result, Sandbox, Session, Start, Stream, Trouble,
-    Usage,
+    Engine, Exec, Exit, Image, Limits, Login, NodeFacts, Pull, Result, Sandbox, Session, Start, Stream,
+    Trouble, Usage,
 };
 use crate::registry::Registry;
 
@@ -211,6 +211,10 @@ impl Engine for Local {
 
     fn exec<'a>(&'a self, id: &'a str, exec: Exec) -> BoxFuture<'a, Result<Session>> {
         Box::pin(self.runtime.exec(id, exec))
+    }
+
+    fn limit<'a>(&'a self, id: &'a str, limits: Limits) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.runtime.limit(id, limits))
     }
 
     fn usage<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Usage>> {

@@ -154,6 +154,10 @@ fn job(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             causes.push(Cause::invalid(format!("spec.{field}"), &count.into(), words));
         }
     }
+    let mode = meta::at(object, &["spec", "completionMode"]);
+    if mode.as_str() != Some("NonIndexed") {
+        causes.push(Cause::unsupported("spec.completionMode", mode, &["NonIndexed"]));
+    }
     let policy = meta::at(object, &["spec", "template", "spec", "restartPolicy"]);
     if !matches!(policy.as_str(), Some("Never" | "OnFailure")) {
         let known = ["OnFailure", "Never"];

@@ -30,6 +30,8 @@ pub struct Running {
     states: Mutex<BTreeMap<String, State>>,
     /// Address of its sandbox.
     ip: Mutex<String>,
+    /// Resources that containers were given while they ran.
+    resources: Mutex<BTreeMap<String, Value>>,
     /// Counts changes of states, for those that wait for one.
     pub changed: watch::Sender<u64>,
     /// The Pod has begun to end.
@@ -72,6 +74,7 @@ impl Running {
             key: (meta::namespace(pod).to_owned(), meta::name(pod).to_owned()),
             states: Mutex::new(states),
             ip: Mutex::default(),
+            resources: Mutex::default(),
             changed: watch::Sender::new(0),
             ending: CancellationToken::new(),
         }
@@ -95,6 +98,19 @@ impl Running {
     pub fn set(&self, name: &str, change: impl FnOnce(&mut State)) {
         change(self.lock().entry(name.to_owned()).or_default());
         self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Notes the resources of a container; whether they are others than it has.
+    fn resized(&self, name: &str, resources: &Value, differs: bool) -> bool {
+        let mut all = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get(name) {
+            Some(known) if known == resources => false,
+            None if !differs => false,
+            _ => {
+                all.insert(name.to_owned(), resources.clone());
+                true
+            }
+        }
     }
 
     /// The Pod's address, empty before it has one.
@@ -162,10 +178,11 @@ impl<E: Engine> Kubelet<E> {
         };
         let end = async {
             loop {
-                match &*pods.borrow_and_update() {
+                let now = pods.borrow_and_update().clone();
+                match now {
                     None => return None,
-                    Some(pod) if meta::deleting(pod) => return Some(pod.clone()),
-                    Some(_) => {}
+                    Some(pod) if meta::deleting(&pod) => return Some(pod),
+                    Some(now) => self.resize(running, &pod, &now).await,
                 }
                 if pods.changed().await.is_err() {
                     return None;
@@ -276,6 +293,24 @@ impl<E: Engine> Kubelet<E> {
             self.kill_container(running, name).await;
         }
         let _ = tokio::time::timeout(Duration::from_secs(10), stopped).await;
+    }
+
+    /// Gives containers that run the limits that the Pod has now (KEP-1287).
+    async fn resize(&self, running: &Running, before: &Value, now: &Value) {
+        for container in items(now, &["spec", "containers"]) {
+            let name = string(container, &["name"]);
+            let old = items(before, &["spec", "containers"]).iter().find(|c| string(c, &["name"]) == name);
+            let state = running.state(name);
+            let differs = old.is_some_and(|old| at(old, &["resources"]) != at(container, &["resources"]));
+            let known = running.resized(name, at(container, &["resources"]), differs);
+            if !known || !matches!(state.phase, Phase::Running { .. }) {
+                continue;
+            }
+            if let Err(trouble) = self.engine.limit(&state.id, super::container::limits(container)).await {
+                let about = About::new(now, "kubelet").container(name);
+                events::record(&self.api, &about, "Warning", trouble.reason, &trouble.message);
+            }
+        }
     }
 
     /// Removes what a Pod had on this machine.

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::engine::Usage;
+use crate::engine::{Limits, Usage};
 
 /// Where everyone looks for cgroups.
 const ROOT: &str = "/sys/fs/cgroup";
@@ -122,12 +122,43 @@ impl Cgroups {
         self.unified || !controllers.iter().any(|controller| controller.starts_with("name="))
     }
 
-    fn file(&self, controller: &str, container: &str, name: &str) -> Option<String> {
+    fn place(&self, controller: &str, container: &str) -> Option<PathBuf> {
         let (hierarchy, _) = self
             .hierarchies
             .iter()
             .find(|(_, controllers)| self.unified || controllers.iter().any(|known| known == controller))?;
-        fs::read_to_string(hierarchy.join(&self.name).join(container).join(name)).ok()
+        Some(hierarchy.join(&self.name).join(container))
+    }
+
+    fn file(&self, controller: &str, container: &str, name: &str) -> Option<String> {
+        fs::read_to_string(self.place(controller, container)?.join(name)).ok()
+    }
+
+    /// Changes the limits of a container that runs; what is not limited any more has none.
+    pub fn limit(&self, container: &str, limits: &Limits) -> Result<(), String> {
+        let quota = limits.cpu_milli.map(|milli| milli.saturating_mul(100).max(1000));
+        let or = |value: Option<i64>, none: &str| value.map_or_else(|| none.to_owned(), |v| v.to_string());
+        let files = if self.unified {
+            vec![
+                ("memory", "memory.max", or(limits.memory, "max")),
+                ("cpu", "cpu.max", format!("{} 100000", or(quota, "max"))),
+                ("pids", "pids.max", or(limits.pids, "max")),
+            ]
+        } else {
+            vec![
+                ("memory", "memory.limit_in_bytes", or(limits.memory, "-1")),
+                ("cpu", "cpu.cfs_quota_us", or(quota, "-1")),
+                ("cpu", "cpu.shares", limits.cpu_shares.unwrap_or(1024).clamp(2, 262_144).to_string()),
+                ("pids", "pids.max", or(limits.pids, "max")),
+            ]
+        };
+        for (controller, name, value) in files {
+            let Some(path) = self.place(controller, container) else { continue };
+            let path = path.join(name);
+            fs::write(&path, &value)
+                .map_err(|error| format!("{} does not take {value}: {error}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// Whether the kernel has killed a process of the container for its memory limit.

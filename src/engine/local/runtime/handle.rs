@@ -22,7 +22,7 @@ use crate::engine::local::runtime::spec::{self, Surroundings};
 use crate::engine::local::runtime::wire::{Command, Facts, Launch, Options, Request, SandboxPlan, Wanted};
 use crate::engine::local::runtime::{Helper, run_folder, unprivileged};
 use crate::engine::local::sockets::Sockets;
-use crate::engine::{Exec, Exit, Result, Sandbox, Session, Start, Stream, Trouble, Usage};
+use crate::engine::{Exec, Exit, Limits, Result, Sandbox, Session, Start, Stream, Trouble, Usage};
 
 /// The longest that a connection to a Pod may take to be made.
 const CONNECTING: Duration = Duration::from_secs(10);
@@ -350,6 +350,12 @@ impl Runtime {
     pub async fn usage(&self, id: &str) -> Result<Usage> {
         let missing = || Trouble::new("NotFound", format!("container {id} has no cgroup"));
         self.0.cgroups.usage(id).ok_or_else(missing)
+    }
+
+    /// Changes its limits.
+    pub async fn limit(&self, id: &str, limits: Limits) -> Result<()> {
+        self.running(id)?;
+        self.0.cgroups.limit(id, &limits).map_err(|words| Trouble::new("ResizeError", words))
     }
 
     /// Connects to a TCP port of a Pod's own loopback interface.
