@@ -13,7 +13,7 @@ use super::meta;
 use super::status::{Result, Status};
 
 /// Changes of one kind that a watch may come back for.
-const LOG: usize = 4096;
+const LOG: usize = 512;
 
 /// What has happened to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
