@@ -45,15 +45,7 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
     }
     let connected = Arc::new(OnceLock::new());
     let admin = tokio::spawn(admin.run(telemetry::admin(readiness(connected.clone()))));
-    let (signalled, command_runs) = (stopping.clone(), CancellationToken::new());
-    let commanded = command_runs.clone();
-    tokio::spawn(async move {
-        let _ = stop_signal().await;
-        // A command needs all of this until it has ended, which it is told, too.
-        if !commanded.is_cancelled() {
-            signalled.cancel();
-        }
-    });
+    let command_runs = stop_when_told(stopping.clone());
     let (embedded, command) = match own {
         Some(Own { prepared, command }) => {
             let (registry, inner) = (registry(&settings)?, stopping.child_token());
@@ -107,6 +99,20 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
         embedded.ended().await;
     }
     Ok(code)
+}
+
+/// Cancels `stopping` at Ctrl-C or SIGTERM, but not once the answer is cancelled: a command needs all
+/// that is served until it has ended, which it is told, too.
+fn stop_when_told(stopping: CancellationToken) -> CancellationToken {
+    let command_runs = CancellationToken::new();
+    let commanded = command_runs.clone();
+    tokio::spawn(async move {
+        let _ = stop_signal().await;
+        if !commanded.is_cancelled() {
+            stopping.cancel();
+        }
+    });
+    command_runs
 }
 
 /// Ready: the caches are filled, and the API server was reached a moment ago.
