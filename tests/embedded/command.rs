@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::own::Folder;
-use crate::support::{Running, eventually, run, signal_process};
+use crate::support::{Running, run, signal_process};
 use crate::traces;
 
 /// What is left in the folder in which clusters of commands have theirs, and of the cluster itself.
@@ -55,19 +55,11 @@ fn nothing_is_left_of_it() {
 fn nothing_is_left_of_one_that_is_told_to_stop() {
     let Some(folder) = Folder::new() else { return };
     let script = "docker run -d busybox sleep 1000 >/dev/null; echo $KUBECONFIG; exec sleep 1000";
-    let mut d2k = folder.job(&["--", "sh", "-ec", script]);
-    d2k.stdout(std::fs::File::create(folder.path().join("out")).unwrap());
-    d2k.stderr(std::process::Stdio::null());
-    let mut d2k = d2k.spawn().unwrap();
-    let said = || std::fs::read_to_string(folder.path().join("out")).unwrap_or_default();
-    eventually("the command runs", || said().contains("kubeconfig"));
+    let d2k = Running::spawn(folder.job(&["--", "sh", "-ec", script]), script);
+    let kubeconfig = d2k.wait_for("kubeconfig").trim().to_owned();
     signal_process(d2k.id(), "TERM");
-    let mut status = None;
-    eventually("d2k has ended", || {
-        status = d2k.try_wait().unwrap();
-        status.is_some()
-    });
-    assert_eq!(left(&folder, said().trim()), [""; 0]);
+    assert_eq!(d2k.finish().status, 143);
+    assert_eq!(left(&folder, &kubeconfig), [""; 0]);
 }
 
 #[test]

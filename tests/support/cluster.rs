@@ -175,7 +175,8 @@ fn start() -> Result<Cluster, Trouble> {
 
 fn not_started(words: &str) -> Trouble {
     match NOT_HERE.iter().any(|here| words.contains(here)) {
-        true => Trouble::Lacking(words.trim().to_owned()),
+        // Lines before the last are warnings.
+        true => Trouble::Lacking(words.trim().lines().last().unwrap_or_default().to_owned()),
         false => Trouble::Broken(format!("d2k serve --embedded does not get ready:\n{words}")),
     }
 }

@@ -91,6 +91,11 @@ impl Running {
         Self { child, stdin, command: words.to_owned(), stdout, stderr, readers: vec![out, err] }
     }
 
+    /// Its process ID.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends bytes to its standard input; a command that no longer reads is no failure here.
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
         if let Some(stdin) = &mut self.stdin {
