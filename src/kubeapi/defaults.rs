@@ -55,7 +55,7 @@ fn ports(object: &mut Value, field: &str) {
 }
 
 fn service(object: &mut Value) {
-    meta::child(object, "status");
+    meta::child(meta::child(object, "status"), "loadBalancer");
     let spec = meta::child(object, "spec");
     ports(spec, "ports");
     let headless = meta::string(spec, &["clusterIP"]) == "None";

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::http::plain;
 use super::kinds::{KINDS, Kind, METRICS};
 use super::reply::{Form, Reply};
+use super::reviews;
 
 /// Verbs of every kind.
 const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -68,9 +69,64 @@ fn groups() -> Vec<(&'static str, &'static str)> {
             all.push((kind.group, kind.version));
         }
     }
-    all.push((METRICS, "v1beta1"));
+    all.extend(UNSTORED.iter().fold(Vec::new(), |mut groups: Vec<(&str, &str)>, one| {
+        if !groups.iter().any(|(group, _)| *group == one.group) {
+            groups.push((one.group, one.version));
+        }
+        groups
+    }));
     all
 }
+
+/// A resource without objects that are kept.
+struct Unstored {
+    group: &'static str,
+    version: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+    kind: &'static str,
+    namespaced: bool,
+    verbs: &'static [&'static str],
+}
+
+const fn review(
+    group: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+    kind: &'static str,
+) -> Unstored {
+    Unstored { group, version: "v1", plural, singular, kind, namespaced: false, verbs: &["create"] }
+}
+
+const fn figures(plural: &'static str, kind: &'static str, namespaced: bool) -> Unstored {
+    Unstored {
+        group: METRICS,
+        version: "v1beta1",
+        plural,
+        singular: "",
+        kind,
+        namespaced,
+        verbs: &["get", "list"],
+    }
+}
+
+static UNSTORED: &[Unstored] = &[
+    review(reviews::AUTHENTICATION, "selfsubjectreviews", "selfsubjectreview", "SelfSubjectReview"),
+    review(
+        reviews::AUTHORIZATION,
+        "selfsubjectaccessreviews",
+        "selfsubjectaccessreview",
+        "SelfSubjectAccessReview",
+    ),
+    review(
+        reviews::AUTHORIZATION,
+        "selfsubjectrulesreviews",
+        "selfsubjectrulesreview",
+        "SelfSubjectRulesReview",
+    ),
+    figures("nodes", "NodeMetrics", false),
+    figures("pods", "PodMetrics", true),
+];
 
 fn group(group: &str, version: &str) -> Value {
     let version = json!({"groupVersion": format!("{group}/{version}"), "version": version});
@@ -107,10 +163,11 @@ fn subresources(kind: &Kind) -> Vec<(&'static str, [&'static str; 3], &'static [
 fn resources(group: &str, version: &str) -> Value {
     let named = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     let mut all = Vec::new();
-    if group == METRICS {
-        for (plural, kind, namespaced) in [("nodes", "NodeMetrics", false), ("pods", "PodMetrics", true)] {
-            all.push(json!({"name": plural, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": ["get", "list"]}));
-        }
+    for one in UNSTORED.iter().filter(|one| one.group == group) {
+        all.push(json!({
+            "name": one.plural, "singularName": one.singular, "namespaced": one.namespaced, "kind": one.kind,
+            "verbs": one.verbs,
+        }));
     }
     for kind in KINDS.iter().filter(|k| k.group == group) {
         let mut entry = json!({
@@ -159,45 +216,39 @@ fn aggregated(core: bool) -> Value {
 }
 
 fn discovered(group: &str) -> Vec<Value> {
-    if group == METRICS {
-        return [("nodes", "NodeMetrics", "Cluster"), ("pods", "PodMetrics", "Namespaced")]
-            .map(|(plural, kind, scope)| {
+    let unstored = UNSTORED.iter().filter(|one| one.group == group).map(|one| {
+        json!({
+            "resource": one.plural, "singularResource": one.singular, "verbs": one.verbs,
+            "scope": if one.namespaced { "Namespaced" } else { "Cluster" },
+            "responseKind": {"group": one.group, "version": one.version, "kind": one.kind},
+        })
+    });
+    let stored = KINDS.iter().filter(|k| k.group == group).map(|kind| {
+        let below: Vec<Value> = subresources(kind)
+            .into_iter()
+            .map(|(name, [group, version, made], verbs)| {
                 json!({
-                    "resource": plural, "singularResource": "", "scope": scope, "verbs": ["get", "list"],
-                    "responseKind": {"group": METRICS, "version": "v1beta1", "kind": kind},
+                    "subresource": name, "verbs": verbs,
+                    "responseKind": {"group": group, "version": version, "kind": made},
                 })
             })
-            .to_vec();
-    }
-    KINDS
-        .iter()
-        .filter(|k| k.group == group)
-        .map(|kind| {
-            let below: Vec<Value> = subresources(kind)
-                .into_iter()
-                .map(|(name, [group, version, made], verbs)| {
-                    json!({
-                        "subresource": name, "verbs": verbs,
-                        "responseKind": {"group": group, "version": version, "kind": made},
-                    })
-                })
-                .collect();
-            let mut entry = json!({
-                "resource": kind.plural, "singularResource": kind.singular, "verbs": VERBS,
-                "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
-                "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.name},
-            });
-            let map = super::meta::map(&mut entry);
-            if !kind.short.is_empty() {
-                map.insert("shortNames".into(), json!(kind.short));
-            }
-            if kind.all {
-                map.insert("categories".into(), json!(["all"]));
-            }
-            if !below.is_empty() {
-                map.insert("subresources".into(), json!(below));
-            }
-            entry
-        })
-        .collect()
+            .collect();
+        let mut entry = json!({
+            "resource": kind.plural, "singularResource": kind.singular, "verbs": VERBS,
+            "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
+            "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.name},
+        });
+        let map = super::meta::map(&mut entry);
+        if !kind.short.is_empty() {
+            map.insert("shortNames".into(), json!(kind.short));
+        }
+        if kind.all {
+            map.insert("categories".into(), json!(["all"]));
+        }
+        if !below.is_empty() {
+            map.insert("subresources".into(), json!(below));
+        }
+        entry
+    });
+    stored.chain(unstored).collect()
 }

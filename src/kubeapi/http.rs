@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::reply::{Form, Reply};
 use super::status::{Result, Status};
 use super::verbs::Api;
-use super::{discovery, kinds, openapi};
+use super::{discovery, kinds, openapi, reviews};
 pub use path::Path;
 pub use query::Query;
 
@@ -91,6 +91,14 @@ impl Front {
             return Ok(document);
         }
         let path = Path::parse(&path).ok_or_else(Status::no_resource)?;
+        if reviews::is_one(&path) {
+            if request.method() != Method::POST {
+                return Err(Status::no_method());
+            }
+            let (parts, body) = request.into_parts();
+            let asked = body::read(&parts.headers, body).await?;
+            return Ok(Reply::json(201, &reviews::answer(&path, asked)).response(&form));
+        }
         if path.group == kinds::METRICS {
             return self.metrics(&path, &form).await;
         }
@@ -137,7 +145,7 @@ impl Front {
             let words = || Status {
                 code: 404,
                 reason: "NotFound",
-                message: format!("{}.{} {:?} not found", path.plural, kinds::METRICS, path.name),
+                message: format!("{} {:?} not found", path.plural, path.name),
                 details: Value::Null,
             };
             return Ok(Reply::json(200, &item.ok_or_else(words)?).response(form));

@@ -6,6 +6,7 @@ pub mod events;
 mod container;
 mod environment;
 mod files;
+mod forward;
 mod logs;
 mod metrics;
 mod node;
@@ -13,6 +14,7 @@ mod pod;
 mod probes;
 mod report;
 mod sockets;
+mod spdy;
 mod streams;
 mod volumes;
 

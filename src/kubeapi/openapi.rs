@@ -132,6 +132,12 @@ fn finished(name: &str, mut schema: Value) -> Value {
         let named = json!([{"group": known.group, "version": known.version, "kind": known.name}]);
         meta::map(&mut schema).insert("x-kubernetes-group-version-kind".into(), named);
     }
+    if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
+        required.retain(|field| field.as_str() != Some("metadata"));
+        if required.is_empty() {
+            meta::map(&mut schema).remove("required");
+        }
+    }
     let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
     for (field, property) in properties.into_iter().flatten() {
         if meta::string(property, &["type"]) != "array" {

@@ -127,6 +127,7 @@ fn bind(context: &Context, claim: &Value) -> Option<Duration> {
         meta::map(meta::child(claim, "spec")).insert("volumeName".into(), name.as_str().into());
         let annotations = meta::child(meta::child(claim, "metadata"), "annotations");
         meta::map(annotations).insert("pv.kubernetes.io/bind-completed".into(), "yes".into());
+        meta::map(annotations).insert("pv.kubernetes.io/bound-by-controller".into(), "yes".into());
         meta::map(annotations).insert("volume.kubernetes.io/storage-provisioner".into(), PROVISIONER.into());
     });
     let _ = context.api.modify(&target.of("status"), |claim| {

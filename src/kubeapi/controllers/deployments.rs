@@ -103,7 +103,7 @@ fn make(context: &Context, deployment: &Value, replicas: i64) -> Option<Arc<Valu
     let mut annotations =
         meta::at(deployment, &["metadata", "annotations"]).as_object().cloned().unwrap_or_default();
     annotations.retain(|key, _| key != LAST_APPLIED && !key.starts_with("deployment.kubernetes.io/"));
-    annotations.insert("deployment.kubernetes.io/desired-replicas".into(), replicas.to_string().into());
+    rollout::note(deployment, &mut annotations);
     let set = json!({
         "apiVersion": "apps/v1", "kind": "ReplicaSet",
         "metadata": {

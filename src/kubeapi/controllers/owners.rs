@@ -84,6 +84,7 @@ pub fn condition(object: &Value, name: &str) -> bool {
 /// Sets a condition; its time of transition changes only with its status.
 pub fn set_condition(object: &mut Value, name: &str, holds: bool, reason: &str, message: &str) {
     let status = if holds { "True" } else { "False" };
+    let of = meta::string(object, &["kind"]).to_owned();
     let conditions = meta::child(meta::child(object, "status"), "conditions");
     if !conditions.is_array() {
         *conditions = Value::Array(Vec::new());
@@ -97,9 +98,13 @@ pub fn set_condition(object: &mut Value, name: &str, holds: bool, reason: &str, 
     let since = old.as_ref().map(|c| meta::string(c, &["lastTransitionTime"]).to_owned());
     let since = since.filter(|_| same("status", status)).unwrap_or_else(meta::now);
     all.retain(|c| meta::string(c, &["type"]) != name);
-    let mut made = json!({
-        "type": name, "status": status, "lastTransitionTime": since, "lastUpdateTime": meta::now(),
-    });
+    let mut made = json!({"type": name, "status": status, "lastTransitionTime": since});
+    // Each kind has its own word for when it was looked at.
+    match of.as_str() {
+        "Deployment" => meta::map(&mut made).insert("lastUpdateTime".into(), meta::now().into()),
+        "Job" => meta::map(&mut made).insert("lastProbeTime".into(), meta::now().into()),
+        _ => None,
+    };
     if !reason.is_empty() {
         meta::map(&mut made).insert("reason".into(), reason.into());
     }

@@ -101,8 +101,7 @@ fn scale(context: &Context, deployment: &Value, set: &Arc<Value>, wanted: i64) -
     let scaled = context.api.modify(&target, |set| {
         meta::map(meta::child(set, "spec")).insert("replicas".into(), wanted.into());
         let annotations = meta::child(meta::child(set, "metadata"), "annotations");
-        let key = "deployment.kubernetes.io/desired-replicas";
-        meta::map(annotations).insert(key.into(), wanted.to_string().into());
+        note(deployment, meta::map(annotations));
     });
     match scaled {
         Ok(Some(scaled)) => {
@@ -111,6 +110,18 @@ fn scale(context: &Context, deployment: &Value, set: &Arc<Value>, wanted: i64) -
         }
         _ => set.clone(),
     }
+}
+
+/// How many Pods the Deployment has and may have, as its ReplicaSets say it.
+pub fn note(deployment: &Value, annotations: &mut serde_json::Map<String, Value>) {
+    let wanted = meta::number(deployment, &["spec", "replicas"]).unwrap_or(1);
+    let rolling = meta::string(deployment, &["spec", "strategy", "type"]) != "Recreate";
+    let most = wanted + if rolling { share(deployment, "maxSurge", wanted, true) } else { 0 };
+    let mut put = |name: &str, count: i64| {
+        annotations.insert(format!("deployment.kubernetes.io/{name}-replicas"), count.to_string().into())
+    };
+    put("desired", wanted);
+    put("max", most);
 }
 
 fn told(context: &Context, deployment: &Value, set: &Value, from: i64, to: i64) {

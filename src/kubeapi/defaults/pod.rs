@@ -13,6 +13,10 @@ pub fn fill(object: &mut Value, restart: &str) {
     for field in ["initContainers", "containers", "ephemeralContainers"] {
         for container in list(spec, field) {
             self::container(container, host_network);
+            // Not in a template: there it would be what its writer has said.
+            if let Some(resources) = container.get_mut("resources").filter(|_| !template) {
+                requests(resources);
+            }
         }
     }
     for volume in list(spec, "volumes") {
@@ -67,9 +71,6 @@ fn container(container: &mut Value, host_network: bool) {
         }
     }
     let policy = pull_policy(meta::string(container, &["image"]));
-    if let Some(resources) = container.get_mut("resources") {
-        requests(resources);
-    }
     let map = meta::map(container);
     put(map, "terminationMessagePath", || "/dev/termination-log".into());
     put(map, "terminationMessagePolicy", || "File".into());

@@ -1,6 +1,6 @@
 //! Defaults of what makes Pods.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{pod, put};
 use crate::kubeapi::meta;
@@ -50,6 +50,7 @@ pub fn job(object: &mut Value) {
             put(meta::map(labels), label, || value.as_str().into());
         }
     }
+    let labels = meta::at(spec, &["template", "metadata", "labels"]).clone();
     let policy = meta::at(spec, &["podFailurePolicy"]).is_null();
     let map = meta::map(spec);
     if !map.contains_key("completions") && !map.contains_key("parallelism") {
@@ -59,6 +60,10 @@ pub fn job(object: &mut Value) {
     put(map, "backoffLimit", || 6.into());
     put(map, "completionMode", || "NonIndexed".into());
     put(map, "suspend", || false.into());
+    put(map, "manualSelector", || false.into());
     put(map, "podReplacementPolicy", || if policy { "TerminatingOrFailed" } else { "Failed" }.into());
     meta::child(object, "status");
+    if !labels.is_null() && meta::at(object, &["metadata", "labels"]).as_object().is_none_or(Map::is_empty) {
+        meta::set(object, "labels", labels);
+    }
 }

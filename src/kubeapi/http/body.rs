@@ -5,6 +5,7 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use serde_json::Value;
 
+use crate::kubeapi::protobuf;
 use crate::kubeapi::status::{Result, Status};
 
 /// As much as Kubernetes takes.
@@ -31,8 +32,8 @@ pub async fn read(headers: &HeaderMap, body: Body) -> Result<Value> {
     }
     let media = media(headers);
     let yaml = media.contains("yaml");
-    if media.contains("protobuf") || media.contains("cbor") {
-        return Err(Status::media_type(media, "application/json, application/yaml"));
+    if media.contains(protobuf::MEDIA) {
+        return protobuf::read(&bytes).map_err(Status::bad_request);
     }
     if let Ok(value) = serde_json::from_slice(&bytes) {
         return Ok(value);

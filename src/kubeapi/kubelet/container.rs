@@ -236,7 +236,9 @@ impl<E: Engine> Kubelet<E> {
         let pulled = self.engine.image(reference, policy, &logins).await;
         match &pulled {
             Ok(_) => {
-                let words = format!("Successfully pulled image {reference:?} in {:?}", begin.elapsed());
+                let took = format!("{}ms", begin.elapsed().as_millis());
+                let words =
+                    format!("Successfully pulled image {reference:?} in {took} ({took} including waiting)");
                 events::record(&self.api, about, "Normal", "Pulled", &words);
             }
             Err(trouble) => {

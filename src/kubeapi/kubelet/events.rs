@@ -1,6 +1,7 @@
 //! Events for people: what controllers and the kubelet have done, with repetitions counted.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,6 +15,8 @@ use crate::kubeapi::verbs::{Api, DeleteOptions, Target};
 
 /// How long an Event is kept, seconds, as Kubernetes does.
 const KEPT: i64 = 3600;
+/// How many different Events are known to be there; with more, some are told once more.
+const REMEMBERED: usize = 10_000;
 
 /// The object that an Event is about, and who tells it.
 #[derive(Debug, Clone)]
@@ -50,13 +53,10 @@ pub fn record(api: &Api, about: &About, level: &str, reason: &str, message: &str
     let uid = meta::string(&about.object, &["uid"]);
     let path = meta::string(&about.object, &["fieldPath"]);
     let digest = Sha256::digest(format!("{uid}\n{path}\n{level}\n{reason}\n{message}"));
-    let name = format!(
-        "{}.{}",
-        meta::string(&about.object, &["name"]),
-        hex::encode(digest.get(..8).unwrap_or_default())
-    );
+    let key = hex::encode(digest.get(..16).unwrap_or_default());
     let now = meta::now();
-    let counted = api.modify(&Target::own(of, namespace, &name), |event| {
+    let known = known().lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+    let counted = api.modify(&Target::own(of, namespace, known.as_deref().unwrap_or_default()), |event| {
         let count = meta::number(event, &["count"]).unwrap_or(1);
         let map = meta::map(event);
         map.insert("count".into(), (count + 1).into());
@@ -65,6 +65,10 @@ pub fn record(api: &Api, about: &About, level: &str, reason: &str, message: &str
     if matches!(counted, Ok(Some(_))) {
         return;
     }
+    // By name is by time: that is how clients show those of the same second.
+    let time = Timestamp::now().as_nanosecond();
+    let name = format!("{}.{time:x}", meta::string(&about.object, &["name"]));
+    remember(key, &name);
     let event = json!({
         "metadata": {"name": name}, "involvedObject": about.object, "reason": reason, "message": message,
         "type": level, "count": 1, "firstTimestamp": now, "lastTimestamp": now, "eventTime": null,
@@ -73,6 +77,20 @@ pub fn record(api: &Api, about: &About, level: &str, reason: &str, message: &str
     if let Err(status) = api.create(&Target::own(of, namespace, ""), event) {
         tracing::debug!(reason, error = status.message, "an Event was not recorded");
     }
+}
+
+/// Names of the Events that may be counted once more, by what they say.
+fn known() -> &'static Mutex<HashMap<String, String>> {
+    static KNOWN: OnceLock<Mutex<HashMap<String, String>>> = OnceLock::new();
+    KNOWN.get_or_init(Mutex::default)
+}
+
+fn remember(key: String, name: &str) {
+    let mut known = known().lock().unwrap_or_else(PoisonError::into_inner);
+    if known.len() >= REMEMBERED {
+        known.clear();
+    }
+    known.insert(key, name.to_owned());
 }
 
 /// Removes old Events.

@@ -2,7 +2,7 @@
 //! (KEP-4006), `v4.channel.k8s.io`, and their older relatives. The first byte of a message is its channel.
 
 use axum::body::Body;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{FromRequestParts, Request};
 use axum::http::Response;
 use futures::stream::{SplitSink, SplitStream};
@@ -134,6 +134,8 @@ pub async fn next(receiver: &mut Receiver) -> Option<(u8, axum::body::Bytes)> {
 pub async fn finish(sender: &tokio::sync::Mutex<Sender>, status: &serde_json::Value) {
     let mut sender = sender.lock().await;
     let _ = sender.send(message(ERROR, status.to_string().as_bytes())).await;
-    let _ = sender.send(Message::Close(None)).await;
+    // Without a code, Go's clients take the end for a failure.
+    let end = CloseFrame { code: close_code::NORMAL, reason: "".into() };
+    let _ = sender.send(Message::Close(Some(end))).await;
     let _ = sender.close().await;
 }

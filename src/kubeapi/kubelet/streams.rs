@@ -1,19 +1,22 @@
-//! Exec, attach and port-forward: the streams of a process, or of a port, over a WebSocket.
+//! Exec and attach: the streams of a process over a WebSocket, or over SPDY for older clients.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::extract::ws::WebSocket;
 use axum::http::Response;
-use futures::{SinkExt, StreamExt};
+use futures::StreamExt;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::sync::Mutex;
+use tokio::sync::mpsc::Receiver;
 
 use super::Kubelet;
 use super::container::Phase;
 use super::sockets::{self, CLOSE, RESIZE, STDERR, STDIN, STDOUT};
+use super::spdy;
 use crate::engine::{Engine, Exec, Exit, Session};
 use crate::kubeapi::http::Asked;
 use crate::kubeapi::meta;
@@ -22,8 +25,11 @@ use crate::kubeapi::status::{Result, Status};
 /// Protocols of exec and attach, the best first.
 const COMMAND: &[&str] =
     &["v5.channel.k8s.io", "v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
-/// Protocols of port-forward.
-const FORWARD: &[&str] = &["v4.channel.k8s.io", "portforward.k8s.io"];
+/// Those over SPDY.
+const COMMAND_SPDY: &[&str] =
+    &["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
+/// How long a client may take to open the streams that it has asked for.
+const OPENING: Duration = Duration::from_secs(30);
 
 impl<E: Engine> Kubelet<E> {
     /// Serves `pods/exec`.
@@ -42,6 +48,14 @@ impl<E: Engine> Kubelet<E> {
             stderr: query.is("stderr") && !query.is("tty"),
         };
         let engine = self.engine.clone();
+        let expected = 1 + usize::from(exec.stdin) + usize::from(exec.stdout) + usize::from(exec.stderr);
+        if spdy::is_asked(&request) {
+            let expected = expected + usize::from(exec.tty);
+            return spdy::upgrade(request, COMMAND_SPDY, move |streams, protocol| async move {
+                let session = engine.exec(&id, exec).await.map_err(|t| t.message);
+                serve_spdy(streams, expected, &protocol, session, true).await;
+            });
+        }
         sockets::upgrade(request, COMMAND, move |socket: WebSocket, protocol: String| async move {
             let session = engine.exec(&id, exec).await;
             serve(socket, &protocol, session.map_err(|t| t.message), true).await;
@@ -55,17 +69,25 @@ impl<E: Engine> Kubelet<E> {
         // As with Kubernetes, the upgrade comes before the node is asked.
         let found = self.running_container(asked);
         let engine = self.engine.clone();
-        sockets::upgrade(request, COMMAND, move |socket: WebSocket, protocol: String| async move {
+        let expected = ["stdin", "stdout", "stderr", "tty"].iter().filter(|name| query.is(name)).count();
+        let session = async move {
             let session = match found {
                 Ok(id) => engine.attach(&id, query.is("stdin")).await.map_err(|t| t.message),
                 Err(status) => Err(status.message),
             };
-            let session = session.map(|mut session| {
+            session.map(|mut session| {
                 session.stdout = session.stdout.filter(|_| query.is("stdout"));
                 session.stderr = session.stderr.filter(|_| query.is("stderr"));
                 session
+            })
+        };
+        if spdy::is_asked(&request) {
+            return spdy::upgrade(request, COMMAND_SPDY, move |streams, protocol| async move {
+                serve_spdy(streams, expected + 1, &protocol, session.await, false).await;
             });
-            serve(socket, &protocol, session, false).await;
+        }
+        sockets::upgrade(request, COMMAND, move |socket: WebSocket, protocol: String| async move {
+            serve(socket, &protocol, session.await, false).await;
         })
         .await
     }
@@ -87,24 +109,6 @@ impl<E: Engine> Kubelet<E> {
             "unable to upgrade connection: container {name} not found in pod {}_{}",
             asked.pod, asked.namespace
         )))
-    }
-
-    /// Serves `pods/portforward`.
-    pub(super) async fn port_forward(&self, asked: &Asked, request: Request) -> Result<Response<Body>> {
-        let (pod, _) = self.running(&asked.namespace, &asked.pod)?;
-        if meta::string(&pod, &["status", "phase"]) != "Running" {
-            let phase = meta::string(&pod, &["status", "phase"]);
-            return Err(Status::bad_request(format!(
-                "unable to forward port because pod is not running. Current status={phase}"
-            )));
-        }
-        let ports: Vec<u16> =
-            asked.query.all("ports").flat_map(|p| p.split(',')).filter_map(|p| p.parse().ok()).collect();
-        let (engine, uid) = (self.engine.clone(), meta::uid(&pod).to_owned());
-        sockets::upgrade(request, FORWARD, move |socket: WebSocket, _: String| async move {
-            forward(socket, engine, uid, ports).await;
-        })
-        .await
     }
 }
 
@@ -131,12 +135,8 @@ async fn serve(socket: WebSocket, protocol: &str, session: std::result::Result<S
                     }
                 }
                 RESIZE => {
-                    if let Ok(size) = serde_json::from_slice::<Value>(&bytes) {
-                        let side =
-                            |name| size.get(name).and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok());
-                        if let (Some(rows), Some(columns)) = (side("Height"), side("Width")) {
-                            resize(rows, columns);
-                        }
+                    if let Some((rows, columns)) = size(&bytes) {
+                        resize(rows, columns);
                     }
                 }
                 CLOSE if v5 && bytes.first() == Some(&STDIN) => {
@@ -166,6 +166,97 @@ async fn serve(socket: WebSocket, protocol: &str, session: std::result::Result<S
     }
 }
 
+/// Rows and columns of a client's terminal.
+fn size(bytes: &[u8]) -> Option<(u16, u16)> {
+    let size: Value = serde_json::from_slice(bytes).ok()?;
+    let side = |name| size.get(name).and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok());
+    Some((side("Height")?, side("Width")?))
+}
+
+/// The same over SPDY: a stream for each that was asked for, and one for the status at the end.
+async fn serve_spdy(
+    mut streams: Receiver<spdy::Stream>,
+    expected: usize,
+    protocol: &str,
+    session: std::result::Result<Session, String>,
+    exec: bool,
+) {
+    let mut named = HashMap::new();
+    let opened = async {
+        while named.len() < expected {
+            let Some(stream) = streams.recv().await else { return };
+            named.insert(stream.header("streamtype").to_owned(), stream);
+        }
+    };
+    let _ = tokio::time::timeout(OPENING, opened).await;
+    let Some(error) = named.remove("error") else { return };
+    let mut session = match session {
+        Ok(session) => session,
+        Err(words) => {
+            error.output.send(failure(&words).to_string().as_bytes()).await;
+            return error.output.end().await;
+        }
+    };
+    let (stdout, stderr, mut stdin) = (session.stdout.take(), session.stderr.take(), session.stdin.take());
+    let (resize, ended) = (session.resize, session.ended);
+    let read = stdout.is_some() || stderr.is_some();
+    let mut output = |name| named.get(name).map(|stream: &spdy::Stream| stream.output.clone());
+    let (out, err) = (output("stdout"), output("stderr"));
+    let outgoing = async {
+        tokio::join!(copy(out, stdout), copy(err, stderr));
+        if exec || read { Some(ended.await) } else { ended.await.into() }
+    };
+    let (input, sizes) = (named.remove("stdin"), named.remove("resize"));
+    let write = async {
+        if let Some(mut input) = input {
+            while let Some(bytes) = input.input.recv().await {
+                let Some(writer) = stdin.as_mut() else { return };
+                if writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err() {
+                    stdin = None;
+                }
+            }
+        }
+        if let Some(mut writer) = stdin.take() {
+            let _ = writer.shutdown().await;
+        }
+    };
+    let follow = async {
+        let mut sizes = sizes;
+        while let Some(stream) = sizes.as_mut() {
+            match stream.input.recv().await {
+                Some(bytes) => drop(size(&bytes).map(|(rows, columns)| resize(rows, columns))),
+                None => sizes = None,
+            }
+        }
+    };
+    // The error stream ends with the connection: the client sends nothing more on it.
+    let gone = async { while streams.recv().await.is_some() {} };
+    let exit = tokio::select! {
+        exit = outgoing => exit,
+        () = async { tokio::join!(write, follow, gone); } => return,
+    };
+    finish_spdy(&error.output, protocol, exit.filter(|_| exec)).await;
+}
+
+async fn copy(output: Option<spdy::Output>, reader: Option<Box<dyn AsyncRead + Send + Unpin>>) {
+    match output {
+        Some(output) => output.copy(reader).await,
+        None => drop(reader),
+    }
+}
+
+/// The last words: an object since version 4, nothing or an error before.
+async fn finish_spdy(output: &spdy::Output, protocol: &str, exit: Option<Exit>) {
+    let code = exit.as_ref().map_or(0, |exit| exit.code);
+    let status = exit.map_or_else(|| json!({"metadata": {}, "status": "Success"}), outcome);
+    if protocol == "v4.channel.k8s.io" {
+        output.send(status.to_string().as_bytes()).await;
+    } else if code != 0 {
+        output.send(meta::string(&status, &["message"]).as_bytes()).await;
+    }
+    output.end().await;
+}
+
 fn outcome(exit: Exit) -> Value {
     if exit.code == 0 {
         return json!({"metadata": {}, "status": "Success"});
@@ -183,57 +274,4 @@ fn failure(words: &str) -> Value {
         "message": format!("Internal error occurred: {}", words.trim_start_matches("Internal error occurred: ")),
         "details": {"causes": [{"message": words}]},
     })
-}
-
-/// Carries ports: two channels each, for data and for errors, which begin with the port's number.
-async fn forward<E: Engine>(socket: WebSocket, engine: Arc<E>, uid: String, ports: Vec<u16>) {
-    let (sender, mut receiver) = socket.split();
-    let sender = Arc::new(Mutex::new(sender));
-    let mut inputs = Vec::new();
-    let mut readers = tokio::task::JoinSet::new();
-    for (at, port) in ports.iter().enumerate() {
-        let Ok(data) = u8::try_from(at * 2) else { break };
-        for channel in [data, data + 1] {
-            let _ = sender.lock().await.send(sockets::message(channel, &port.to_le_bytes())).await;
-        }
-        match engine.connect(&uid, *port).await {
-            Ok(stream) => {
-                let (mut reader, writer) = tokio::io::split(stream);
-                inputs.push(Some(writer));
-                let sender = sender.clone();
-                readers.spawn(async move {
-                    let mut buffer = vec![0; 32 * 1024];
-                    while let Ok(length @ 1..) = reader.read(&mut buffer).await {
-                        let bytes = buffer.get(..length).unwrap_or_default();
-                        if sender.lock().await.send(sockets::message(data, bytes)).await.is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-            Err(trouble) => {
-                inputs.push(None);
-                let words = format!("an error occurred forwarding {port} -> {port}: {}", trouble.message);
-                let _ = sender.lock().await.send(sockets::message(data + 1, words.as_bytes())).await;
-            }
-        }
-    }
-    let incoming = async {
-        while let Some((channel, bytes)) = sockets::next(&mut receiver).await {
-            let Some(slot) = inputs.get_mut(usize::from(channel / 2)).filter(|_| channel % 2 == 0) else {
-                continue;
-            };
-            if let Some(writer) = slot.as_mut()
-                && writer.write_all(&bytes).await.is_err()
-            {
-                *slot = None;
-            }
-        }
-    };
-    let outgoing = async { while readers.join_next().await.is_some() {} };
-    tokio::select! {
-        () = incoming => {}
-        () = outgoing => {}
-    }
-    let _ = sender.lock().await.close().await;
 }

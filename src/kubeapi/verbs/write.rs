@@ -268,6 +268,15 @@ pub(super) fn is_over(kind: &Kind, object: &Value) -> bool {
 }
 
 fn changes_generation(kind: &Kind, old: &Value, new: &Value) -> bool {
+    if kind.name == "Pod" {
+        // Its Node is no change of what was asked for.
+        let without_node = |pod: &Value| {
+            let mut spec = meta::at(pod, &["spec"]).clone();
+            meta::map(&mut spec).remove("nodeName");
+            spec
+        };
+        return without_node(old) != without_node(new);
+    }
     if kind.name != "EndpointSlice" {
         return meta::at(old, &["spec"]) != meta::at(new, &["spec"]);
     }

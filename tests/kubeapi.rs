@@ -1,0 +1,38 @@
+//! The API server of `src/kubeapi` against a real one: the same requests to both, and the same answers.
+//! `D2K_TEST_KUBECONFIG` names the kubeconfig of a real cluster, `D2K_TEST_EMBEDDED_KUBECONFIG` that of
+//! an embedded one. With the real one alone nothing is compared; with the embedded one alone its
+//! answers are checked for what each case says about them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test ends where something is not as it should be"
+)]
+
+#[path = "kubeapi/answer.rs"]
+mod answer;
+#[path = "kubeapi/case.rs"]
+mod case;
+#[path = "kubeapi/side.rs"]
+mod side;
+
+/// One test for each file of `tests/kubeapi/cases`.
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        $(#[test] fn $name() { case::check(stringify!($name)); })*
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+cases![reads, writes,];
+
+#[test]
+fn every_case_is_run() {
+    for entry in std::fs::read_dir(case::folder()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert!(NAMES.contains(&name), "{name} is not in the list of tests/kubeapi.rs");
+    }
+}

@@ -1,0 +1,98 @@
+//! One of the two clusters: a namespace in it, and raw requests to its API server.
+
+use std::collections::BTreeMap;
+
+use http::Request;
+use http_body_util::BodyExt;
+use kube::client::Body;
+use kube::{Client, Config};
+use serde_json::{Value, json};
+
+/// A cluster with a namespace of one case, and the values that its steps keep.
+pub struct Side {
+    pub client: Client,
+    /// `$name` in paths and bodies.
+    pub values: BTreeMap<String, String>,
+}
+
+/// An answer as it came.
+#[derive(Debug)]
+pub struct Raw {
+    pub code: u16,
+    pub headers: http::HeaderMap,
+    pub text: String,
+}
+
+impl Side {
+    /// The cluster of a kubeconfig, with a new namespace.
+    pub async fn open(path: &str, namespace: &str) -> Self {
+        let file = kube::config::Kubeconfig::read_from(path).unwrap();
+        let mut config = Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
+        config.read_timeout = None;
+        let client = Client::try_from(config).unwrap();
+        let values = BTreeMap::from([("ns".to_owned(), namespace.to_owned())]);
+        let side = Self { client, values };
+        let made = json!({"metadata": {"name": namespace}}).to_string();
+        let made = side.send("POST", "/api/v1/namespaces", &BTreeMap::new(), made).await;
+        assert_eq!(made.code, 201, "{}", made.text);
+        for _ in 0..100 {
+            let account = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default");
+            if side.send("GET", &account, &BTreeMap::new(), String::new()).await.code == 200 {
+                return side;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        panic!("{path}: no default service account");
+    }
+
+    /// Deletes the namespace, and does not wait for its end.
+    pub async fn close(&self) {
+        let path = format!("/api/v1/namespaces/{}", self.values["ns"]);
+        self.send("DELETE", &path, &BTreeMap::new(), String::new()).await;
+    }
+
+    /// With `$name` replaced by what was kept.
+    pub fn filled(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        // Longer names first: `$rv2` is not `$rv` and a 2.
+        let mut names: Vec<_> = self.values.iter().collect();
+        names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+        for (name, value) in names {
+            text = text.replace(&format!("${name}"), value);
+        }
+        text
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &BTreeMap<String, String>,
+        body: String,
+    ) -> Raw {
+        let mut request = Request::builder().method(method).uri(self.filled(path));
+        if !headers.contains_key("Content-Type") && !body.is_empty() {
+            request = request.header("Content-Type", "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(name, self.filled(value));
+        }
+        let request = request.body(Body::from(self.filled(&body).into_bytes())).unwrap();
+        let answer = self.client.send(request).await.unwrap_or_else(|e| panic!("{method} {path}: {e}"));
+        let (parts, body) = answer.into_parts();
+        let bytes = body.collect().await.unwrap_or_else(|e| panic!("{method} {path}: {e}")).to_bytes();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Raw { code: parts.status.as_u16(), headers: parts.headers, text }
+    }
+}
+
+impl Raw {
+    /// The body: JSON, a list of the events of a watch, or text.
+    pub fn value(&self, watch: bool) -> Value {
+        if watch && self.code == 200 {
+            return self.text.lines().map(|line| serde_json::from_str(line).unwrap_or(line.into())).collect();
+        }
+        serde_json::from_str(&self.text).unwrap_or_else(|_| self.text.as_str().into())
+    }
+}
