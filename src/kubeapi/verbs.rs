@@ -247,7 +247,7 @@ fn allocate_ports(
                     "provided port is not in the valid range. The range of valid ports is 30000-32767";
                 return Err(Status::invalid(
                     kind,
-                    &name,
+                    name,
                     &[Cause::invalid("spec.ports[0].nodePort", &number.into(), words)],
                 ));
             }
