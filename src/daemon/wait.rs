@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Daemon;
 use crate::translate::container::Container;
+use crate::translate::record::RunState;
 use crate::translate::state::Phase;
 
 /// What `wait` waits for.
@@ -35,7 +36,7 @@ impl Daemon {
         let id = container.record.id.clone();
         let before = ends(container);
         let mut last = outcome(container);
-        let recorded = container.record.state.finished;
+        let recorded = end_of(&container.record.state);
         let mut ran = false;
         let look = || {
             let Some(now) = self.container_by_id(&id) else {
@@ -52,7 +53,7 @@ impl Daemon {
             };
             // Docker answers when the exit is final: what inspect shows next must agree.
             // A run that was seen has an end that is written down, possibly after its Pod is gone.
-            let written = !ran || now.record.state.finished != recorded;
+            let written = !ran || end_of(&now.record.state) != recorded;
             (over && (!now.own || (written && is_recorded(&now)))).then(|| last.clone())
         };
         tokio::select! {
@@ -70,7 +71,13 @@ fn ends(container: &Container) -> (Option<jiff::Timestamp>, String, i32, String)
 
 fn is_recorded(container: &Container) -> bool {
     let state = container.state();
-    state.phase == Phase::Created || container.record.state.finished == state.run.finished
+    state.phase == Phase::Created || end_of(&container.record.state) == end_of(&state.run)
+}
+
+/// What tells the end of one run from that of another: Kubernetes tells times to the second, and two
+/// runs may end in the same one.
+fn end_of(run: &RunState) -> (Option<jiff::Timestamp>, String) {
+    (run.finished, run.pod.clone())
 }
 
 fn outcome(container: &Container) -> Outcome {
