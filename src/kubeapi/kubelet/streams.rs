@@ -200,7 +200,7 @@ async fn serve_spdy(
     let (stdout, stderr, mut stdin) = (session.stdout.take(), session.stderr.take(), session.stdin.take());
     let (resize, ended) = (session.resize, session.ended);
     let read = stdout.is_some() || stderr.is_some();
-    let mut output = |name| named.get(name).map(|stream: &spdy::Stream| stream.output.clone());
+    let output = |name| named.get(name).map(|stream: &spdy::Stream| stream.output.clone());
     let (out, err) = (output("stdout"), output("stderr"));
     let outgoing = async {
         tokio::join!(copy(out, stdout), copy(err, stderr));
