@@ -26,7 +26,7 @@ macro_rules! cases {
     };
 }
 
-cases![reads, writes,];
+cases![apply, claims, deletes, patches, pods, reads, refusals, services, streams, watches, workloads, writes,];
 
 #[test]
 fn every_case_is_run() {

@@ -104,6 +104,12 @@ impl Front {
         }
         let kind =
             kinds::by_plural(&path.group, &path.version, &path.plural).ok_or_else(Status::no_resource)?;
+        let asks = request.method() == Method::GET;
+        match path.subresource.as_str() {
+            "log" if kind.name == "Pod" && !asks => return Err(Status::no_method()),
+            "eviction" | "binding" if kind.name == "Pod" && asks => return Err(Status::no_method()),
+            _ => {}
+        }
         if !path.namespace.is_empty() && !kind.namespaced {
             return Err(Status::no_resource());
         }

@@ -90,6 +90,30 @@ impl Status {
         }
     }
 
+    /// 422 for the parameters of a request; `options` is `PatchOptions` and the like.
+    pub fn options(options: &str, cause: &Cause) -> Self {
+        let causes = [json!({"reason": cause.reason, "message": cause.message, "field": cause.field})];
+        Self {
+            details: json!({"group": "meta.k8s.io", "kind": options, "causes": causes}),
+            ..Self::new(
+                422,
+                "Invalid",
+                format!("{options}.meta.k8s.io \"\" is invalid: {}: {}", cause.field, cause.message),
+            )
+        }
+    }
+
+    /// 500 with the words alone.
+    pub fn plain(message: impl Into<String>) -> Self {
+        Self::new(500, "", message.into())
+    }
+
+    /// 406.
+    pub fn not_acceptable() -> Self {
+        let words = "only the following media types are accepted: application/json, application/yaml";
+        Self::new(406, "NotAcceptable", words.into())
+    }
+
     /// 400.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(400, "BadRequest", message.into())
@@ -160,8 +184,18 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code,
         });
-        if let (Some(map), false) = (object.as_object_mut(), self.details.is_null()) {
-            map.insert("details".into(), self.details.clone());
+        if let Some(map) = object.as_object_mut() {
+            if self.reason.is_empty() {
+                map.remove("reason");
+            }
+            if !self.details.is_null() {
+                // What is empty is not told: the core group, an object without a name.
+                let mut details = self.details.clone();
+                if let Some(details) = details.as_object_mut() {
+                    details.retain(|_, value| value.as_str() != Some(""));
+                }
+                map.insert("details".into(), details);
+            }
         }
         object
     }
@@ -200,6 +234,11 @@ impl Cause {
         let known: Vec<String> = known.iter().map(|k| format!("{k:?}")).collect();
         let message = format!("Unsupported value: {value}: supported values: {}", known.join(", "));
         Self { field: field.into(), reason: "FieldValueNotSupported", message }
+    }
+
+    /// A field that must not be there, or not so.
+    pub fn forbidden(field: impl Into<String>, words: &str) -> Self {
+        Self { field: field.into(), reason: "FieldValueForbidden", message: format!("Forbidden: {words}") }
     }
 
     /// A value that is there twice.

@@ -36,6 +36,14 @@ fn metadata(kind: &Kind, object: &Value) -> Vec<Cause> {
     } else if let Some(words) = bad_name(kind, name) {
         causes.push(Cause::invalid("metadata.name", &name.into(), &words));
     }
+    owners(object, &mut causes);
+    for (at, finalizer) in meta::items(object, &["metadata", "finalizers"]).iter().enumerate() {
+        let name = finalizer.as_str().unwrap_or_default();
+        if !name.contains('/') && !matches!(name, "orphan" | "foregroundDeletion" | "kubernetes") {
+            let words = "name is neither a standard finalizer name nor is it fully qualified";
+            causes.push(Cause::invalid(format!("metadata.finalizers[{at}]"), finalizer, words));
+        }
+    }
     labels(meta::at(object, &["metadata", "labels"]), "metadata.labels", &mut causes);
     for key in meta::at(object, &["metadata", "annotations"]).as_object().into_iter().flatten() {
         if let Some(words) = bad_key(key.0) {
@@ -43,6 +51,21 @@ fn metadata(kind: &Kind, object: &Value) -> Vec<Cause> {
         }
     }
     causes
+}
+
+fn owners(object: &Value, causes: &mut Vec<Cause>) {
+    for owner in meta::items(object, &["metadata", "ownerReferences"]) {
+        for (field, words) in [
+            ("apiVersion", "version must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ] {
+            if meta::string(owner, &[field]).is_empty() {
+                causes.push(Cause::invalid(format!("metadata.ownerReferences.{field}"), &"".into(), words));
+            }
+        }
+    }
 }
 
 /// RFC 1123 subdomains, and labels where a name becomes one of DNS.
@@ -292,6 +315,15 @@ fn data(kind: &Kind, object: &Value, old: Option<&Value>, causes: &mut Vec<Cause
         }
     }
     if kind.name == "Secret" {
+        let needed: &[&str] = match meta::string(object, &["type"]) {
+            "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
+            "kubernetes.io/dockercfg" => &[".dockercfg"],
+            "kubernetes.io/tls" => &["tls.crt", "tls.key"],
+            _ => &[],
+        };
+        for key in needed.iter().filter(|key| meta::at(object, &["data", key]).is_null()) {
+            causes.push(Cause::required(format!("data[{key}]"), ""));
+        }
         immutable(object, old, &["type"], causes);
     }
 }

@@ -63,6 +63,7 @@ fn plain(text: &str) -> String {
             (r"(ResourceVersion in \w+( meta)?: )\d+", "$1<version>"),
             (r"\bd2k(-node)?\b", "<node>"),
             (r"^\d+(ms|s|m|h|d)(\d+(s|m))?( ago)?$", "<age>"),
+            (r" {2,}", "  "),
             (r"containerd://[0-9a-f]{64}|d2k://[0-9a-z-]+", "<container>"),
         ]
         .map(|(pattern, word)| (Regex::new(pattern).unwrap(), word))

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::answer;
 use super::side::{Raw, Side};
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// One request, and what is done with its answer.
 #[derive(Debug, Default, Deserialize)]
@@ -25,6 +25,10 @@ struct Step {
     body: Value,
     /// A body that is no JSON.
     text: String,
+    /// Or a `kubectl` command, with its input and more of its environment.
+    kubectl: Vec<String>,
+    input: String,
+    environment: BTreeMap<String, String>,
     /// Names for values of the answer, by JSON pointers.
     keep: BTreeMap<String, String>,
     /// Sent again until these values are there; `null` waits until there is none.
@@ -61,7 +65,10 @@ pub fn check(name: &str) {
         return drop(std::io::stderr().write_all(words.as_bytes()));
     };
     let text = std::fs::read_to_string(folder().join(format!("{name}.yaml"))).unwrap();
-    let steps: Vec<Step> = serde_yaml_ng::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let mut steps: serde_yaml_ng::Value =
+        serde_yaml_ng::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+    steps.apply_merge().unwrap();
+    let steps: Vec<Step> = serde_yaml_ng::from_value(steps).unwrap_or_else(|e| panic!("{name}: {e}"));
     let namespace = format!("contract-{}-{}", name.replace('_', "-"), std::process::id());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (ours, theirs) = runtime.block_on(async {
@@ -78,7 +85,8 @@ pub fn check(name: &str) {
     let mut wrong = Vec::new();
     for ((step, ours), theirs) in steps.iter().zip(ours).zip(theirs) {
         if !step.quiet && ours != theirs {
-            wrong.push(format!("{}: {} (-real +embedded)\n{}", step.title, step.send, diff(&theirs, &ours)));
+            let what = format!("{}{}", step.send, step.kubectl.join(" "));
+            wrong.push(format!("{}: {what} (-real +embedded)\n{}", step.title, diff(&theirs, &ours)));
         }
     }
     assert!(wrong.is_empty(), "{} of {} answers differ\n\n{}", wrong.len(), steps.len(), wrong.join("\n"));
@@ -112,11 +120,15 @@ async fn run(kubeconfig: &str, namespace: &str, steps: &[Step]) -> Vec<Value> {
 }
 
 async fn send(side: &Side, step: &Step) -> Raw {
-    let (method, path) = step.send.split_once(' ').unwrap_or_else(|| panic!("{}: no path", step.title));
+    let (method, path) = step.send.split_once(' ').unwrap_or_default();
     let body = if step.body.is_null() { step.text.clone() } else { step.body.to_string() };
     let begin = Instant::now();
     loop {
-        let raw = side.send(method, path, &step.headers, body.clone()).await;
+        let raw = if step.kubectl.is_empty() {
+            side.send(method, path, &step.headers, body.clone()).await
+        } else {
+            side.kubectl(&step.kubectl, &step.input, &step.environment).await
+        };
         let value = raw.value(step.watch);
         let there = step
             .until

@@ -1,16 +1,23 @@
 //! One of the two clusters: a namespace in it, and raw requests to its API server.
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::Duration;
 
 use http::Request;
 use http_body_util::BodyExt;
 use kube::client::Body;
 use kube::{Client, Config};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+/// An answer that takes longer is none.
+const LONGEST: Duration = Duration::from_secs(20);
 
 /// A cluster with a namespace of one case, and the values that its steps keep.
 pub struct Side {
     pub client: Client,
+    kubeconfig: String,
     /// `$name` in paths and bodies.
     pub values: BTreeMap<String, String>,
 }
@@ -31,7 +38,7 @@ impl Side {
         config.read_timeout = None;
         let client = Client::try_from(config).unwrap();
         let values = BTreeMap::from([("ns".to_owned(), namespace.to_owned())]);
-        let side = Self { client, values };
+        let side = Self { client, kubeconfig: path.to_owned(), values };
         let made = json!({"metadata": {"name": namespace}}).to_string();
         let made = side.send("POST", "/api/v1/namespaces", &BTreeMap::new(), made).await;
         assert_eq!(made.code, 201, "{}", made.text);
@@ -79,11 +86,48 @@ impl Side {
             request = request.header(name, self.filled(value));
         }
         let request = request.body(Body::from(self.filled(&body).into_bytes())).unwrap();
-        let answer = self.client.send(request).await.unwrap_or_else(|e| panic!("{method} {path}: {e}"));
-        let (parts, body) = answer.into_parts();
-        let bytes = body.collect().await.unwrap_or_else(|e| panic!("{method} {path}: {e}")).to_bytes();
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        Raw { code: parts.status.as_u16(), headers: parts.headers, text }
+        let answer = async {
+            let (parts, body) = self.client.send(request).await.map_err(|e| e.to_string())?.into_parts();
+            let bytes = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            Ok(Raw { code: parts.status.as_u16(), headers: parts.headers, text })
+        };
+        let answer = tokio::time::timeout(LONGEST, answer).await;
+        let failed = |text: String| Raw { code: 999, headers: Default::default(), text };
+        answer.unwrap_or_else(|_| Err("no end".into())).unwrap_or_else(failed)
+    }
+}
+
+impl Side {
+    /// Runs `kubectl` in the namespace; the code is that of its exit, the text is both of its outputs.
+    pub async fn kubectl(
+        &self,
+        arguments: &[String],
+        input: &str,
+        environment: &BTreeMap<String, String>,
+    ) -> Raw {
+        let arguments = arguments.iter().map(|argument| self.filled(argument));
+        let mut command = tokio::process::Command::new("kubectl");
+        command.args(["--kubeconfig", &self.kubeconfig, "--namespace", &self.values["ns"]]).args(arguments);
+        command.envs(environment).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = self.filled(input).into_bytes();
+        let write = async move {
+            let _ = stdin.write_all(&input).await;
+        };
+        let both = async { tokio::join!(write, child.wait_with_output()).1.unwrap() };
+        let Ok(output) = tokio::time::timeout(Duration::from_secs(60), both).await else {
+            return Raw { code: 999, headers: Default::default(), text: "no end in 60 s".into() };
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let text = serde_json::json!({
+            "stdout": text(&output.stdout).lines().collect::<Vec<_>>(),
+            "stderr": text(&output.stderr).lines().collect::<Vec<_>>(),
+        });
+        let code = output.status.code().unwrap_or(-1).unsigned_abs() as u16;
+        Raw { code, headers: Default::default(), text: text.to_string() }
     }
 }
 
@@ -91,7 +135,8 @@ impl Raw {
     /// The body: JSON, a list of the events of a watch, or text.
     pub fn value(&self, watch: bool) -> Value {
         if watch && self.code == 200 {
-            return self.text.lines().map(|line| serde_json::from_str(line).unwrap_or(line.into())).collect();
+            let event = |line: &str| serde_json::from_str::<Value>(line).unwrap_or(line.into());
+            return self.text.lines().map(event).collect();
         }
         serde_json::from_str(&self.text).unwrap_or_else(|_| self.text.as_str().into())
     }

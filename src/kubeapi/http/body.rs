@@ -31,6 +31,14 @@ pub async fn read(headers: &HeaderMap, body: Body) -> Result<Value> {
         return Ok(Value::Null);
     }
     let media = media(headers);
+    let known = ["", "application/json", "application/yaml", protobuf::MEDIA];
+    let name = media.split(';').next().unwrap_or_default().trim();
+    if !known.contains(&name) && !name.contains("patch") {
+        return Err(Status::media_type(
+            name,
+            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        ));
+    }
     let yaml = media.contains("yaml");
     if media.contains(protobuf::MEDIA) {
         return protobuf::read(&bytes).map_err(Status::bad_request);

@@ -14,7 +14,7 @@ use crate::kubeapi::kinds::Kind;
 use crate::kubeapi::meta;
 use crate::kubeapi::reply::{Form, Reply};
 use crate::kubeapi::selectors::Selector;
-use crate::kubeapi::status::{Result, Status};
+use crate::kubeapi::status::{Cause, Result, Status};
 use crate::kubeapi::store::{Action, List};
 use crate::kubeapi::verbs::scale_of;
 use crate::kubeapi::watch;
@@ -60,11 +60,15 @@ impl Front {
         form: &Form,
     ) -> Result<Response<Body>> {
         let (token, exact) = (query.get("continue"), query.get("resourceVersionMatch") == "Exact");
+        check(query)?;
         let mut list = self.api.list(kind, &path.namespace);
         let wanted = match query.get("resourceVersion") {
             "" | "0" => None,
             text => Some(text.parse::<u64>().map_err(|_| {
-                Status::bad_request(format!("Invalid value: {text:?}: resourceVersion must be a number"))
+                Status::bad_request(format!(
+                    "invalid resource version: resourceVersion: Invalid value: {text:?}: \
+                     strconv.ParseUint: parsing {text:?}: invalid syntax"
+                ))
             })?),
         };
         let mut after = None;
@@ -114,6 +118,40 @@ impl Front {
         list.items = items.into_values().collect();
         list.version = version;
         Ok(())
+    }
+}
+
+/// Parameters of a list that contradict each other.
+fn check(query: &Query) -> Result<()> {
+    let (how, version) = (query.get("resourceVersionMatch"), query.get("resourceVersion"));
+    let forbidden =
+        |field: &str, words: &str| Err(Status::options("ListOptions", &Cause::forbidden(field, words)));
+    let limit = query.get("limit");
+    if !limit.is_empty() && query.number("limit").is_none() {
+        return Err(Status::bad_request(format!("strconv.ParseInt: parsing {limit:?}: invalid syntax")));
+    }
+    if !query.get("sendInitialEvents").is_empty() {
+        return forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list");
+    }
+    if !query.get("continue").is_empty() && !matches!(version, "" | "0") {
+        return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+    }
+    match how {
+        "" => Ok(()),
+        _ if version.is_empty() => forbidden(
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ),
+        "Exact" if version == "0" => forbidden(
+            "resourceVersionMatch",
+            "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+        ),
+        "Exact" | "NotOlderThan" => Ok(()),
+        other => {
+            let cause =
+                Cause::unsupported("resourceVersionMatch", &other.into(), &["Exact", "NotOlderThan", ""]);
+            Err(Status::options("ListOptions", &cause))
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use crate::kubeapi::patch::apply::Manager;
 use crate::kubeapi::reply::{Form, Reply};
 use crate::kubeapi::schema::Validation;
 use crate::kubeapi::selectors::Selector;
-use crate::kubeapi::status::{Result, Status};
-use crate::kubeapi::verbs::{DeleteOptions, Deleted, Target, Written, scale_of};
+use crate::kubeapi::status::{Cause, Result, Status};
+use crate::kubeapi::verbs::{DeleteOptions, Deleted, Propagation, Target, Written, scale_of};
 
 impl Front {
     pub(super) async fn write(
@@ -27,9 +27,16 @@ impl Front {
         let (parts, body) = request.into_parts();
         let query = Query::of(&parts.uri);
         let agent = parts.headers.get("user-agent").and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let target = target(kind, path, &query, agent)?;
+        let options = match parts.method {
+            Method::POST => "CreateOptions",
+            Method::PUT => "UpdateOptions",
+            Method::PATCH => "PatchOptions",
+            _ => "DeleteOptions",
+        };
+        let target = target(kind, path, &query, agent, options)?;
         let format =
             if parts.method == Method::PATCH { Some(Format::of(body::media(&parts.headers))?) } else { None };
+        check_patch(format, &query)?;
         let value = body::read(&parts.headers, body).await?;
         if kind.namespaced && path.namespace.is_empty() {
             return Err(Status::no_method());
@@ -59,6 +66,7 @@ impl Front {
 
     fn delete(&self, target: &Target, query: &Query, body: &Value, form: &Form) -> Result<Response<Body>> {
         let options = delete_options(query, body)?;
+        let target = &Target { dry_run: target.dry_run || options.is_dry(), ..target.clone() };
         let deleted = self.api.delete(target, &options)?;
         Ok(match deleted {
             Deleted::Going(object) => Reply::object(200, target.kind, &object, form),
@@ -80,6 +88,7 @@ impl Front {
     ) -> Result<Response<Body>> {
         let selector = Selector::parse(query.get("labelSelector"), query.get("fieldSelector"), target.kind)?;
         let options = delete_options(query, body)?;
+        let target = &Target { dry_run: target.dry_run || options.is_dry(), ..target.clone() };
         let list = self.api.list(target.kind, &target.namespace);
         let mut items = Vec::new();
         for object in list.items.into_iter().filter(|object| selector.matches(object)) {
@@ -121,19 +130,28 @@ impl Front {
     }
 }
 
-fn target(kind: &'static Kind, path: &Path, query: &Query, agent: &str) -> Result<Target> {
+fn target(kind: &'static Kind, path: &Path, query: &Query, agent: &str, options: &str) -> Result<Target> {
     let named = query.get("fieldManager");
     // Without a name, a client is known by its program.
     let name = if named.is_empty() { agent.split('/').next().unwrap_or_default() } else { named };
+    let name = if name.is_empty() { "unknown" } else { name };
     let dry_run = match query.get("dryRun") {
         "" => false,
         "All" => true,
-        other => return Err(Status::bad_request(format!("Invalid value: {other:?}: dryRun must be All"))),
+        other => {
+            let cause = Cause::unsupported("dryRun", &json!([other]), &["All"]);
+            return Err(Status::options(options, &cause));
+        }
     };
     let validation = match query.get("fieldValidation") {
         "Ignore" => Validation::Ignore,
         "Strict" => Validation::Strict,
-        _ => Validation::Warn,
+        "" | "Warn" => Validation::Warn,
+        other => {
+            let cause =
+                Cause::unsupported("fieldValidation", &other.into(), &["", "Ignore", "Strict", "Warn"]);
+            return Err(Status::options(options, &cause));
+        }
     };
     let subresource = if kind.has(&path.subresource) { path.subresource.clone() } else { String::new() };
     Ok(Target {
@@ -151,6 +169,20 @@ fn target(kind: &'static Kind, path: &Path, query: &Query, agent: &str) -> Resul
     })
 }
 
+/// An apply needs a name; nothing else may be forced.
+fn check_patch(format: Option<Format>, query: &Query) -> Result<()> {
+    let cause = match format {
+        Some(Format::Apply) if query.get("fieldManager").is_empty() => {
+            Cause::required("fieldManager", "is required for apply patch")
+        }
+        Some(Format::Json | Format::Merge | Format::Strategic) if !query.get("force").is_empty() => {
+            Cause::forbidden("force", "may not be specified for non-apply patch")
+        }
+        _ => return Ok(()),
+    };
+    Err(Status::options("PatchOptions", &cause))
+}
+
 fn delete_options(query: &Query, body: &Value) -> Result<DeleteOptions> {
     let mut options: DeleteOptions = match body {
         Value::Null => DeleteOptions::default(),
@@ -162,9 +194,17 @@ fn delete_options(query: &Query, body: &Value) -> Result<DeleteOptions> {
     }
     let policy = query.get("propagationPolicy");
     if !policy.is_empty() {
-        let policy = serde_json::from_value(policy.into());
-        options.propagation_policy =
-            Some(policy.map_err(|e| Status::bad_request(format!("propagationPolicy: {e}")))?);
+        let known: std::result::Result<Propagation, _> = serde_json::from_value(policy.into());
+        let known = known.map_err(|_| {
+            let known = ["Foreground", "Background", "Orphan", "nil"];
+            Status::options("DeleteOptions", &Cause::unsupported("propagationPolicy", &policy.into(), &known))
+        });
+        options.propagation_policy = Some(known?);
+    }
+    if let (Some(policy), Some(_)) = (options.propagation_policy, options.orphan_dependents) {
+        let words = "orphanDependents and deletionPropagation cannot be both set";
+        let cause = Cause::invalid("propagationPolicy", &format!("{policy:?}").into(), words);
+        return Err(Status::options("DeleteOptions", &cause));
     }
     Ok(options)
 }

@@ -27,6 +27,10 @@ pub struct Manager {
 pub fn apply(kind: &Kind, live: &Value, applied: &Value, manager: &Manager) -> Result<Value> {
     let set = fields::of(kind.name, applied);
     let mut entries = entries(live);
+    if entries.is_empty() && !live.is_null() {
+        let before = Manager { name: "before-first-apply".into(), ..Manager::default() };
+        entries.push(Entry::new(kind, &before, false, fields::of(kind.name, live)));
+    }
     let mine = |entry: &Entry| {
         entry.applies && entry.manager == manager.name && entry.subresource == manager.subresource
     };
@@ -67,6 +71,9 @@ pub fn track(kind: &Kind, old: &Value, new: &mut Value, manager: &Manager) {
     let mut entries = entries(if old.is_null() { new } else { old });
     if old.is_null() {
         entries.clear();
+    } else if entries.is_empty() {
+        // Nobody owns anything any more: that stays so until somebody applies.
+        return;
     }
     let changed = fields::changed(kind.name, old, new);
     let all = fields::of(kind.name, new);
@@ -253,7 +260,9 @@ impl Entry {
         } else {
             format!(" with subresource {:?}", self.subresource)
         };
-        format!("{:?}{through} using {}", self.manager, self.api_version)
+        // One who applies is known by the name alone.
+        let version = if self.applies { String::new() } else { format!(" using {}", self.api_version) };
+        format!("{:?}{through}{version}", self.manager)
     }
 }
 
@@ -273,7 +282,7 @@ fn entries(object: &Value) -> Vec<Entry> {
 fn write(object: &mut Value, entries: Vec<Entry>) {
     let entries: Vec<Value> = entries
         .into_iter()
-        .filter(|entry| !entry.fields.is_empty())
+        .filter(|entry| entry.fields.values().any(|below| below.as_object().is_some_and(|b| !b.is_empty())))
         .map(|entry| {
             let mut value = json!({
                 "manager": entry.manager, "operation": if entry.applies { "Apply" } else { "Update" },

@@ -94,9 +94,11 @@ fn merge_list(kind: &str, field: &str, list: &mut Vec<Value>, patch: &[Value]) -
             if replaces {
                 list.clear();
             }
+            let before = list.clone();
             for item in patch {
                 merge_item(kind, key, list, item)?;
             }
+            order(key, list, &before, patch);
         }
     }
     Ok(())
@@ -126,6 +128,26 @@ fn merge_item(kind: &str, key: &str, list: &mut Vec<Value>, item: &Value) -> Res
             Ok(())
         }
     }
+}
+
+/// What the patch names comes in its order, and before what it does not name, but where both were there
+/// before and had another order.
+fn order(key: &str, list: &mut Vec<Value>, before: &[Value], patch: &[Value]) {
+    let place = |of: &[Value], item: &Value| of.iter().position(|other| other.get(key) == item.get(key));
+    let (mut named, others): (Vec<Value>, Vec<Value>) =
+        list.drain(..).partition(|item| place(patch, item).is_some());
+    named.sort_by_key(|item| place(patch, item));
+    let mut named = named.into_iter().peekable();
+    for other in others {
+        while let Some(next) = named.next_if(|next| match (place(before, &other), place(before, next)) {
+            (Some(other), Some(next)) => other > next,
+            _ => true,
+        }) {
+            list.push(next);
+        }
+        list.push(other);
+    }
+    list.extend(named);
 }
 
 /// Those that the order names, in its order, each in the place of such a one; others stay.

@@ -22,6 +22,15 @@ pub struct DeleteOptions {
     pub orphan_dependents: Option<bool>,
     /// What the object must be.
     pub preconditions: Option<Preconditions>,
+    /// `All`: nothing is deleted.
+    pub dry_run: Vec<String>,
+}
+
+impl DeleteOptions {
+    /// Whether it only asks what would be.
+    pub fn is_dry(&self) -> bool {
+        !self.dry_run.is_empty()
+    }
 }
 
 /// What becomes of the objects that it owns.

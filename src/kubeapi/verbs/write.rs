@@ -23,7 +23,7 @@ impl Api {
     pub fn create(&self, target: &Target, object: Value) -> Result<Written> {
         let (mut object, warnings) = read(target, object)?;
         if !meta::text(&object, "resourceVersion").is_empty() {
-            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+            return Err(Status::plain("resourceVersion should not be set on objects to be created"));
         }
         if meta::name(&object).is_empty() && !meta::text(&object, "generateName").is_empty() {
             let name = format!("{}{}", meta::text(&object, "generateName"), meta::suffix(5));
@@ -84,6 +84,13 @@ impl Api {
             return self.change(target, |old| scaled(old, &object));
         }
         let (object, warnings) = read(target, object)?;
+        if meta::name(&object).is_empty() {
+            let words = "was undeterminable: name must be provided";
+            return Err(Status::bad_request(format!(
+                "the name of the object ({} based on URL) {words}",
+                target.name
+            )));
+        }
         let written = self.change(target, |_| Ok(object))?;
         Ok(Written { warnings, ..written })
     }
@@ -117,19 +124,15 @@ impl Api {
         let (kind, name) = (target.kind, target.name.as_str());
         let named = |field: &str| patch.get(field).and_then(Value::as_str).unwrap_or_default();
         if named("kind") != kind.name || named("apiVersion") != kind.api_version() {
-            return Err(Status::bad_request(format!(
-                "invalid object type: the body must be a {} of {}",
-                kind.name,
-                kind.api_version()
-            )));
-        }
-        if target.manager.name.is_empty() {
-            return Err(Status::bad_request(
-                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
-            ));
+            let (group, version) = named("apiVersion").split_once('/').unwrap_or(("", named("apiVersion")));
+            let words = format!("invalid object type: {group}/{version}, Kind={}", named("kind"));
+            return Err(Status::bad_request(words));
         }
         if !meta::items(patch, &["metadata", "managedFields"]).is_empty() {
             return Err(Status::bad_request("metadata.managedFields must be nil"));
+        }
+        if target.subresource.is_empty() {
+            declared(target, patch)?;
         }
         if self.store.get(kind, &target.namespace, name).is_none() {
             if !target.subresource.is_empty() {
@@ -235,7 +238,7 @@ impl Api {
                 meta::name(object)
             )));
         }
-        keep(target, old, object);
+        keep(target, old, object, track);
         defaults::fill(kind, object);
         if target.subresource.is_empty() {
             self.allocate(kind, object, Some(old))?;
@@ -284,7 +287,7 @@ fn changes_generation(kind: &Kind, old: &Value, new: &Value) -> bool {
 }
 
 /// What a request cannot change is what it was.
-fn keep(target: &Target, old: &Value, object: &mut Value) {
+fn keep(target: &Target, old: &Value, object: &mut Value, track: bool) {
     let kind = target.kind;
     match target.subresource.as_str() {
         "status" => {
@@ -308,7 +311,7 @@ fn keep(target: &Target, old: &Value, object: &mut Value) {
         }
         _ => {}
     }
-    let kept: &[&str] = if track_reset(object) { &[] } else { &["managedFields"] };
+    let kept: &[&str] = if track { &["managedFields"] } else { &[] };
     for field in OWN.iter().chain(&["namespace", "name", "resourceVersion"]).chain(kept) {
         match meta::at(old, &["metadata", field]) {
             Value::Null => meta::unset(object, field),
@@ -323,9 +326,21 @@ fn keep(target: &Target, old: &Value, object: &mut Value) {
     }
 }
 
-/// Managers are written by the server; an apply has written them already.
-fn track_reset(object: &Value) -> bool {
-    !meta::items(object, &["metadata", "managedFields"]).is_empty()
+/// What is applied has only fields that its kind has.
+fn declared(target: &Target, patch: &Value) -> Result<()> {
+    let (_, unknown) = schema::conform(target.kind, patch.clone())?;
+    let Some(field) = unknown.first() else { return Ok(()) };
+    Err(Status::plain(format!(
+        "failed to create typed patch object ({}/{}; {}, Kind={}): .{field}: field not declared in schema",
+        meta::namespace(patch),
+        target.name,
+        if target.kind.group.is_empty() {
+            format!("/{}", target.kind.version)
+        } else {
+            target.kind.api_version()
+        },
+        target.kind.name
+    )))
 }
 
 /// The object of a body, as its kind has it.
@@ -337,8 +352,11 @@ fn read(target: &Target, mut object: Value) -> Result<(Value, Vec<String>)> {
     for (field, wanted) in [("kind", kind.name.to_owned()), ("apiVersion", kind.api_version())] {
         let given = meta::string(&object, &[field]).to_owned();
         if !given.is_empty() && given != wanted {
+            let named = |field: &str| meta::string(&object, &[field]).to_owned();
             return Err(Status::bad_request(format!(
-                "the object provided is unrecognized (must be of type {}): {field} is {given:?}",
+                "{} in version {:?} cannot be handled as a {}: {field} is {given:?} and not {wanted:?}",
+                named("kind"),
+                named("apiVersion"),
                 kind.name
             )));
         }
