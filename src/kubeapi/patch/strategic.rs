@@ -191,7 +191,7 @@ mod tests {
             {"name": "c"},
         ], "$setElementOrder/containers": [{"name": "c"}, {"name": "a"}]});
         let wanted = json!({"containers": [
-            {"name": "c"}, {"name": "b"}, {"name": "a", "image": "2", "env": [{"name": "Y", "value": "2"}]},
+            {"name": "c"}, {"name": "a", "image": "2", "env": [{"name": "Y", "value": "2"}]}, {"name": "b"},
         ]});
         assert_eq!(patched(&object, &patch), wanted);
     }
