@@ -82,6 +82,11 @@ fn until(log: &[u8], end: Option<Timestamp>) -> Vec<u8> {
     log.split_inclusive(|b| *b == b'\n').filter(in_time).flatten().copied().collect()
 }
 
+/// The first line, which its time stamp tells from all others.
+fn first_line(log: &[u8]) -> Option<&[u8]> {
+    log.split_inclusive(|byte| *byte == b'\n').next()
+}
+
 impl Daemon {
     /// Begins to capture the log of a Pod that is about to go: returns when the log is open, so
     /// that nothing it writes from now on is lost.
@@ -115,9 +120,10 @@ impl Daemon {
     ) {
         let query = LogQuery { container: container.to_owned(), tail: Some(LINES), ..LogQuery::default() };
         let previous = LogQuery { previous: true, ..query.clone() };
-        let now = read(self.cluster.clone(), pod.to_owned(), query);
-        let before = read(self.cluster.clone(), pod.to_owned(), previous);
-        let (mut now, mut log) = tokio::join!(now, before);
+        // In this order: where the kubelet starts the container again between the two, both are the same
+        // run, and the other way round it would be neither.
+        let mut now = read(self.cluster.clone(), pod.to_owned(), query).await;
+        let mut log = read(self.cluster.clone(), pod.to_owned(), previous).await;
         if let Some(mut capture) = self.spool.take(uid)
             && now.is_empty()
         {
@@ -127,6 +133,9 @@ impl Daemon {
                 .and_then(Result::ok)
                 .unwrap_or_default();
             capture.abort();
+        }
+        if first_line(&log) == first_line(&now) {
+            log.clear();
         }
         log.append(&mut now);
         let log = until(&log, end);
