@@ -43,8 +43,6 @@ const AT_ONCE_IF_READ: Duration = Duration::from_millis(800);
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// How long the node may take to refuse a stream by which leave was given.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long such a connection is kept where nobody reads it: longer than it is looked at.
-const KEPT: Duration = Duration::from_secs(4);
 
 /// One start of the process of a Pod's container.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -193,11 +191,9 @@ impl Daemon {
             // The end of a stream with input would be the end of the process's input.
             return self.give_leave_again(container, pod, attempt).await.map(|()| None);
         }
-        let process = self.give_leave_early(container, pod, attempt).await?;
+        let mut process = self.give_leave_early(container, pod, attempt).await?;
         let given = Given { ended: process.ended().boxed().shared(), output: Arc::default(), is_read: false };
         tokio::spawn(async move {
-            // All of it: without its connection, the stream would end now.
-            let mut process = process;
             // What nobody takes out of a stream holds the process up.
             let output = process.stdout.take();
             let drained = async {
@@ -205,7 +201,7 @@ impl Daemon {
                     let _ = tokio::io::copy(&mut output, &mut tokio::io::sink()).await;
                 }
             };
-            let _ = tokio::time::timeout(KEPT, drained).await;
+            let _ = tokio::time::timeout(LINGER, drained).await;
         });
         Ok(Some(given))
     }
