@@ -56,6 +56,10 @@ impl Daemon {
             Ok(()) => self.await_start(container, &before).await,
             Err(fault) => Err(fault),
         };
+        if started.is_ok() && container.record.helper.is_some() {
+            let (daemon, record) = (self.clone(), container.record.clone());
+            tokio::spawn(async move { daemon.note_used(&record).await });
+        }
         if let Err(fault) = &started {
             self.undo_start(container, &fault.message).await;
             if container.record.auto_remove() {
