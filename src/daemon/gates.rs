@@ -156,6 +156,7 @@ mod tests {
                 ended: std::future::pending().boxed().shared(),
                 output: CancellationToken::new(),
                 is_read: true,
+                at_once: Duration::ZERO,
             }))
             .is_ok()
         });

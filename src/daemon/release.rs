@@ -35,6 +35,8 @@ const LATE: Duration = Duration::from_millis(600);
 const REFUSED: Duration = Duration::from_millis(60);
 /// How soon the news comes of a process that could not be run.
 const AT_ONCE: Duration = Duration::from_millis(150);
+/// The same as a multiple of the time in which the stream was opened: a busy cluster tells later.
+const SLOWNESS: u32 = 8;
 /// The same after the kubelet has said that the container runs.
 const AFTER_NEWS: Duration = Duration::from_millis(30);
 /// The same where a client reads and waits for the end anyway: more certain on a busy node.
@@ -193,11 +195,12 @@ impl Daemon {
             // The end of a stream with input would be the end of the process's input.
             return self.give_leave_again(container, pod, attempt).await.map(|()| None);
         }
-        let process = self.give_leave_early(container, pod, attempt).await?;
+        let (process, took) = self.give_leave_early(container, pod, attempt).await?;
         let given = Given {
             ended: process.ended().boxed().shared(),
             output: CancellationToken::new(),
             is_read: false,
+            at_once: (took * SLOWNESS).clamp(AT_ONCE, AT_ONCE_IF_READ),
         };
         tokio::spawn(tokio::time::timeout(KEPT, first_output(process, given.output.clone())));
         Ok(Some(given))
@@ -205,7 +208,12 @@ impl Daemon {
 
     /// Lets a process run that nobody reads. The kubelet tells up to a second late that a container runs;
     /// so it is tried before, and the node refuses as long as there is nothing to attach to.
-    async fn give_leave_early(&self, container: &Container, pod: &str, attempt: &Attempt) -> Result<Process> {
+    async fn give_leave_early(
+        &self,
+        container: &Container,
+        pod: &str,
+        attempt: &Attempt,
+    ) -> Result<(Process, Duration)> {
         let record = &container.record;
         // A stream without output does not end with the process.
         let wanted = Wanted { stdin: true, stdout: true, tty: record.tty(), ..Wanted::default() };
@@ -218,11 +226,14 @@ impl Daemon {
             let known = tokio::time::timeout(pause, self.name_of_running(container, attempt)).await;
             let runs = known.is_ok();
             known.unwrap_or(Ok(String::new()))?;
-            if let Ok(mut process) = self.cluster.attach(pod, &record.object, wanted).await
+            let asked = Instant::now();
+            let opened = self.cluster.attach(pod, &record.object, wanted).await;
+            let took = asked.elapsed();
+            if let Ok(mut process) = opened
                 && write_leave(&mut process).await
                 && !matches!(tokio::time::timeout(REFUSED, process.ended()).await, Ok(s) if s.code.is_none())
             {
-                return Ok(process);
+                return Ok((process, took));
             }
             if runs {
                 tokio::time::sleep(REFUSED).await;
@@ -241,7 +252,7 @@ impl Daemon {
     ) -> bool {
         // The first look at a terminal's size comes after the answer to the start.
         let read = given.is_read && !container.record.tty();
-        let limit = if read { AT_ONCE_IF_READ } else { AT_ONCE };
+        let limit = if read { AT_ONCE_IF_READ } else { given.at_once };
         // Where nobody reads, a program that cannot be run is mostly over before the kubelet sees it run.
         let runs = async {
             let told = !helper::is_attached(&container.record)
@@ -335,7 +346,7 @@ impl Daemon {
             process.stdout = process.stdout.take().map(|stream| noticed(stream, &output));
             process.stderr = process.stderr.take().map(|stream| noticed(stream, &output));
             let ended = process.ended().boxed().shared();
-            let _ = done.send(written.then(|| Given { ended, output, is_read: true }));
+            let _ = done.send(written.then(|| Given { ended, output, is_read: true, at_once: AT_ONCE }));
         }
     }
 
@@ -381,6 +392,8 @@ pub(crate) struct Given {
     pub output: CancellationToken,
     /// A client reads it.
     pub is_read: bool,
+    /// How soon the news would come that the process could not be run, where nobody reads.
+    pub at_once: Duration,
 }
 
 /// Keeps a stream that nobody reads until the process has written something: a stream that is dropped has
