@@ -43,6 +43,11 @@ def start(command="sleep 1000", image=IMAGE, **options):
     return client.containers.run(image, command, detach=True, **options)
 
 
+def output(command, **options):
+    options.setdefault("labels", {"d2k.clients": RUN})
+    return client.containers.run(options.pop("image", IMAGE), command, **options)
+
+
 def until(what, condition, seconds=20):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -132,27 +137,27 @@ def _():
 
 @behaviour("run returns the output of the container")
 def _():
-    same(client.containers.run(IMAGE, "echo hello"), b"hello\n")
+    same(output("echo hello"), b"hello\n")
 
 
 @behaviour("run with remove leaves nothing")
 def _():
-    same(client.containers.run(IMAGE, "echo gone", remove=True, name=named("gone")), b"gone\n")
+    same(output("echo gone", remove=True, name=named("gone")), b"gone\n")
     refused(404, lambda: client.containers.get(named("gone")), "No such container")
 
 
 @behaviour("run returns standard error only where asked")
 def _():
     script = ["sh", "-c", "echo out; sleep 0.2; echo err >&2"]
-    same(client.containers.run(IMAGE, script), b"out\n")
-    same(client.containers.run(IMAGE, script, stdout=False, stderr=True), b"err\n")
-    same(client.containers.run(IMAGE, script, stdout=True, stderr=True), b"out\nerr\n")
+    same(output(script), b"out\n")
+    same(output(script, stdout=False, stderr=True), b"err\n")
+    same(output(script, stdout=True, stderr=True), b"out\nerr\n")
 
 
 @behaviour("run tells exit code and standard error of what failed")
 def _():
     try:
-        client.containers.run(IMAGE, ["sh", "-c", "echo out; echo broken >&2; exit 7"], remove=True)
+        output(["sh", "-c", "echo out; echo broken >&2; exit 7"], remove=True)
     except ContainerError as error:
         same(error.exit_status, 7)
         same(error.stderr, b"broken\n")
@@ -186,25 +191,24 @@ def _():
 
 @behaviour("run of a program that does not exist")
 def _():
-    error = refused(400, lambda: client.containers.run(IMAGE, "nosuchprogram"), "nosuchprogram")
+    error = refused(400, lambda: output("nosuchprogram"), "nosuchprogram")
     assert "executable file not found" in str(error) or "no such file" in str(error), error
 
 
 @behaviour("command, entrypoint, environment, directory, user, hostname and labels")
 def _():
-    out = client.containers.run(
-        IMAGE,
+    out = output(
         ["-c", "echo $A $(pwd) $(id -u):$(id -g) $(hostname)"],
         entrypoint=["sh"],
         environment={"A": "a b"},
         working_dir="/tmp",
         user="1000:1001",
         hostname="machine",
-        labels={"it.Is": "a Label / with=all"},
+        labels={"it.Is": "a Label / with=all", "d2k.clients": RUN},
         name=named("settings"),
     )
     same(out, b"a b /tmp 1000:1001 machine\n")
-    same(client.containers.get(named("settings")).labels, {"it.Is": "a Label / with=all"})
+    same(client.containers.get(named("settings")).labels, {"it.Is": "a Label / with=all", "d2k.clients": RUN})
 
 
 @behaviour("limits, tmpfs, shared memory and a read-only root")
@@ -714,7 +718,7 @@ def _():
     same((volume.name, volume.attrs["Driver"], volume.attrs["Labels"]), (named("data"), "local", {"d2k.clients": RUN}))
     same(client.volumes.create(named("data")).name, named("data"))
     same([v.name for v in client.volumes.list(filters={"label": LABEL})], [named("data")])
-    client.containers.run(IMAGE, "sh -c 'echo kept > /data/f'", volumes={named("data"): {"bind": "/data", "mode": "rw"}}, remove=True)
+    output("sh -c 'echo kept > /data/f'", volumes={named("data"): {"bind": "/data", "mode": "rw"}}, remove=True)
     holder = start(volumes=[f"{named('data')}:/again:ro"])
     same(holder.exec_run("cat /again/f").output, b"kept\n")
     assert holder.exec_run("touch /again/g").exit_code != 0
@@ -766,7 +770,7 @@ def _():
         network.connect(server, aliases=["webalias"])
         server.start()
         script = f"for i in $(seq 50); do wget -qO- http://{named('web')}/ && wget -qO- http://webalias/ && exit; sleep 0.2; done; exit 1"
-        out = client.containers.run(IMAGE, ["sh", "-c", script], network=named("names"), remove=True)
+        out = output(["sh", "-c", script], network=named("names"), remove=True)
         same(out.count(b"<h1>Welcome to nginx!</h1>"), 2)
         server.remove(force=True)
     finally:
