@@ -804,6 +804,8 @@ def clean():
 def main():
     words = [word.removeprefix("only=") for word in sys.argv[1:] if word.startswith("only=")]
     print(f"# docker-py {docker.__version__}", flush=True)
+    for image in (IMAGE, SERVER):
+        client.images.pull(image, tag="latest")
     failed = 0
     for name, function in found:
         if words and not any(word in name for word in words):
