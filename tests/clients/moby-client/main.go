@@ -129,6 +129,16 @@ func exec(ctx context.Context, id string, options client.ExecCreateOptions, inpu
 	return streams, shown.ExitCode
 }
 
+// sized is what a command writes to a terminal of 31 rows and 97 columns.
+func sized(ctx context.Context, id string, command ...string) string {
+	size := client.ConsoleSize{Height: 31, Width: 97}
+	options := client.ExecCreateOptions{Cmd: command, TTY: true, AttachStdin: true, AttachStdout: true, ConsoleSize: size}
+	made := must(docker.ExecCreate(ctx, id, options))
+	attached := must(docker.ExecAttach(ctx, made.ID, client.ExecAttachOptions{TTY: true, ConsoleSize: size}))
+	defer attached.Close()
+	return string(must(io.ReadAll(attached.Reader)))
+}
+
 func logs(ctx context.Context, id string, options client.ContainerLogsOptions) [2]string {
 	log := must(docker.ContainerLogs(ctx, id, options))
 	defer log.Close()
@@ -209,19 +219,16 @@ var behaviours = []behaviour{
 	}},
 	{"exec with a terminal of a size, and detached", func(ctx context.Context) {
 		id := idle(ctx)
-		made := must(docker.ExecCreate(ctx, id, client.ExecCreateOptions{
-			Cmd: []string{"stty", "size"}, TTY: true, AttachStdin: true, AttachStdout: true,
-			ConsoleSize: client.ConsoleSize{Height: 31, Width: 97},
-		}))
-		attached := must(docker.ExecAttach(ctx, made.ID, client.ExecAttachOptions{TTY: true, ConsoleSize: client.ConsoleSize{Height: 31, Width: 97}}))
-		defer attached.Close()
-		has(string(must(io.ReadAll(attached.Reader))), "31 97\r\n")
-		made = must(docker.ExecCreate(ctx, id, client.ExecCreateOptions{Cmd: []string{"touch", "/tmp/made"}}))
+		has(sized(ctx, id, "sh", "-c", "sleep 1; stty size"), "31 97\r\n")
+		made := must(docker.ExecCreate(ctx, id, client.ExecCreateOptions{Cmd: []string{"touch", "/tmp/made"}}))
 		must(docker.ExecStart(ctx, made.ID, client.ExecStartOptions{Detach: true}))
 		until("the file is there", func() bool {
 			_, code := exec(ctx, id, client.ExecCreateOptions{Cmd: []string{"test", "-e", "/tmp/made"}}, "")
 			return code == 0
 		})
+	}},
+	{"the size of a terminal is there when the program begins", func(ctx context.Context) {
+		has(sized(ctx, idle(ctx), "stty", "size"), "31 97\r\n")
 	}},
 	{"logs whole, by tail, by time, with timestamps, and followed", func(ctx context.Context) {
 		id := script(ctx, "echo 1; echo 2; sleep 2.2; echo 3")
