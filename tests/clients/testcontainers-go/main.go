@@ -248,7 +248,8 @@ var behaviours = []behaviour{
 						failed <- fmt.Sprint(caught)
 					}
 				}()
-				has(s.get(s.run(nginx, serves), "/"), "Welcome to nginx")
+				listens := waitFor(wait.ForListeningPort("80/tcp"))
+				has(s.get(s.run(nginx, serves, listens), "/"), "Welcome to nginx")
 			})
 		}
 		all.Wait()

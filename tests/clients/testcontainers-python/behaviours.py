@@ -256,7 +256,7 @@ def _():
     def one(number):
         try:
             with DockerContainer("nginx").with_exposed_ports(80) as server:
-                assert "Welcome" in get(url(server)), number
+                assert "Welcome" in get(url(server), tries=20), number
         except Exception as error:
             failures.append(f"{number}: {error}")
 
