@@ -100,6 +100,17 @@ fn a_finished_foreground_container_can_be_started_again() {
 }
 
 #[test]
+fn a_foreground_run_that_ended_well_when_it_was_stopped_can_be_started_again() {
+    let Some(world) = World::new() else { return };
+    let run = world.docker_spawn(format!("run --name web {}", ends_on_term(0)));
+    run.wait_for("up");
+    world.docker("stop web").success();
+    assert_eq!(world.field("web", ".State.ExitCode"), "0");
+    world.docker("start web").success();
+    assert_eq!(world.field("web", ".State.Status"), "running");
+}
+
+#[test]
 fn restart_gives_a_new_start_time_and_no_restart_count() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web --stop-timeout 1 busybox sleep 1000").success();

@@ -25,6 +25,7 @@ ENVIRONMENT = {**os.environ, "PASSWORD": "s3cret", "COMPOSE_MENU": "0", "COMPOSE
 FOLDER = pathlib.Path(tempfile.mkdtemp(prefix="d2k-compose-"))
 LIMIT = 120
 found = []
+projects = [{"project": PROJECT}, {"project": f"other{RUN}"}]
 
 
 def behaviour(name):
@@ -69,7 +70,9 @@ def written(name, text):
     """A compose file of a project of its own."""
     file = FOLDER / f"{name}.yaml"
     file.write_text(text)
-    return {"project": f"{name}{RUN}", "file": file}
+    made = {"project": f"{name}{RUN}", "file": file}
+    projects.append(made)
+    return made
 
 
 def states(**other):
@@ -470,8 +473,8 @@ def main():
             line = traceback.extract_tb(error.__traceback__)
             at = next((f.lineno for f in reversed(line) if f.name == "_"), 0)
             print(f"not ok - {name}: line {at}: {words[:900]}", flush=True)
-    for project in (PROJECT, f"other{RUN}"):
-        compose("--profile tools down -v --remove-orphans", project=project)
+    for project in projects:
+        compose("--profile '*' down -v --remove-orphans -t 1", **project)
     sys.exit(failed > 0)
 
 
