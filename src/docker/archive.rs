@@ -45,14 +45,16 @@ fn with_stat(mut response: Response, stat: &Stat) -> Response {
 }
 
 async fn stat(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<Response> {
+    let path = path(&query)?;
     let container = daemon.container(&id)?;
-    let stat = daemon.path_stat(&container, path(&query)?).await?;
+    let stat = daemon.path_stat(&container, path).await?;
     Ok(with_stat(StatusCode::OK.into_response(), &stat))
 }
 
 async fn read(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<Response> {
+    let path = path(&query)?;
     let container = daemon.container(&id)?;
-    let (stat, stream) = daemon.read_archive(&container, path(&query)?).await?;
+    let (stat, stream) = daemon.read_archive(&container, path).await?;
     Ok(with_stat(stream_bytes("application/x-tar", ReceiverStream::new(stream)), &stat))
 }
 
@@ -90,8 +92,8 @@ async fn write(
 
 /// Compressed archives are told by their first bytes, whatever their headers say, as dockerd does.
 async fn unpack(daemon: &Daemon, id: &str, query: &Query, blocks: &mut Blocks) -> Result<()> {
-    let container = daemon.container(id)?;
     let path = path(query)?;
+    let container = daemon.container(id)?;
     let first = blocks.next().await.transpose();
     let first = first.map_err(|e| Fault::invalid(format!("no archive arrived: {e}")))?.unwrap_or_default();
     let kinds: [(&[u8], &str); 3] = [(b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd")];
