@@ -71,6 +71,9 @@ impl Daemon {
         let _reader = self.attached.enter(&record.id);
         self.tell(&record, "attached", []);
         let was_running = container.state().phase == Phase::Running;
+        if !options.stream && !(options.logs && (options.stdout || options.stderr)) {
+            return Ok(());
+        }
         if !options.stream {
             let query = Query { tty: record.tty(), ..Query::default() };
             return self.logs(&container, &query, &pipe.output).await;

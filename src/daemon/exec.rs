@@ -40,6 +40,8 @@ pub struct Exec {
     pub streams: Streams,
     /// It has been started.
     pub started: bool,
+    /// There was a process, which has ended.
+    pub ran: bool,
     /// It is running.
     pub running: bool,
     /// How it ended, if it has.
@@ -114,6 +116,7 @@ impl Daemon {
             command,
             streams,
             started: false,
+            ran: false,
             running: false,
             exit_code: None,
             finished: None,
@@ -166,6 +169,8 @@ impl Daemon {
                     Some(pipe) => self.carry(&exec, process, pipe).await,
                     None => drain(process).await,
                 };
+                let ran = status.code.is_some();
+                self.execs.with(|all| all.get_mut(&exec.id).map(|exec| exec.ran = ran));
                 status.code.unwrap_or_else(|| failure(&status.message).0)
             }
             Err(fault) => {
@@ -379,9 +384,9 @@ pub fn inspect(exec: &Exec) -> serde_json::Value {
         "OpenStdin": exec.streams.stdin,
         "OpenStderr": exec.streams.stderr,
         "OpenStdout": exec.streams.stdout,
-        "CanRemove": exec.exit_code.is_some(),
+        "CanRemove": false,
         "ContainerID": exec.container,
         "DetachKeys": "",
-        "Pid": i32::from(exec.started),
+        "Pid": i32::from(exec.running || exec.ran),
     })
 }

@@ -49,6 +49,13 @@ fn read(map: &ConfigMap) -> Option<Image> {
     })
 }
 
+/// Docker names the tag that it looked for.
+pub(crate) fn no_such(key: &str) -> Fault {
+    let is_id = key.starts_with("sha256:");
+    let name = Reference::parse(key).ok().filter(|_| !is_id).map_or_else(|| key.to_owned(), |r| r.familiar());
+    Fault::not_found(format!("No such image: {name}"))
+}
+
 impl Daemon {
     /// Every image, by name.
     pub fn images(&self) -> Vec<Image> {
@@ -83,7 +90,7 @@ impl Daemon {
         if let Some(local) = &self.local {
             return local.get(key);
         }
-        let missing = || Fault::not_found(format!("No such image: {key}"));
+        let missing = || no_such(key);
         let all = self.images();
         if let Ok(reference) = Reference::parse(key) {
             let name = reference.to_string();

@@ -81,8 +81,7 @@ impl Daemon {
         let container = self.container(key)?;
         let id = container.record.id.clone();
         if !container.state().running() {
-            let message = format!("cannot kill container: {key}: container {id} is not running");
-            return Err(Fault::conflict(message));
+            return Err(not_running(&container));
         }
         if signal == SIGKILL {
             self.strike(&container).await;
@@ -206,16 +205,20 @@ impl Daemon {
     pub async fn rename(&self, key: &str, name: &str) -> Result<()> {
         let name = name.strip_prefix('/').unwrap_or(name);
         let container = self.container(key)?;
-        validate::name(name)?;
+        let worded = |fault: Fault| {
+            let message = format!("Error when allocating new name: {}", fault.message);
+            Fault { message, ..fault }
+        };
+        validate::name(&format!("/{name}")).map_err(worded)?;
         self.require_own(&container, "renamed")?;
         let record = &container.record;
         if record.name == name {
             let message = "Renaming a container with the same name as its current name";
             return Err(Fault::invalid(message));
         }
-        let _name = self.locks.name(name).ok_or_else(|| self.name_conflict(name, None))?;
+        let _name = self.locks.name(name).ok_or_else(|| worded(self.name_conflict(name, None)))?;
         if let Some(owner) = self.name_owner(name) {
-            return Err(self.name_conflict(name, Some(&owner)));
+            return Err(worded(self.name_conflict(name, Some(&owner))));
         }
         self.annotate(&container, &json!({keys::NAME: name})).await?;
         let renamed = self.container(&record.id)?;

@@ -55,7 +55,7 @@ impl LocalImages {
 
     /// The image that a client means.
     pub(crate) fn get(&self, key: &str) -> Result<Image> {
-        let entry = self.images.get(key).map_err(|_| Fault::not_found(format!("No such image: {key}")))?;
+        let entry = self.images.get(key).map_err(|_| super::images::no_such(key))?;
         let facts = self.facts(key, &entry)?;
         let asked =
             Reference::parse(key).ok().map(|r| r.to_string()).filter(|n| entry.references.contains(n));

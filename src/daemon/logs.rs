@@ -132,7 +132,8 @@ impl Sender<'_> {
         match text.strip_suffix(b"\n") {
             // The runtime's log drops the carriage return that a terminal puts before each newline.
             Some(text) if self.query.tty => {
-                out.extend_from_slice(text);
+                // Or does not: it depends on the runtime.
+                out.extend_from_slice(text.strip_suffix(b"\r").unwrap_or(text));
                 out.extend_from_slice(b"\r\n");
             }
             _ => out.extend_from_slice(text),
@@ -181,6 +182,25 @@ fn last_lines<'a>(log: &'a [u8], query: &Query) -> Vec<&'a [u8]> {
     let lines: Vec<&[u8]> = log.split_inclusive(|b| *b == b'\n').filter(fits).collect();
     let skip = query.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
     lines.into_iter().skip(skip).collect()
+}
+
+/// What `details` puts before each line: the labels and variables that the log options name.
+pub fn details(record: &Record) -> String {
+    let options = record.raw.pointer("/HostConfig/LogConfig/Config");
+    let named = |key: &str| {
+        let list = options.and_then(|o| o.get(key)?.as_str()).unwrap_or_default();
+        list.split(',').map(str::to_owned).collect::<Vec<_>>()
+    };
+    let labels = record.docker_labels();
+    let env = record.body.env.clone().unwrap_or_default();
+    let mut all: Vec<String> =
+        named("labels").iter().filter_map(|key| Some(format!("{key}={}", labels.get(key)?))).collect();
+    let wanted = named("env");
+    all.extend(env.into_iter().filter(|pair| {
+        pair.split_once('=').is_some_and(|(key, _)| wanted.iter().any(|wanted| wanted == key))
+    }));
+    all.sort();
+    all.join(",")
 }
 
 impl Daemon {

@@ -172,7 +172,15 @@ impl Daemon {
         settings: Option<EndpointSettings>,
     ) -> Result<()> {
         let network = self.network(key)?;
+        if container.is_empty() {
+            return Err(Fault::invalid("invalid name or ID supplied: \"\""));
+        }
         let container = self.container(container)?;
+        if network.driver == "host" {
+            return Err(Fault::invalid(
+                "container cannot be disconnected from host network or connected to host network",
+            ));
+        }
         self.require_own(&container, "connected to a network")?;
         let record = &container.record;
         if record.networks.contains_key(&network.name) && container.state().running() {
@@ -332,6 +340,14 @@ fn check_network(request: &NetworkCreateRequest) -> Result<()> {
         let message = format!("operation is not permitted on predefined {name} network");
         return Err(Fault::forbidden(message));
     }
+    for pool in request.ipam.iter().flat_map(|ipam| ipam.config.iter().flatten()) {
+        let subnet = pool.subnet.as_deref().unwrap_or_default();
+        if !subnet.is_empty() && !is_subnet(subnet) {
+            return Err(Fault::invalid(format!(
+                "invalid network config:\ninvalid subnet {subnet}: invalid CIDR block notation"
+            )));
+        }
+    }
     match request.driver.as_deref().unwrap_or_default() {
         "" | "bridge" | "overlay" | "default" => Ok(()),
         "host" | "null" => Err(Fault::forbidden("only one instance of this network is allowed")),
@@ -339,6 +355,15 @@ fn check_network(request: &NetworkCreateRequest) -> Result<()> {
             "could not find plugin {other} in v1 plugin registry: plugin not found"
         ))),
     }
+}
+
+/// An address and the number of bits that are the network's.
+fn is_subnet(text: &str) -> bool {
+    let Some((address, bits)) = text.split_once('/') else { return false };
+    let (Ok(address), Ok(bits)) = (address.parse::<std::net::IpAddr>(), bits.parse::<u8>()) else {
+        return false;
+    };
+    bits <= if address.is_ipv4() { 32 } else { 128 }
 }
 
 /// What was written to the EndpointSlices last, so that only changes are.

@@ -98,10 +98,10 @@ impl Daemon {
     /// The same for a caller that has the container's lock.
     pub(crate) async fn unpause_locked(&self, container: &Container) -> Result<()> {
         let id = &container.record.id;
-        let pod = container.running_pod().ok_or_else(|| not_running(container))?;
         if !container.state().paused {
             return Err(Fault::conflict(format!("Container {id} is not paused")));
         }
+        let pod = container.running_pod().ok_or_else(|| not_running(container))?;
         self.let_go(container, &pod).await?;
         self.annotate(container, &json!({keys::PAUSED: null})).await?;
         self.tell(&container.record, "unpaused", []);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Daemon;
 use super::pipe::Reader;
 use crate::cluster::TerminalSize;
-use crate::fault::Result;
+use crate::fault::{Fault, Result};
 use crate::translate::container::Container;
 use crate::translate::inspect::Context;
 use crate::translate::mounts::{self, MountKind, MountPlan};
@@ -73,6 +73,9 @@ impl Daemon {
     /// 404 for an unknown exec.
     pub fn resize_exec(&self, id: &str, size: TerminalSize) -> Result<()> {
         let exec = self.exec(id)?;
+        if exec.exit_code.is_some() {
+            return Err(Fault::not_found("no such exec"));
+        }
         self.attached.resize(&exec.id, size);
         Ok(())
     }

@@ -50,14 +50,16 @@ fn with_stat(mut response: Response, stat: &Stat) -> Response {
 }
 
 async fn stat(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<Response> {
+    let path = path(&query)?;
     let container = daemon.container(&id)?;
-    let stat = daemon.path_stat(&container, path(&query)?).await?;
+    let stat = daemon.path_stat(&container, path).await?;
     Ok(with_stat(StatusCode::OK.into_response(), &stat))
 }
 
 async fn read(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<Response> {
+    let path = path(&query)?;
     let container = daemon.container(&id)?;
-    let (stat, stream) = daemon.read_archive(&container, path(&query)?).await?;
+    let (stat, stream) = daemon.read_archive(&container, path).await?;
     Ok(with_stat(stream_bytes("application/x-tar", ReceiverStream::new(stream)), &stat))
 }
 
@@ -97,8 +99,8 @@ async fn write(
 
 /// Compressed archives are told by their first bytes, whatever their headers say, as dockerd does.
 async fn unpack(daemon: &Daemon, id: &str, query: &Query, blocks: &mut Blocks) -> Result<()> {
-    let container = daemon.container(id)?;
     let path = path(query)?;
+    let container = daemon.container(id)?;
     let mut first = Vec::new();
     while first.len() < compression::LONGEST_MARK
         && let Some(block) = blocks.next().await

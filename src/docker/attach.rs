@@ -101,16 +101,11 @@ async fn show_logs(
     peer: Peer,
 ) -> Result<Response> {
     if !query.flag("stdout") && !query.flag("stderr") {
-        return Err(
-            Fault::invalid("Bad parameters: must specify at least one of 'stdout' or 'stderr'").into()
-        );
+        return Err(Fault::invalid("Bad parameters: you must choose at least one stream").into());
     }
     let container = daemon.container(&id)?;
     let real = |time: Option<Timestamp>| time.filter(|t| *t != Timestamp::UNIX_EPOCH);
-    let details = query.flag("details").then(|| {
-        let labels = container.record.docker_labels();
-        labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",")
-    });
+    let details = query.flag("details").then(|| logs::details(&container.record));
     let wanted = logs::Query {
         follow: query.flag("follow"),
         no_stdout: !query.flag("stdout"),
@@ -120,7 +115,7 @@ async fn show_logs(
         until: real(query.time("until")?),
         tail: tail(query.get("tail").unwrap_or_default())?,
         timestamps: query.flag("timestamps"),
-        details: details.filter(|d| !d.is_empty()),
+        details,
     };
     Ok(output(container.record.tty(), version, &peer, move |sender| async move {
         if let Err(fault) = daemon.logs(&container, &wanted, &sender).await {

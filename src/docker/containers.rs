@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use jiff::Timestamp;
@@ -49,9 +49,9 @@ const FILTERS: [&str; 18] = [
 /// The routes.
 pub fn router() -> Router<Arc<Daemon>> {
     Router::new()
-        .route("/containers/json", get(list))
-        .route("/containers/create", post(create))
-        .route("/containers/prune", post(prune))
+        .route("/containers/json", get(list).delete(remove_called))
+        .route("/containers/create", post(create).delete(remove_called))
+        .route("/containers/prune", post(prune).delete(remove_called))
         .route("/containers/{id}", delete(remove))
         .route("/containers/{id}/json", get(show))
         .route("/containers/{id}/rename", post(rename))
@@ -65,8 +65,21 @@ pub(super) fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     Credentials::from_header(headers.get("X-Registry-Auth")?.to_str().ok()?)
 }
 
+/// Before 1.44 a container was created in one network, and connected to the others.
+fn one_network(raw: &Value) -> Result<()> {
+    let endpoints = raw.pointer("/NetworkingConfig/EndpointsConfig").and_then(Value::as_object);
+    let names: Vec<&str> = endpoints.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    if names.len() < 2 {
+        return Ok(());
+    }
+    let names = names.join(", ");
+    let message = format!("Container cannot be created with multiple network endpoints: {names}");
+    Err(Fault::invalid(message).into())
+}
+
 async fn create(
     State(daemon): State<Arc<Daemon>>,
+    version: ApiVersion,
     query: Query,
     headers: HeaderMap,
     body: OptionalJson<Value>,
@@ -74,6 +87,9 @@ async fn create(
     let Some(JsonBody { raw, .. }) = body.0 else {
         return Err(Fault::invalid("Config cannot be empty in order to create a container").into());
     };
+    if version.below(44) {
+        one_network(&raw)?;
+    }
     let request = Request {
         name: query.get("name").unwrap_or_default().to_owned(),
         platform: query.get("platform").unwrap_or_default().to_owned(),
@@ -103,7 +119,7 @@ async fn list(State(daemon): State<Arc<Daemon>>, version: ApiVersion, query: Que
         .map(|container| {
             let mut line = inspect::summary(container, &daemon.view(container, &base), now);
             if let (true, Some(fields)) = (with_size, line.as_object_mut()) {
-                fields.insert("SizeRw".into(), json!(0));
+                // No SizeRw: a list leaves out what is 0.
                 fields.insert("SizeRootFs".into(), json!(container.record.image.size));
             }
             line
@@ -130,6 +146,12 @@ fn selected(daemon: &Daemon, filters: &Filters) -> Result<Vec<Container>> {
     }
     for code in filters.get("exited") {
         code.parse::<i32>().map_err(|_| Fault::invalid(format!("invalid filter 'exited={code}'")))?;
+    }
+    for key in ["publish", "expose"] {
+        for port in filters.get(key) {
+            let words = || Fault::invalid(format!("error while looking up for {key} {port}: invalid port"));
+            port_range(port).ok_or_else(words)?;
+        }
     }
     let is_task = filters.bool("is-task")?;
     let border = |key: &str| -> Result<Option<Timestamp>> {
@@ -276,6 +298,12 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// A container may be called as a path is.
+async fn remove_called(daemon: State<Arc<Daemon>>, uri: Uri, query: Query) -> Result<StatusCode> {
+    let name = uri.path().rsplit('/').next().unwrap_or_default().to_owned();
+    remove(daemon, Path(name), query).await
+}
+
 async fn prune(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Response> {
     let filters = query.filters()?;
     filters.check(&["until", "label", "label!"])?;
@@ -286,7 +314,12 @@ async fn prune(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Respon
             && filters.labels(|key| labels.get(key).map(String::as_str))
     };
     let removed = daemon.prune(fits).await?;
-    Ok(Json(json!({"ContainersDeleted": removed, "SpaceReclaimed": 0})).into_response())
+    Ok(Json(json!({"ContainersDeleted": or_null(removed), "SpaceReclaimed": 0})).into_response())
+}
+
+/// What dockerd sends for a list that nothing was put into.
+pub(super) fn or_null<T: serde::Serialize>(list: Vec<T>) -> Value {
+    if list.is_empty() { Value::Null } else { json!(list) }
 }
 
 /// Headers go out at once, since the CLI starts the container only when it has them; below 1.30

@@ -105,7 +105,9 @@ async fn events(
     if let (Some(since), Some(until)) = (wanted.since, wanted.until)
         && until < since
     {
-        let words = format!("`since` time ({since}) cannot be after `until` time ({until})");
+        let said = |key| query.get(key).unwrap_or_default();
+        let words =
+            format!("`since` time ({}) cannot be after `until` time ({})", said("since"), said("until"));
         return Err(Fault::invalid(words).into());
     }
     let content_type = if wanted.legacy { "application/json" } else { "application/jsonl" };

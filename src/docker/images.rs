@@ -9,14 +9,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::body::{Json, OptionalJson};
-use super::containers::credentials;
+use super::containers::{credentials, or_null};
 use super::error::{Error, Result, page_not_found};
 use super::query::Query;
 use super::stream::{Newline, json_lines};
@@ -30,12 +30,12 @@ use crate::registry::{Credentials, Platform, Reference};
 pub fn router() -> Router<Arc<Daemon>> {
     Router::new()
         .route("/auth", post(login))
-        .route("/images/json", get(list))
-        .route("/images/create", post(create))
-        .route("/images/prune", post(prune))
-        .route("/images/search", get(search))
-        .route("/images/load", post(archives::load))
-        .route("/images/get", get(archives::save))
+        .route("/images/json", get(list).delete(remove_called))
+        .route("/images/create", post(create).delete(remove_called))
+        .route("/images/prune", post(prune).delete(remove_called))
+        .route("/images/search", get(search).delete(remove_called))
+        .route("/images/load", post(archives::load).delete(remove_called))
+        .route("/images/get", get(archives::save).delete(remove_called))
         .route("/images/{*rest}", get(read).post(write).delete(remove))
         .route("/distribution/{*rest}", get(distribution))
 }
@@ -120,6 +120,12 @@ fn tags(names: &[Image]) -> Vec<String> {
     names.iter().filter(|i| is_tag(&i.name)).map(|i| familiar(&i.name)).collect()
 }
 
+/// Null without any, as in the image's own configuration.
+fn labels(image: &Image) -> Value {
+    let labels = &image.facts.labels;
+    if labels.is_empty() { Value::Null } else { json!(labels) }
+}
+
 fn summary(daemon: &Daemon, names: &[Image], version: ApiVersion) -> Value {
     let Some(image) = names.first() else {
         return Value::Null;
@@ -137,8 +143,8 @@ fn summary(daemon: &Daemon, names: &[Image], version: ApiVersion) -> Value {
         "Created": created(image),
         "Size": image.facts.size,
         "SharedSize": -1,
-        "Labels": image.facts.labels,
-        "Containers": if version.below(52) { -1 } else { i64::try_from(users).unwrap_or(-1) },
+        "Labels": labels(image),
+        "Containers": if version.below(51) { -1 } else { i64::try_from(users).unwrap_or(-1) },
     });
     if version.below(44)
         && let Some(fields) = value.as_object_mut()
@@ -201,6 +207,15 @@ async fn read(
     }
 }
 
+/// The configuration of a container that an image was not made of.
+fn no_config() -> Value {
+    json!({
+        "Hostname": "", "Domainname": "", "User": "", "AttachStdin": false, "AttachStdout": false,
+        "AttachStderr": false, "Tty": false, "OpenStdin": false, "StdinOnce": false, "Env": null, "Cmd": null,
+        "Image": "", "Volumes": null, "WorkingDir": "", "Entrypoint": null, "OnBuild": null, "Labels": null,
+    })
+}
+
 fn inspect(daemon: &Daemon, name: &str, version: ApiVersion) -> Result<Value> {
     let image = daemon.image(name)?;
     let facts = &image.facts;
@@ -219,9 +234,12 @@ fn inspect(daemon: &Daemon, name: &str, version: ApiVersion) -> Result<Value> {
         "AttachStderr": false, "Tty": false, "OpenStdin": false, "StdinOnce": false,
         "Env": list(&facts.env), "Cmd": list(&facts.cmd), "Image": "", "Volumes": set(&facts.volumes),
         "WorkingDir": facts.working_dir, "Entrypoint": list(&facts.entrypoint), "OnBuild": null,
-        "Labels": facts.labels, "ExposedPorts": set(&facts.exposed_ports),
+        "Labels": labels(&image),
     });
     if let Some(fields) = config.as_object_mut() {
+        if !facts.exposed_ports.is_empty() {
+            fields.insert("ExposedPorts".into(), set(&facts.exposed_ports));
+        }
         if !facts.stop_signal.is_empty() {
             fields.insert("StopSignal".into(), json!(facts.stop_signal));
         }
@@ -246,7 +264,7 @@ fn inspect(daemon: &Daemon, name: &str, version: ApiVersion) -> Result<Value> {
         }
         if version.below(45) {
             fields.insert("Container".into(), json!(""));
-            fields.insert("ContainerConfig".into(), json!({}));
+            fields.insert("ContainerConfig".into(), no_config());
         }
     }
     Ok(value)
@@ -288,7 +306,7 @@ async fn write(
 ) -> Result<Response> {
     match split(&rest) {
         (name, "tag") => {
-            let repo = query.text("repo").ok_or_else(|| Fault::invalid("the new name (repo) is missing"))?;
+            let repo = query.text("repo").ok_or_else(|| Fault::invalid("invalid reference format"))?;
             let mut target = Reference::parse(repo)?;
             if let Some(tag) = query.text("tag") {
                 target = target.with_suffix(tag)?;
@@ -299,6 +317,11 @@ async fn write(
         (_, "push") => Ok(super::swarm::image_push().await.into_response()),
         _ => Err(page_not_found()),
     }
+}
+
+/// An image may be called as a path is.
+async fn remove_called(daemon: State<Arc<Daemon>>, uri: Uri, query: Query) -> Result<Response> {
+    remove(daemon, Path(split(uri.path()).1.to_owned()), query).await
 }
 
 async fn remove(
@@ -322,7 +345,9 @@ async fn prune(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Respon
         (&daemon.local, !["label", "label!", "until"].iter().any(|key| filters.has(key)))
     {
         let (deleted, reclaimed) = daemon.prune_here(local, all).await?;
-        return Ok(Json(json!({"ImagesDeleted": deleted, "SpaceReclaimed": reclaimed})).into_response());
+        return Ok(
+            Json(json!({"ImagesDeleted": or_null(deleted), "SpaceReclaimed": reclaimed})).into_response()
+        );
     }
     let (mut deleted, mut reclaimed) = (Vec::new(), 0);
     if all {
@@ -342,7 +367,7 @@ async fn prune(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Respon
             }
         }
     }
-    Ok(Json(json!({"ImagesDeleted": deleted, "SpaceReclaimed": reclaimed})).into_response())
+    Ok(Json(json!({"ImagesDeleted": or_null(deleted), "SpaceReclaimed": reclaimed})).into_response())
 }
 
 /// Registries have no search that d2k could ask: what is known here is looked through.

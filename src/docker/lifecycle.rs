@@ -90,8 +90,13 @@ async fn restart(
 }
 
 async fn kill(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<StatusCode> {
-    let signal = signal::number(query.text("signal").unwrap_or("KILL"))?;
-    outlive(async move { daemon.kill(&id, signal).await }).await?;
+    let name = id.clone();
+    let worded = |fault: Fault| {
+        let message = format!("cannot kill container: {name}: {}", fault.message);
+        Fault { message, ..fault }
+    };
+    let signal = signal::number(query.text("signal").unwrap_or("KILL")).map_err(worded)?;
+    outlive(async move { daemon.kill(&id, signal).await }).await.map_err(|error| worded(error.0))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -108,7 +113,8 @@ async fn unpause(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> R
 /// The size that a resize call gives, rows and columns.
 pub(super) fn size(query: &Query) -> Result<TerminalSize> {
     let number = |key: &str| -> Result<u16> {
-        let value = query.int(key)?.unwrap_or(0);
+        let missing = || Fault::invalid("strconv.Atoi: parsing \"\": invalid syntax");
+        let value = query.int(key)?.ok_or_else(missing)?;
         Ok(u16::try_from(value).map_err(|_| Fault::invalid(format!("invalid {key}: {value}")))?)
     };
     Ok(TerminalSize { height: number("h")?, width: number("w")? })

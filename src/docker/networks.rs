@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bollard_stubs::models::{EndpointSettings, NetworkCreateRequest};
@@ -13,18 +13,19 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body::{Json, JsonBody};
+use super::containers::or_null;
 use super::error::Result;
 use super::query::Query;
 use crate::daemon::Daemon;
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 use crate::translate::network::{Network, is_predefined};
 
 /// The routes.
 pub fn router() -> Router<Arc<Daemon>> {
     Router::new()
         .route("/networks", get(list))
-        .route("/networks/create", post(create))
-        .route("/networks/prune", post(prune))
+        .route("/networks/create", post(create).get(show_called).delete(remove_called))
+        .route("/networks/prune", post(prune).get(show_called).delete(remove_called))
         .route("/networks/{id}", get(show).delete(remove))
         .route("/networks/{id}/connect", post(connect))
         .route("/networks/{id}/disconnect", post(disconnect))
@@ -83,8 +84,17 @@ async fn show(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: 
     Ok(Json(network.inspect(daemon.network_containers(&network))).into_response())
 }
 
-async fn create(State(daemon): State<Arc<Daemon>>, body: JsonBody<NetworkCreateRequest>) -> Result<Response> {
-    let (network, warning) = daemon.create_network(body.value).await?;
+async fn create(State(daemon): State<Arc<Daemon>>, body: JsonBody<Value>) -> Result<Response> {
+    let mut raw = body.raw;
+    // The generated type insists on a name; that there is none is said in Docker's words later.
+    if let Some(fields) = raw.as_object_mut()
+        && fields.get("Name").is_none_or(Value::is_null)
+    {
+        fields.insert("Name".into(), json!(""));
+    }
+    let wrong = |error: serde_json::Error| Fault::invalid(format!("invalid JSON: {error}"));
+    let request: NetworkCreateRequest = serde_json::from_value(raw).map_err(wrong)?;
+    let (network, warning) = daemon.create_network(request).await?;
     let answer = Json(json!({"Id": network.id, "Warning": warning}));
     Ok((StatusCode::CREATED, answer).into_response())
 }
@@ -92,6 +102,19 @@ async fn create(State(daemon): State<Arc<Daemon>>, body: JsonBody<NetworkCreateR
 async fn remove(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Result<StatusCode> {
     daemon.remove_network(&id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn last(uri: &Uri) -> Path<String> {
+    Path(uri.path().rsplit('/').next().unwrap_or_default().to_owned())
+}
+
+/// A network may be called as a path is.
+async fn show_called(daemon: State<Arc<Daemon>>, uri: Uri, query: Query) -> Result<Response> {
+    show(daemon, last(&uri), query).await
+}
+
+async fn remove_called(daemon: State<Arc<Daemon>>, uri: Uri) -> Result<StatusCode> {
+    remove(daemon, last(&uri)).await
 }
 
 async fn connect(
@@ -110,17 +133,15 @@ async fn disconnect(
     body: JsonBody<Endpoint>,
 ) -> Result<StatusCode> {
     let container = body.value.container.unwrap_or_default();
-    match daemon.disconnect_network(&id, &container).await {
-        // `--force` is for containers that are gone.
-        Err(fault) if body.value.force == Some(true) && fault.kind == crate::fault::Kind::NotFound => {
-            daemon.network(&id)?;
-            Ok(StatusCode::OK)
+    let force = body.value.force.unwrap_or(false);
+    daemon.disconnect_network(&id, &container).await.map_err(|fault| match fault.kind {
+        // `--force` is for endpoints whose container is gone, which are not left behind here.
+        Kind::NotFound if force && daemon.network(&id).is_ok() => {
+            Fault::not_found(format!("endpoint {container} not found"))
         }
-        result => {
-            result?;
-            Ok(StatusCode::OK)
-        }
-    }
+        _ => fault,
+    })?;
+    Ok(StatusCode::OK)
 }
 
 async fn prune(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Response> {
@@ -136,5 +157,5 @@ async fn prune(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Respon
             deleted.push(network.name);
         }
     }
-    Ok(Json(json!({"NetworksDeleted": deleted})).into_response())
+    Ok(Json(json!({"NetworksDeleted": or_null(deleted)})).into_response())
 }

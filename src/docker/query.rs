@@ -69,7 +69,7 @@ impl Query {
                 PosOverflow | NegOverflow => "value out of range",
                 _ => "invalid syntax",
             };
-            Fault::invalid(format!("invalid {key}: strconv.ParseInt: parsing {value:?}: {why}"))
+            Fault::invalid(format!("strconv.Atoi: parsing {value:?}: {why}"))
         })
     }
 
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(query.int("t"), Ok(Some(-1)));
         assert_eq!((query.int("e"), query.int("missing")), (Ok(None), Ok(None)));
         let words = |key| query.int(key).unwrap_err().message;
-        assert_eq!(words("x"), "invalid x: strconv.ParseInt: parsing \"ten\": invalid syntax");
+        assert_eq!(words("x"), "strconv.Atoi: parsing \"ten\": invalid syntax");
         assert!(words("big").ends_with("value out of range"));
     }
 

@@ -22,6 +22,10 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
         router = router.route(kind, any(no_swarm)).route(&format!("{kind}/{{*rest}}"), any(no_swarm));
     }
     router
+        .route(
+            "/swarm/leave",
+            post(async || Error::from(Fault::unavailable("This node is not part of a swarm"))),
+        )
         .route("/session", post(async || no_build("A build session")))
         .route("/grpc", post(async || no_build("A build session")))
         .route("/build", post(async || no_build("A build")))

@@ -77,7 +77,6 @@ async fn show_version(State(daemon): State<Arc<Daemon>>) -> Response {
         "Os": "linux",
         "Arch": architecture(),
         "KernelVersion": "",
-        "Experimental": false,
         "BuildTime": "",
     }))
     .into_response()
@@ -102,14 +101,47 @@ fn warnings(daemon: &Daemon) -> Vec<String> {
     warnings
 }
 
-async fn info(State(daemon): State<Arc<Daemon>>) -> Response {
+fn registries() -> Value {
+    let hub = json!({"Name": "docker.io", "Mirrors": [], "Secure": true, "Official": true});
+    json!({"IndexConfigs": {"docker.io": hub}, "InsecureRegistryCIDRs": ["127.0.0.0/8"], "Mirrors": []})
+}
+
+/// Fields that newer versions of the API do without.
+fn legacy(info: &mut Value, version: ApiVersion) {
+    let mut add = |at: &str, field: &str, value: Value| {
+        if let Some(fields) = info.pointer_mut(at).and_then(Value::as_object_mut) {
+            fields.insert(field.into(), value);
+        }
+    };
+    if version.below(42) {
+        add("", "KernelMemory", json!(false));
+        add("", "KernelMemoryTCP", json!(false));
+    }
+    if version.below(48) {
+        add("/RegistryConfig", "AllowNondistributableArtifactsCIDRs", json!([]));
+        add("/RegistryConfig", "AllowNondistributableArtifactsHostnames", json!([]));
+    }
+    if version.below(49) {
+        for commit in ["/ContainerdCommit", "/RuncCommit", "/InitCommit"] {
+            add(commit, "Expected", json!(""));
+        }
+    }
+    if version.below(50) {
+        add("", "BridgeNfIptables", json!(false));
+        add("", "BridgeNfIp6tables", json!(false));
+    } else {
+        add("", "CDISpecDirs", json!([]));
+    }
+}
+
+async fn info(State(daemon): State<Arc<Daemon>>, version: ApiVersion) -> Response {
     let containers = daemon.containers();
     let count = |wanted: fn(Phase) -> bool| containers.iter().filter(|c| wanted(c.state().phase)).count();
     let running = count(|p| matches!(p, Phase::Running | Phase::Restarting));
     let namespace = daemon.cluster.namespace();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let volumes = ["local"];
-    Json(json!({
+    let mut answer = json!({
         "ID": daemon.system_id(),
         "Containers": containers.len(),
         "ContainersRunning": running,
@@ -128,7 +160,7 @@ async fn info(State(daemon): State<Arc<Daemon>>) -> Response {
         "OperatingSystem": format!("Kubernetes {}", daemon.cluster.version()),
         "OSVersion": "", "OSType": "linux", "Architecture": std::env::consts::ARCH,
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": {"IndexConfigs": {}, "InsecureRegistryCIDRs": [], "Mirrors": []},
+        "RegistryConfig": registries(),
         "NCPU": processors, "MemTotal": machine_memory(), "GenericResources": null, "DockerRootDir": "/var/lib/docker",
         "HttpProxy": "", "HttpsProxy": "", "NoProxy": "",
         "Name": format!("d2k-{namespace}"),
@@ -140,10 +172,11 @@ async fn info(State(daemon): State<Arc<Daemon>>) -> Response {
             "RemoteManagers": null,
         },
         "LiveRestoreEnabled": true, "Isolation": "", "InitBinary": "", "ContainerdCommit": {"ID": ""},
-        "RuncCommit": {"ID": ""}, "InitCommit": {"ID": ""}, "SecurityOptions": [], "CDISpecDirs": [],
+        "RuncCommit": {"ID": ""}, "InitCommit": {"ID": ""}, "SecurityOptions": [],
         "Warnings": warnings(&daemon),
-    }))
-    .into_response()
+    });
+    legacy(&mut answer, version);
+    Json(answer).into_response()
 }
 
 /// What `system df` tells of one kind of object.
@@ -258,7 +291,7 @@ fn build_usage() -> Usage {
 }
 
 async fn df(State(daemon): State<Arc<Daemon>>, version: ApiVersion, query: Query) -> Result<Response> {
-    let types: Vec<&str> = query.all("type").collect();
+    let types: Vec<&str> = query.all("type").filter(|_| !version.below(42)).collect();
     if let Some(kind) = types.iter().find(|kind| !KINDS.contains(kind)) {
         return Err(Fault::invalid(format!("unknown object type: {kind}")).into());
     }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bollard_stubs::models::VolumeCreateRequest;
 use serde_json::{Value, json};
 
-use super::body::{Json, JsonBody, OptionalJson};
+use super::body::{Json, JsonBody};
 use super::error::Result;
 use super::filters::Filters;
 use super::query::Query;
@@ -25,8 +25,8 @@ type Claim = k8s_openapi::api::core::v1::PersistentVolumeClaim;
 pub fn router() -> Router<Arc<Daemon>> {
     Router::new()
         .route("/volumes", get(list))
-        .route("/volumes/create", post(create))
-        .route("/volumes/prune", post(prune))
+        .route("/volumes/create", post(create).get(show_called).delete(remove_called))
+        .route("/volumes/prune", post(prune).get(show_called).delete(remove_called))
         .route("/volumes/{name}", get(show).delete(remove).put(update))
 }
 
@@ -35,7 +35,8 @@ fn answer(claim: &Claim) -> Value {
     if let Some(fields) = value.as_object_mut() {
         let nothing = |v: Option<&Value>| v.and_then(Value::as_object).is_none_or(serde_json::Map::is_empty);
         if nothing(fields.get("Labels")) {
-            fields.insert("Labels".into(), json!({}));
+            let labels = if volume::unlabelled(claim) { Value::Null } else { json!({}) };
+            fields.insert("Labels".into(), labels);
         }
         if nothing(fields.get("Options")) {
             fields.insert("Options".into(), Value::Null);
@@ -69,12 +70,8 @@ async fn show(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Re
     Ok(Json(answer(&daemon.volume(&name)?.object)).into_response())
 }
 
-async fn create(
-    State(daemon): State<Arc<Daemon>>,
-    body: OptionalJson<VolumeCreateRequest>,
-) -> Result<Response> {
-    let request = body.0.map(|JsonBody { value, .. }| value).unwrap_or_default();
-    let claim = daemon.create_volume(request).await?;
+async fn create(State(daemon): State<Arc<Daemon>>, body: JsonBody<VolumeCreateRequest>) -> Result<Response> {
+    let claim = daemon.create_volume(body.value).await?;
     Ok((StatusCode::CREATED, Json(answer(&claim.object))).into_response())
 }
 
@@ -85,6 +82,19 @@ async fn remove(
 ) -> Result<StatusCode> {
     daemon.remove_volume(&name, query.flag("force")).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn last(uri: &Uri) -> Path<String> {
+    Path(uri.path().rsplit('/').next().unwrap_or_default().to_owned())
+}
+
+/// A volume may be called as a path is.
+async fn show_called(daemon: State<Arc<Daemon>>, uri: Uri) -> Result<Response> {
+    show(daemon, last(&uri)).await
+}
+
+async fn remove_called(daemon: State<Arc<Daemon>>, uri: Uri, query: Query) -> Result<StatusCode> {
+    remove(daemon, last(&uri), query).await
 }
 
 /// Only volumes of a swarm can be changed.

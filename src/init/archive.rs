@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::geteuid;
@@ -44,10 +44,11 @@ impl<W: Write> Packer<W> {
                 Err(error) => self.leave_out(path, &error),
             };
         }
-        self.builder.append_path_with_name(path, name)?;
         if !about.is_dir() {
-            return Ok(());
+            return self.builder.append_path_with_name(path, name);
         }
+        // A folder's name ends with a slash, as tar and Docker write it.
+        self.builder.append_path_with_name(path, name.join(""))?;
         let entries = match fs::read_dir(path) {
             Ok(entries) => entries,
             Err(error) => return self.leave_out(path, &error),
@@ -185,7 +186,7 @@ fn put(entry: &mut tar::Entry<'_, impl Read>, keep_kinds: bool) -> io::Result<Op
         removed?;
     }
     if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
-        fs::create_dir_all(above)?;
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(above)?;
     }
     entry.unpack(&path)?;
     let header = entry.header();

@@ -31,8 +31,19 @@ pub fn failure(words: &str) -> (i32, String) {
         () => 126,
     };
     // The cluster wraps the runtime's words several times; Docker shows them from here on.
-    let start = words.find("OCI runtime exec failed").unwrap_or(0);
-    (code, words.get(start..).unwrap_or(words).trim().to_owned())
+    if let Some(start) = words.find("OCI runtime exec failed") {
+        return (code, words.get(start..).unwrap_or(words).trim().to_owned());
+    }
+    // Another runtime than Docker's says less about itself.
+    match words.find("exec: \"") {
+        Some(start) => {
+            let why = words.get(start..).unwrap_or(words).trim();
+            let why = why.trim_end_matches(": unknown");
+            let before = "OCI runtime exec failed: exec failed: unable to start container process";
+            (code, format!("{before}: {why}: unknown"))
+        }
+        None => (code, words.trim().to_owned()),
+    }
 }
 
 /// The command line. Plain commands go as they are; the rest is done by the helper where the container

@@ -10,6 +10,7 @@ use super::container::Container;
 use super::mounts::{MountKind, MountPlan};
 use super::pod::argv;
 use super::record::Record;
+use super::settings::Aliases;
 use super::state::{Phase, State};
 use super::time::docker as time;
 use super::{bindings, settings};
@@ -64,7 +65,7 @@ pub fn inspect(container: &Container, context: &Context) -> Value {
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": if context.execs.is_empty() { Value::Null } else { json!(context.execs) },
-        "HostConfig": host_config(record),
+        "HostConfig": host_config(record, context.api),
         "GraphDriver": {"Name": "kubernetes", "Data": {
             "Namespace": context.namespace,
             "Kind": container.kind.as_str(),
@@ -94,8 +95,8 @@ fn state_json(container: &Container, state: &State, context: &Context) -> Value 
         "Pid": i32::from(state.phase == Phase::Running),
         "ExitCode": state.run.exit_code,
         "Error": error,
-        "StartedAt": time(state.run.started),
-        "FinishedAt": time(state.run.finished),
+        "StartedAt": time(state.run.started.filter(|_| !state.never_ran())),
+        "FinishedAt": time(state.run.finished.filter(|_| !state.never_ran())),
     });
     if let (Some(health), Some(fields)) = (&context.health, value.as_object_mut()) {
         fields.insert("Health".into(), health.clone());
@@ -104,7 +105,7 @@ fn state_json(container: &Container, state: &State, context: &Context) -> Value 
 }
 
 /// The request's `HostConfig` over Docker's defaults.
-fn host_config(record: &Record) -> Value {
+fn host_config(record: &Record, api: u32) -> Value {
     let mut value = default_host_config();
     if let (Some(fields), Some(sent)) =
         (value.as_object_mut(), record.raw.get("HostConfig").and_then(Value::as_object))
@@ -115,15 +116,24 @@ fn host_config(record: &Record) -> Value {
                 fields.insert(key.clone(), sent.clone());
             }
         }
+        // Go leaves these out where they are nothing.
+        for optional in ["Annotations", "Init", "Mounts", "StorageOpt", "Sysctls", "Tmpfs"] {
+            fields.retain(|key, value| key != optional || !value.is_null());
+        }
         if fields.get("NetworkMode").and_then(Value::as_str).is_none_or(|m| m.is_empty() || m == "default") {
             fields.insert("NetworkMode".into(), json!("bridge"));
         }
-        let policy = fields.get("RestartPolicy").and_then(|p| p.get("Name")).and_then(Value::as_str);
-        if policy.is_none_or(str::is_empty) {
-            fields.insert("RestartPolicy".into(), json!({"Name": "no", "MaximumRetryCount": 0}));
-        }
+        let policy = fields.get("RestartPolicy").cloned().unwrap_or_default();
+        let name = policy.get("Name").and_then(Value::as_str).filter(|name| !name.is_empty()).unwrap_or("no");
+        let count = policy.get("MaximumRetryCount").and_then(Value::as_i64).unwrap_or(0);
+        fields.insert("RestartPolicy".into(), json!({"Name": name, "MaximumRetryCount": count}));
         if fields.get("ShmSize").and_then(Value::as_i64).is_none_or(|size| size == 0) {
             fields.insert("ShmSize".into(), json!(67_108_864));
+        }
+    }
+    if let (true, Some(fields)) = (api < 42, value.as_object_mut()) {
+        for old in ["KernelMemory", "KernelMemoryTCP"] {
+            fields.entry(old).or_insert_with(|| json!(0));
         }
     }
     value
@@ -154,19 +164,19 @@ fn merged_env(record: &Record) -> Vec<String> {
 fn default_host_config() -> Value {
     json!({
         "Binds": null, "ContainerIDFile": "", "LogConfig": {"Type": "json-file", "Config": {}},
-        "NetworkMode": "bridge", "PortBindings": {}, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "NetworkMode": "bridge", "PortBindings": null, "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         "AutoRemove": false, "VolumeDriver": "", "VolumesFrom": null, "ConsoleSize": [0, 0], "CapAdd": null,
-        "CapDrop": null, "CgroupnsMode": "private", "Dns": [], "DnsOptions": [], "DnsSearch": [],
+        "CapDrop": null, "CgroupnsMode": "private", "Dns": null, "DnsOptions": null, "DnsSearch": null,
         "ExtraHosts": null, "GroupAdd": null, "IpcMode": "private", "Cgroup": "", "Links": null,
         "OomScoreAdj": 0, "PidMode": "", "Privileged": false, "PublishAllPorts": false,
         "ReadonlyRootfs": false, "SecurityOpt": null, "UTSMode": "", "UsernsMode": "",
         "ShmSize": 67_108_864, "Runtime": "runc", "Isolation": "", "CpuShares": 0, "Memory": 0, "NanoCpus": 0,
-        "CgroupParent": "", "BlkioWeight": 0, "BlkioWeightDevice": [], "BlkioDeviceReadBps": [],
-        "BlkioDeviceWriteBps": [], "BlkioDeviceReadIOps": [], "BlkioDeviceWriteIOps": [], "CpuPeriod": 0,
+        "CgroupParent": "", "BlkioWeight": 0, "BlkioWeightDevice": null, "BlkioDeviceReadBps": null,
+        "BlkioDeviceWriteBps": null, "BlkioDeviceReadIOps": null, "BlkioDeviceWriteIOps": null, "CpuPeriod": 0,
         "CpuQuota": 0, "CpuRealtimePeriod": 0, "CpuRealtimeRuntime": 0, "CpusetCpus": "", "CpusetMems": "",
-        "Devices": [], "DeviceCgroupRules": null, "DeviceRequests": null, "MemoryReservation": 0,
+        "Devices": null, "DeviceCgroupRules": null, "DeviceRequests": null, "MemoryReservation": 0,
         "MemorySwap": 0, "MemorySwappiness": null, "OomKillDisable": false, "PidsLimit": null,
-        "Ulimits": [], "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
+        "Ulimits": null, "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
         "MaskedPaths": [
             "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
             "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
@@ -238,7 +248,8 @@ fn config(record: &Record) -> Value {
 
 fn network_settings(container: &Container, state: &State, context: &Context) -> Value {
     let running = state.phase == Phase::Running;
-    let networks = settings::networks(container, running, &context.networks, context.api < 45);
+    let aliases = if context.api < 45 { Aliases::All } else { Aliases::Asked };
+    let networks = settings::networks(container, running, &context.networks, aliases);
     let mut value = json!({
         "SandboxID": "",
         "SandboxKey": "",
@@ -264,6 +275,15 @@ fn network_settings(container: &Container, state: &State, context: &Context) -> 
     value
 }
 
+/// What a bind of a volume means where nothing was said; an anonymous volume is no bind.
+fn mode(plan: &MountPlan) -> &'static str {
+    match plan.kind {
+        _ if plan.read_only => "ro",
+        MountKind::Anonymous => "",
+        _ => "z",
+    }
+}
+
 /// `Mounts` of inspect and of a line of `docker ps`.
 pub fn mounts(context: &Context) -> Value {
     let all: Vec<Value> = context
@@ -276,7 +296,7 @@ pub fn mounts(context: &Context) -> Value {
                 "Source": format!("/var/lib/docker/volumes/{name}/_data"),
                 "Destination": plan.target,
                 "Driver": "local",
-                "Mode": if plan.read_only { "ro" } else { "z" },
+                "Mode": mode(plan),
                 "RW": !plan.read_only,
                 "Propagation": "",
             })),
@@ -309,7 +329,7 @@ pub fn summary(container: &Container, context: &Context, now: Timestamp) -> Valu
         "State": if container.removing { "removing" } else { state.word() },
         "Status": status_text(&state, container.removing, health.as_deref().filter(|_| running), now),
         "HostConfig": {"NetworkMode": network_mode(record)},
-        "NetworkSettings": {"Networks": settings::networks(container, running, &context.networks, context.api < 45)},
+        "NetworkSettings": {"Networks": settings::networks(container, running, &context.networks, Aliases::None)},
         "Mounts": mounts(context),
     });
     if context.api >= 52
@@ -335,6 +355,9 @@ pub fn status_text(state: &State, removing: bool, health: Option<&str>, now: Tim
         |since: Option<Timestamp>| super::time::rough(since.map_or(0, |t| now.as_second() - t.as_second()));
     if removing {
         return "Removal In Progress".into();
+    }
+    if state.never_ran() {
+        return "Created".into();
     }
     match state.phase {
         Phase::Created => "Created".into(),

@@ -62,18 +62,28 @@ pub fn port_summary(container: &Container, running: bool) -> Value {
     json!(all)
 }
 
-/// `NetworkSettings.Networks`. `ids` gives the ID of a network by its name; `aliases_with_id` is
-/// for API versions below 1.45, whose aliases also hold the short ID.
+/// Which names of an endpoint are shown as its aliases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aliases {
+    /// None: a list leaves them out.
+    None,
+    /// Those that were asked for.
+    Asked,
+    /// Those, the short ID and the host name: API versions below 1.45.
+    All,
+}
+
+/// `NetworkSettings.Networks`. `ids` gives the ID of a network by its name.
 pub fn networks(
     container: &Container,
     running: bool,
     ids: &BTreeMap<String, String>,
-    aliases_with_id: bool,
+    aliases: Aliases,
 ) -> Value {
     let mut all = Map::new();
     let ip = container.ip().filter(|_| running).unwrap_or_default();
     for (name, membership) in &container.record.networks {
-        all.insert(name.clone(), endpoint(container, name, membership, &ip, ids, aliases_with_id));
+        all.insert(name.clone(), endpoint(container, name, membership, &ip, ids, aliases));
     }
     Value::Object(all)
 }
@@ -84,25 +94,29 @@ fn endpoint(
     membership: &Membership,
     ip: &str,
     ids: &BTreeMap<String, String>,
-    aliases_with_id: bool,
+    aliases: Aliases,
 ) -> Value {
     let record = &container.record;
     let (v4, v6) = if ip.contains(':') { ("", ip) } else { (ip, "") };
     let id = ids.get(name).unwrap_or(&membership.network_id);
     let short = record.id.get(..12).unwrap_or_default();
     let host = record.body.hostname.as_deref().unwrap_or_default();
-    let mut aliases = membership.aliases.clone();
-    if aliases_with_id && !aliases.iter().any(|a| a == short) {
-        aliases.push(short.to_owned());
-    }
     let user_defined = !super::network::is_predefined(name);
+    let also = if user_defined && aliases == Aliases::All { vec![short, host] } else { Vec::new() };
+    let mut shown = membership.aliases.clone();
+    for name in also.into_iter().filter(|name| !name.is_empty()) {
+        if !shown.iter().any(|alias| alias == name) {
+            shown.push(name.to_owned());
+        }
+    }
+    shown.retain(|_| aliases != Aliases::None);
     let names =
         [record.name.as_str(), short, host].into_iter().chain(membership.aliases.iter().map(String::as_str));
     let echoed = |key: &str| membership.settings.get(key).cloned().unwrap_or(Value::Null);
     json!({
         "IPAMConfig": echoed("IPAMConfig"),
         "Links": echoed("Links"),
-        "Aliases": if aliases.is_empty() { Value::Null } else { json!(aliases) },
+        "Aliases": if shown.is_empty() { Value::Null } else { json!(shown) },
         "MacAddress": "",
         "DriverOpts": echoed("DriverOpts"),
         "GwPriority": 0,

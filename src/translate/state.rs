@@ -56,7 +56,16 @@ pub struct Trouble {
 impl State {
     /// Docker's word for it.
     pub fn word(&self) -> &'static str {
-        if self.paused { "paused" } else { self.phase.as_str() }
+        match () {
+            () if self.paused => "paused",
+            () if self.never_ran() => Phase::Created.as_str(),
+            () => self.phase.as_str(),
+        }
+    }
+
+    /// Whether there was nothing to run: a container that could not be started stays a created one.
+    pub fn never_ran(&self) -> bool {
+        self.phase == Phase::Exited && !self.run.error.is_empty() && matches!(self.run.exit_code, 126 | 127)
     }
 
     /// Docker's `Running` flag, which is also set while restarting.

@@ -35,16 +35,24 @@ impl Counters {
     }
 
     fn cpu_json(self, processors: u64) -> Value {
-        json!({
-            "cpu_usage": {
-                "total_usage": self.cpu, "usage_in_kernelmode": 0, "usage_in_usermode": self.cpu,
-                "percpu_usage": [],
-            },
-            "system_cpu_usage": self.system,
-            "online_cpus": processors,
-            "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
-        })
+        let mut value = no_cpu();
+        if let Some(fields) = value.as_object_mut() {
+            let used =
+                json!({"total_usage": self.cpu, "usage_in_kernelmode": 0, "usage_in_usermode": self.cpu});
+            fields.insert("cpu_usage".into(), used);
+            fields.insert("system_cpu_usage".into(), json!(self.system));
+            fields.insert("online_cpus".into(), json!(processors));
+        }
+        value
     }
+}
+
+/// What was not measured: without the machine's figures, which are never 0.
+fn no_cpu() -> Value {
+    json!({
+        "cpu_usage": {"total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0},
+        "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
+    })
 }
 
 /// One object of the stats stream.
@@ -74,12 +82,9 @@ impl Sample {
         let time = |t: &str| {
             if t.is_empty() { super::time::NEVER.to_owned() } else { t.to_owned() }
         };
-        let network = json!({
-            "rx_bytes": 0, "rx_packets": 0, "rx_errors": 0, "rx_dropped": 0,
-            "tx_bytes": 0, "tx_packets": 0, "tx_errors": 0, "tx_dropped": 0,
-        });
-        let empty: [u8; 0] = [];
-        json!({
+        let runs = !self.read.is_empty();
+        let blocks = if runs { json!([]) } else { Value::Null };
+        let mut value = json!({
             "id": self.id,
             "name": format!("/{}", self.name),
             "os_type": "linux",
@@ -87,19 +92,28 @@ impl Sample {
             "preread": time(&self.preread),
             "pids_stats": {},
             "blkio_stats": {
-                "io_service_bytes_recursive": empty, "io_serviced_recursive": empty, "io_queue_recursive": empty,
-                "io_service_time_recursive": empty, "io_wait_time_recursive": empty, "io_merged_recursive": empty,
-                "io_time_recursive": empty, "sectors_recursive": empty,
+                "io_service_bytes_recursive": blocks, "io_serviced_recursive": blocks,
+                "io_queue_recursive": blocks, "io_service_time_recursive": blocks,
+                "io_wait_time_recursive": blocks, "io_merged_recursive": blocks,
+                "io_time_recursive": blocks, "sectors_recursive": blocks,
             },
             "num_procs": 0,
             "storage_stats": {},
-            "cpu_stats": self.now.cpu_json(self.processors),
-            "precpu_stats": self.before.unwrap_or_default().cpu_json(self.processors),
-            "memory_stats": {
-                "usage": self.now.memory, "stats": {"inactive_file": 0, "total_inactive_file": 0}, "limit": self.limit,
-            },
-            "networks": {"eth0": network},
-        })
+            "cpu_stats": if runs { self.now.cpu_json(self.processors) } else { no_cpu() },
+            "precpu_stats": self.before.map_or_else(no_cpu, |before| before.cpu_json(self.processors)),
+            "memory_stats": {},
+        });
+        if let (true, Some(fields)) = (runs, value.as_object_mut()) {
+            let stats = json!({"inactive_file": 0, "total_inactive_file": 0});
+            let memory = json!({"usage": self.now.memory, "stats": stats, "limit": self.limit});
+            let network = json!({
+                "rx_bytes": 0, "rx_packets": 0, "rx_errors": 0, "rx_dropped": 0,
+                "tx_bytes": 0, "tx_packets": 0, "tx_errors": 0, "tx_dropped": 0,
+            });
+            fields.insert("memory_stats".into(), memory);
+            fields.insert("networks".into(), json!({"eth0": network}));
+        }
+        value
     }
 }
 

@@ -75,8 +75,9 @@ pub struct Plan {
 /// # Errors
 /// 400, 404 for an unknown driver, 503 for a volume of a swarm.
 pub fn check(request: &VolumeCreateRequest, name: &str) -> Result<()> {
-    check_name(name)?;
-    check_driver(request.driver.as_deref().unwrap_or_default())?;
+    let worded = |fault: Fault| Fault { message: format!("create {name}: {}", fault.message), ..fault };
+    check_name(name).map_err(worded)?;
+    check_driver(request.driver.as_deref().unwrap_or_default()).map_err(worded)?;
     if request.cluster_volume_spec.is_some() {
         return Err(Fault::unavailable(
             "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
@@ -92,12 +93,12 @@ pub fn check(request: &VolumeCreateRequest, name: &str) -> Result<()> {
 pub fn claim(request: &VolumeCreateRequest, new: &NewVolume, plan: &Plan) -> Result<PersistentVolumeClaim> {
     let options: BTreeMap<String, String> =
         request.driver_opts.clone().unwrap_or_default().into_iter().collect();
-    let labels: BTreeMap<String, String> = request.labels.clone().unwrap_or_default().into_iter().collect();
+    let labels = request.labels.clone().map(|labels| labels.into_iter().collect());
     Ok(PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some(new.object.clone()),
             labels: Some(with(&plan.labels, [(keys::ROLE.to_owned(), keys::role::VOLUME.to_owned())].into())),
-            annotations: Some(with(&plan.annotations, annotations(new, &options, &labels)?)),
+            annotations: Some(with(&plan.annotations, annotations(new, &options, labels.as_ref())?)),
             ..ObjectMeta::default()
         },
         spec: Some(spec(plan)),
@@ -112,16 +113,16 @@ fn with(theirs: &BTreeMap<String, String>, ours: BTreeMap<String, String>) -> BT
 fn annotations(
     new: &NewVolume,
     options: &BTreeMap<String, String>,
-    labels: &BTreeMap<String, String>,
+    labels: Option<&BTreeMap<String, String>>,
 ) -> Result<BTreeMap<String, String>> {
-    let json = |map: &BTreeMap<String, String>| {
-        serde_json::to_string(map).map_err(|error| Fault::internal(format!("volume {}: {error}", new.name)))
+    let json = |map: Option<&BTreeMap<String, String>>| {
+        serde_json::to_string(&map).map_err(|error| Fault::internal(format!("volume {}: {error}", new.name)))
     };
     let mut annotations = BTreeMap::from([
         (keys::NAME.to_owned(), new.name.clone()),
         (keys::CREATED.to_owned(), new.created.to_string()),
         (keys::LABELS.to_owned(), json(labels)?),
-        (keys::OPTIONS.to_owned(), json(options)?),
+        (keys::OPTIONS.to_owned(), json(Some(options))?),
     ]);
     if new.anonymous {
         annotations.insert(keys::ANONYMOUS.to_owned(), "true".to_owned());
@@ -218,6 +219,11 @@ pub fn name(claim: &PersistentVolumeClaim) -> String {
 /// Whether the claim is a volume that was made without a name.
 pub fn is_anonymous(claim: &PersistentVolumeClaim) -> bool {
     annotation(claim, keys::ANONYMOUS) == Some("true")
+}
+
+/// Whether the request spoke of no labels, which Docker tells apart from an empty list of them.
+pub fn unlabelled(claim: &PersistentVolumeClaim) -> bool {
+    annotation(claim, keys::LABELS) == Some("null")
 }
 
 /// The Docker labels of a claim. A claim that d2k did not make shows its Kubernetes labels.

@@ -418,7 +418,7 @@ fn prune_removes_what_does_not_run_and_nothing_else() {
     assert!(pruned.contains(&kept), "{pruned}");
     assert_eq!(world.docker("ps -a --format '{{.Names}}'").success(), "runs");
     let reply = world.post("/containers/prune", Value::Null).json();
-    assert_eq!(reply, json!({"ContainersDeleted": [], "SpaceReclaimed": 0}));
+    assert_eq!(reply, json!({"ContainersDeleted": null, "SpaceReclaimed": 0}));
 }
 
 #[test]

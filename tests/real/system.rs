@@ -133,9 +133,10 @@ fn images_have_the_fields_of_the_clients_version() {
     world.docker("pull -q busybox").success();
     let old = world.get("/v1.43/images/json").json();
     assert!(old[0]["VirtualSize"].is_i64(), "{old}");
-    let new = world.get("/v1.51/images/json").json();
+    let new = world.get("/v1.50/images/json").json();
     assert!(new[0].get("VirtualSize").is_none(), "{new}");
     assert_eq!(new[0]["Containers"], -1);
+    assert_eq!(world.get("/v1.51/images/json").json()[0]["Containers"], 0);
 }
 
 #[test]

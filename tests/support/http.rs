@@ -2,9 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
+use socket2::Socket;
 
 /// An answer, read to its end.
 #[derive(Debug, Clone)]
@@ -46,12 +49,20 @@ impl Reply {
 }
 
 /// A connection that is used by hand: a hijack, half a request, garbage.
-pub struct Connection(TcpStream);
+pub struct Connection(Socket);
 
 impl Connection {
     /// Connects to d2k.
     pub fn open(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        Self::over(TcpStream::connect(("127.0.0.1", port)).unwrap().into())
+    }
+
+    /// Connects to an engine at a unix socket.
+    pub fn unix(path: &Path) -> Self {
+        Self::over(UnixStream::connect(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).into())
+    }
+
+    fn over(stream: Socket) -> Self {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
         Self(stream)
@@ -90,6 +101,23 @@ impl Connection {
             }
         }
         String::from_utf8_lossy(&head).into_owned()
+    }
+
+    /// Reads what has come by the time that something has.
+    pub fn part(&mut self) -> Vec<u8> {
+        let mut part = vec![0; 64 * 1024];
+        let read = self.0.read(&mut part).unwrap_or_else(|e| panic!("nothing comes: {e}"));
+        part.truncate(read);
+        part
+    }
+
+    /// Whether nothing comes for a while.
+    pub fn is_silent_for(&mut self, time: Duration) -> bool {
+        self.0.set_read_timeout(Some(time)).unwrap();
+        let mut one = [std::mem::MaybeUninit::uninit()];
+        let silent = self.0.peek(&mut one).is_err();
+        self.0.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        silent
     }
 
     /// Reads what comes until the other end closes; a reset counts as the end.

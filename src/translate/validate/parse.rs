@@ -8,7 +8,7 @@ use crate::fault::{Fault, Result};
 
 /// The typed create request; the raw one stays what inspect echoes.
 pub fn body(raw: &Value) -> Result<ContainerCreateBody> {
-    if !raw.is_object() {
+    if raw.as_object().is_none_or(serde_json::Map::is_empty) {
         return Err(Fault::invalid("Config cannot be empty in order to create a container"));
     }
     let mut value = raw.clone();
