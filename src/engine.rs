@@ -197,6 +197,8 @@ pub struct Exit {
 pub struct Exec {
     pub command: Vec<String>,
     pub tty: bool,
+    /// Rows and columns that its terminal has from the beginning.
+    pub size: Option<(u16, u16)>,
     pub stdin: bool,
     pub stdout: bool,
     pub stderr: bool,
@@ -242,6 +244,12 @@ pub struct NodeFacts {
     pub cpus: u64,
     /// Memory in bytes.
     pub memory: u64,
+    /// Size of the file system that containers write to, in bytes.
+    pub storage: u64,
+    /// What the system calls this machine, empty if it does not.
+    pub machine_id: String,
+    /// What the kernel calls its present run.
+    pub boot_id: String,
     /// Kubernetes' word for the architecture, `amd64`.
     pub architecture: &'static str,
 }

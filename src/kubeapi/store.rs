@@ -172,7 +172,7 @@ impl Store {
         }
         if let Some(journal) = &mut inner.journal {
             journal.append(action == Action::Deleted, &object, inner.version);
-            if journal.is_long() {
+            if journal.is_due() {
                 let all = inner.kinds.values().flat_map(|objects| objects.all.values().cloned());
                 journal.compact(all.collect(), inner.version);
             }

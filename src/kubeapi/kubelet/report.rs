@@ -53,8 +53,8 @@ fn write(pod: &mut Value, states: &BTreeMap<String, State>, ip: &str) {
     let state = |container: &Value| states.get(string(container, &["name"])).cloned().unwrap_or_default();
     let init = items(&before, &["spec", "initContainers"]);
     let main = items(&before, &["spec", "containers"]);
-    let list = |containers: &[Value]| -> Vec<Value> {
-        containers.iter().map(|c| status(c, &state(c), ip)).collect()
+    let list = |containers: &[Value], init: bool| -> Vec<Value> {
+        containers.iter().map(|c| status(c, &state(c), ip, init)).collect()
     };
     let all: Vec<State> = main.iter().map(state).collect();
     let initialized = init.iter().all(|c| {
@@ -80,9 +80,9 @@ fn write(pod: &mut Value, states: &BTreeMap<String, State>, ip: &str) {
         status.insert("podIPs".into(), json!([{"ip": ip}]));
     }
     if !init.is_empty() {
-        status.insert("initContainerStatuses".into(), list(init).into());
+        status.insert("initContainerStatuses".into(), list(init, true).into());
     }
-    status.insert("containerStatuses".into(), list(main).into());
+    status.insert("containerStatuses".into(), list(main, false).into());
     let names = |ready: bool| -> Vec<&str> {
         let of = main.iter().filter(|c| state(c).ready == ready);
         of.map(|c| string(c, &["name"])).collect()
@@ -138,7 +138,7 @@ fn terminated(end: &End) -> Value {
     made
 }
 
-fn status(container: &Value, state: &State, ip: &str) -> Value {
+fn status(container: &Value, state: &State, ip: &str, init: bool) -> Value {
     let now = match &state.phase {
         Phase::Waiting { reason, message } => {
             let reason =
@@ -152,10 +152,12 @@ fn status(container: &Value, state: &State, ip: &str) -> Value {
         Phase::Running { started } => json!({"running": {"startedAt": meta::seconds(*started)}}),
         Phase::Terminated(end) => json!({"terminated": terminated(end)}),
     };
+    // An init container is ready when it has done its work.
+    let done = init && matches!(state.phase, Phase::Terminated(End { code: 0, .. }));
     let last = state.last.as_ref().map_or_else(|| json!({}), |end| json!({"terminated": terminated(end)}));
     let mut made = json!({
         "name": string(container, &["name"]), "image": string(container, &["image"]), "imageID": state.image_id,
-        "ready": state.ready, "started": state.started && matches!(state.phase, Phase::Running { .. }),
+        "ready": state.ready || done, "started": state.started && matches!(state.phase, Phase::Running { .. }),
         "restartCount": state.restarts, "state": now, "lastState": last,
     });
     if !state.id.is_empty() {

@@ -107,6 +107,9 @@ impl Containers {
         if let Some(process) = process.as_object_mut() {
             process.insert("args".into(), json!(command.arguments));
             process.insert("terminal".into(), json!(command.tty));
+            if let Some((rows, columns)) = command.size {
+                process.insert("consoleSize".into(), json!({ "height": rows, "width": columns }));
+            }
             add_environment(process, command.tty.then_some("TERM=xterm"));
         }
         let bundle = self.bundle(id);

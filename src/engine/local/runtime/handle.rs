@@ -336,6 +336,7 @@ impl Runtime {
             session: session_name.clone(),
             arguments: exec.command,
             tty: exec.tty,
+            size: exec.size,
         };
         let started = self.0.link.call(Request::Exec(command), files).await;
         let files = started.inspect_err(|_| self.0.link.forget(&session_name))?;

@@ -154,6 +154,8 @@ pub struct Command {
     pub arguments: Vec<String>,
     /// A terminal instead of pipes.
     pub tty: bool,
+    /// Rows and columns of the terminal.
+    pub size: Option<(u16, u16)>,
 }
 
 /// What the helper tells.
