@@ -177,6 +177,11 @@ impl Embedded {
         self.network.ended().await;
     }
 
+    /// Cancelled when the engine has gone, and all containers with it.
+    pub fn gone(&self) -> CancellationToken {
+        self.engine.runtime().gone()
+    }
+
     /// The images, and which of them Pods have.
     pub fn images(&self) -> LocalImages {
         let (api, images) = (self.api.clone(), self.engine.images().clone());

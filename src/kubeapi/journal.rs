@@ -48,14 +48,14 @@ impl Journal {
         Ok((journal, objects.iter().map(|o| Value::clone(o)).collect(), version))
     }
 
-    /// Appends one write. A disk that is full is logged once; the objects stay in memory.
-    pub fn append(&mut self, removed: bool, object: &Value, version: u64) {
+    /// Appends one write, of an object and its text. A disk that is full is logged once; the objects stay in memory.
+    pub fn append(&mut self, removed: bool, object: &Value, text: &str, version: u64) {
         let mut line = if removed {
             let place = ["apiVersion", "kind"].map(|f| meta::string(object, &[f]));
             let (namespace, name) = (meta::namespace(object), meta::name(object));
             json!({"version": version, "removed": [place[0], place[1], namespace, name]}).to_string()
         } else {
-            json!({"version": version, "object": object}).to_string()
+            format!("{{\"version\":{version},\"object\":{text}}}")
         };
         line.push('\n');
         if self.failed.is_some() {
@@ -184,6 +184,10 @@ fn write_to(temporary: &Path, objects: &[Arc<Value>], version: u64) -> std::io::
 mod tests {
     use super::*;
 
+    fn append(journal: &mut Journal, removed: bool, object: &Value, version: u64) {
+        journal.append(removed, object, &object.to_string(), version);
+    }
+
     fn object(name: &str, data: &str) -> Value {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "n", "name": name}, "data": {"d": data}})
     }
@@ -195,10 +199,10 @@ mod tests {
         let path = folder.join("journal");
         let (mut journal, objects, version) = Journal::open(&path).unwrap();
         assert_eq!((objects.len(), version), (0, 0));
-        journal.append(false, &object("a", "1"), 1);
-        journal.append(false, &object("b", "1"), 2);
-        journal.append(false, &object("a", "2"), 3);
-        journal.append(true, &object("b", "1"), 4);
+        append(&mut journal, false, &object("a", "1"), 1);
+        append(&mut journal, false, &object("b", "1"), 2);
+        append(&mut journal, false, &object("a", "2"), 3);
+        append(&mut journal, true, &object("b", "1"), 4);
         drop(journal);
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"version\":5,\"obj").unwrap();
         let (_, objects, version) = Journal::open(&path).unwrap();
@@ -213,7 +217,7 @@ mod tests {
         let path = folder.join("journal");
         let (mut journal, _, _) = Journal::open(&path).unwrap();
         for (version, name) in [(1, "a"), (2, "b"), (3, "c")] {
-            journal.append(false, &object(name, "1"), version);
+            append(&mut journal, false, &object(name, "1"), version);
         }
         drop(journal);
         let whole = std::fs::read_to_string(&path).unwrap();
@@ -234,16 +238,16 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("journal");
         let (mut journal, _, _) = Journal::open(&path).unwrap();
-        journal.append(false, &object("a", "1"), 1);
+        append(&mut journal, false, &object("a", "1"), 1);
         let good = std::mem::replace(&mut journal.file, File::open("/dev/full").unwrap());
         drop(good);
-        journal.append(false, &object("b", "1"), 2);
+        append(&mut journal, false, &object("b", "1"), 2);
         assert!(journal.failed.is_some());
         journal.failed = Instant::now().checked_sub(AGAIN);
         assert!(journal.is_due());
         journal.compact(vec![Arc::new(object("a", "1")), Arc::new(object("b", "1"))], 2);
         assert!(!journal.is_due());
-        journal.append(false, &object("c", "1"), 3);
+        append(&mut journal, false, &object("c", "1"), 3);
         let (_, objects, version) = Journal::open(&path).unwrap();
         assert_eq!((objects.len(), version), (3, 3));
         std::fs::remove_dir_all(&folder).unwrap();
