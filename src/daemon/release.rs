@@ -11,9 +11,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWriteExt};
-use tokio::sync::Notify;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio_util::io::InspectReader;
+use tokio_util::sync::CancellationToken;
 
 use super::Daemon;
 use super::gates::{Place, Turn};
@@ -43,6 +43,8 @@ const AT_ONCE_IF_READ: Duration = Duration::from_millis(800);
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// How long the node may take to refuse a stream by which leave was given.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long such a stream is kept where nobody reads it: longer than it is looked at.
+const KEPT: Duration = Duration::from_secs(4);
 
 /// One start of the process of a Pod's container.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -111,7 +113,7 @@ impl Daemon {
                 self.runs.released(&attempt);
                 self.cluster.nudge();
                 if let Some(given) = stream {
-                    self.see_to_it(container, &name, &attempt, given.ended).await;
+                    self.see_to_it(container, &name, &attempt, given).await;
                 }
                 if helper::runs_once(record) {
                     self.note_leave(container, &attempt.uid, true).await;
@@ -191,18 +193,13 @@ impl Daemon {
             // The end of a stream with input would be the end of the process's input.
             return self.give_leave_again(container, pod, attempt).await.map(|()| None);
         }
-        let mut process = self.give_leave_early(container, pod, attempt).await?;
-        let given = Given { ended: process.ended().boxed().shared(), output: Arc::default(), is_read: false };
-        tokio::spawn(async move {
-            // What nobody takes out of a stream holds the process up.
-            let output = process.stdout.take();
-            let drained = async {
-                if let Some(mut output) = output {
-                    let _ = tokio::io::copy(&mut output, &mut tokio::io::sink()).await;
-                }
-            };
-            let _ = tokio::time::timeout(LINGER, drained).await;
-        });
+        let process = self.give_leave_early(container, pod, attempt).await?;
+        let given = Given {
+            ended: process.ended().boxed().shared(),
+            output: CancellationToken::new(),
+            is_read: false,
+        };
+        tokio::spawn(tokio::time::timeout(KEPT, first_output(process, given.output.clone())));
         Ok(Some(given))
     }
 
@@ -257,10 +254,11 @@ impl Daemon {
         let ended = tokio::select! {
             biased;
             ended = tokio::time::timeout(limit, given.ended.clone()) => ended,
-            () = given.output.notified() => return false,
+            () = given.output.cancelled() => return false,
             () = runs => return false,
         };
         match ended {
+            Ok(_) if given.output.is_cancelled() && !given.is_read => false,
             Ok(status) if status.code.is_none() => {
                 self.give_leave_again(container, pod, attempt).await.is_err()
             }
@@ -271,9 +269,9 @@ impl Daemon {
 
     /// A stream to a container opens before the node is asked, and what is written into it is lost
     /// where the node says no: that is told by the stream's end.
-    async fn see_to_it(&self, container: &Container, pod: &str, attempt: &Attempt, ended: Ended) {
-        let Ok(status) = tokio::time::timeout(LINGER, ended).await else { return };
-        if status.code.is_some() {
+    async fn see_to_it(&self, container: &Container, pod: &str, attempt: &Attempt, given: Given) {
+        let Ok(status) = tokio::time::timeout(LINGER, given.ended).await else { return };
+        if status.code.is_some() || given.output.is_cancelled() {
             return;
         }
         tracing::debug!(pod, error = status.message, "a stream was refused; leave is given by exec");
@@ -333,7 +331,7 @@ impl Daemon {
         };
         if let Turn::Give(done) = turn {
             let written = write_leave(process).await;
-            let output = Arc::new(Notify::new());
+            let output = CancellationToken::new();
             process.stdout = process.stdout.take().map(|stream| noticed(stream, &output));
             process.stderr = process.stderr.take().map(|stream| noticed(stream, &output));
             let ended = process.ended().boxed().shared();
@@ -379,21 +377,30 @@ pub(crate) type Ended = Shared<BoxFuture<'static, ProcessStatus>>;
 pub(crate) struct Given {
     /// Its end.
     pub ended: Ended,
-    /// Told when the process has written something.
-    pub output: Arc<Notify>,
+    /// Cancelled when the process has written something.
+    pub output: CancellationToken,
     /// A client reads it.
     pub is_read: bool,
+}
+
+/// Keeps a stream that nobody reads until the process has written something: a stream that is dropped has
+/// ended, and one that is kept unread would hold the process up.
+async fn first_output(mut process: Process, output: CancellationToken) {
+    let Some(stdout) = &mut process.stdout else { return };
+    if matches!(stdout.read(&mut [0; 1]).await, Ok(1..)) {
+        output.cancel();
+    }
 }
 
 /// The stream, which tells when something is read of it.
 fn noticed(
     stream: Box<dyn AsyncRead + Send + Unpin>,
-    output: &Arc<Notify>,
+    output: &CancellationToken,
 ) -> Box<dyn AsyncRead + Send + Unpin> {
     let output = output.clone();
     Box::new(InspectReader::new(stream, move |bytes: &[u8]| {
         if !bytes.is_empty() {
-            output.notify_one();
+            output.cancel();
         }
     }))
 }

@@ -19,6 +19,14 @@ fn the_log_of_a_running_container_is_shown_and_its_tail() {
 }
 
 #[test]
+fn a_detached_run_with_much_output_logs_all_of_it() {
+    let Some(world) = World::new() else { return };
+    let lines = r#"'i=0; while [ $i -lt 900 ]; do printf "%5000d\n" $i; i=$((i+1)); done; sleep 1000'"#;
+    world.docker(format!("run -d --name web busybox sh -c {lines}")).success();
+    eventually("all is logged", || world.docker("logs web").lines().len() == 900);
+}
+
+#[test]
 fn a_followed_log_shows_what_comes_and_ends_with_the_container() {
     let Some(world) = World::new() else { return };
     world.docker(format!("run -d --name web {}", ticks(3))).success();
