@@ -16,7 +16,7 @@ use crate::kubeapi::verbs::{Api, DeleteOptions, Target};
 /// How long an Event is kept, seconds, as Kubernetes does.
 const KEPT: i64 = 3600;
 /// How many Events are kept, the newest ones: they are in memory.
-const MOST: usize = 2000;
+const MOST: usize = 1000;
 /// How often the others are looked for.
 const LOOK: Duration = Duration::from_secs(10);
 /// How many different Events are known to be there; with more, some are told once more.

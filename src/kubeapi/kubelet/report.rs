@@ -59,7 +59,7 @@ fn write(
     let init = items(&before, &["spec", "initContainers"]);
     let main = items(&before, &["spec", "containers"]);
     let list = |containers: &[Value], init: bool| -> Vec<Value> {
-        containers.iter().map(|c| status(c, &state(c), ip, init)).collect()
+        containers.iter().map(|c| status(c, &state(c), init)).collect()
     };
     let all: Vec<State> = main.iter().map(state).collect();
     let initialized = init.iter().all(|c| {
@@ -100,28 +100,31 @@ fn write(
     if !beside.is_empty() {
         status.insert("ephemeralContainerStatuses".into(), list(beside, false).into());
     }
-    let names = |ready: bool| -> Vec<&str> {
-        let of = main.iter().filter(|c| state(c).ready == ready);
-        of.map(|c| string(c, &["name"])).collect()
-    };
-    let unready = format!("containers with unready status: [{}]", names(false).join(" "));
+    let unready = main.iter().filter(|c| !state(c).ready);
+    let unready: Vec<&str> = unready.map(|c| string(c, &["name"])).collect();
+    let unready = format!("containers with unready status: [{}]", unready.join(" "));
+    conditions(pod, phase, !ip.is_empty(), initialized, ready, &unready);
+}
+
+/// The conditions of a Pod in this phase.
+fn conditions(pod: &mut Value, phase: &str, placed: bool, initialized: bool, ready: bool, unready: &str) {
+    let (deleting, generation) = (meta::deleting(pod), at(pod, &["metadata", "generation"]).clone());
     let finished = matches!(phase, "Succeeded" | "Failed");
     let (reason, words) = match (ready, finished) {
         (true, _) => ("", ""),
         (false, true) if phase == "Succeeded" => ("PodCompleted", ""),
         (false, true) => ("PodFailed", ""),
-        (false, false) => ("ContainersNotReady", unready.as_str()),
+        (false, false) => ("ContainersNotReady", unready),
     };
-    set_condition(pod, "PodReadyToStartContainers", !ip.is_empty() && !finished, "", "");
+    set_condition(pod, "PodReadyToStartContainers", placed && !finished, "", "");
     let incomplete = if initialized {
         ("", "")
     } else {
         ("ContainersNotInitialized", "containers with incomplete status")
     };
     set_condition(pod, "Initialized", initialized, incomplete.0, incomplete.1);
-    set_condition(pod, "Ready", ready && !meta::deleting(&before), reason, words);
+    set_condition(pod, "Ready", ready && !deleting, reason, words);
     set_condition(pod, "ContainersReady", ready, reason, words);
-    let generation = at(&before, &["metadata", "generation"]).clone();
     if !generation.is_null() {
         let status = meta::map(meta::child(pod, "status"));
         for condition in status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -163,11 +166,9 @@ fn terminated(end: &End) -> Value {
     made
 }
 
-fn status(container: &Value, state: &State, ip: &str, init: bool) -> Value {
+fn status(container: &Value, state: &State, init: bool) -> Value {
     let now = match &state.phase {
         Phase::Waiting { reason, message } => {
-            let reason =
-                if ip.is_empty() && reason == "ContainerCreating" { "ContainerCreating" } else { reason };
             let mut waiting = json!({"reason": reason});
             if !message.is_empty() {
                 meta::map(&mut waiting).insert("message".into(), message.as_str().into());
