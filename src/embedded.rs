@@ -4,12 +4,14 @@
 mod command;
 mod services;
 
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +42,7 @@ const PREFIX: u8 = 16;
 pub struct Prepared {
     helper: Helper,
     data: PathBuf,
+    lock: File,
 }
 
 /// A cluster that runs in this process.
@@ -50,6 +53,8 @@ pub struct Embedded {
     pub engine: Local,
     network: Arc<Network>,
     api: Arc<Api>,
+    /// Held as long as this process has the folder.
+    _lock: File,
 }
 
 /// Whether the settings make sense for an embedded cluster.
@@ -99,6 +104,7 @@ pub fn prepare(data: &Path) -> Result<Prepared, String> {
     };
     std::fs::create_dir_all(data).map_err(wrong)?;
     let data = data.canonicalize().map_err(wrong)?;
+    let lock = lock(&data)?;
     let warning = runtime::enter_user_namespace()?;
     if !warning.is_empty() {
         eprintln!("d2k: {warning}");
@@ -112,7 +118,18 @@ pub fn prepare(data: &Path) -> Result<Prepared, String> {
         services: SERVICES,
         services_prefix: PREFIX,
     };
-    Ok(Prepared { helper: runtime::prepare(options)?, data })
+    Ok(Prepared { helper: runtime::prepare(options)?, data, lock })
+}
+
+/// One daemon at a time has a folder; the kernel gives it back when the daemon is killed.
+fn lock(folder: &Path) -> Result<File, String> {
+    let path = folder.join("lock");
+    let file = File::options().create(true).append(true).open(&path);
+    let file = file.map_err(|error| format!("{} cannot be opened: {error}", path.display()))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        format!("another d2k uses the folder {}; end it, or choose another folder", folder.display())
+    })?;
+    Ok(file)
 }
 
 /// Starts the cluster; `docker` is where d2k's own Docker API listens.
@@ -126,7 +143,7 @@ pub async fn start(
     docker: SocketAddr,
     stopping: CancellationToken,
 ) -> Result<Embedded, String> {
-    let Prepared { helper, data } = prepared;
+    let Prepared { helper, data, lock } = prepared;
     let engine = Local::open(helper, registry).await?;
     let options = cluster::Options {
         data,
@@ -150,7 +167,7 @@ pub async fn start(
     let sockets: Arc<dyn Sockets> = Arc::new(engine.runtime().clone());
     let network = Arc::new(Network::start(sockets, options, stopping.clone()).await?);
     services::follow(started.api.clone(), network.clone(), stopping);
-    Ok(Embedded { kubeconfig: started.kubeconfig, engine, network, api: started.api })
+    Ok(Embedded { kubeconfig: started.kubeconfig, engine, network, api: started.api, _lock: lock })
 }
 
 impl Embedded {
@@ -158,6 +175,11 @@ impl Embedded {
     pub async fn ended(&self) {
         self.engine.shutdown().await;
         self.network.ended().await;
+    }
+
+    /// Cancelled when the engine has gone, and all containers with it.
+    pub fn gone(&self) -> CancellationToken {
+        self.engine.runtime().gone()
     }
 
     /// The images, and which of them Pods have.
@@ -192,5 +214,22 @@ impl Reach for Inside {
             Ok(socket)
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_daemon_at_a_time() {
+        let folder = std::env::temp_dir().join(format!("d2k-lock-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let first = lock(&folder).unwrap();
+        let refused = lock(&folder).unwrap_err();
+        assert!(refused.contains("another d2k uses the folder"), "{refused}");
+        drop(first);
+        lock(&folder).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -91,6 +91,19 @@ pub struct Sandbox {
     pub share_processes: bool,
     /// Kernel parameters of its namespaces.
     pub sysctls: BTreeMap<String, String>,
+    /// Memory that its containers share.
+    pub memory: Vec<Memory>,
+}
+
+/// A volume in memory, which lives as long as its sandbox.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Memory {
+    /// Its name, a DNS label.
+    pub name: String,
+    /// Most bytes that it holds.
+    pub limit: Option<u64>,
+    /// Group that owns it.
+    pub group: Option<u32>,
 }
 
 /// One container to be started. Starting the same Pod's container again is a new one with a new ID.
@@ -122,6 +135,8 @@ pub struct Start {
     pub security: Security,
     /// Its limits.
     pub limits: Limits,
+    /// ID of a container of the same Pod whose processes it sees.
+    pub beside: Option<String>,
     /// Log in the CRI format (`<RFC 3339 with nanoseconds> stdout|stderr F|P <line>`), appended to.
     pub log: PathBuf,
 }
@@ -142,8 +157,8 @@ pub struct Mount {
 pub enum Source {
     /// A file or a folder of the machine.
     Host(PathBuf),
-    /// Memory, of at most so many bytes.
-    Memory(Option<u64>),
+    /// A folder, empty for all, of the memory of this name that the sandbox has.
+    Memory(String, PathBuf),
 }
 
 /// Who a container runs as and what it may do.
@@ -197,6 +212,8 @@ pub struct Exit {
 pub struct Exec {
     pub command: Vec<String>,
     pub tty: bool,
+    /// Rows and columns that its terminal has from the beginning.
+    pub size: Option<(u16, u16)>,
     pub stdin: bool,
     pub stdout: bool,
     pub stderr: bool,
@@ -242,6 +259,12 @@ pub struct NodeFacts {
     pub cpus: u64,
     /// Memory in bytes.
     pub memory: u64,
+    /// Size of the file system that containers write to, in bytes.
+    pub storage: u64,
+    /// What the system calls this machine, empty if it does not.
+    pub machine_id: String,
+    /// What the kernel calls its present run.
+    pub boot_id: String,
     /// Kubernetes' word for the architecture, `amd64`.
     pub architecture: &'static str,
 }

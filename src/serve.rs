@@ -19,6 +19,10 @@ use crate::policy::{self, Policies};
 use crate::registry::{Platform, Registry, RegistrySettings};
 use crate::telemetry;
 
+/// What is said when the process that runs the containers has been killed.
+const LOST: &str =
+    "the engine's helper process has ended, and all containers with it; start d2k again: it knows what ran";
+
 /// A cluster that is brought along, and the command that it is for.
 pub struct Own {
     /// The helper process and its folder.
@@ -83,13 +87,27 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
     daemon.probe_metrics().await;
     let routes = version::front(docker::routes(daemon));
     let job = job(&command, address, &settings, (&stopping, &command_runs));
+    let gone = embedded.as_ref().map(Embedded::gone);
+    if let Some(gone) = gone.clone() {
+        tokio::spawn(end_with_engine(gone, stopping.clone()));
+    }
     let (code, (), _) = tokio::join!(job, front.run(routes), admin);
+    let lost = gone.is_some_and(|gone| gone.is_cancelled());
     keeping.abort();
     below.cancel();
     if let Some(embedded) = embedded {
         embedded.ended().await;
     }
-    Ok(code)
+    if lost { Err(LOST.into()) } else { Ok(code) }
+}
+
+/// Without its engine a cluster only pretends: who has started d2k is to know it, and starts it again.
+async fn end_with_engine(gone: CancellationToken, stopping: CancellationToken) {
+    gone.cancelled().await;
+    if !stopping.is_cancelled() {
+        tracing::error!("{LOST}");
+        stopping.cancel();
+    }
 }
 
 /// Starts the cluster that is brought along, and points the settings at it.

@@ -15,11 +15,19 @@ mod support;
 mod command;
 #[path = "embedded/folder.rs"]
 mod folder;
+#[path = "embedded/kubectl.rs"]
+mod kubectl;
 #[path = "embedded/limits.rs"]
 mod limits;
 #[path = "embedded/network.rs"]
 mod network;
 #[path = "embedded/own.rs"]
 mod own;
+#[path = "embedded/pods.rs"]
+mod pods;
+#[path = "embedded/pods_files.rs"]
+mod pods_files;
+#[path = "embedded/soak.rs"]
+mod soak;
 #[path = "embedded/traces.rs"]
 mod traces;

@@ -149,6 +149,9 @@ impl Engine for Local {
             os_image: name.unwrap_or("Linux").trim_matches('"').to_owned(),
             cpus: std::thread::available_parallelism().map_or(1, |count| count.get() as u64),
             memory: memory(),
+            storage: rustix::fs::statvfs(&self.data).map_or(0, |about| about.f_blocks * about.f_frsize),
+            machine_id: line("/etc/machine-id"),
+            boot_id: line("/proc/sys/kernel/random/boot_id"),
             architecture: match std::env::consts::ARCH {
                 "x86_64" => "amd64",
                 "aarch64" => "arm64",
@@ -224,6 +227,11 @@ impl Engine for Local {
     fn connect<'a>(&'a self, uid: &'a str, port: u16) -> BoxFuture<'a, Result<Box<dyn Stream>>> {
         Box::pin(self.runtime.connect(uid, port))
     }
+}
+
+/// What a file of one line says.
+fn line(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
 /// The machine's memory in bytes.

@@ -144,6 +144,7 @@ fn subresources(kind: &Kind) -> Vec<(&'static str, [&'static str; 3], &'static [
         all.extend([
             ("attach", ["", "v1", "PodAttachOptions"], stream),
             ("binding", ["", "v1", "Binding"], &["create"][..]),
+            ("ephemeralcontainers", own, write),
             ("eviction", ["policy", "v1", "Eviction"], &["create"][..]),
             ("exec", ["", "v1", "PodExecOptions"], stream),
             ("log", ["", "v1", "Pod"], &["get"][..]),

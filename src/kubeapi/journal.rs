@@ -1,10 +1,12 @@
 //! The journal: every write as one line of JSON, appended before it is answered. A line that was cut
-//! off by a crash is the last one and is dropped; a long journal is replaced by what is alive.
+//! off by a crash is the last one and is dropped; other damage is passed over and the file kept. A long
+//! journal is replaced by what is alive, and so is one that could not be written for a while.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -13,6 +15,9 @@ use super::meta;
 /// From this size on, a journal is shortened when most of it is history.
 const LONG: u64 = 32 * 1024 * 1024;
 
+/// Pause between attempts to write what is missing, since each writes everything.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// An open journal.
 pub struct Journal {
     path: PathBuf,
@@ -20,7 +25,8 @@ pub struct Journal {
     length: u64,
     /// Length after the last compaction.
     kept: u64,
-    failed: bool,
+    /// Since when writes are missing in it; the time of the last attempt to write them.
+    failed: Option<Instant>,
 }
 
 impl Journal {
@@ -30,40 +36,46 @@ impl Journal {
     /// One line on what cannot be read or written.
     pub fn open(path: &Path) -> Result<(Self, Vec<Value>, u64), String> {
         let wrong = |e: std::io::Error| format!("the journal {}: {e}", path.display());
-        let (objects, version) = if path.exists() { read(path).map_err(wrong)? } else { (Vec::new(), 0) };
+        let found = if path.exists() { read(path).map_err(wrong)? } else { Found::default() };
+        if !found.damaged.is_empty() {
+            set_aside(path, &found.damaged).map_err(wrong)?;
+        }
+        let (objects, version) = (found.objects, found.version);
         let objects: Vec<Arc<Value>> = objects.into_iter().map(Arc::new).collect();
         let length = rewrite(path, &objects, version).map_err(wrong)?;
         let file = OpenOptions::new().append(true).open(path).map_err(wrong)?;
-        let journal = Self { path: path.to_owned(), file, length, kept: length, failed: false };
+        let journal = Self { path: path.to_owned(), file, length, kept: length, failed: None };
         Ok((journal, objects.iter().map(|o| Value::clone(o)).collect(), version))
     }
 
-    /// Appends one write. A disk that is full is logged once; the objects stay in memory.
-    pub fn append(&mut self, removed: bool, object: &Value, version: u64) {
+    /// Appends one write, of an object and its text. A disk that is full is logged once; the objects stay in memory.
+    pub fn append(&mut self, removed: bool, object: &Value, text: &str, version: u64) {
         let mut line = if removed {
             let place = ["apiVersion", "kind"].map(|f| meta::string(object, &[f]));
             let (namespace, name) = (meta::namespace(object), meta::name(object));
             json!({"version": version, "removed": [place[0], place[1], namespace, name]}).to_string()
         } else {
-            json!({"version": version, "object": object}).to_string()
+            format!("{{\"version\":{version},\"object\":{text}}}")
         };
         line.push('\n');
+        if self.failed.is_some() {
+            return;
+        }
         match self.file.write_all(line.as_bytes()) {
-            Ok(()) => {
-                self.length += line.len() as u64;
-                self.failed = false;
-            }
+            Ok(()) => self.length += line.len() as u64,
             Err(error) => {
-                if !std::mem::replace(&mut self.failed, true) {
-                    tracing::error!(path = %self.path.display(), %error, "the journal cannot be written; what changes now is lost when d2k ends");
-                }
+                tracing::error!(path = %self.path.display(), %error, "the journal cannot be written; what changes now is lost if d2k ends before it can");
+                // Half a line would take the next one with it.
+                let _ = self.file.set_len(self.length);
+                self.failed = Some(Instant::now());
             }
         }
     }
 
-    /// Whether most of it is history.
-    pub fn is_long(&self) -> bool {
-        self.length > LONG && self.length > self.kept * 4
+    /// Whether it is to be written anew: most of it is history, or something is missing.
+    pub fn is_due(&self) -> bool {
+        let long = self.length > LONG && self.length > self.kept * 4;
+        self.failed.map_or(long, |last| last.elapsed() >= AGAIN)
     }
 
     /// Replaces it by the objects that are alive.
@@ -74,7 +86,11 @@ impl Journal {
             Ok((length, file)) => {
                 self.file = file;
                 (self.length, self.kept) = (length, length);
+                if self.failed.take().is_some() {
+                    tracing::info!(path = %self.path.display(), "the journal is whole again");
+                }
             }
+            Err(_) if self.failed.is_some() => self.failed = Some(Instant::now()),
             Err(error) => {
                 tracing::warn!(path = %self.path.display(), %error, "the journal cannot be shortened");
                 // Tried again when it has grown by as much.
@@ -84,12 +100,34 @@ impl Journal {
     }
 }
 
-fn read(path: &Path) -> std::io::Result<(Vec<Value>, u64)> {
+/// What a file holds.
+#[derive(Default)]
+struct Found {
+    objects: Vec<Value>,
+    version: u64,
+    /// Numbers of lines that say nothing.
+    damaged: Vec<usize>,
+}
+
+fn read(path: &Path) -> std::io::Result<Found> {
     let mut objects = std::collections::BTreeMap::new();
-    let mut version = 0;
-    for line in BufReader::new(File::open(path)?).split(b'\n') {
-        let Ok(entry) = serde_json::from_slice::<Value>(&line?) else { break };
-        version = entry.get("version").and_then(Value::as_u64).unwrap_or(version);
+    let mut found = Found::default();
+    let mut reader = BufReader::new(File::open(path)?);
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        if reader.read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        let Ok(entry) = serde_json::from_slice::<Value>(&line) else {
+            // Without its end it was cut off, before anybody was told that it is there.
+            if line.ends_with(b"\n") {
+                found.damaged.push(number);
+            }
+            continue;
+        };
+        let version = entry.get("version").and_then(Value::as_u64).unwrap_or(0);
+        found.version = version.max(found.version);
         if let Some(object) = entry.get("object") {
             objects.insert(key(object), object.clone());
         } else if let Some(gone) = entry.get("removed") {
@@ -97,7 +135,19 @@ fn read(path: &Path) -> std::io::Result<(Vec<Value>, u64)> {
             objects.remove(&[part(0), part(1), part(2), part(3)]);
         }
     }
-    Ok((objects.into_values().collect(), version))
+    found.objects = objects.into_values().collect();
+    Ok(found)
+}
+
+/// Keeps a damaged file, since what it says no more may be read by a person.
+fn set_aside(path: &Path, lines: &[usize]) -> std::io::Result<()> {
+    let aside = path.with_extension(format!("damaged-{}", jiff::Timestamp::now().as_second()));
+    std::fs::copy(path, &aside)?;
+    tracing::error!(
+        path = %path.display(), kept = %aside.display(), lines = ?lines.iter().take(10).collect::<Vec<_>>(), count = lines.len(),
+        "the journal is damaged: these lines are passed over, and objects may be missing or as they were before"
+    );
+    Ok(())
 }
 
 fn key(object: &Value) -> [String; 4] {
@@ -107,7 +157,17 @@ fn key(object: &Value) -> [String; 4] {
 
 fn rewrite(path: &Path, objects: &[Arc<Value>], version: u64) -> std::io::Result<u64> {
     let temporary = path.with_extension("new");
-    let mut file = BufWriter::new(File::create(&temporary)?);
+    let written = write_to(&temporary, objects, version);
+    let length = written.inspect_err(|_| drop(std::fs::remove_file(&temporary)))?;
+    std::fs::rename(&temporary, path)?;
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(length)
+}
+
+fn write_to(temporary: &Path, objects: &[Arc<Value>], version: u64) -> std::io::Result<u64> {
+    let mut file = BufWriter::new(File::create(temporary)?);
     let mut length = 0;
     let lines = objects.iter().map(|object| json!({"version": version, "object": **object}));
     for line in lines.chain([json!({"version": version})]) {
@@ -117,16 +177,16 @@ fn rewrite(path: &Path, objects: &[Arc<Value>], version: u64) -> std::io::Result
     }
     let file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
     file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    if let Some(folder) = path.parent() {
-        File::open(folder)?.sync_all()?;
-    }
     Ok(length)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn append(journal: &mut Journal, removed: bool, object: &Value, version: u64) {
+        journal.append(removed, object, &object.to_string(), version);
+    }
 
     fn object(name: &str, data: &str) -> Value {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "n", "name": name}, "data": {"d": data}})
@@ -139,14 +199,57 @@ mod tests {
         let path = folder.join("journal");
         let (mut journal, objects, version) = Journal::open(&path).unwrap();
         assert_eq!((objects.len(), version), (0, 0));
-        journal.append(false, &object("a", "1"), 1);
-        journal.append(false, &object("b", "1"), 2);
-        journal.append(false, &object("a", "2"), 3);
-        journal.append(true, &object("b", "1"), 4);
+        append(&mut journal, false, &object("a", "1"), 1);
+        append(&mut journal, false, &object("b", "1"), 2);
+        append(&mut journal, false, &object("a", "2"), 3);
+        append(&mut journal, true, &object("b", "1"), 4);
         drop(journal);
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"version\":5,\"obj").unwrap();
         let (_, objects, version) = Journal::open(&path).unwrap();
         assert_eq!((objects, version), (vec![object("a", "2")], 4));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_line_costs_no_other_and_the_file_is_kept() {
+        let folder = std::env::temp_dir().join(format!("d2k-journal-damaged-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("journal");
+        let (mut journal, _, _) = Journal::open(&path).unwrap();
+        for (version, name) in [(1, "a"), (2, "b"), (3, "c")] {
+            append(&mut journal, false, &object(name, "1"), version);
+        }
+        drop(journal);
+        let whole = std::fs::read_to_string(&path).unwrap();
+        let damaged = whole.replace("\"name\":\"b\"", "\"name\":\0\0\0");
+        assert_ne!(whole, damaged);
+        std::fs::write(&path, &damaged).unwrap();
+        let (_, objects, version) = Journal::open(&path).unwrap();
+        assert_eq!((objects, version), (vec![object("a", "1"), object("c", "1")], 3));
+        let mut files = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
+        let aside = files.find(|file| file.to_string_lossy().contains("damaged-1")).unwrap();
+        assert_eq!(std::fs::read_to_string(aside).unwrap(), damaged);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_later() {
+        let folder = std::env::temp_dir().join(format!("d2k-journal-full-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("journal");
+        let (mut journal, _, _) = Journal::open(&path).unwrap();
+        append(&mut journal, false, &object("a", "1"), 1);
+        let good = std::mem::replace(&mut journal.file, File::open("/dev/full").unwrap());
+        drop(good);
+        append(&mut journal, false, &object("b", "1"), 2);
+        assert!(journal.failed.is_some());
+        journal.failed = Instant::now().checked_sub(AGAIN);
+        assert!(journal.is_due());
+        journal.compact(vec![Arc::new(object("a", "1")), Arc::new(object("b", "1"))], 2);
+        assert!(!journal.is_due());
+        append(&mut journal, false, &object("c", "1"), 3);
+        let (_, objects, version) = Journal::open(&path).unwrap();
+        assert_eq!((objects.len(), version), (3, 3));
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

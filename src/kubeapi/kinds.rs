@@ -112,7 +112,7 @@ impl Kind {
         match subresource {
             "status" => self.status,
             "scale" => self.scale,
-            "resize" => self.name == "Pod",
+            "resize" | "ephemeralcontainers" => self.name == "Pod",
             _ => false,
         }
     }

@@ -6,6 +6,7 @@ pub mod events;
 mod container;
 mod environment;
 mod files;
+mod follow;
 mod forward;
 mod logs;
 mod metrics;
@@ -15,6 +16,7 @@ mod probes;
 mod report;
 mod sockets;
 mod spdy;
+mod stopping;
 mod streams;
 mod volumes;
 

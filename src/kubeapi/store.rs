@@ -14,6 +14,10 @@ use super::status::{Result, Status};
 
 /// Changes of one kind that a watch may come back for.
 const LOG: usize = 512;
+/// Length of all of them in the journal, at most; what is in memory is about ten times as large.
+const LOG_BYTES: usize = 1 << 20;
+/// Changes that are kept however long they are.
+const LOG_LEAST: usize = 16;
 
 /// What has happened to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +67,25 @@ struct Inner {
 #[derive(Default)]
 struct Objects {
     all: BTreeMap<(String, String), Arc<Value>>,
-    log: VecDeque<Change>,
+    /// Changes, each with the length of its object as text.
+    log: VecDeque<(Change, usize)>,
+    /// Length of the objects in it as text.
+    log_bytes: usize,
     /// Changes up to this version have been dropped.
     dropped: u64,
+}
+
+impl Objects {
+    /// Adds a change to the log, which forgets the oldest ones.
+    fn note(&mut self, change: Change, length: usize) {
+        self.log_bytes += length;
+        self.log.push_back((change, length));
+        while self.log.len() > LOG || (self.log_bytes > LOG_BYTES && self.log.len() > LOG_LEAST) {
+            let Some((first, length)) = self.log.pop_front() else { return };
+            self.log_bytes -= length;
+            self.dropped = first.version;
+        }
+    }
 }
 
 /// A list as it was at one version.
@@ -164,15 +184,12 @@ impl Store {
             Action::Deleted => objects.all.remove(&key),
             _ => objects.all.insert(key, object.clone()),
         };
-        objects.log.push_back(Change { version: inner.version, action, object: object.clone(), previous });
-        if objects.log.len() > LOG
-            && let Some(first) = objects.log.pop_front()
-        {
-            objects.dropped = first.version;
-        }
+        let text = object.to_string();
+        let change = Change { version: inner.version, action, object: object.clone(), previous };
+        objects.note(change, text.len());
         if let Some(journal) = &mut inner.journal {
-            journal.append(action == Action::Deleted, &object, inner.version);
-            if journal.is_long() {
+            journal.append(action == Action::Deleted, &object, &text, inner.version);
+            if journal.is_due() {
                 let all = inner.kinds.values().flat_map(|objects| objects.all.values().cloned());
                 journal.compact(all.collect(), inner.version);
             }
@@ -193,8 +210,8 @@ impl Store {
         if version < objects.dropped {
             return Err(Status::expired(version, objects.dropped));
         }
-        let from = objects.log.partition_point(|change| change.version <= version);
-        Ok((objects.log.range(from..).cloned().collect(), inner.version))
+        let from = objects.log.partition_point(|(change, _)| change.version <= version);
+        Ok((objects.log.range(from..).map(|(change, _)| change.clone()).collect(), inner.version))
     }
 }
 

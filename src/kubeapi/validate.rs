@@ -1,7 +1,7 @@
 //! What the API server refuses: names, fields that must be there, values that cannot be, and changes
 //! of what is immutable. Words and reasons are those of Kubernetes (422 `Invalid`).
 
-mod pod;
+pub mod pod;
 
 use serde_json::Value;
 

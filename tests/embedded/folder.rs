@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::own::{Folder, Own};
-use crate::support::{eventually, run};
+use crate::support::{eventually, run, signal_process};
 use crate::traces;
 
 #[test]
@@ -72,4 +72,23 @@ fn its_kubernetes_is_there_for_kubectl() {
     assert!(own.kubectl("get pods").success().contains("1/1     Running"));
     own.kubectl("scale deployment web --replicas 0").success();
     eventually("it is stopped for docker, too", || own.docker("ps -q").success().is_empty());
+}
+
+#[test]
+fn it_ends_with_its_engine_and_says_so() {
+    let Some(mut own) = Own::start() else { return };
+    own.docker("run -d --name web --restart always busybox sleep 1000").success();
+    let data = own.data();
+    let helper = traces::of(&data).into_iter().find_map(|found| {
+        let number =
+            found.strip_prefix("process ")?.split_once(": ").filter(|(_, c)| c.contains(" inner "))?.0;
+        number.parse().ok()
+    });
+    signal_process(helper.unwrap(), "KILL");
+    let status = own.daemon().end("0", Duration::from_secs(20));
+    assert_eq!(status.and_then(|status| status.code()), Some(1));
+    assert!(own.daemon().log_tail().contains("the engine's helper process has ended"));
+    assert_eq!(traces::of(&data), [""; 0]);
+    own.start_again();
+    eventually("the container runs again", || own.docker("exec web echo here").stdout == "here\n");
 }

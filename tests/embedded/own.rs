@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::support::{Daemon, Output, can_embed, command, free_port, registry, run};
+use crate::support::{Daemon, Output, Running, can_embed, command, free_port, registry, run};
 
 /// Longer than any command of these tests takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -120,18 +120,52 @@ impl Own {
         self.client("kubectl", words.as_ref())
     }
 
+    /// Runs a line of shell with `kubectl` in a terminal of 33 rows and 101 columns.
+    #[track_caller]
+    pub fn in_terminal(&self, line: &str) -> Running {
+        let inner = format!("stty rows 33 cols 101; {line}");
+        let mut command = self.shell("exec script --quiet --return --command \"$0\" /dev/null");
+        command.arg(inner).env("TERM", "xterm");
+        Running::spawn(command, line)
+    }
+
+    /// Starts a line of shell in the background.
+    #[track_caller]
+    pub fn start_line(&self, line: &str) -> Running {
+        Running::spawn(self.shell(&format!("exec {line}")), line)
+    }
+
+    /// Makes the objects of a manifest.
+    #[track_caller]
+    pub fn apply(&self, manifest: &str) {
+        let file = self.folder.path().join("manifest.yaml");
+        std::fs::write(&file, manifest).unwrap();
+        self.kubectl(format!("apply -f {}", file.display())).success();
+    }
+
+    /// A field of an object by its JSON path.
+    #[track_caller]
+    pub fn field(&self, object: &str, path: &str) -> String {
+        self.kubectl(format!("get {object} -o jsonpath='{{{path}}}'")).success()
+    }
+
     #[track_caller]
     fn client(&self, program: &str, words: &str) -> Output {
         let line = format!("{program} {words}");
+        run(self.shell(&format!("exec {line}")), &line, b"", DEADLINE)
+    }
+
+    fn shell(&self, script: &str) -> Command {
         let mut command = Command::new("bash");
         command
-            .args(["-c", &format!("exec {line}")])
+            .args(["-c", script])
+            .current_dir(self.folder.path())
             .env("DOCKER_HOST", format!("tcp://127.0.0.1:{}", self.daemon.port))
             .env("DOCKER_CONFIG", self.folder.path().join("docker"))
             .env("KUBECONFIG", self.data().join("kubeconfig"))
             .env_remove("DOCKER_CONTEXT")
             .env_remove("DOCKER_TLS_VERIFY");
-        run(command, &line, b"", DEADLINE)
+        command
     }
 }
 

@@ -21,6 +21,10 @@ const FIRST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(300);
 /// A run of this length forgives those before.
 const GOOD: i64 = 600;
+/// Processes and threads of a container: what one runs away with is not the whole machine.
+const PIDS: i64 = 8192;
+/// How long the first word for a failed pull is shown.
+const SHOWN: Duration = Duration::from_secs(1);
 /// Most bytes of a termination message.
 const MESSAGE: usize = 4096;
 
@@ -40,7 +44,8 @@ impl Default for Phase {
 }
 
 impl Phase {
-    fn waiting(reason: &str, message: &str) -> Self {
+    /// Waiting for this reason.
+    pub fn waiting(reason: &str, message: &str) -> Self {
         Self::Waiting { reason: reason.to_owned(), message: message.to_owned() }
     }
 }
@@ -74,6 +79,7 @@ impl<E: Engine> Kubelet<E> {
             own => own.to_owned(),
         };
         let mut pause = Duration::ZERO;
+        let mut failed = FIRST;
         loop {
             let before = running.state(&name);
             if let Phase::Terminated(end) = &before.phase {
@@ -82,13 +88,13 @@ impl<E: Engine> Kubelet<E> {
                     "OnFailure" => end.code != 0,
                     _ => false,
                 };
-                if !again {
+                if !again && !before.again {
                     return end.code == 0;
                 }
-                if running.ending.is_cancelled() {
+                if running.ending.is_cancelled() || running.over.is_cancelled() {
                     return false;
                 }
-                if end.finished.as_second() - end.started.as_second() > GOOD {
+                if before.again || end.finished.as_second() - end.started.as_second() > GOOD {
                     pause = Duration::ZERO;
                 }
                 if !self.pause(running, pod, &name, pause, end.clone()).await {
@@ -96,16 +102,20 @@ impl<E: Engine> Kubelet<E> {
                 }
                 pause = if pause.is_zero() { FIRST } else { (pause * 2).min(LONGEST) };
             }
-            if running.ending.is_cancelled() {
+            if running.ending.is_cancelled() || running.over.is_cancelled() {
                 return false;
             }
+            // What it is may have changed since its last run.
+            let now = running.container(&name);
+            let container = now.as_ref().unwrap_or(container);
             match self.run_once(running, pod, container, volumes).await {
-                Ok(()) => {}
+                Ok(()) => failed = FIRST,
                 // Tried again until the Pod goes.
                 Err(trouble) => {
-                    if !self.wait_after(running, pod, &name, &trouble).await {
+                    if !self.wait_after(running, pod, container, &trouble, failed).await {
                         return false;
                     }
+                    failed = (failed * 2).min(LONGEST);
                 }
             }
         }
@@ -145,13 +155,47 @@ impl<E: Engine> Kubelet<E> {
         true
     }
 
-    async fn wait_after(&self, running: &Running, pod: &Value, name: &str, trouble: &Trouble) -> bool {
+    /// Waits before what could not be done is tried again.
+    async fn wait_after(
+        &self,
+        running: &Running,
+        pod: &Value,
+        container: &Value,
+        trouble: &Trouble,
+        pause: Duration,
+    ) -> bool {
+        let (name, image) = (string(container, &["name"]), string(container, &["image"]));
         let about = About::new(pod, "kubelet").container(name);
-        let reason = if trouble.reason.starts_with("ErrImage") { "Failed" } else { trouble.reason };
-        events::record(&self.api, &about, "Warning", reason, &format!("Error: {trouble}"));
+        let pulling = trouble.reason == "ErrImagePull";
+        let words = match trouble.reason {
+            "ErrImagePull" | "ErrImageNeverPull" => trouble.reason,
+            _ => &trouble.message,
+        };
+        events::record(&self.api, &about, "Warning", "Failed", &format!("Error: {words}"));
         running.set(name, |state| state.phase = Phase::waiting(trouble.reason, &trouble.message));
+        let waited = async {
+            if !pulling {
+                return tokio::time::sleep(FIRST).await;
+            }
+            tokio::time::sleep(SHOWN).await;
+            let words = format!("Back-off pulling image {image:?}");
+            events::record(&self.api, &about, "Normal", "BackOff", &words);
+            events::record(&self.api, &about, "Warning", "Failed", "Error: ImagePullBackOff");
+            let words = format!("{words}: {}: {}", trouble.reason, trouble.message);
+            running.set(name, |state| state.phase = Phase::waiting("ImagePullBackOff", &words));
+            // Another image need not wait for what the one before did wrong.
+            let mut changed = running.changed.subscribe();
+            let other = async {
+                while running.container(name).is_none_or(|c| string(&c, &["image"]) == image) {
+                    if changed.changed().await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let _ = tokio::time::timeout(pause, other).await;
+        };
         tokio::select! {
-            () = tokio::time::sleep(FIRST) => true,
+            () = waited => true,
             () = running.ending.cancelled() => false,
         }
     }
@@ -171,6 +215,7 @@ impl<E: Engine> Kubelet<E> {
         let restarts = running.state(&name).restarts;
         let start = self.plan(running, pod, container, volumes, &image, &id, restarts).await?;
         let message = start.log.with_file_name(format!("{restarts}.termination"));
+        let log = start.log.clone();
         events::record(&self.api, &about, "Normal", "Created", &format!("Created container: {name}"));
         let begin = Timestamp::now();
         let (old, limits) = (running.state(&name).id, start.limits);
@@ -185,6 +230,7 @@ impl<E: Engine> Kubelet<E> {
                 state.id = id;
                 state.image_id = image.id.clone();
                 state.phase = Phase::Terminated(end);
+                state.again = false;
             });
             return Ok(());
         }
@@ -195,6 +241,7 @@ impl<E: Engine> Kubelet<E> {
             state.id.clone_from(&id);
             state.image_id.clone_from(&image.id);
             state.phase = Phase::Running { started: begin };
+            state.again = false;
             state.started = !probed("startupProbe");
             state.ready = !probed("startupProbe") && !probed("readinessProbe");
         });
@@ -205,7 +252,11 @@ impl<E: Engine> Kubelet<E> {
             exit = self.engine.wait(&id) => exit?,
             () = self.probe(running, pod, container, &id) => self.engine.wait(&id).await?,
         };
-        let end = end_of(exit, begin, &id, &message);
+        let mut end = end_of(exit, begin, &id, &message);
+        let fallback = string(container, &["terminationMessagePolicy"]) == "FallbackToLogsOnError";
+        if fallback && end.code != 0 && end.message.is_empty() {
+            end.message = super::logs::last_words(&log).await;
+        }
         running.set(&name, |state| {
             state.phase = Phase::Terminated(end);
             state.ready = false;
@@ -240,6 +291,9 @@ impl<E: Engine> Kubelet<E> {
                 let words =
                     format!("Successfully pulled image {reference:?} in {took} ({took} including waiting)");
                 events::record(&self.api, about, "Normal", "Pulled", &words);
+            }
+            Err(trouble) if policy == Pull::Never => {
+                events::record(&self.api, about, "Warning", trouble.reason, &trouble.message);
             }
             Err(trouble) => {
                 let words = format!("Failed to pull image {reference:?}: {}", trouble.message);
@@ -278,7 +332,7 @@ impl<E: Engine> Kubelet<E> {
         if words.is_empty() {
             return Err(Trouble::new("RunContainerError", "no command specified"));
         }
-        let mounts = self.mounts(running, pod, container, volumes, &folder, restarts).await?;
+        let mounts = self.mounts(running, pod, container, volumes, &folder, restarts, &env).await?;
         let directory = match string(container, &["workingDir"]) {
             "" if image.working_dir.is_empty() => "/",
             "" => &image.working_dir,
@@ -299,47 +353,12 @@ impl<E: Engine> Kubelet<E> {
             security: security(pod, container, image),
             limits: limits(container),
             log,
+            beside: match string(container, &["targetContainerName"]) {
+                "" => None,
+                target => Some(running.state(target).id).filter(|id| !id.is_empty()),
+            },
             env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
         })
-    }
-
-    /// Ends a container politely, and waits for it.
-    pub(super) async fn stop_container(&self, running: &Running, pod: &Value, name: &str) {
-        let state = running.state(name);
-        if !matches!(state.phase, Phase::Running { .. }) {
-            return;
-        }
-        let about = About::new(pod, "kubelet").container(name);
-        events::record(&self.api, &about, "Normal", "Killing", &format!("Stopping container {name}"));
-        self.before_stop(running, pod, name, &state.id).await;
-        let signal = self.stop_signal(pod, name).await;
-        let _ = self.engine.signal(&state.id, signal).await;
-        let _ = self.engine.wait(&state.id).await;
-        // Its own task writes down the end.
-        let mut changed = running.changed.subscribe();
-        while matches!(running.state(name).phase, Phase::Running { .. }) && changed.changed().await.is_ok() {}
-    }
-
-    /// The signal of the image, else TERM.
-    async fn stop_signal(&self, pod: &Value, name: &str) -> i32 {
-        let mut all =
-            items(pod, &["spec", "containers"]).iter().chain(items(pod, &["spec", "initContainers"]));
-        let container = all.find(|c| string(c, &["name"]) == name).unwrap_or(&Value::Null);
-        let own = string(container, &["lifecycle", "stopSignal"]);
-        let image = match own {
-            "" => self.engine.image(string(container, &["image"]), Pull::Never, &[]).await.ok(),
-            _ => None,
-        };
-        let named = image.and_then(|image| image.stop_signal).unwrap_or_else(|| own.to_owned());
-        crate::engine::signal_number(&named).unwrap_or(15)
-    }
-
-    /// Ends a container at once.
-    pub(super) async fn kill_container(&self, running: &Running, name: &str) {
-        let state = running.state(name);
-        if matches!(state.phase, Phase::Running { .. }) {
-            let _ = self.engine.signal(&state.id, 9).await;
-        }
     }
 }
 
@@ -419,6 +438,6 @@ pub(super) fn limits(container: &Value) -> Limits {
         cpu_shares: cpu("requests")
             .and_then(|milli| u64::try_from(milli * 1024 / 1000).ok())
             .map(|s| s.clamp(2, 262_144)),
-        pids: None,
+        pids: Some(PIDS),
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Kubelet;
 use super::pod::Running;
-use crate::engine::{Engine, Image, Login, Trouble};
+use crate::engine::{Engine, Image, Login, NodeFacts, Trouble};
 use crate::kubeapi::controllers::kind;
 use crate::kubeapi::meta::{self, at, items, string};
 use crate::kubeapi::quantity;
@@ -155,7 +155,7 @@ impl<E: Engine> Kubelet<E> {
             return Ok(Some(self.field(running, pod, string(reference, &["fieldPath"]))));
         }
         let reference = at(source, &["resourceFieldRef"]);
-        Ok(Some(resource(pod, container, reference)))
+        Ok(Some(resource(pod, container, reference, &self.engine.node())))
     }
 
     /// A field of the Pod, as the downward API gives it.
@@ -165,7 +165,8 @@ impl<E: Engine> Kubelet<E> {
         }
         let lines = |field: &str| {
             let map = at(pod, &["metadata", field]).as_object().cloned().unwrap_or_default();
-            map.iter().map(|(key, value)| format!("{key}={value}\n")).collect::<String>()
+            let lines: Vec<String> = map.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            lines.join("\n")
         };
         match path {
             "metadata.labels" => lines("labels"),
@@ -235,7 +236,7 @@ fn missing(of: &str, name: &str) -> Trouble {
 }
 
 /// A limit or request of a container, in the divisor's unit.
-pub(super) fn resource(pod: &Value, container: &Value, reference: &Value) -> String {
+pub(super) fn resource(pod: &Value, container: &Value, reference: &Value, node: &NodeFacts) -> String {
     let (wanted, divisor) = (string(reference, &["resource"]), string(reference, &["divisor"]));
     let named = string(reference, &["containerName"]);
     let container = items(pod, &["spec", "containers"])
@@ -243,7 +244,14 @@ pub(super) fn resource(pod: &Value, container: &Value, reference: &Value) -> Str
         .find(|c| string(c, &["name"]) == named)
         .unwrap_or(container);
     let (list, name) = wanted.split_once('.').unwrap_or(("limits", wanted));
-    let value = quantity::thousandths(string(container, &["resources", list, name])).unwrap_or(0);
+    let said = quantity::thousandths(string(container, &["resources", list, name]));
+    // Without a limit, what the node has is the limit.
+    let value = said.unwrap_or_else(|| match (list, name) {
+        ("limits", "cpu") => i128::from(node.cpus) * 1000,
+        ("limits", "memory") => i128::from(node.memory) * 1000,
+        ("limits", "ephemeral-storage") => i128::from(node.storage) * 1000,
+        _ => 0,
+    });
     let divisor = quantity::thousandths(divisor).filter(|d| *d > 0).unwrap_or(1000);
     ((value + divisor - 1) / divisor).to_string()
 }

@@ -15,6 +15,10 @@ use crate::kubeapi::verbs::{Api, DeleteOptions, Target};
 
 /// How long an Event is kept, seconds, as Kubernetes does.
 const KEPT: i64 = 3600;
+/// How many Events are kept, the newest ones: they are in memory.
+const MOST: usize = 1000;
+/// How often the others are looked for.
+const LOOK: Duration = Duration::from_secs(10);
 /// How many different Events are known to be there; with more, some are told once more.
 const REMEMBERED: usize = 10_000;
 
@@ -95,20 +99,54 @@ fn remember(key: String, name: &str) {
 
 /// Removes old Events.
 pub async fn expire(api: Arc<Api>, stopping: CancellationToken) {
-    let of = kind("", "Event");
     loop {
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(60)) => {}
+            () = tokio::time::sleep(LOOK) => {}
             () = stopping.cancelled() => return,
         }
-        let oldest = Timestamp::now().as_second() - KEPT;
-        for event in api.list(of, "").items {
-            let last: Option<Timestamp> = meta::string(&event, &["lastTimestamp"]).parse().ok();
-            let last = last.or_else(|| meta::text(&event, "creationTimestamp").parse().ok());
-            if last.is_some_and(|time| time.as_second() < oldest) {
-                let target = Target::own(of, meta::namespace(&event), meta::name(&event));
-                let _ = api.delete(&target, &DeleteOptions::default());
-            }
+        remove_old(&api, Timestamp::now().as_second() - KEPT, MOST);
+    }
+}
+
+/// Removes Events that were told last before a time, and those that are more than so many.
+fn remove_old(api: &Api, oldest: i64, most: usize) {
+    let of = kind("", "Event");
+    let mut all = api.list(of, "").items;
+    all.sort_by_key(|event| meta::text(event, "resourceVersion").parse::<u64>().unwrap_or(0));
+    let many = all.len().saturating_sub(most);
+    for (at, event) in all.iter().enumerate() {
+        let last: Option<Timestamp> = meta::string(event, &["lastTimestamp"]).parse().ok();
+        let last = last.or_else(|| meta::text(event, "creationTimestamp").parse().ok());
+        if at < many || last.is_some_and(|time| time.as_second() < oldest) {
+            let target = Target::own(of, meta::namespace(event), meta::name(event));
+            let _ = api.delete(&target, &DeleteOptions::default());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubeapi::store::Store;
+    use crate::kubeapi::verbs::Settings;
+
+    #[test]
+    fn the_newest_events_are_kept_and_repeated_ones_are_new() {
+        let api = Api::new(Store::new(None), Settings::default());
+        let namespace = json!({"metadata": {"name": "default"}});
+        api.create(&Target::own(kind("", "Namespace"), "", ""), namespace).unwrap();
+        let told = |number: u8| {
+            let object = json!({"metadata": {"name": "web", "uid": "of this test"}});
+            record(&api, &About::new(&object, "kubelet"), "Normal", "Told", &format!("words {number}"));
+        };
+        (0..5).for_each(told);
+        told(1);
+        remove_old(&api, 0, 3);
+        let left = api.list(kind("", "Event"), "").items;
+        let mut words: Vec<&str> = left.iter().map(|event| meta::string(event, &["message"])).collect();
+        words.sort_unstable();
+        assert_eq!(words, ["words 1", "words 3", "words 4"]);
+        remove_old(&api, i64::MAX, 3);
+        assert!(api.list(kind("", "Event"), "").items.is_empty());
     }
 }

@@ -25,7 +25,13 @@ use crate::kubeapi::status::{Result, Status};
 /// How soon what a file has got is sent to who follows it.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// What is shown of the log of a container that has failed without a message of its own, at most.
+const LAST_LINES: usize = 80;
+/// The same in bytes.
+const LAST_BYTES: usize = 2048;
+
 /// What is asked of a log.
+#[derive(Default)]
 struct Wanted {
     follow: bool,
     timestamps: bool,
@@ -222,6 +228,25 @@ fn show(line: &[u8], wanted: &Wanted, fresh: bool, out: &mut Vec<u8>) -> bool {
     let text = if whole { text } else { text.strip_suffix(b"\n").unwrap_or(text) };
     out.extend_from_slice(text);
     whole
+}
+
+/// The end of a log, for a container that says nothing else when it fails.
+pub(super) async fn last_words(path: &Path) -> String {
+    let mut text = Vec::new();
+    let read = async {
+        let mut reader = BufReader::new(File::open(path).await?);
+        let begin = offset_of_tail(path, LAST_LINES).await?;
+        tokio::io::AsyncSeekExt::seek(&mut reader, std::io::SeekFrom::Start(begin)).await?;
+        let (mut line, mut fresh) = (Vec::new(), true);
+        while reader.read_until(b'\n', &mut line).await? > 0 {
+            fresh = show(&line, &Wanted::default(), fresh, &mut text);
+            line.clear();
+        }
+        std::io::Result::Ok(())
+    };
+    let _ = read.await;
+    let from = text.len().saturating_sub(LAST_BYTES);
+    String::from_utf8_lossy(text.get(from..).unwrap_or_default()).into_owned()
 }
 
 /// Where the last lines of a file begin. Parts of one long line are one.

@@ -19,8 +19,10 @@ pub fn register(api: &Api, name: &str, facts: &NodeFacts) {
         "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": facts.architecture,
         "node-role.kubernetes.io/control-plane": "",
     });
-    let resources =
-        json!({"cpu": facts.cpus.to_string(), "memory": format!("{}Ki", facts.memory / 1024), "pods": PODS});
+    let resources = json!({
+        "cpu": facts.cpus.to_string(), "memory": format!("{}Ki", facts.memory / 1024), "pods": PODS,
+        "ephemeral-storage": format!("{}Ki", facts.storage / 1024),
+    });
     let version = discovery::version();
     let version = meta::string(&version, &["gitVersion"]).to_owned();
     let condition = |name: &str, status: &str, reason: &str, message: &str| {
@@ -41,7 +43,7 @@ pub fn register(api: &Api, name: &str, facts: &NodeFacts) {
         "nodeInfo": {
             "architecture": facts.architecture, "operatingSystem": "linux", "kernelVersion": facts.kernel,
             "osImage": facts.os_image, "containerRuntimeVersion": facts.runtime, "kubeletVersion": version,
-            "kubeProxyVersion": "", "bootID": "", "machineID": "", "systemUUID": "",
+            "kubeProxyVersion": "", "bootID": facts.boot_id, "machineID": facts.machine_id, "systemUUID": facts.machine_id,
         },
         "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
     });

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Kubelet;
 use super::container::{End, Phase};
 use super::events::{self, About};
+use super::volumes::Volumes;
 use crate::engine::{Engine, Sandbox};
 use crate::kubeapi::controllers::kind;
 use crate::kubeapi::meta::{self, at, items, string};
@@ -21,13 +22,27 @@ use crate::kubeapi::verbs::{DeleteOptions, Target};
 
 /// Pause before something is tried again that a Pod cannot begin without.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How long a container beside the main ones may take to end after them.
+const SIDE: Duration = Duration::from_secs(30);
+/// Where a Pod has its containers and what is told of them.
+pub const LISTS: &[(&str, &str)] = &[
+    ("initContainers", "initContainerStatuses"),
+    ("containers", "containerStatuses"),
+    ("ephemeralContainers", "ephemeralContainerStatuses"),
+];
 
 /// What is known of the containers of a Pod.
 pub struct Running {
     /// Namespace and name.
     pub key: (String, String),
+    /// The Pod as it is now.
+    now: Mutex<Arc<Value>>,
     /// By name, init containers too.
     states: Mutex<BTreeMap<String, State>>,
+    /// Its volumes, when they are there.
+    volumes: Mutex<Volumes>,
+    /// Why it has failed as a whole: reason and words.
+    failure: Mutex<Option<(&'static str, String)>>,
     /// Address of its sandbox.
     ip: Mutex<String>,
     /// Resources that containers were given while they ran.
@@ -36,6 +51,8 @@ pub struct Running {
     pub changed: watch::Sender<u64>,
     /// The Pod has begun to end.
     pub ending: CancellationToken,
+    /// Its main containers have ended for good.
+    pub over: CancellationToken,
 }
 
 /// One container of a Pod.
@@ -55,28 +72,35 @@ pub struct State {
     pub started: bool,
     /// The image's ID.
     pub image_id: String,
+    /// It is started once more whatever its policy says, since its definition has changed.
+    pub again: bool,
 }
 
 impl Running {
     /// What the status of a Pod says; a process that ran before this one is not there any more.
-    pub fn new(pod: &Value) -> Self {
+    pub fn new(pod: &Arc<Value>) -> Self {
         let mut states = BTreeMap::new();
-        for (list, field) in
-            [("initContainers", "initContainerStatuses"), ("containers", "containerStatuses")]
-        {
+        for (list, field) in LISTS {
             for container in items(pod, &["spec", list]) {
                 let name = string(container, &["name"]);
                 let status = items(pod, &["status", field]).iter().find(|s| string(s, &["name"]) == name);
-                states.insert(name.to_owned(), status.map(State::recall).unwrap_or_default());
+                // One that is beside the others is begun when the Pod is there.
+                if status.is_some() || *list != "ephemeralContainers" {
+                    states.insert(name.to_owned(), status.map_or_else(|| State::before(pod), State::recall));
+                }
             }
         }
         Self {
             key: (meta::namespace(pod).to_owned(), meta::name(pod).to_owned()),
+            now: Mutex::new(pod.clone()),
             states: Mutex::new(states),
+            volumes: Mutex::default(),
+            failure: Mutex::default(),
             ip: Mutex::default(),
             resources: Mutex::default(),
             changed: watch::Sender::new(0),
             ending: CancellationToken::new(),
+            over: CancellationToken::new(),
         }
     }
 
@@ -101,7 +125,7 @@ impl Running {
     }
 
     /// Notes the resources of a container; whether they are others than it has.
-    fn resized(&self, name: &str, resources: &Value, differs: bool) -> bool {
+    pub fn resized(&self, name: &str, resources: &Value, differs: bool) -> bool {
         let mut all = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get(name) {
             Some(known) if known == resources => false,
@@ -113,6 +137,42 @@ impl Running {
         }
     }
 
+    /// The Pod as it is now.
+    pub fn now(&self) -> Arc<Value> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes note of a change of the Pod; what it was before.
+    pub fn becomes(&self, pod: Arc<Value>) -> Arc<Value> {
+        std::mem::replace(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner), pod)
+    }
+
+    /// A container as the Pod has it now.
+    pub fn container(&self, name: &str) -> Option<Value> {
+        let pod = self.now();
+        let mut all = LISTS.iter().flat_map(|(list, _)| items(&pod, &["spec", list]));
+        all.find(|container| string(container, &["name"]) == name).cloned()
+    }
+
+    /// Notes a container that has come later; whether it is a new one.
+    pub fn adds(&self, name: &str) -> bool {
+        let new = !self.lock().contains_key(name);
+        if new {
+            self.set(name, |_| {});
+        }
+        new
+    }
+
+    /// Its volumes, none before they are there.
+    pub fn volumes(&self) -> Volumes {
+        self.volumes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why it has failed as a whole, if it has.
+    pub fn failure(&self) -> Option<(&'static str, String)> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The Pod's address, empty before it has one.
     pub fn ip(&self) -> String {
         self.ip.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -120,6 +180,13 @@ impl Running {
 }
 
 impl State {
+    /// What is said of a container before anything was done for it.
+    fn before(pod: &Value) -> Self {
+        let init = !items(pod, &["spec", "initContainers"]).is_empty();
+        let phase = if init { Phase::waiting("PodInitializing", "") } else { Phase::default() };
+        Self { phase, ..Self::default() }
+    }
+
     fn recall(status: &Value) -> Self {
         let end = |state: &Value| {
             let ended = state.get("terminated")?;
@@ -146,7 +213,7 @@ impl State {
                 finished: Timestamp::now(),
                 id: id.clone(),
             }),
-            (None, None) => Phase::default(),
+            (None, None) => Phase::waiting("ContainerCreating", ""),
         };
         Self {
             phase,
@@ -156,8 +223,17 @@ impl State {
             image_id: string(status, &["imageID"]).to_owned(),
             ready: false,
             started: false,
+            again: false,
         }
     }
+}
+
+/// Why the life of a Pod is at its end.
+enum Cause {
+    /// It is to be deleted, or has been.
+    Deleted(Option<Arc<Value>>),
+    /// It has lived as long as it may.
+    Deadline,
 }
 
 impl<E: Engine> Kubelet<E> {
@@ -176,39 +252,75 @@ impl<E: Engine> Kubelet<E> {
             }
             std::future::pending::<()>().await;
         };
-        let end = async {
-            loop {
-                let now = pods.borrow_and_update().clone();
-                match now {
-                    None => return None,
-                    Some(pod) if meta::deleting(&pod) => return Some(pod),
-                    Some(now) => self.resize(running, &pod, &now).await,
-                }
-                if pods.changed().await.is_err() {
-                    return None;
-                }
+        let deadline = async {
+            match left(&pod).filter(|_| !over) {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
             }
         };
-        let work = async { tokio::join!(reporting, living) };
+        let work = async { tokio::join!(reporting, living, self.refresh_volumes(running)) };
         tokio::pin!(work);
-        let ending = tokio::select! {
-            ending = end => ending,
-            _ = &mut work => None,
+        let cause = tokio::select! {
+            gone = self.until_deleted(running, &mut pods) => Cause::Deleted(gone),
+            () = deadline => Cause::Deadline,
+            _ = &mut work => Cause::Deleted(None),
         };
         running.ending.cancel();
         // The containers' own tasks go on, and report their ends.
-        let ended = async {
-            self.end(running, &pod, ending.as_deref(), &mut pods).await;
+        let deleted = async {
+            let gone = match cause {
+                Cause::Deleted(gone) => gone,
+                Cause::Deadline => {
+                    self.fail(running, &pod).await;
+                    self.until_deleted(running, &mut pods).await
+                }
+            };
+            let grace = gone.as_deref().map(grace).unwrap_or_default();
+            self.end(running, &pod, grace, &mut pods).await;
+            gone
         };
-        tokio::select! {
-            () = ended => {}
-            _ = &mut work => {}
-        }
+        let gone = tokio::select! {
+            gone = deleted => gone,
+            _ = &mut work => None,
+        };
         self.report(running, meta::uid(&pod));
         self.clean_up(&pod).await;
-        if ending.is_some() {
+        if gone.is_some() {
             self.forget(&pod, &mut pods).await;
         }
+    }
+
+    /// Follows a Pod until it is to be deleted (the Pod) or has been (nothing).
+    async fn until_deleted(
+        self: &Arc<Self>,
+        running: &Arc<Running>,
+        pods: &mut watch::Receiver<Option<Arc<Value>>>,
+    ) -> Option<Arc<Value>> {
+        loop {
+            let now = pods.borrow_and_update().clone()?;
+            let before = running.becomes(now.clone());
+            if meta::deleting(&now) {
+                return Some(now);
+            }
+            if !running.ending.is_cancelled() {
+                self.follow(running, &before, &now).await;
+            }
+            pods.changed().await.ok()?;
+        }
+    }
+
+    /// Ends a Pod that has lived as long as it may; the object stays.
+    async fn fail(&self, running: &Arc<Running>, pod: &Value) {
+        let words = "Pod was active on the node longer than the specified deadline";
+        let about = About::new(pod, "kubelet");
+        events::record(&self.api, &about, "Normal", "DeadlineExceeded", words);
+        let failure = Some(("DeadlineExceeded", words.to_owned()));
+        *running.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        let grace = meta::number(pod, &["spec", "terminationGracePeriodSeconds"]).unwrap_or(30);
+        let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(30));
+        let names: Vec<String> = running.states().into_keys().collect();
+        join_all(names.iter().map(|name| self.stop_within(running, pod, name, grace))).await;
+        self.report(running, meta::uid(pod));
     }
 
     /// Brings a Pod up and keeps its containers.
@@ -237,8 +349,10 @@ impl<E: Engine> Kubelet<E> {
                 () = running.ending.cancelled() => return,
             }
         };
+        *running.volumes.lock().unwrap_or_else(PoisonError::into_inner) = mounts.clone();
         *running.ip.lock().unwrap_or_else(PoisonError::into_inner) = ip.to_string();
         running.changed.send_modify(|n| *n += 1);
+        self.start_ephemeral(running, &running.now());
         for container in items(pod, &["spec", "initContainers"]) {
             let name = string(container, &["name"]);
             let sidecar = string(container, &["restartPolicy"]) == "Always";
@@ -255,6 +369,12 @@ impl<E: Engine> Kubelet<E> {
         }
         let all = items(pod, &["spec", "containers"]).iter();
         join_all(all.map(|container| self.keep(running, pod, container, &mounts, false))).await;
+        // What is beside the main containers ends with them, the last one first.
+        let init = items(pod, &["spec", "initContainers"]).iter().rev();
+        for side in init.filter(|c| string(c, &["restartPolicy"]) == "Always") {
+            running.over.cancel();
+            self.stop_within(running, pod, string(side, &["name"]), SIDE).await;
+        }
     }
 
     async fn until_started(&self, running: &Running, name: &str) {
@@ -267,17 +387,13 @@ impl<E: Engine> Kubelet<E> {
         &self,
         running: &Arc<Running>,
         pod: &Value,
-        ending: Option<&Value>,
+        grace_given: Duration,
         pods: &mut watch::Receiver<Option<Arc<Value>>>,
     ) {
-        let grace = |pod: &Value| {
-            let seconds = meta::number(pod, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0);
-            Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
-        };
-        let mut limit = ending.map(grace).unwrap_or_default();
+        let mut limit = grace_given;
         let begin = tokio::time::Instant::now();
         let names: Vec<String> = running.states().into_keys().collect();
-        let stopped = join_all(names.iter().map(|name| self.stop_container(running, pod, name)));
+        let stopped = self.stop_in_order(running, pod, &names);
         tokio::pin!(stopped);
         loop {
             tokio::select! {
@@ -295,22 +411,15 @@ impl<E: Engine> Kubelet<E> {
         let _ = tokio::time::timeout(Duration::from_secs(10), stopped).await;
     }
 
-    /// Gives containers that run the limits that the Pod has now (KEP-1287).
-    async fn resize(&self, running: &Running, before: &Value, now: &Value) {
-        for container in items(now, &["spec", "containers"]) {
-            let name = string(container, &["name"]);
-            let old = items(before, &["spec", "containers"]).iter().find(|c| string(c, &["name"]) == name);
-            let state = running.state(name);
-            let differs = old.is_some_and(|old| at(old, &["resources"]) != at(container, &["resources"]));
-            let known = running.resized(name, at(container, &["resources"]), differs);
-            if !known || !matches!(state.phase, Phase::Running { .. }) {
-                continue;
-            }
-            if let Err(trouble) = self.engine.limit(&state.id, super::container::limits(container)).await {
-                let about = About::new(now, "kubelet").container(name);
-                events::record(&self.api, &about, "Warning", trouble.reason, &trouble.message);
-            }
-        }
+    /// Stops the main containers, then those beside them.
+    async fn stop_in_order(&self, running: &Arc<Running>, pod: &Value, names: &[String]) {
+        let main = |name: &&String| {
+            !items(pod, &["spec", "initContainers"]).iter().any(|c| string(c, &["name"]) == name.as_str())
+        };
+        let first = names.iter().filter(main);
+        join_all(first.map(|name| self.stop_container(running, pod, name))).await;
+        let then = names.iter().filter(|name| !main(name));
+        join_all(then.map(|name| self.stop_container(running, pod, name))).await;
     }
 
     /// Removes what a Pod had on this machine.
@@ -335,6 +444,20 @@ impl<E: Engine> Kubelet<E> {
     }
 }
 
+/// The grace period that a Pod is deleted with.
+fn grace(pod: &Value) -> Duration {
+    let seconds = meta::number(pod, &["metadata", "deletionGracePeriodSeconds"]).unwrap_or(0);
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+/// How long a Pod may still live, where that is limited.
+fn left(pod: &Value) -> Option<Duration> {
+    let limit = meta::number(pod, &["spec", "activeDeadlineSeconds"])?;
+    let begun = string(pod, &["status", "startTime"]).parse().unwrap_or_else(|_| Timestamp::now());
+    let left = begun.as_second() + limit - Timestamp::now().as_second();
+    Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
+}
+
 fn sandbox(pod: &Value) -> Sandbox {
     let hostname = match string(pod, &["spec", "hostname"]) {
         "" => meta::name(pod),
@@ -346,6 +469,7 @@ fn sandbox(pod: &Value) -> Sandbox {
         namespace: meta::namespace(pod).to_owned(),
         name: meta::name(pod).to_owned(),
         hostname: hostname.chars().take(63).collect(),
+        memory: super::volumes::memory(pod),
         host_network: at(pod, &["spec", "hostNetwork"]).as_bool() == Some(true),
         share_processes: at(pod, &["spec", "shareProcessNamespace"]).as_bool() == Some(true),
         sysctls: sysctls

@@ -1,5 +1,7 @@
 //! Probes and hooks: what is asked of a container that runs, and what the answers mean.
 
+mod unproven;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +11,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::Kubelet;
 use super::events::{self, About};
 use super::pod::Running;
-use crate::engine::{Engine, Exec};
+use crate::engine::{Engine, Exec, Stream};
 use crate::kubeapi::meta::{self, at, items, number, string};
 
+/// Longest time for a hook.
+const HOOK: Duration = Duration::from_secs(3600);
 /// Most of an answer that is read.
 const ANSWER: u64 = 10 * 1024;
 
@@ -20,16 +24,24 @@ impl<E: Engine> Kubelet<E> {
     pub(super) async fn probe(&self, running: &Arc<Running>, pod: &Value, container: &Value, id: &str) {
         let name = string(container, &["name"]).to_owned();
         if let Some(hook) = container.pointer("/lifecycle/postStart") {
-            let _ = self.ask(running, pod, container, id, hook, Duration::from_secs(30)).await;
+            // As long as it runs, the container does: nothing else bounds it.
+            if let Err(words) = self.ask(running, pod, container, id, hook, HOOK).await {
+                let about = About::new(pod, "kubelet").container(&name);
+                let words = format!("PostStartHook failed: {words}");
+                events::record(&self.api, &about, "Warning", "FailedPostStartHook", &words);
+                return self.end_by_probe(running, pod, &name, &Value::Null, "FailedPostStartHook").await;
+            }
         }
         if let Some(startup) = container.get("startupProbe").filter(|p| p.is_object()) {
             let readiness = container.get("readinessProbe").is_some_and(Value::is_object);
+            tokio::time::sleep(seconds(startup, "initialDelaySeconds", 0)).await;
             let ended = self.until(running, pod, container, id, startup, "Startup", |state| {
                 state.started = true;
                 state.ready = !readiness;
             });
             if !ended.await {
-                return self.end_by_probe(pod, &name, id, "startup").await;
+                let words = format!("Container {name} failed startup probe, will be restarted");
+                return self.end_by_probe(running, pod, &name, startup, &words).await;
             }
         }
         let readiness = async {
@@ -41,29 +53,30 @@ impl<E: Engine> Kubelet<E> {
         let liveness = async {
             match container.get("livenessProbe").filter(|p| p.is_object()) {
                 Some(probe) => {
+                    tokio::time::sleep(seconds(probe, "initialDelaySeconds", 0)).await;
                     while self.until(running, pod, container, id, probe, "Liveness", |_| {}).await {
                         tokio::time::sleep(seconds(probe, "periodSeconds", 10)).await;
                     }
+                    probe
                 }
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             () = readiness => {}
-            () = liveness => self.end_by_probe(pod, &name, id, "liveness").await,
+            probe = liveness => {
+                let words = format!("Container {name} failed liveness probe, will be restarted");
+                self.end_by_probe(running, pod, &name, probe, &words).await;
+            }
         }
     }
 
-    async fn end_by_probe(&self, pod: &Value, name: &str, id: &str, probe: &str) {
+    async fn end_by_probe(&self, running: &Running, pod: &Value, name: &str, probe: &Value, words: &str) {
         let about = About::new(pod, "kubelet").container(name);
-        let words = format!("Container {name} failed {probe} probe, will be restarted");
-        events::record(&self.api, &about, "Normal", "Killing", &words);
-        let grace = number(pod, &["spec", "terminationGracePeriodSeconds"]).unwrap_or(30);
-        let _ = self.engine.signal(id, 15).await;
-        let limit = Duration::from_secs(u64::try_from(grace).unwrap_or(30));
-        if tokio::time::timeout(limit, self.engine.wait(id)).await.is_err() {
-            let _ = self.engine.signal(id, 9).await;
-        }
+        events::record(&self.api, &about, "Normal", "Killing", words);
+        let grace = number(probe, &["terminationGracePeriodSeconds"]);
+        let grace = grace.or_else(|| number(pod, &["spec", "terminationGracePeriodSeconds"])).unwrap_or(30);
+        self.end_within(running, pod, name, Duration::from_secs(u64::try_from(grace).unwrap_or(30))).await;
     }
 
     /// Asks until the first success (true) or too many failures in a row (false).
@@ -79,7 +92,6 @@ impl<E: Engine> Kubelet<E> {
         done: impl FnOnce(&mut super::pod::State),
     ) -> bool {
         let name = string(container, &["name"]);
-        tokio::time::sleep(seconds(probe, "initialDelaySeconds", 0)).await;
         let limit = number(probe, &["failureThreshold"]).unwrap_or(3);
         let mut failed = 0;
         loop {
@@ -200,9 +212,6 @@ impl<E: Engine> Kubelet<E> {
         get: &Value,
     ) -> Result<(), String> {
         let port = port_of(container, at(get, &["port"])).ok_or("the probe has no port")?;
-        if string(get, &["scheme"]) == "HTTPS" {
-            return Err("probes by HTTPS are not supported by this cluster; use exec or tcpSocket".into());
-        }
         let host = match string(get, &["host"]) {
             "" => running.ip(),
             own => own.to_owned(),
@@ -215,10 +224,11 @@ impl<E: Engine> Kubelet<E> {
             head.push_str(&format!("{}: {}\r\n", string(header, &["name"]), string(header, &["value"])));
         }
         head.push_str("\r\n");
-        let mut stream = self.engine.connect(meta::uid(pod), port).await.map_err(|t| t.message)?;
-        stream.write_all(head.as_bytes()).await.map_err(|e| e.to_string())?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER).read_to_end(&mut answer).await.map_err(|e| e.to_string())?;
+        let stream = self.engine.connect(meta::uid(pod), port).await.map_err(|t| t.message)?;
+        let answer = match string(get, &["scheme"]) {
+            "HTTPS" => talk(unproven::connect(stream).await?, &head).await?,
+            _ => talk(stream, &head).await?,
+        };
         let text = String::from_utf8_lossy(&answer);
         let code: u16 = text.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
         if (200..400).contains(&code) {
@@ -233,7 +243,7 @@ impl<E: Engine> Kubelet<E> {
         let container = items(pod, &["spec", "containers"]).iter().find(|c| string(c, &["name"]) == name);
         let Some(hook) = container.and_then(|c| c.pointer("/lifecycle/preStop")) else { return };
         let container = container.unwrap_or(&Value::Null);
-        if let Err(words) = self.ask(running, pod, container, id, hook, Duration::from_secs(3600)).await {
+        if let Err(words) = self.ask(running, pod, container, id, hook, HOOK).await {
             let about = About::new(pod, "kubelet").container(name);
             events::record(
                 &self.api,
@@ -243,6 +253,18 @@ impl<E: Engine> Kubelet<E> {
                 &format!("PreStopHook failed: {words}"),
             );
         }
+    }
+}
+
+/// Says something and reads the beginning of the answer.
+async fn talk(mut stream: impl Stream, head: &str) -> Result<Vec<u8>, String> {
+    stream.write_all(head.as_bytes()).await.map_err(|e| e.to_string())?;
+    let mut answer = Vec::new();
+    let read = stream.take(ANSWER).read_to_end(&mut answer).await;
+    // Servers that close a connection of TLS without a word have answered all the same.
+    match read {
+        Err(error) if answer.is_empty() => Err(error.to_string()),
+        _ => Ok(answer),
     }
 }
 

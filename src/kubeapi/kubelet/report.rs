@@ -10,7 +10,7 @@ use super::container::{End, Phase};
 use super::pod::{Running, State};
 use crate::engine::Engine;
 use crate::kubeapi::controllers::{kind, set_condition};
-use crate::kubeapi::meta::{self, items, string};
+use crate::kubeapi::meta::{self, at, items, string};
 use crate::kubeapi::verbs::Target;
 
 impl<E: Engine> Kubelet<E> {
@@ -33,7 +33,7 @@ impl<E: Engine> Kubelet<E> {
         let written = self.api.modify(&target, |pod| {
             // One of the same name may have taken its place.
             if meta::uid(pod) == uid {
-                write(pod, &states, &ip);
+                write(pod, &states, &ip, running.failure());
             }
         });
         if let Err(status) = written {
@@ -46,15 +46,20 @@ impl<E: Engine> Kubelet<E> {
     }
 }
 
-fn write(pod: &mut Value, states: &BTreeMap<String, State>, ip: &str) {
+fn write(
+    pod: &mut Value,
+    states: &BTreeMap<String, State>,
+    ip: &str,
+    failure: Option<(&'static str, String)>,
+) {
     let over = matches!(string(pod, &["status", "phase"]), "Succeeded" | "Failed");
     let before = pod.clone();
     let policy = string(&before, &["spec", "restartPolicy"]);
     let state = |container: &Value| states.get(string(container, &["name"])).cloned().unwrap_or_default();
     let init = items(&before, &["spec", "initContainers"]);
     let main = items(&before, &["spec", "containers"]);
-    let list = |containers: &[Value]| -> Vec<Value> {
-        containers.iter().map(|c| status(c, &state(c), ip)).collect()
+    let list = |containers: &[Value], init: bool| -> Vec<Value> {
+        containers.iter().map(|c| status(c, &state(c), init)).collect()
     };
     let all: Vec<State> = main.iter().map(state).collect();
     let initialized = init.iter().all(|c| {
@@ -64,14 +69,22 @@ fn write(pod: &mut Value, states: &BTreeMap<String, State>, ip: &str) {
     });
     let init_failed = policy == "Never"
         && init.iter().any(|c| matches!(&state(c).phase, Phase::Terminated(end) if end.code != 0));
-    let phase = if over {
-        string(&before, &["status", "phase"])
-    } else {
-        phase(&all, policy, init_failed, meta::deleting(&before))
+    let running = |s: &State| matches!(s.phase, Phase::Running { .. });
+    let phase = match phase(&all, policy, init_failed, meta::deleting(&before)) {
+        _ if over => string(&before, &["status", "phase"]),
+        _ if failure.is_some() => "Failed",
+        // What is beside the main containers still ends.
+        "Succeeded" | "Failed" if init.iter().any(|c| running(&state(c))) => "Running",
+        phase => phase,
     };
-    let ready = !all.is_empty() && all.iter().all(|s| s.ready);
+    let side = init.iter().filter(|c| string(c, &["restartPolicy"]) == "Always");
+    let ready = !all.is_empty() && all.iter().all(|s| s.ready) && side.map(state).all(|s| s.ready);
     let status = meta::map(meta::child(pod, "status"));
     status.insert("phase".into(), phase.into());
+    if let Some((reason, words)) = failure {
+        status.insert("reason".into(), reason.into());
+        status.insert("message".into(), words.into());
+    }
     status.insert("hostIP".into(), "127.0.0.1".into());
     status.insert("hostIPs".into(), json!([{"ip": "127.0.0.1"}]));
     status.entry("startTime").or_insert_with(|| meta::now().into());
@@ -80,35 +93,50 @@ fn write(pod: &mut Value, states: &BTreeMap<String, State>, ip: &str) {
         status.insert("podIPs".into(), json!([{"ip": ip}]));
     }
     if !init.is_empty() {
-        status.insert("initContainerStatuses".into(), list(init).into());
+        status.insert("initContainerStatuses".into(), list(init, true).into());
     }
-    status.insert("containerStatuses".into(), list(main).into());
-    let names = |ready: bool| -> Vec<&str> {
-        let of = main.iter().filter(|c| state(c).ready == ready);
-        of.map(|c| string(c, &["name"])).collect()
-    };
-    let unready = format!("containers with unready status: [{}]", names(false).join(" "));
+    status.insert("containerStatuses".into(), list(main, false).into());
+    let beside = items(&before, &["spec", "ephemeralContainers"]);
+    if !beside.is_empty() {
+        status.insert("ephemeralContainerStatuses".into(), list(beside, false).into());
+    }
+    let unready = main.iter().filter(|c| !state(c).ready);
+    let unready: Vec<&str> = unready.map(|c| string(c, &["name"])).collect();
+    let unready = format!("containers with unready status: [{}]", unready.join(" "));
+    conditions(pod, phase, !ip.is_empty(), initialized, ready, &unready);
+}
+
+/// The conditions of a Pod in this phase.
+fn conditions(pod: &mut Value, phase: &str, placed: bool, initialized: bool, ready: bool, unready: &str) {
+    let (deleting, generation) = (meta::deleting(pod), at(pod, &["metadata", "generation"]).clone());
     let finished = matches!(phase, "Succeeded" | "Failed");
     let (reason, words) = match (ready, finished) {
         (true, _) => ("", ""),
         (false, true) if phase == "Succeeded" => ("PodCompleted", ""),
         (false, true) => ("PodFailed", ""),
-        (false, false) => ("ContainersNotReady", unready.as_str()),
+        (false, false) => ("ContainersNotReady", unready),
     };
-    set_condition(pod, "PodReadyToStartContainers", !ip.is_empty() && !finished, "", "");
+    set_condition(pod, "PodReadyToStartContainers", placed && !finished, "", "");
     let incomplete = if initialized {
         ("", "")
     } else {
         ("ContainersNotInitialized", "containers with incomplete status")
     };
     set_condition(pod, "Initialized", initialized, incomplete.0, incomplete.1);
-    set_condition(pod, "Ready", ready && !meta::deleting(&before), reason, words);
+    set_condition(pod, "Ready", ready && !deleting, reason, words);
     set_condition(pod, "ContainersReady", ready, reason, words);
+    if !generation.is_null() {
+        let status = meta::map(meta::child(pod, "status"));
+        for condition in status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+            meta::map(condition).insert("observedGeneration".into(), generation.clone());
+        }
+        status.insert("observedGeneration".into(), generation);
+    }
 }
 
 fn phase(states: &[State], policy: &str, init_failed: bool, deleting: bool) -> &'static str {
     let ended = |state: &State| match &state.phase {
-        Phase::Terminated(end) => Some(end.code),
+        Phase::Terminated(end) if !state.again => Some(end.code),
         _ => None,
     };
     let again = |code: i32| !deleting && (policy == "Always" || (policy == "OnFailure" && code != 0));
@@ -138,11 +166,9 @@ fn terminated(end: &End) -> Value {
     made
 }
 
-fn status(container: &Value, state: &State, ip: &str) -> Value {
+fn status(container: &Value, state: &State, init: bool) -> Value {
     let now = match &state.phase {
         Phase::Waiting { reason, message } => {
-            let reason =
-                if ip.is_empty() && reason == "ContainerCreating" { "ContainerCreating" } else { reason };
             let mut waiting = json!({"reason": reason});
             if !message.is_empty() {
                 meta::map(&mut waiting).insert("message".into(), message.as_str().into());
@@ -152,10 +178,13 @@ fn status(container: &Value, state: &State, ip: &str) -> Value {
         Phase::Running { started } => json!({"running": {"startedAt": meta::seconds(*started)}}),
         Phase::Terminated(end) => json!({"terminated": terminated(end)}),
     };
+    // An init container is ready when it has done its work.
+    let side = string(container, &["restartPolicy"]) == "Always";
+    let done = init && !side && matches!(state.phase, Phase::Terminated(End { code: 0, .. }));
     let last = state.last.as_ref().map_or_else(|| json!({}), |end| json!({"terminated": terminated(end)}));
     let mut made = json!({
         "name": string(container, &["name"]), "image": string(container, &["image"]), "imageID": state.image_id,
-        "ready": state.ready, "started": state.started && matches!(state.phase, Phase::Running { .. }),
+        "ready": state.ready || done, "started": state.started && matches!(state.phase, Phase::Running { .. }),
         "restartCount": state.restarts, "state": now, "lastState": last,
     });
     if !state.id.is_empty() {

@@ -1,9 +1,9 @@
 //! Exec and attach: the streams of a process over a WebSocket, or over SPDY for older clients.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::extract::ws::WebSocket;
 use axum::http::Response;
@@ -30,6 +30,8 @@ const COMMAND_SPDY: &[&str] =
     &["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 /// How long a client may take to open the streams that it has asked for.
 const OPENING: Duration = Duration::from_secs(30);
+/// How long a command with a terminal waits for the size of the client's.
+const SIZE: Duration = Duration::from_millis(200);
 
 impl<E: Engine> Kubelet<E> {
     /// Serves `pods/exec`.
@@ -46,19 +48,26 @@ impl<E: Engine> Kubelet<E> {
             stdin: query.is("stdin"),
             stdout: query.is("stdout"),
             stderr: query.is("stderr") && !query.is("tty"),
+            size: None,
         };
+        let tty = exec.tty;
         let engine = self.engine.clone();
         let expected = 1 + usize::from(exec.stdin) + usize::from(exec.stdout) + usize::from(exec.stderr);
         if spdy::is_asked(&request) {
             let expected = expected + usize::from(exec.tty);
             return spdy::upgrade(request, COMMAND_SPDY, move |streams, protocol| async move {
-                let session = engine.exec(&id, exec).await.map_err(|t| t.message);
-                serve_spdy(streams, expected, &protocol, session, true).await;
+                let session = move |size| async move {
+                    engine.exec(&id, Exec { size, ..exec }).await.map_err(|t| t.message)
+                };
+                serve_spdy(streams, expected, &protocol, tty, session, true).await;
             });
         }
         sockets::upgrade(request, COMMAND, move |socket: WebSocket, protocol: String| async move {
-            let session = engine.exec(&id, exec).await;
-            serve(socket, &protocol, session.map_err(|t| t.message), true).await;
+            let (sender, receiver) = socket.split();
+            let mut receiver = Incoming::new(receiver);
+            let size = if tty { receiver.first_size().await } else { None };
+            let session = engine.exec(&id, Exec { size, ..exec }).await;
+            serve(sender, receiver, &protocol, session.map_err(|t| t.message), true).await;
         })
         .await
     }
@@ -83,11 +92,12 @@ impl<E: Engine> Kubelet<E> {
         };
         if spdy::is_asked(&request) {
             return spdy::upgrade(request, COMMAND_SPDY, move |streams, protocol| async move {
-                serve_spdy(streams, expected + 1, &protocol, session.await, false).await;
+                serve_spdy(streams, expected + 1, &protocol, false, |_| session, false).await;
             });
         }
         sockets::upgrade(request, COMMAND, move |socket: WebSocket, protocol: String| async move {
-            serve(socket, &protocol, session.await, false).await;
+            let (sender, receiver) = socket.split();
+            serve(sender, Incoming::new(receiver), &protocol, session.await, false).await;
         })
         .await
     }
@@ -112,9 +122,46 @@ impl<E: Engine> Kubelet<E> {
     }
 }
 
+/// What a client sends, and what of it came before the process was there.
+struct Incoming {
+    receiver: sockets::Receiver,
+    early: VecDeque<(u8, Bytes)>,
+}
+
+impl Incoming {
+    fn new(receiver: sockets::Receiver) -> Self {
+        Self { receiver, early: VecDeque::new() }
+    }
+
+    async fn next(&mut self) -> Option<(u8, Bytes)> {
+        match self.early.pop_front() {
+            Some(message) => Some(message),
+            None => sockets::next(&mut self.receiver).await,
+        }
+    }
+
+    /// The size that clients with a terminal tell first; none if it does not come soon.
+    async fn first_size(&mut self) -> Option<(u16, u16)> {
+        let found = async {
+            loop {
+                match sockets::next(&mut self.receiver).await? {
+                    (RESIZE, bytes) => return size(&bytes),
+                    message => self.early.push_back(message),
+                }
+            }
+        };
+        tokio::time::timeout(SIZE, found).await.ok().flatten()
+    }
+}
+
 /// Carries the streams of a process until its end.
-async fn serve(socket: WebSocket, protocol: &str, session: std::result::Result<Session, String>, exec: bool) {
-    let (sender, mut receiver) = socket.split();
+async fn serve(
+    sender: sockets::Sender,
+    mut receiver: Incoming,
+    protocol: &str,
+    session: std::result::Result<Session, String>,
+    exec: bool,
+) {
     let sender = Mutex::new(sender);
     let mut session = match session {
         Ok(session) => session,
@@ -125,7 +172,7 @@ async fn serve(socket: WebSocket, protocol: &str, session: std::result::Result<S
     let read = stdout.is_some() || stderr.is_some();
     let resize = session.resize;
     let incoming = async {
-        while let Some((channel, bytes)) = sockets::next(&mut receiver).await {
+        while let Some((channel, bytes)) = receiver.next().await {
             match channel {
                 STDIN => {
                     if let Some(input) = stdin.as_mut()
@@ -174,13 +221,16 @@ fn size(bytes: &[u8]) -> Option<(u16, u16)> {
 }
 
 /// The same over SPDY: a stream for each that was asked for, and one for the status at the end.
-async fn serve_spdy(
+async fn serve_spdy<R>(
     mut streams: Receiver<spdy::Stream>,
     expected: usize,
     protocol: &str,
-    session: std::result::Result<Session, String>,
+    sized: bool,
+    session: impl FnOnce(Option<(u16, u16)>) -> R,
     exec: bool,
-) {
+) where
+    R: Future<Output = std::result::Result<Session, String>>,
+{
     let mut named = HashMap::new();
     let opened = async {
         while named.len() < expected {
@@ -190,7 +240,11 @@ async fn serve_spdy(
     };
     let _ = tokio::time::timeout(OPENING, opened).await;
     let Some(error) = named.remove("error") else { return };
-    let mut session = match session {
+    let first = match named.get_mut("resize").filter(|_| sized) {
+        Some(sizes) => tokio::time::timeout(SIZE, sizes.input.recv()).await.ok().flatten(),
+        None => None,
+    };
+    let mut session = match session(first.and_then(|bytes| size(&bytes))).await {
         Ok(session) => session,
         Err(words) => {
             error.output.send(failure(&words).to_string().as_bytes()).await;

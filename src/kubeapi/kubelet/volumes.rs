@@ -4,15 +4,20 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::pod::Running;
 use super::{Kubelet, environment, files};
-use crate::engine::{Engine, Mount, Source, Trouble};
+use crate::engine::{Engine, Memory, Mount, Source, Trouble};
 use crate::kubeapi::controllers::kind;
 use crate::kubeapi::meta::{self, at, items, number, string};
 use crate::kubeapi::quantity;
+
+/// Objects that files come from: field, kind, where a volume names it.
+const SOURCES: &[(&str, &str, &str)] =
+    &[("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")];
 
 /// The volumes of a Pod by name.
 pub type Volumes = BTreeMap<String, Volume>;
@@ -22,8 +27,22 @@ pub type Volumes = BTreeMap<String, Volume>;
 pub enum Volume {
     /// A folder or file of the machine.
     Path(PathBuf),
-    /// Memory, of at most so many bytes.
-    Memory(Option<u64>),
+    /// Files that come from objects, which containers only read.
+    Files(PathBuf),
+    /// Memory that the sandbox has under this name.
+    Memory(String),
+}
+
+/// What of a Pod's volumes is memory.
+pub fn memory(pod: &Value) -> Vec<Memory> {
+    let group = number(pod, &["spec", "securityContext", "fsGroup"]).and_then(|g| u32::try_from(g).ok());
+    let all = items(pod, &["spec", "volumes"]).iter();
+    let of = |volume: &Value| {
+        let empty = volume.get("emptyDir").filter(|empty| string(empty, &["medium"]) == "Memory")?;
+        let limit = quantity::units(string(empty, &["sizeLimit"])).and_then(|l| u64::try_from(l).ok());
+        Some(Memory { name: string(volume, &["name"]).to_owned(), limit, group })
+    };
+    all.filter_map(of).collect()
 }
 
 impl<E: Engine> Kubelet<E> {
@@ -45,9 +64,7 @@ impl<E: Engine> Kubelet<E> {
         let group = number(pod, &["spec", "securityContext", "fsGroup"]).and_then(|g| u32::try_from(g).ok());
         if let Some(empty) = volume.get("emptyDir") {
             if string(empty, &["medium"]) == "Memory" {
-                let limit =
-                    quantity::units(string(empty, &["sizeLimit"])).and_then(|l| u64::try_from(l).ok());
-                return Ok(Volume::Memory(limit));
+                return Ok(Volume::Memory(name.to_owned()));
             }
             std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
             own(&folder, 0o777, group).map_err(|e| e.to_string())?;
@@ -75,7 +92,7 @@ impl<E: Engine> Kubelet<E> {
             self.entries(pod, volume, mode, &mut entries)?;
         }
         project(&folder, &entries, group).map_err(|e| e.to_string())?;
-        Ok(Volume::Path(folder))
+        Ok(Volume::Files(folder))
     }
 
     fn claim(&self, pod: &Value, name: &str, group: Option<u32>) -> Result<Volume, String> {
@@ -95,8 +112,8 @@ impl<E: Engine> Kubelet<E> {
     }
 
     fn entries(&self, pod: &Value, part: &Value, mode: i64, all: &mut Vec<Entry>) -> Result<(), String> {
-        for (field, of, named) in [("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")] {
-            let Some(source) = part.get(field) else { continue };
+        for (field, of, named) in SOURCES {
+            let Some(source) = part.get(*field) else { continue };
             let name = match string(source, &[named]) {
                 "" => string(source, &["name"]),
                 name => name,
@@ -106,27 +123,59 @@ impl<E: Engine> Kubelet<E> {
                 if optional {
                     continue;
                 }
-                return Err(format!("{}s {name:?} not found", of.to_lowercase()));
+                return Err(format!("{} {name:?} not found", of.to_lowercase()));
             };
             select(source, data, mode, optional, all).map_err(|key| {
                 format!(
                     "references non-existent {} key: {key}",
-                    if of == "Secret" { "secret" } else { "config" }
+                    if *of == "Secret" { "secret" } else { "config" }
                 )
             })?;
         }
         if let Some(source) = part.get("downwardAPI") {
-            let running = Running::new(pod);
+            let running = Running::new(&Arc::new(pod.clone()));
             for item in items(source, &["items"]) {
                 let text = match item.get("fieldRef") {
                     Some(field) => self.field(&running, pod, string(field, &["fieldPath"])),
-                    None => environment::resource(pod, &Value::Null, at(item, &["resourceFieldRef"])),
+                    None => environment::resource(
+                        pod,
+                        &Value::Null,
+                        at(item, &["resourceFieldRef"]),
+                        &self.engine.node(),
+                    ),
                 };
                 let mode = number(item, &["mode"]).unwrap_or(mode);
                 all.push(Entry { path: string(item, &["path"]).to_owned(), bytes: text.into_bytes(), mode });
             }
         }
         Ok(())
+    }
+
+    /// Versions of all that the files of a Pod's volumes come from; empty if none come from objects.
+    pub(super) fn sources(&self, pod: &Value) -> Vec<String> {
+        let mut all = Vec::new();
+        for volume in items(pod, &["spec", "volumes"]) {
+            let parts = items(volume, &["projected", "sources"]);
+            for part in std::iter::once(volume).chain(parts) {
+                for (field, of, named) in SOURCES {
+                    let Some(source) = part.get(*field) else { continue };
+                    let name = match string(source, &[named]) {
+                        "" => string(source, &["name"]),
+                        name => name,
+                    };
+                    let object = self.api.get(kind("", of), meta::namespace(pod), name);
+                    all.push(
+                        object
+                            .map_or_else(|_| "none".into(), |o| meta::text(&o, "resourceVersion").to_owned()),
+                    );
+                }
+                if part.get("downwardAPI").is_some() {
+                    let metadata = ["labels", "annotations"].map(|field| at(pod, &["metadata", field]));
+                    all.push(metadata.map(Value::to_string).concat());
+                }
+            }
+        }
+        all
     }
 
     /// The mounts of a container: those of the Pod's volumes, and the files of the cluster.
@@ -139,6 +188,7 @@ impl<E: Engine> Kubelet<E> {
         volumes: &Volumes,
         folder: &Path,
         restarts: i64,
+        env: &environment::Variables,
     ) -> Result<Vec<Mount>, Trouble> {
         let wrong = |e: std::io::Error| {
             Trouble::new("CreateContainerConfigError", format!("{}: {e}", folder.display()))
@@ -161,21 +211,25 @@ impl<E: Engine> Kubelet<E> {
         bind("/etc/hostname", hostname);
         bind("/etc/resolv.conf", resolv);
         bind(string(container, &["terminationMessagePath"]), message);
-        let variables = environment::Variables::new();
         for mount in items(container, &["volumeMounts"]) {
             let target = string(mount, &["mountPath"]);
             let sub = match string(mount, &["subPathExpr"]) {
                 "" => string(mount, &["subPath"]).to_owned(),
-                text => environment::expand(text, &variables),
+                text => environment::expand(text, env),
             };
             let source = match volumes.get(string(mount, &["name"])) {
-                Some(Volume::Memory(limit)) => Source::Memory(*limit),
-                Some(Volume::Path(path)) if sub.is_empty() => Source::Host(path.clone()),
-                Some(Volume::Path(path)) => Source::Host(below(path, &sub)?),
+                Some(Volume::Memory(name)) => {
+                    Source::Memory(name.clone(), if sub.is_empty() { PathBuf::new() } else { inner(&sub)? })
+                }
+                Some(Volume::Path(path) | Volume::Files(path)) if sub.is_empty() => {
+                    Source::Host(path.clone())
+                }
+                Some(Volume::Path(path) | Volume::Files(path)) => Source::Host(below(path, &sub)?),
                 None => continue,
             };
             all.retain(|other: &Mount| other.target != Path::new(target));
-            let read_only = at(mount, &["readOnly"]).as_bool() == Some(true);
+            let files = matches!(volumes.get(string(mount, &["name"])), Some(Volume::Files(_)));
+            let read_only = files || at(mount, &["readOnly"]).as_bool() == Some(true);
             all.push(Mount { target: target.into(), source, read_only });
         }
         // What is mounted into another mount comes after it.
@@ -253,7 +307,17 @@ fn project(folder: &Path, entries: &[Entry], group: Option<u32>) -> std::io::Res
     let passing = folder.join("..data_tmp");
     let _ = std::fs::remove_file(&passing);
     symlink(&stamp, &passing)?;
-    std::fs::rename(passing, folder.join("..data"))
+    std::fs::rename(passing, folder.join("..data"))?;
+    // What was there before, and links to what is there no more.
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+        if name.starts_with("..") && name != "..data" && name != stamp {
+            std::fs::remove_dir_all(path)?;
+        } else if !name.starts_with("..") && !path.exists() {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// A relative path that does not leave its folder.
@@ -263,14 +327,20 @@ fn clean(path: &str) -> Option<PathBuf> {
     (inside && !path.as_os_str().is_empty()).then(|| path.to_owned())
 }
 
+fn inner(sub: &str) -> Result<PathBuf, Trouble> {
+    let words = || format!("subPath {sub:?} must not leave the volume");
+    clean(sub.trim_matches('/')).ok_or_else(|| Trouble::new("CreateContainerConfigError", words()))
+}
+
 fn below(path: &Path, sub: &str) -> Result<PathBuf, Trouble> {
     let wrong = |words: String| Trouble::new("CreateContainerConfigError", words);
-    let sub = clean(sub.trim_matches('/'))
-        .ok_or_else(|| wrong(format!("subPath {sub:?} must not leave the volume")))?;
+    let sub = inner(sub)?;
     let whole = path.join(sub);
-    if whole.symlink_metadata().is_err() {
-        std::fs::create_dir_all(&whole).map_err(|e| wrong(format!("{}: {e}", whole.display())))?;
-        own(&whole, 0o777, None).map_err(|e| wrong(format!("{}: {e}", whole.display())))?;
+    let missing = whole.ancestors().take_while(|at| at.symlink_metadata().is_err());
+    let missing: Vec<&Path> = missing.collect();
+    for folder in missing.into_iter().rev() {
+        let made = std::fs::create_dir(folder).and_then(|()| open_to_all(folder));
+        made.map_err(|e| wrong(format!("{}: {e}", folder.display())))?;
     }
     // A link that a container has put there must not lead out of the volume.
     let (real, root) = (whole.canonicalize(), path.canonicalize());
@@ -278,6 +348,12 @@ fn below(path: &Path, sub: &str) -> Result<PathBuf, Trouble> {
         (Ok(real), Ok(root)) if real.starts_with(&root) => Ok(real),
         _ => Err(wrong(format!("subPath {} leads out of the volume", whole.display()))),
     }
+}
+
+/// For every user, and for the group of the folder above where that hands its own on.
+fn open_to_all(folder: &Path) -> std::io::Result<()> {
+    let inherited = folder.metadata()?.permissions().mode() & 0o2000;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777 | inherited))
 }
 
 fn own(path: &Path, mode: u32, group: Option<u32>) -> std::io::Result<()> {

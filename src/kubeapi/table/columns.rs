@@ -112,13 +112,18 @@ fn node(object: &Value, name: Value, age: Value) -> Vec<Value> {
     let ready = items(object, &["status", "conditions"])
         .iter()
         .any(|c| string(c, &["type"]) == "Ready" && string(c, &["status"]) == "True");
+    let closed = at(object, &["spec", "unschedulable"]).as_bool() == Some(true);
+    let closed = if closed { ",SchedulingDisabled" } else { "" };
+    let labels = at(object, &["metadata", "labels"]).as_object().into_iter().flatten();
+    let roles: Vec<&str> =
+        labels.filter_map(|(label, _)| label.strip_prefix("node-role.kubernetes.io/")).collect();
     let info = at(object, &["status", "nodeInfo"]);
     let address =
         items(object, &["status", "addresses"]).iter().find(|a| string(a, &["type"]) == "InternalIP");
     vec![
         name,
-        if ready { "Ready" } else { "NotReady" }.into(),
-        "control-plane".into(),
+        format!("{}{closed}", if ready { "Ready" } else { "NotReady" }).into(),
+        or(&roles.join(","), "<none>"),
         age,
         string(info, &["kubeletVersion"]).into(),
         or(address.map(|a| string(a, &["address"])).unwrap_or_default(), "<none>"),
@@ -130,7 +135,10 @@ fn node(object: &Value, name: Value, age: Value) -> Vec<Value> {
 }
 
 fn pod(object: &Value, name: Value, created: Value) -> Vec<Value> {
-    let statuses = items(object, &["status", "containerStatuses"]);
+    let beside: Vec<&Value> = sidecars(object).collect();
+    let all = items(object, &["status", "initContainerStatuses"]).iter();
+    let side = all.filter(|s| beside.iter().any(|c| string(c, &["name"]) == string(s, &["name"])));
+    let statuses: Vec<&Value> = items(object, &["status", "containerStatuses"]).iter().chain(side).collect();
     let ready = statuses.iter().filter(|s| at(s, &["ready"]).as_bool() == Some(true)).count();
     let restarts: i64 = statuses.iter().map(|s| count(s, &["restartCount"])).sum();
     let last = statuses
@@ -143,7 +151,7 @@ fn pod(object: &Value, name: Value, created: Value) -> Vec<Value> {
     } else {
         restarts.to_string()
     };
-    let total = items(object, &["spec", "containers"]).len();
+    let total = items(object, &["spec", "containers"]).len() + beside.len();
     vec![
         name,
         format!("{ready}/{total}").into(),
@@ -157,6 +165,11 @@ fn pod(object: &Value, name: Value, created: Value) -> Vec<Value> {
     ]
 }
 
+/// The init containers that go on beside the others.
+fn sidecars(pod: &Value) -> impl Iterator<Item = &Value> {
+    items(pod, &["spec", "initContainers"]).iter().filter(|c| string(c, &["restartPolicy"]) == "Always")
+}
+
 /// The word that `kubectl get pods` has for a Pod.
 fn pod_status(object: &Value) -> String {
     let status = at(object, &["status"]);
@@ -165,7 +178,9 @@ fn pod_status(object: &Value) -> String {
     let init = items(status, &["initContainerStatuses"]);
     for (at_, one) in init.iter().enumerate() {
         let ended = at(one, &["state", "terminated"]);
-        if number(ended, &["exitCode"]) == Some(0) {
+        let is = |field: &str| at(one, &[field]).as_bool() == Some(true);
+        let side = sidecars(object).any(|c| string(c, &["name"]) == string(one, &["name"]));
+        if number(ended, &["exitCode"]) == Some(0) || side && is("started") && is("ready") {
             continue;
         }
         let waiting = string(one, &["state", "waiting", "reason"]);
@@ -191,6 +206,12 @@ fn pod_status(object: &Value) -> String {
                 reason.to_owned()
             };
         }
+    }
+    let runs = |one: &Value| !at(one, &["state", "running"]).is_null() && at(one, &["ready"]) == true;
+    if word == "Completed" && items(status, &["containerStatuses"]).iter().any(runs) {
+        let ready = |c: &Value| string(c, &["type"]) == "Ready" && string(c, &["status"]) == "True";
+        let ready = items(status, &["conditions"]).iter().any(ready);
+        word = if ready { "Running" } else { "NotReady" }.into();
     }
     if meta::deleting(object) { "Terminating".into() } else { word }
 }

@@ -126,6 +126,37 @@ fn resources(resources: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
 }
 
+/// Containers can be put beside those of a Pod that runs; those that are there stay as they are.
+pub fn ephemeral(object: &Value, old: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let path = "spec.ephemeralContainers";
+    let list = meta::items(object, &["spec", "ephemeralContainers"]);
+    let mut taken = BTreeSet::new();
+    for field in ["initContainers", "containers"] {
+        taken.extend(meta::items(object, &["spec", field]).iter().map(|c| meta::string(c, &["name"])));
+    }
+    let volumes =
+        meta::items(object, &["spec", "volumes"]).iter().map(|v| meta::string(v, &["name"])).collect();
+    names(list, path, &mut causes);
+    for (at, one) in list.iter().enumerate() {
+        let name = meta::string(one, &["name"]);
+        container(one, &volumes, &format!("{path}[{at}]"), &mut causes);
+        if taken.contains(name) {
+            causes.push(Cause::duplicate(format!("{path}[{at}].name"), &name.into()));
+        }
+    }
+    for known in meta::items(old, &["spec", "ephemeralContainers"]) {
+        let name = meta::string(known, &["name"]);
+        let now = list.iter().find(|one| meta::string(one, &["name"]) == name);
+        if now != Some(known) {
+            let (reason, what) = ("FieldValueForbidden", if now.is_some() { "changed" } else { "removed" });
+            let message = format!("Forbidden: existing ephemeral containers {name:?} may not be {what}\n");
+            causes.push(Cause { field: path.into(), reason, message });
+        }
+    }
+    causes
+}
+
 /// A Pod's `spec` stays, but for a few fields.
 pub fn update(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let strip = |pod: &Value| {

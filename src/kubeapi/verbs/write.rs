@@ -243,10 +243,10 @@ impl Api {
         if target.subresource.is_empty() {
             self.allocate(kind, object, Some(old))?;
         }
-        let causes = if target.subresource == "status" || target.subresource == "resize" {
-            Vec::new()
-        } else {
-            validate::check(kind, object, Some(old))
+        let causes = match target.subresource.as_str() {
+            "status" | "resize" => Vec::new(),
+            "ephemeralcontainers" => validate::pod::ephemeral(object, old),
+            _ => validate::check(kind, object, Some(old)),
         };
         if !causes.is_empty() {
             return Err(Status::invalid(kind, name, &causes));
@@ -306,6 +306,14 @@ fn keep(target: &Target, old: &Value, object: &mut Value, track: bool) {
                 if let Some(resources) = wanted.get("resources") {
                     meta::map(container).insert("resources".into(), resources.clone());
                 }
+            }
+            return;
+        }
+        "ephemeralcontainers" => {
+            let wanted = meta::at(object, &["spec", "ephemeralContainers"]).clone();
+            *object = old.clone();
+            if !wanted.is_null() {
+                meta::map(meta::child(object, "spec")).insert("ephemeralContainers".into(), wanted);
             }
             return;
         }

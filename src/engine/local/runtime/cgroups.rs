@@ -122,6 +122,11 @@ impl Cgroups {
         self.unified || !controllers.iter().any(|controller| controller.starts_with("name="))
     }
 
+    /// Whether the machine can limit the number of processes.
+    pub fn counts_processes(&self) -> bool {
+        self.place("pids", "").is_some()
+    }
+
     fn place(&self, controller: &str, container: &str) -> Option<PathBuf> {
         let (hierarchy, _) = self
             .hierarchies

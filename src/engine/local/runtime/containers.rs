@@ -107,6 +107,9 @@ impl Containers {
         if let Some(process) = process.as_object_mut() {
             process.insert("args".into(), json!(command.arguments));
             process.insert("terminal".into(), json!(command.tty));
+            if let Some((rows, columns)) = command.size {
+                process.insert("consoleSize".into(), json!({ "height": rows, "width": columns }));
+            }
             add_environment(process, command.tty.then_some("TERM=xterm"));
         }
         let bundle = self.bundle(id);
@@ -189,8 +192,15 @@ impl Containers {
         if launch.must_not_be_root && identity.uid == 0 {
             return Err(wrong("container has runAsNonRoot and image will run as root".into()));
         }
+        for (volume, sub) in &launch.memory {
+            memory_folder(volume, sub).map_err(wrong)?;
+        }
         let mut config = launch.spec.clone();
-        let groups = if self.groups { identity.groups } else { Vec::new() };
+        let mut groups = if self.groups { identity.groups } else { Vec::new() };
+        // As other runtimes have it: the group of the process is one of its groups.
+        if self.groups && !groups.contains(&identity.gid) {
+            groups.insert(0, identity.gid);
+        }
         if let Some(process) = config.get_mut("process").and_then(Value::as_object_mut) {
             process.insert(
                 "user".into(),
@@ -205,9 +215,11 @@ impl Containers {
             namespaces.push(json!({ "type": kind, "path": pod.folder.join(name) }));
         }
         let shared = pod.folder.join("pid");
-        namespaces.push(match shared.exists() {
-            true => json!({ "type": "pid", "path": shared }),
-            false => json!({ "type": "pid" }),
+        let beside = launch.beside.as_ref().and_then(|id| self.all.get(id));
+        namespaces.push(match (beside, shared.exists()) {
+            (Some(other), _) => json!({ "type": "pid", "path": format!("/proc/{}/ns/pid", other.pid) }),
+            (None, true) => json!({ "type": "pid", "path": shared }),
+            (None, false) => json!({ "type": "pid" }),
         });
         if self.cgroups.unified() {
             namespaces.push(json!({ "type": "cgroup" }));
@@ -270,6 +282,25 @@ fn make_working_folder(
         Some(_) => Ok(()),
     };
     made.map_err(|error| format!("the working directory cannot be made: {error}"))
+}
+
+/// Makes a folder in a Pod's memory, where a link that a container has put there must not lead out.
+fn memory_folder(volume: &Path, sub: &Path) -> Result<(), String> {
+    let words = |error: std::io::Error| format!("subPath {}: {error}", sub.display());
+    if !sub.as_os_str().is_empty() {
+        let missing = sub.ancestors().take_while(|at| !volume.join(at).exists()).map(|at| volume.join(at));
+        let missing: Vec<PathBuf> = missing.collect();
+        Root::open(volume)?.make_folders(sub)?;
+        if !volume.join(sub).canonicalize().map_err(words)?.starts_with(volume) {
+            return Err(format!("subPath {} leads out of the volume", sub.display()));
+        }
+        for folder in missing {
+            // As the volume itself: for every user, and for its group.
+            let about = fs::metadata(volume).map_err(words)?;
+            fs::set_permissions(&folder, about.permissions()).map_err(words)?;
+        }
+    }
+    Ok(())
 }
 
 fn write(folder: &Path, name: &str, content: &Value) -> Result<(), String> {

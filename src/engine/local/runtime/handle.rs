@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio_util::sync::CancellationToken;
 
 use crate::engine::local::rootfs::Rootfs;
 use crate::engine::local::runtime::cgroups::Cgroups;
 use crate::engine::local::runtime::link::Link;
 use crate::engine::local::runtime::log::Log;
 use crate::engine::local::runtime::process::{Ends, Process, Wanted as Streams, session};
-use crate::engine::local::runtime::sandbox::shared_memory;
+use crate::engine::local::runtime::sandbox::{memory_volumes, shared_memory};
 use crate::engine::local::runtime::spec::{self, Surroundings};
 use crate::engine::local::runtime::wire::{Command, Facts, Launch, Options, Request, SandboxPlan, Wanted};
 use crate::engine::local::runtime::{Helper, run_folder, unprivileged};
@@ -92,6 +93,11 @@ impl Runtime {
         })))
     }
 
+    /// Cancelled when the helper has gone, and all containers with it.
+    pub fn gone(&self) -> CancellationToken {
+        self.0.link.gone()
+    }
+
     /// What the helper has found out about the machine.
     pub fn facts(&self) -> Facts {
         self.0.facts
@@ -145,6 +151,7 @@ impl Runtime {
             address,
             share_processes: sandbox.share_processes,
             sysctls: sandbox.sysctls,
+            memory: sandbox.memory,
         };
         if let Err(trouble) = self.0.link.call(Request::CreateSandbox(plan), Vec::new()).await {
             self.give_back(address.map(IpAddr::V4));
@@ -247,14 +254,17 @@ impl Runtime {
         }
         let hostname = self.0.state().pods.get(&start.pod).map(|pod| pod.hostname.clone());
         let missing = || Trouble::new("CreateContainerError", format!("Pod {} has no sandbox", start.pod));
+        let memory = memory_volumes(&run_folder(&self.0.options), &start.pod);
         let spec = spec::config(
             start,
             &Surroundings {
                 root: &rootfs.root,
                 shared_memory: &shared_memory(&run_folder(&self.0.options), &start.pod),
+                memory: &memory,
                 hostname: &hostname.ok_or_else(missing)?,
                 cgroup: &self.0.cgroups.path(&start.id),
                 unified: self.0.cgroups.unified(),
+                pids: self.0.cgroups.counts_processes(),
                 views: self.0.cgroups.views(&start.id),
                 unprivileged: self.0.unprivileged,
             },
@@ -265,6 +275,8 @@ impl Runtime {
             user: start.security.user.clone(),
             groups: start.security.groups.clone(),
             must_not_be_root: start.security.must_not_be_root,
+            beside: start.beside.clone(),
+            memory: spec::memory(start, &memory),
             folders: spec::folders(start),
             rootfs,
             spec,
@@ -336,6 +348,7 @@ impl Runtime {
             session: session_name.clone(),
             arguments: exec.command,
             tty: exec.tty,
+            size: exec.size,
         };
         let started = self.0.link.call(Request::Exec(command), files).await;
         let files = started.inspect_err(|_| self.0.link.forget(&session_name))?;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::engine::local::runtime::wire::{Envelope, Failure, Notice, Request, receive, send};
 use crate::engine::{Result, Trouble};
@@ -36,6 +37,8 @@ pub struct Link {
     waiting: Arc<Mutex<Waiting>>,
     next: AtomicU64,
     socket: Arc<OwnedFd>,
+    /// Cancelled when the helper has gone.
+    gone: CancellationToken,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -59,6 +62,8 @@ impl Link {
             let _ = rustix::net::shutdown(&*writing, rustix::net::Shutdown::Both);
         })?;
         let (reading, told) = (Arc::clone(&socket), Arc::clone(&waiting));
+        let gone = CancellationToken::new();
+        let tell = gone.clone();
         thread("engine-notices", move || {
             while let Ok(Some((notice, files))) = receive::<Notice>(&*reading) {
                 hear(&told, notice, files);
@@ -66,9 +71,16 @@ impl Link {
             let mut waiting = locked(&told);
             // Whoever waits for a dropped sender learns that the helper has gone.
             *waiting = Waiting { gone: true, ..Waiting::default() };
+            drop(waiting);
+            tell.cancel();
         })?;
         let queue = Mutex::new(Some(queue));
-        Ok(Arc::new(Self { queue, waiting, next: AtomicU64::new(1), socket }))
+        Ok(Arc::new(Self { queue, waiting, next: AtomicU64::new(1), socket, gone }))
+    }
+
+    /// Cancelled when the helper has gone.
+    pub fn gone(&self) -> CancellationToken {
+        self.gone.clone()
     }
 
     /// Asks the helper for something; the files that come back.

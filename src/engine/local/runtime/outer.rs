@@ -33,9 +33,9 @@ pub fn keep(options: &Options, socket: &OwnedFd) -> Result<(), String> {
     kept.or_else(|words| send(socket, &Notice::Failed(words), &[]).or(Ok(())))
 }
 
-/// One daemon at a time has a folder. This process holds it, as it is the last to go.
+/// What a daemon leaves ends before the next one begins. This process holds it, as it is the last to go.
 fn lock(folder: &Path) -> Result<File, String> {
-    let path = folder.join("lock");
+    let path = folder.join("run.lock");
     let file = File::options().create(true).append(true).open(&path);
     let file = file.map_err(|error| format!("{} cannot be opened: {error}", path.display()))?;
     for _ in 0..100 {
@@ -45,7 +45,10 @@ fn lock(folder: &Path) -> Result<File, String> {
         // The processes of a daemon that has just been killed are on their way out.
         std::thread::sleep(Duration::from_millis(50));
     }
-    Err(format!("another d2k uses the folder {}; end it, or choose another folder", folder.display()))
+    Err(format!(
+        "what another d2k has run in the folder {} does not end; end it, or choose another folder",
+        folder.display()
+    ))
 }
 
 fn run(options: &Options, socket: &OwnedFd) -> Result<(), String> {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::engine::local::runtime::reasons;
 
@@ -52,6 +53,17 @@ impl Executor for Program {
         let words = match find(spec) {
             Ok(program) => {
                 let process = spec.process().as_ref();
+                // Before the program can ask: a size that comes later is a change for it, or too late.
+                if let Some(size) = process.and_then(|p| p.console_size()) {
+                    let side = |length: u64| u16::try_from(length).unwrap_or(0);
+                    let size = Winsize {
+                        ws_row: side(size.height()),
+                        ws_col: side(size.width()),
+                        ws_xpixel: 0,
+                        ws_ypixel: 0,
+                    };
+                    let _ = tcsetwinsize(std::io::stdin(), size);
+                }
                 let mut arguments = process.and_then(|p| p.args().clone()).unwrap_or_default().into_iter();
                 let name = arguments.next().unwrap_or_default();
                 let env = process.and_then(|p| p.env().clone()).unwrap_or_default();

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
+use crate::engine::Memory;
 use crate::engine::local::runtime::handover::apart;
 use crate::engine::local::runtime::network;
 use crate::engine::local::runtime::wire::{Failure, Options, SandboxPlan};
@@ -21,6 +22,8 @@ pub struct Pod {
     pub folder: PathBuf,
     /// Its shared memory.
     shared_memory: PathBuf,
+    /// Where its volumes in memory are mounted.
+    volumes: PathBuf,
     /// Name of its interface in the helper's namespace.
     outside: Option<String>,
     /// The process that a shared PID namespace needs.
@@ -32,6 +35,7 @@ pub fn create(options: &Options, run: &Path, number: u32, plan: &SandboxPlan) ->
     let mut pod = Pod {
         folder: run.join("pods").join(&plan.uid),
         shared_memory: shared_memory(run, &plan.uid),
+        volumes: memory_volumes(run, &plan.uid),
         outside: plan.address.map(|_| format!("pod{number}")),
         pause: None,
     };
@@ -51,6 +55,32 @@ pub fn shared_memory(run: &Path, uid: &str) -> PathBuf {
     run.join("memory").join(uid)
 }
 
+/// Where the volumes of a Pod are that are memory.
+pub fn memory_volumes(run: &Path, uid: &str) -> PathBuf {
+    run.join("volumes").join(uid)
+}
+
+fn mount_memory(folder: &Path, volume: &Memory) -> Result<(), String> {
+    let wrong =
+        |error: &dyn std::fmt::Display| format!("its memory {} cannot be mounted: {error}", volume.name);
+    // The name becomes one of a folder.
+    if volume.name.is_empty() || volume.name.contains('/') || volume.name.starts_with('.') {
+        return Err(wrong(&"it cannot name a folder"));
+    }
+    let folder = folder.join(&volume.name);
+    fs::create_dir_all(&folder).map_err(|error| wrong(&error))?;
+    let mut options = match volume.group {
+        Some(group) => format!("mode=2777,gid={group}"),
+        None => "mode=1777".to_owned(),
+    };
+    if let Some(limit) = volume.limit {
+        options.push_str(&format!(",size={limit}"));
+    }
+    let options = std::ffi::CString::new(options).map_err(|error| wrong(&error))?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount("tmpfs", &folder, "tmpfs", flags, Some(options.as_c_str())).map_err(|error| wrong(&error))
+}
+
 fn make(options: &Options, run: &Path, plan: &SandboxPlan, pod: &mut Pod) -> Result<(), String> {
     check_sysctls(plan)?;
     let words = |error: std::io::Error| error.to_string();
@@ -60,6 +90,7 @@ fn make(options: &Options, run: &Path, plan: &SandboxPlan, pod: &mut Pod) -> Res
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("shm", &pod.shared_memory, "tmpfs", flags, size)
         .map_err(|error| format!("its shared memory cannot be mounted: {error}"))?;
+    plan.memory.iter().try_for_each(|volume| mount_memory(&pod.volumes, volume))?;
     let folder = pod.folder.clone();
     let outside = pod.outside.clone();
     apart(move || {
@@ -134,6 +165,11 @@ pub fn remove(pod: &Pod) {
     }
     let _ = unmount(&pod.shared_memory, UnmountFlags::DETACH);
     let _ = fs::remove_dir(&pod.shared_memory);
+    for volume in fs::read_dir(&pod.volumes).into_iter().flatten().flatten() {
+        let _ = unmount(volume.path(), UnmountFlags::DETACH);
+        let _ = fs::remove_dir(volume.path());
+    }
+    let _ = fs::remove_dir(&pod.volumes);
     let _ = fs::remove_dir_all(&pod.folder);
 }
 

@@ -99,12 +99,16 @@ pub struct Surroundings<'a> {
     pub root: &'a Path,
     /// The Pod's shared memory.
     pub shared_memory: &'a Path,
+    /// Where the Pod's volumes in memory are.
+    pub memory: &'a Path,
     /// Host name of the Pod.
     pub hostname: &'a str,
     /// Path of the cgroup.
     pub cgroup: &'a Path,
     /// Cgroups of version 2.
     pub unified: bool,
+    /// Whether processes can be counted.
+    pub pids: bool,
     /// What the container sees of cgroups of version 1. Mounted one by one: the library's own mount of
     /// them can be written, and fails in a PID namespace that exists already.
     pub views: Vec<(PathBuf, PathBuf)>,
@@ -119,7 +123,7 @@ pub fn config(start: &Start, around: &Surroundings<'_>) -> Value {
     let capabilities = capabilities(security, own_capabilities());
     let mut linux = json!({
         "cgroupsPath": around.cgroup,
-        "resources": resources(&start.limits, privileged, around.unified),
+        "resources": resources(&start.limits, privileged, around.unified, around.pids),
         "maskedPaths": if privileged { vec![] } else { MASKED.to_vec() },
         "readonlyPaths": if privileged { vec![] } else { READ_ONLY.to_vec() },
     });
@@ -186,7 +190,7 @@ fn mounts(start: &Start, around: &Surroundings<'_>) -> Vec<Value> {
     all.retain(|usual| {
         !start.mounts.iter().any(|asked| usual.get("destination") == Some(&json!(asked.target)))
     });
-    all.extend(start.mounts.iter().map(asked));
+    all.extend(start.mounts.iter().map(|mount| asked(mount, around.memory)));
     all
 }
 
@@ -194,20 +198,27 @@ fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Value {
     json!({ "destination": target, "type": kind, "source": source, "options": options })
 }
 
-fn asked(mount: &Mount) -> Value {
+fn asked(mount: &Mount, memory: &Path) -> Value {
     let access = if mount.read_only { "ro" } else { "rw" };
     match &mount.source {
         Source::Host(source) => json!({
             "destination": mount.target, "type": "bind", "source": source,
             "options": ["rbind", "rprivate", access],
         }),
-        Source::Memory(size) => {
-            let mut options: Vec<String> =
-                ["nosuid", "nodev", "mode=1777", access].map(str::to_owned).to_vec();
-            options.extend(size.map(|bytes| format!("size={bytes}")));
-            json!({ "destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": options })
-        }
+        Source::Memory(name, sub) => json!({
+            "destination": mount.target, "type": "bind", "source": memory.join(name).join(sub),
+            "options": ["rbind", "rprivate", "nosuid", "nodev", access],
+        }),
     }
+}
+
+/// The folders of a Pod's memory that a container has mounted.
+pub fn memory(start: &Start, volumes: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let folder = |mount: &Mount| match &mount.source {
+        Source::Memory(name, sub) => Some((volumes.join(name), sub.clone())),
+        Source::Host(_) => None,
+    };
+    start.mounts.iter().filter_map(folder).collect()
 }
 
 /// Where each mount's files really are, for a working directory inside one.
@@ -219,7 +230,7 @@ pub fn folders(start: &Start) -> Vec<(PathBuf, Option<PathBuf>)> {
     start.mounts.iter().map(|mount| (mount.target.clone(), behind(mount))).collect()
 }
 
-fn resources(limits: &Limits, privileged: bool, unified: bool) -> Value {
+fn resources(limits: &Limits, privileged: bool, unified: bool, pids: bool) -> Value {
     let mut all = serde_json::Map::new();
     // Without a C library, version 2 has no rules for devices; the mounts' `nodev` stands in for them.
     if !unified {
@@ -240,7 +251,7 @@ fn resources(limits: &Limits, privileged: bool, unified: bool) -> Value {
     if !cpu.is_empty() {
         all.insert("cpu".into(), Value::Object(cpu));
     }
-    if let Some(limit) = limits.pids {
+    if let Some(limit) = limits.pids.filter(|_| pids) {
         all.insert("pids".into(), json!({ "limit": limit }));
     }
     Value::Object(all)
@@ -329,20 +340,22 @@ mod tests {
     #[test]
     fn a_mount_that_is_asked_for_replaces_the_usual_one() {
         let target = PathBuf::from("/dev/shm");
-        let asked = Mount { target, source: Source::Memory(Some(1 << 20)), read_only: false };
+        let asked = Mount { target, source: Source::Memory("shm".into(), PathBuf::new()), read_only: false };
         let start = Start { mounts: vec![asked], ..Start::default() };
         let around = Surroundings {
             root: Path::new("/r"),
             shared_memory: Path::new("/s"),
+            memory: Path::new("/m"),
             hostname: "h",
             cgroup: Path::new("/c"),
             unified: false,
+            pids: true,
             views: Vec::new(),
             unprivileged: false,
         };
         let all = mounts(&start, &around);
         let shm: Vec<_> = all.iter().filter(|m| m.get("destination") == Some(&json!("/dev/shm"))).collect();
         assert_eq!(shm.len(), 1);
-        assert!(shm.iter().all(|m| m.get("type") == Some(&json!("tmpfs"))));
+        assert!(shm.iter().all(|m| m.get("source") == Some(&json!("/m/shm"))));
     }
 }

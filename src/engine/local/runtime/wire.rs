@@ -15,8 +15,8 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Trouble;
 use crate::engine::local::rootfs::Rootfs;
+use crate::engine::{Memory, Trouble};
 
 /// More than the largest environment that a kernel takes.
 const LONGEST: usize = 16 << 20;
@@ -120,6 +120,8 @@ pub struct SandboxPlan {
     pub share_processes: bool,
     /// Kernel parameters of its namespaces.
     pub sysctls: BTreeMap<String, String>,
+    /// Memory that its containers share.
+    pub memory: Vec<Memory>,
 }
 
 /// A container as the helper starts it.
@@ -137,6 +139,10 @@ pub struct Launch {
     pub groups: Vec<u32>,
     /// Refuse user 0.
     pub must_not_be_root: bool,
+    /// ID of a container whose processes it sees.
+    pub beside: Option<String>,
+    /// Folders in the Pod's memory that are mounted: the volume's, and what is below it.
+    pub memory: Vec<(PathBuf, PathBuf)>,
     /// The OCI configuration, complete but for user, namespaces and cgroup.
     pub spec: serde_json::Value,
     /// Targets of mounts and the folder behind each, for a working directory that is to be made.
@@ -154,6 +160,8 @@ pub struct Command {
     pub arguments: Vec<String>,
     /// A terminal instead of pipes.
     pub tty: bool,
+    /// Rows and columns of the terminal.
+    pub size: Option<(u16, u16)>,
 }
 
 /// What the helper tells.
