@@ -78,6 +78,11 @@ fn groups() -> Vec<(&'static str, &'static str)> {
     all
 }
 
+/// Whether a group is served.
+pub fn has_group(name: &str) -> bool {
+    groups().iter().any(|(group, _)| *group == name)
+}
+
 /// A resource without objects that are kept.
 struct Unstored {
     group: &'static str,

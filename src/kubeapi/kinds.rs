@@ -56,6 +56,12 @@ const fn workload(kind: Kind, scale: bool) -> Kind {
 /// Pods, which much is about.
 pub static POD: Kind = workload(kind("", "Pod", "pods", "pod", &["po"]), false);
 
+/// What the subresource `scale` of several kinds is.
+pub static SCALE: Kind = kind("autoscaling", "Scale", "scales", "scale", &[]);
+
+/// The parameters of a request, as errors name them.
+pub const OPTIONS: Kind = kind("meta.k8s.io", "Options", "options", "options", &[]);
+
 /// All of them.
 pub static KINDS: &[Kind] = &[
     Kind { namespaced: false, status: true, ..kind("", "Namespace", "namespaces", "namespace", &["ns"]) },

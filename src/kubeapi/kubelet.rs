@@ -53,6 +53,8 @@ pub struct Options {
     pub domain: String,
     /// Where Pods reach the API server: variables that each container gets.
     pub variables: Vec<(String, String)>,
+    /// The token that Pods show there.
+    pub token: String,
 }
 
 /// The kubelet.
