@@ -153,6 +153,10 @@ impl<E: Engine> Kubelet<E> {
 impl<E: Engine> http::Node for Kubelet<E> {
     fn serve<'a>(&'a self, asked: Asked, request: Request) -> BoxFuture<'a, Result<Response<Body>>> {
         async move {
+            if asked.what != "log" && !request.headers().contains_key(axum::http::header::UPGRADE) {
+                self.container_of(&asked)?;
+                return Err(Status::bad_request("Upgrade request required"));
+            }
             match asked.what.as_str() {
                 "log" => self.log(&asked),
                 "exec" => self.exec(&asked, request).await,

@@ -13,12 +13,15 @@ use serde_json::Value;
 pub use delete::{DeleteOptions, Deleted, Propagation};
 pub use write::scale_of;
 
-use super::kinds::{Kind, by_name};
+use super::kinds::{self, Kind, by_name};
 use super::meta;
 use super::patch::apply::Manager;
 use super::schema::Validation;
 use super::status::{Cause, Result, Status};
 use super::store::{List, Store};
+
+/// Keeps a claim until no Pod uses it.
+pub const PROTECTION: &str = "kubernetes.io/pvc-protection";
 
 /// Addresses and names that the API server gives out.
 #[derive(Debug, Clone)]
@@ -144,7 +147,13 @@ impl Api {
                 "unable to create new content in namespace {} because it is being terminated",
                 target.namespace
             );
-            return Err(Status::forbidden(target.kind, name, &words));
+            let mut status = Status::forbidden(target.kind, name, &words);
+            let causes = serde_json::json!([{
+                "reason": "NamespaceTerminating", "field": "metadata.namespace",
+                "message": format!("namespace {} is being terminated", target.namespace),
+            }]);
+            meta::map(&mut status.details).insert("causes".into(), causes);
+            return Err(status);
         }
         Ok(())
     }
@@ -158,6 +167,12 @@ impl Api {
                 if !spec.contains_key("storageClassName") {
                     spec.insert("storageClassName".into(), self.settings.storage_class.as_str().into());
                 }
+                let mut finalizers: Vec<String> =
+                    meta::list(object, "finalizers").into_iter().map(str::to_owned).collect();
+                if !finalizers.iter().any(|finalizer| finalizer == PROTECTION) {
+                    finalizers.push(PROTECTION.to_owned());
+                }
+                meta::set(object, "finalizers", finalizers);
                 Ok(())
             }
             _ => Ok(()),
@@ -307,16 +322,17 @@ impl Api {
     /// # Errors
     /// 404, 409 if it has one.
     pub fn change_node(&self, target: &Target, node: &str) -> Result<()> {
-        let mut taken = false;
+        let mut taken = String::new();
         let bound = self.modify(target, |pod| {
-            taken = !meta::string(pod, &["spec", "nodeName"]).is_empty();
-            if !taken {
+            taken = meta::string(pod, &["spec", "nodeName"]).to_owned();
+            if taken.is_empty() {
                 meta::map(meta::child(pod, "spec")).insert("nodeName".into(), node.into());
             }
         })?;
-        if taken {
-            let words = format!("pod {} is already assigned to node {node:?}", target.name);
-            return Err(Status::conflict(target.kind, &target.name, &words));
+        if !taken.is_empty() {
+            static BINDING: Kind = kinds::BINDING;
+            let words = format!("pod {} is already assigned to node {taken:?}", target.name);
+            return Err(Status::conflict(&BINDING, &target.name, &words));
         }
         let bound = bound.ok_or_else(|| Status::not_found(target.kind, &target.name))?;
         let status = Target::own(target.kind, meta::namespace(&bound), meta::name(&bound)).of("status");

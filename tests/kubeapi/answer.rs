@@ -64,10 +64,10 @@ fn plain(text: &str) -> String {
             (r"(resource version: )\d+( \(\d+\))?", "$1<version>"),
             (r"(ResourceVersion in \w+( meta)?: )\d+", "$1<version>"),
             (r"(ResourceVersion in (the precondition|record) \()\d+", "$1<version>"),
+            (r"containerd://[0-9a-f]{64}|d2k://[0-9a-z-]+", "<container>"),
             (r"\bd2k(-node)?\b", "<node>"),
             (r"^\d+(ms|s|m|h|d)(\d+(s|m))?( ago)?$", "<age>"),
             (r" {2,}", "  "),
-            (r"containerd://[0-9a-f]{64}|d2k://[0-9a-z-]+", "<container>"),
         ]
         .map(|(pattern, word)| (Regex::new(pattern).unwrap(), word))
         .into()
@@ -94,6 +94,14 @@ fn forget(value: &mut Value, steps: &[&str]) {
         }
         Value::Array(all) => {
             let chosen = |at: usize| step == "*" || step.parse() == Ok(at);
+            if rest.is_empty() {
+                let mut at = 0;
+                all.retain(|_| {
+                    at += 1;
+                    !chosen(at - 1)
+                });
+                return;
+            }
             all.iter_mut()
                 .enumerate()
                 .filter(|(at, _)| chosen(*at))

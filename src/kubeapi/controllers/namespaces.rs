@@ -1,10 +1,11 @@
 //! Namespaces: what each has from the beginning, and its end with everything in it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Context, Controller, Key, key_of, kind};
+use super::{Context, Controller, Key, key_of, kind, set_condition};
 use crate::kubeapi::kinds::{KINDS, Kind};
 use crate::kubeapi::meta;
 use crate::kubeapi::store::Change;
@@ -63,6 +64,7 @@ impl Controller for Namespaces {
             }
         }
         if left {
+            tell(context, name);
             return Some(Duration::from_millis(200));
         }
         let _ = context.api.modify(&Target::own(of, "", name), |namespace| {
@@ -70,6 +72,45 @@ impl Controller for Namespaces {
         });
         None
     }
+}
+
+/// Says in a namespace's status why it stays.
+fn tell(context: &Context, name: &str) {
+    let (mut kinds, mut finalizers) = (Vec::new(), BTreeMap::new());
+    for kind in KINDS.iter().filter(|k| k.namespaced) {
+        let items = context.api.list(kind, name).items;
+        if !items.is_empty() {
+            kinds.push(format!("{}. has {} resource instances", kind.resource(), items.len()));
+        }
+        for finalizer in items.iter().flat_map(|object| meta::list(object, "finalizers")) {
+            *finalizers.entry(finalizer.to_owned()).or_insert(0) += 1;
+        }
+    }
+    let waits: Vec<String> =
+        finalizers.iter().map(|(name, count)| format!("{name} in {count} resource instances")).collect();
+    let remaining = format!("Some resources are remaining: {}", kinds.join(", "));
+    let waiting = format!("Some content in the namespace has finalizers remaining: {}", waits.join(", "));
+    let target = Target::own(kind("", "Namespace"), "", name).of("status");
+    let _ = context.api.modify(&target, |namespace| {
+        let mut set = |name, holds, reason, words: &str| set_condition(namespace, name, holds, reason, words);
+        let discovered = "All resources successfully discovered";
+        set("NamespaceDeletionDiscoveryFailure", false, "ResourcesDiscovered", discovered);
+        let parsed = "All legacy kube types successfully parsed";
+        set("NamespaceDeletionGroupVersionParsingFailure", false, "ParsedGroupVersions", parsed);
+        let deleted = "All content successfully deleted, may be waiting on finalization";
+        set("NamespaceDeletionContentFailure", false, "ContentDeleted", deleted);
+        if kinds.is_empty() {
+            set("NamespaceContentRemaining", false, "ContentRemoved", "All content successfully removed");
+        } else {
+            set("NamespaceContentRemaining", true, "SomeResourcesRemain", &remaining);
+        }
+        if waits.is_empty() {
+            let words = "All content-preserving finalizers finished";
+            set("NamespaceFinalizersRemaining", false, "ContentHasNoFinalizers", words);
+        } else {
+            set("NamespaceFinalizersRemaining", true, "SomeFinalizersRemain", &waiting);
+        }
+    });
 }
 
 /// Gives a namespace what each has: an account, and the certificate by which Pods know the API server.

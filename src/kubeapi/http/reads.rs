@@ -38,7 +38,8 @@ impl Front {
         if kind.namespaced && path.namespace.is_empty() {
             return Err(Status::no_resource());
         }
-        if !path.subresource.is_empty() && !kind.has(&path.subresource) {
+        let ephemeral = kind.name == "Pod" && path.subresource == "ephemeralcontainers";
+        if !path.subresource.is_empty() && !kind.has(&path.subresource) && !ephemeral {
             return Err(Status::no_resource());
         }
         let object = self.api.get(kind, &path.namespace, &path.name)?;

@@ -16,6 +16,11 @@ use crate::kubeapi::selectors::Selector;
 use crate::kubeapi::status::{Cause, Result, Status};
 use crate::kubeapi::verbs::{DeleteOptions, Deleted, Propagation, Target, Written, scale_of};
 
+/// What who deletes a Job and says nothing about its Pods is told.
+const PRESERVED: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+/// Namespaces that stay.
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
 impl Front {
     pub(super) async fn write(
         &self,
@@ -73,6 +78,7 @@ impl Front {
             }
             (Method::DELETE, false, "") => return self.delete(&target, &query, &value, form),
             (Method::DELETE, true, "") => return self.delete_all(&target, &query, &value, form),
+            (_, _, "ephemeralcontainers") if kind.name == "Pod" => return Err(Status::no_method()),
             (_, _, sub) if !sub.is_empty() && !kind.has(sub) => return Err(Status::no_resource()),
             _ => return Err(Status::no_method()),
         };
@@ -82,6 +88,16 @@ impl Front {
     fn delete(&self, target: &Target, query: &Query, body: &Value, form: &Form) -> Result<Response<Body>> {
         let options = delete_options(query, body)?;
         let target = &Target { dry_run: target.dry_run || options.is_dry(), ..target.clone() };
+        if target.kind.name == "Namespace" && IMMORTAL.contains(&target.name.as_str()) {
+            return Err(Status::forbidden(target.kind, &target.name, "this namespace may not be deleted"));
+        }
+        let undecided = options.propagation_policy.is_none() && options.orphan_dependents.is_none();
+        let preserves = target.kind.name == "Job" && undecided;
+        let mut options = options;
+        if preserves {
+            options.propagation_policy = Some(Propagation::Orphan);
+        }
+        let warnings = if preserves { vec![PRESERVED.to_owned()] } else { Vec::new() };
         let deleted = self.api.delete(target, &options)?;
         Ok(match deleted {
             Deleted::Going(object) => Reply::object(200, target.kind, &object, form),
@@ -91,6 +107,7 @@ impl Front {
             }
             Deleted::Gone(object) => Reply::json(200, &success(target.kind, &object)),
         }
+        .warned(&warnings)
         .response(form))
     }
 
@@ -101,6 +118,9 @@ impl Front {
         body: &Value,
         form: &Form,
     ) -> Result<Response<Body>> {
+        if target.kind.name == "Namespace" {
+            return Err(Status::no_method());
+        }
         let selector = Selector::parse(query.get("labelSelector"), query.get("fieldSelector"), target.kind)?;
         let options = delete_options(query, body)?;
         let target = &Target { dry_run: target.dry_run || options.is_dry(), ..target.clone() };

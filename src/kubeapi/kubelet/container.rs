@@ -15,6 +15,8 @@ use crate::engine::{Engine, Exit, Image, Limits, Pull, Security, Start, Trouble}
 use crate::kubeapi::meta::{self, at, items, string};
 use crate::kubeapi::quantity;
 
+/// How long an error of a pull is shown before the pause is.
+const SHOWN: Duration = Duration::from_secs(1);
 /// First pause before a container that ends again and again is started.
 const FIRST: Duration = Duration::from_secs(10);
 /// Longest one.
@@ -150,8 +152,22 @@ impl<E: Engine> Kubelet<E> {
         let reason = if trouble.reason.starts_with("ErrImage") { "Failed" } else { trouble.reason };
         events::record(&self.api, &about, "Warning", reason, &format!("Error: {trouble}"));
         running.set(name, |state| state.phase = Phase::waiting(trouble.reason, &trouble.message));
+        let wait = async {
+            if trouble.reason == "ErrImagePull" {
+                tokio::time::sleep(SHOWN).await;
+                let all = meta::items(pod, &["spec", "containers"]).iter();
+                let mut all = all.chain(meta::items(pod, &["spec", "initContainers"]));
+                let image =
+                    all.find(|one| meta::name_of(one) == name).map(|one| meta::string(one, &["image"]));
+                let words = format!("Back-off pulling image {:?}", image.unwrap_or_default());
+                events::record(&self.api, &about, "Normal", "BackOff", &words);
+                let words = format!("{words}: {}: {}", trouble.reason, trouble.message);
+                running.set(name, |state| state.phase = Phase::waiting("ImagePullBackOff", &words));
+            }
+            tokio::time::sleep(FIRST).await;
+        };
         tokio::select! {
-            () = tokio::time::sleep(FIRST) => true,
+            () = wait => true,
             () = running.ending.cancelled() => false,
         }
     }

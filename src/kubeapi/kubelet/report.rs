@@ -70,7 +70,9 @@ fn write(pod: &mut Value, states: &BTreeMap<String, State>, ip: &str) {
         phase(&all, policy, init_failed, meta::deleting(&before))
     };
     let ready = !all.is_empty() && all.iter().all(|s| s.ready);
+    let seen = meta::number(pod, &["metadata", "generation"]).unwrap_or(0);
     let status = meta::map(meta::child(pod, "status"));
+    status.insert("observedGeneration".into(), seen.into());
     status.insert("phase".into(), phase.into());
     status.insert("hostIP".into(), "127.0.0.1".into());
     status.insert("hostIPs".into(), json!([{"ip": "127.0.0.1"}]));
@@ -80,7 +82,14 @@ fn write(pod: &mut Value, states: &BTreeMap<String, State>, ip: &str) {
         status.insert("podIPs".into(), json!([{"ip": ip}]));
     }
     if !init.is_empty() {
-        status.insert("initContainerStatuses".into(), list(init).into());
+        let mut list = list(init);
+        for (one, container) in list.iter_mut().zip(init) {
+            // One that is done is ready for those that wait for it.
+            if matches!(state(container).phase, Phase::Terminated(End { code: 0, .. })) {
+                meta::map(one).insert("ready".into(), true.into());
+            }
+        }
+        status.insert("initContainerStatuses".into(), list.into());
     }
     status.insert("containerStatuses".into(), list(main).into());
     let names = |ready: bool| -> Vec<&str> {
@@ -97,7 +106,7 @@ fn write(pod: &mut Value, states: &BTreeMap<String, State>, ip: &str) {
     };
     set_condition(pod, "PodReadyToStartContainers", !ip.is_empty() && !finished, "", "");
     let incomplete = if initialized {
-        ("", "")
+        (if phase == "Succeeded" { "PodCompleted" } else { "" }, "")
     } else {
         ("ContainersNotInitialized", "containers with incomplete status")
     };

@@ -58,7 +58,7 @@ impl<E: Engine> Kubelet<E> {
         }
         sockets::upgrade(request, COMMAND, move |socket: WebSocket, protocol: String| async move {
             let session = engine.exec(&id, exec).await;
-            serve(socket, &protocol, session.map_err(|t| t.message), true).await;
+            serve(socket, &protocol, session.map_err(|t| t.message), true, false).await;
         })
         .await
     }
@@ -68,6 +68,7 @@ impl<E: Engine> Kubelet<E> {
         let query = asked.query.clone();
         // As with Kubernetes, the upgrade comes before the node is asked.
         let found = self.running_container(asked);
+        let leaves = self.container_of(asked).is_ok_and(|(pod, name)| !closes(&pod, &name));
         let engine = self.engine.clone();
         let expected = ["stdin", "stdout", "stderr", "tty"].iter().filter(|name| query.is(name)).count();
         let session = async move {
@@ -87,7 +88,7 @@ impl<E: Engine> Kubelet<E> {
             });
         }
         sockets::upgrade(request, COMMAND, move |socket: WebSocket, protocol: String| async move {
-            serve(socket, &protocol, session.await, false).await;
+            serve(socket, &protocol, session.await, false, leaves).await;
         })
         .await
     }
@@ -112,8 +113,21 @@ impl<E: Engine> Kubelet<E> {
     }
 }
 
-/// Carries the streams of a process until its end.
-async fn serve(socket: WebSocket, protocol: &str, session: std::result::Result<Session, String>, exec: bool) {
+/// Whether the input of a container ends with the first client's; otherwise only the client leaves.
+fn closes(pod: &Value, name: &str) -> bool {
+    let mut all = meta::items(pod, &["spec", "containers"]).iter();
+    let one = all.find(|container| meta::name_of(container) == name);
+    one.is_some_and(|container| meta::at(container, &["stdinOnce"]).as_bool() == Some(true))
+}
+
+/// Carries the streams of a process until its end, or until a client that `leaves` has no more input.
+async fn serve(
+    socket: WebSocket,
+    protocol: &str,
+    session: std::result::Result<Session, String>,
+    exec: bool,
+    leaves: bool,
+) {
     let (sender, mut receiver) = socket.split();
     let sender = Mutex::new(sender);
     let mut session = match session {
@@ -139,6 +153,7 @@ async fn serve(socket: WebSocket, protocol: &str, session: std::result::Result<S
                         resize(rows, columns);
                     }
                 }
+                CLOSE if v5 && leaves && bytes.first() == Some(&STDIN) => return true,
                 CLOSE if v5 && bytes.first() == Some(&STDIN) => {
                     if let Some(mut input) = stdin.take() {
                         let _ = input.shutdown().await;
@@ -147,6 +162,7 @@ async fn serve(socket: WebSocket, protocol: &str, session: std::result::Result<S
                 _ => {}
             }
         }
+        false
     };
     let ended = session.ended;
     let outgoing = async {
@@ -162,7 +178,11 @@ async fn serve(socket: WebSocket, protocol: &str, session: std::result::Result<S
             };
             sockets::finish(&sender, &status).await;
         }
-        () = incoming => {}
+        left = incoming => {
+            if left {
+                sockets::finish(&sender, &json!({"metadata": {}, "status": "Success"})).await;
+            }
+        }
     }
 }
 

@@ -217,6 +217,12 @@ fn completion(spec: &Value, causes: &mut Vec<Cause>) {
             if meta::at(spec, &["completions"]).is_null() {
                 causes.push(Cause::required("spec.completions", "when completion mode is Indexed"));
             }
+            for field in ["backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"] {
+                if !meta::at(spec, &[field]).is_null() {
+                    causes
+                        .push(Cause::forbidden(format!("spec.{field}"), "is not supported by this cluster"));
+                }
+            }
             if let Some(number) = meta::number(spec, &["parallelism"]).filter(|number| *number > 100_000) {
                 let words = "must be less than or equal to 100000 when completion mode is Indexed";
                 causes.push(Cause::invalid("spec.parallelism", &number.into(), words));
