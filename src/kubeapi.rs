@@ -12,6 +12,7 @@ pub mod http;
 pub mod journal;
 pub mod kinds;
 pub mod kubelet;
+pub mod log_streams;
 mod meta;
 mod openapi;
 mod patch;

@@ -9,6 +9,7 @@
 
 pub mod cli;
 pub mod cluster;
+pub mod compression;
 pub mod config;
 pub mod daemon;
 pub mod docker;

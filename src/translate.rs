@@ -6,6 +6,7 @@ pub mod bindings;
 pub mod container;
 pub mod exec;
 pub mod fields;
+mod fill;
 pub mod health;
 pub mod helper;
 pub mod image;

@@ -134,8 +134,10 @@ fn pod_outputs(raw: &Value, setting: &Setting) -> Result<BTreeMap<&'static str, 
         path: file.path.clone(),
         mode: file.mode,
     };
+    let claims: BTreeMap<_, _> = claims.collect();
     let context = PodContext {
-        claims: claims.collect(),
+        unused_claims: claims.values().cloned().collect(),
+        claims,
         restart_policy: if setting.restart_policy.is_empty() {
             "Always".to_owned()
         } else {

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Cluster, fault};
 use crate::fault::{Fault, Result};
+use crate::kubeapi::log_streams::PARAMETER;
 
 /// Bytes that may wait between the WebSocket and its reader. The client library's default of
 /// 1 KiB halves the throughput.
@@ -187,7 +188,8 @@ impl Cluster {
         Ok(Process::new(process))
     }
 
-    /// Reads the log of a container as a byte stream of lines with timestamps.
+    /// Reads the log of a container as a byte stream of lines with timestamps. Those of standard error
+    /// have [`crate::kubeapi::log_streams::STDERR_ZONE`] at the end of theirs where the cluster tells the streams apart.
     ///
     /// # Errors
     /// The cluster's words, among them that the container has not started or is gone.
@@ -196,7 +198,6 @@ impl Cluster {
         pod: &str,
         query: &LogQuery,
     ) -> Result<impl futures::AsyncBufRead + Send + use<>> {
-        let api: Api<Pod> = self.api();
         let parameters = LogParams {
             container: Some(query.container.clone()),
             follow: query.follow,
@@ -208,8 +209,16 @@ impl Cluster {
             ..Default::default()
         };
         let what = format!("read the log of Pod {pod}");
-        let pod = pod.to_owned();
-        in_time(what, async move { api.log_stream(&pod, &parameters).await }).await
+        let api: Api<Pod> = self.api();
+        let mut request = kube::core::Request::new(api.resource_url())
+            .logs(pod, &parameters)
+            .map_err(|e| fault(&what, &kube::Error::BuildRequest(e)))?;
+        let uri = format!("{}&{PARAMETER}=true", request.uri());
+        if let Ok(uri) = uri.parse() {
+            *request.uri_mut() = uri;
+        }
+        let client = self.inner.client.clone();
+        in_time(what, async move { client.request_stream(request).await }).await
     }
 }
 

@@ -338,8 +338,10 @@ impl Daemon {
         record: &Record,
         job: bool,
     ) -> Result<(PodTemplateSpec, Vec<String>)> {
+        let claims = self.claims(record);
         let context = PodContext {
-            claims: self.claims(record),
+            unused_claims: self.unused(&claims),
+            claims,
             inherited: self.inherited_mounts(&record.body)?,
             restart_policy: if job { "Never" } else { "Always" }.to_owned(),
             network_searches: self.search_domains(record),

@@ -140,6 +140,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
@@ -153,8 +154,9 @@ mod tests {
             let Ok(Turn::Give(done)) = writer.await else { return false };
             done.send(Some(Given {
                 ended: std::future::pending().boxed().shared(),
-                output: Arc::default(),
+                output: CancellationToken::new(),
                 is_read: true,
+                at_once: Duration::ZERO,
             }))
             .is_ok()
         });

@@ -27,6 +27,8 @@ pub struct Image {
     pub facts: ImageFacts,
     /// Name of its ConfigMap; empty if only containers know it.
     pub object: String,
+    /// When it was given this name, if that is known.
+    pub tagged: Option<jiff::Timestamp>,
 }
 
 fn object_name(reference: &str) -> String {
@@ -43,6 +45,7 @@ fn read(map: &ConfigMap) -> Option<Image> {
         name: data.get("name")?.clone(),
         facts: serde_json::from_str(data.get("facts")?).ok()?,
         object: map.metadata.name.clone()?,
+        tagged: map.metadata.creation_timestamp.as_ref().map(|time| time.0),
     })
 }
 
@@ -65,6 +68,7 @@ impl Daemon {
                     name,
                     facts: facts.clone(),
                     object: String::new(),
+                    tagged: None,
                 });
             }
         }

@@ -179,8 +179,12 @@ impl Keeper {
             let again = Some(restarts) > seen.started;
             let last = status.last_state.as_ref().filter(|_| again);
             let end = done.or(last.and_then(|s| s.terminated.as_ref()));
+            let run = if again { restarts - 1 } else { restarts };
             if let Some(end) = end.filter(|_| seen.started.is_some()) {
                 seen.over = true;
+                if seen.died >= Some(run) {
+                    return;
+                }
                 let code = daemon.exit_code(uid, end.exit_code);
                 daemon.died(container, code, end.reason.as_deref());
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use super::Daemon;
@@ -12,6 +13,7 @@ use super::pause::has_helper;
 use crate::fault::{Fault, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::{self, RunState};
+use crate::translate::state::Phase;
 use crate::translate::{helper, keys, signal, validate};
 
 const SIGKILL: i32 = 9;
@@ -53,6 +55,10 @@ impl Daemon {
             self.unpause_locked(container).await?;
         }
         let sent = signal.unwrap_or_else(|| stop_signal(container));
+        if container.state().phase == Phase::Restarting {
+            // No process is there to get a signal, and its end was told.
+            return self.take_down(container, grace).await;
+        }
         self.tell(&container.record, "signalled", [("signal", sent.to_string())]);
         if sent != image_signal(container) {
             // The kubelet knows only the image's own signal, and sends it at the end of the Pod.
@@ -78,9 +84,13 @@ impl Daemon {
             let message = format!("cannot kill container: {key}: container {id} is not running");
             return Err(Fault::conflict(message));
         }
-        self.tell(&container.record, "signalled", [("signal", signal.to_string())]);
-        if signal != SIGKILL && self.try_signal(&container, signal).await.is_ok() {
-            return Ok(());
+        if signal == SIGKILL {
+            self.strike(&container).await;
+        } else {
+            self.tell(&container.record, "signalled", [("signal", signal.to_string())]);
+            if self.try_signal(&container, signal).await.is_ok() {
+                return Ok(());
+            }
         }
         let _lock = self.locks.container(&id).await;
         let Some(container) = self.container_by_id(&id).filter(|c| c.state().running()) else {
@@ -89,10 +99,27 @@ impl Daemon {
         if signal != SIGKILL {
             return self.signal_by_exec(&container, signal).await;
         }
-        if let Some(uid) = container.pod().and_then(|p| p.metadata.uid.clone()) {
-            self.runs.kill(&uid);
-        }
         self.take_down(&container, 1).await
+    }
+
+    /// Kills the container's process from inside, where there is a helper, else cuts its grace period short.
+    /// That needs no lock: a stop with a long grace period may hold it.
+    pub(crate) async fn strike(&self, container: &Container) {
+        let Some(pod) = container.pod() else { return };
+        self.tell(&container.record, "signalled", [("signal", SIGKILL.to_string())]);
+        self.runs.kill(pod.metadata.uid.as_deref().unwrap_or_default());
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let struck = if has_helper(container) && !container.state().paused {
+            let command = helper::command(["kill", &SIGKILL.to_string()]);
+            self.run_quietly(name, &container.container_name(), &command).await.map(|_| ())
+        } else if container.own && pod.metadata.deletion_timestamp.is_some() {
+            self.cluster.begin_delete::<Pod>(name, Some(1)).await
+        } else {
+            return;
+        };
+        if let Err(fault) = struck {
+            tracing::debug!(container = container.record.name, why = fault.message, "the Pod's end will do");
+        }
     }
 
     /// Sends a signal to the container's first process; without a `kill` in the image, the signals

@@ -40,7 +40,12 @@ impl LocalImages {
 
     fn names_of(&self, entry: &Entry) -> Vec<Image> {
         let Ok(facts) = self.images.inspect(&entry.id) else { return Vec::new() };
-        let image = |name: &str| Image { name: name.to_owned(), facts: facts.clone(), object: String::new() };
+        let image = |name: &str| Image {
+            name: name.to_owned(),
+            facts: facts.clone(),
+            object: String::new(),
+            tagged: None,
+        };
         match (entry.references.as_slice(), entry.digests.first()) {
             ([], Some(digest)) => vec![image(digest)],
             ([], None) => vec![image(&entry.id)],
@@ -55,7 +60,7 @@ impl LocalImages {
         let asked =
             Reference::parse(key).ok().map(|r| r.to_string()).filter(|n| entry.references.contains(n));
         let name = asked.or_else(|| entry.references.first().cloned()).unwrap_or_else(|| entry.id.clone());
-        Ok(Image { name, facts, object: String::new() })
+        Ok(Image { name, facts, object: String::new(), tagged: self.images.here_since(&entry.id) })
     }
 
     /// What is known of an image; its reference is what Pods run it by.

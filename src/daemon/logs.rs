@@ -1,5 +1,6 @@
 //! `docker logs`: the kept logs of earlier Pods, then the Pod's, then what follows, cut by time
-//! and number of lines as Docker cuts them. Kubernetes merges both streams: all of it is stdout.
+//! and number of lines as Docker cuts them. Kubernetes merges both streams: all of it is stdout, unless
+//! the cluster marks the lines of stderr.
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::Daemon;
 use super::pipe::{Channel, Chunk};
 use crate::cluster::LogQuery;
 use crate::fault::{Kind as FaultKind, Result};
+use crate::kubeapi::log_streams::STDERR_ZONE;
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::Record;
 use crate::translate::state::Phase;
@@ -41,6 +43,10 @@ pub struct Query {
     pub until: Option<Timestamp>,
     /// Only the last lines; `None` for all.
     pub tail: Option<usize>,
+    /// Leave standard output out.
+    pub no_stdout: bool,
+    /// Leave standard error out.
+    pub no_stderr: bool,
     /// The container has a terminal.
     pub tty: bool,
     /// Put the time before each line.
@@ -59,6 +65,15 @@ pub(crate) fn split(line: &[u8]) -> (Option<Timestamp>, &[u8]) {
     match time {
         Some(time) => (Some(time), rest.get(1..).unwrap_or_default()),
         None => (None, line),
+    }
+}
+
+/// Which stream a line of the kubelet was written to, as far as the cluster tells.
+fn channel(line: &[u8]) -> Channel {
+    let stamp = line.split(|b| *b == b' ').next().unwrap_or_default();
+    match stamp.ends_with(STDERR_ZONE.as_bytes()) && split(line).0.is_some() {
+        true => Channel::Stderr,
+        false => Channel::Stdout,
     }
 }
 
@@ -101,6 +116,12 @@ impl Sender<'_> {
                 return true;
             }
         }
+        let channel = channel(line);
+        let unwanted = if channel == Channel::Stderr { self.query.no_stderr } else { self.query.no_stdout };
+        if unwanted {
+            self.position.note(time);
+            return true;
+        }
         let mut out = Vec::with_capacity(line.len() + 16);
         if let (true, Some(time)) = (self.query.timestamps, time) {
             out.extend_from_slice(format!("{time:.9} ").as_bytes());
@@ -116,7 +137,7 @@ impl Sender<'_> {
             }
             _ => out.extend_from_slice(text),
         }
-        let chunk = Chunk { channel: Channel::Stdout, bytes: Bytes::from(out) };
+        let chunk = Chunk { channel, bytes: Bytes::from(out) };
         let sent = self.output.send(chunk).await.is_ok();
         // After the send: a reader that is cut off here sends the line again when it goes on.
         self.position.note(time);
@@ -400,6 +421,14 @@ mod tests {
         assert_eq!(lines(&query), ["b"]);
         assert_eq!(lines(&Query { tail: Some(0), ..Query::default() }), Vec::<&str>::new());
         assert_eq!(lines(&Query::default()), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn only_a_time_with_the_mark_makes_a_line_standard_error() {
+        assert_eq!(channel(b"2026-01-01T00:00:01.5+00:00 a\n"), Channel::Stderr);
+        for line in ["2026-01-01T00:00:01.5Z a+00:00\n", "2026-01-01T00:00:01+01:00 a\n", "no+00:00 time\n"] {
+            assert_eq!(channel(line.as_bytes()), Channel::Stdout, "{line}");
+        }
     }
 
     #[test]

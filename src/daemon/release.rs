@@ -11,9 +11,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWriteExt};
-use tokio::sync::Notify;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio_util::io::InspectReader;
+use tokio_util::sync::CancellationToken;
 
 use super::Daemon;
 use super::gates::{Place, Turn};
@@ -35,6 +35,8 @@ const LATE: Duration = Duration::from_millis(600);
 const REFUSED: Duration = Duration::from_millis(60);
 /// How soon the news comes of a process that could not be run.
 const AT_ONCE: Duration = Duration::from_millis(150);
+/// The same as a multiple of the time in which the stream was opened: a busy cluster tells later.
+const SLOWNESS: u32 = 8;
 /// The same after the kubelet has said that the container runs.
 const AFTER_NEWS: Duration = Duration::from_millis(30);
 /// The same where a client reads and waits for the end anyway: more certain on a busy node.
@@ -43,6 +45,8 @@ const AT_ONCE_IF_READ: Duration = Duration::from_millis(800);
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// How long the node may take to refuse a stream by which leave was given.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long such a stream is kept where nobody reads it: longer than it is looked at.
+const KEPT: Duration = Duration::from_secs(4);
 
 /// One start of the process of a Pod's container.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -111,7 +115,7 @@ impl Daemon {
                 self.runs.released(&attempt);
                 self.cluster.nudge();
                 if let Some(given) = stream {
-                    self.see_to_it(container, &name, &attempt, given.ended).await;
+                    self.see_to_it(container, &name, &attempt, given).await;
                 }
                 if helper::runs_once(record) {
                     self.note_leave(container, &attempt.uid, true).await;
@@ -191,24 +195,25 @@ impl Daemon {
             // The end of a stream with input would be the end of the process's input.
             return self.give_leave_again(container, pod, attempt).await.map(|()| None);
         }
-        let mut process = self.give_leave_early(container, pod, attempt).await?;
-        let given = Given { ended: process.ended().boxed().shared(), output: Arc::default(), is_read: false };
-        tokio::spawn(async move {
-            // What nobody takes out of a stream holds the process up.
-            let output = process.stdout.take();
-            let drained = async {
-                if let Some(mut output) = output {
-                    let _ = tokio::io::copy(&mut output, &mut tokio::io::sink()).await;
-                }
-            };
-            let _ = tokio::time::timeout(LINGER, drained).await;
-        });
+        let (process, took) = self.give_leave_early(container, pod, attempt).await?;
+        let given = Given {
+            ended: process.ended().boxed().shared(),
+            output: CancellationToken::new(),
+            is_read: false,
+            at_once: (took * SLOWNESS).clamp(AT_ONCE, AT_ONCE_IF_READ),
+        };
+        tokio::spawn(tokio::time::timeout(KEPT, first_output(process, given.output.clone())));
         Ok(Some(given))
     }
 
     /// Lets a process run that nobody reads. The kubelet tells up to a second late that a container runs;
     /// so it is tried before, and the node refuses as long as there is nothing to attach to.
-    async fn give_leave_early(&self, container: &Container, pod: &str, attempt: &Attempt) -> Result<Process> {
+    async fn give_leave_early(
+        &self,
+        container: &Container,
+        pod: &str,
+        attempt: &Attempt,
+    ) -> Result<(Process, Duration)> {
         let record = &container.record;
         // A stream without output does not end with the process.
         let wanted = Wanted { stdin: true, stdout: true, tty: record.tty(), ..Wanted::default() };
@@ -221,11 +226,14 @@ impl Daemon {
             let known = tokio::time::timeout(pause, self.name_of_running(container, attempt)).await;
             let runs = known.is_ok();
             known.unwrap_or(Ok(String::new()))?;
-            if let Ok(mut process) = self.cluster.attach(pod, &record.object, wanted).await
+            let asked = Instant::now();
+            let opened = self.cluster.attach(pod, &record.object, wanted).await;
+            let took = asked.elapsed();
+            if let Ok(mut process) = opened
                 && write_leave(&mut process).await
                 && !matches!(tokio::time::timeout(REFUSED, process.ended()).await, Ok(s) if s.code.is_none())
             {
-                return Ok(process);
+                return Ok((process, took));
             }
             if runs {
                 tokio::time::sleep(REFUSED).await;
@@ -244,7 +252,7 @@ impl Daemon {
     ) -> bool {
         // The first look at a terminal's size comes after the answer to the start.
         let read = given.is_read && !container.record.tty();
-        let limit = if read { AT_ONCE_IF_READ } else { AT_ONCE };
+        let limit = if read { AT_ONCE_IF_READ } else { given.at_once };
         // Where nobody reads, a program that cannot be run is mostly over before the kubelet sees it run.
         let runs = async {
             let told = !helper::is_attached(&container.record)
@@ -257,10 +265,11 @@ impl Daemon {
         let ended = tokio::select! {
             biased;
             ended = tokio::time::timeout(limit, given.ended.clone()) => ended,
-            () = given.output.notified() => return false,
+            () = given.output.cancelled() => return false,
             () = runs => return false,
         };
         match ended {
+            Ok(_) if given.output.is_cancelled() && !given.is_read => false,
             Ok(status) if status.code.is_none() => {
                 self.give_leave_again(container, pod, attempt).await.is_err()
             }
@@ -271,9 +280,9 @@ impl Daemon {
 
     /// A stream to a container opens before the node is asked, and what is written into it is lost
     /// where the node says no: that is told by the stream's end.
-    async fn see_to_it(&self, container: &Container, pod: &str, attempt: &Attempt, ended: Ended) {
-        let Ok(status) = tokio::time::timeout(LINGER, ended).await else { return };
-        if status.code.is_some() {
+    async fn see_to_it(&self, container: &Container, pod: &str, attempt: &Attempt, given: Given) {
+        let Ok(status) = tokio::time::timeout(LINGER, given.ended).await else { return };
+        if status.code.is_some() || given.output.is_cancelled() {
             return;
         }
         tracing::debug!(pod, error = status.message, "a stream was refused; leave is given by exec");
@@ -333,11 +342,11 @@ impl Daemon {
         };
         if let Turn::Give(done) = turn {
             let written = write_leave(process).await;
-            let output = Arc::new(Notify::new());
+            let output = CancellationToken::new();
             process.stdout = process.stdout.take().map(|stream| noticed(stream, &output));
             process.stderr = process.stderr.take().map(|stream| noticed(stream, &output));
             let ended = process.ended().boxed().shared();
-            let _ = done.send(written.then(|| Given { ended, output, is_read: true }));
+            let _ = done.send(written.then(|| Given { ended, output, is_read: true, at_once: AT_ONCE }));
         }
     }
 
@@ -379,21 +388,32 @@ pub(crate) type Ended = Shared<BoxFuture<'static, ProcessStatus>>;
 pub(crate) struct Given {
     /// Its end.
     pub ended: Ended,
-    /// Told when the process has written something.
-    pub output: Arc<Notify>,
+    /// Cancelled when the process has written something.
+    pub output: CancellationToken,
     /// A client reads it.
     pub is_read: bool,
+    /// How soon the news would come that the process could not be run, where nobody reads.
+    pub at_once: Duration,
+}
+
+/// Keeps a stream that nobody reads until the process has written something: a stream that is dropped has
+/// ended, and one that is kept unread would hold the process up.
+async fn first_output(mut process: Process, output: CancellationToken) {
+    let Some(stdout) = &mut process.stdout else { return };
+    if matches!(stdout.read(&mut [0; 1]).await, Ok(1..)) {
+        output.cancel();
+    }
 }
 
 /// The stream, which tells when something is read of it.
 fn noticed(
     stream: Box<dyn AsyncRead + Send + Unpin>,
-    output: &Arc<Notify>,
+    output: &CancellationToken,
 ) -> Box<dyn AsyncRead + Send + Unpin> {
     let output = output.clone();
     Box::new(InspectReader::new(stream, move |bytes: &[u8]| {
         if !bytes.is_empty() {
-            output.notify_one();
+            output.cancel();
         }
     }))
 }

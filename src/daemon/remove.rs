@@ -15,7 +15,11 @@ impl Daemon {
     /// # Errors
     /// 409 if it runs and `force` is not given.
     pub async fn remove(&self, key: &str, force: bool, volumes: bool) -> Result<()> {
-        let id = self.container(key)?.record.id.clone();
+        let container = self.container(key)?;
+        let id = container.record.id.clone();
+        if force && container.own && container.state().running() {
+            self.strike(&container).await;
+        }
         let _lock = self.locks.container(&id).await;
         let container = self.container(&id)?;
         if container.state().running() {
@@ -25,22 +29,13 @@ impl Daemon {
                      or force remove"
                 )));
             }
-            self.end_for_removal(&container).await?;
+            if container.own {
+                self.take_down(&container, 1).await?;
+            }
         }
         // Read again: what its end has left behind, such as its log, goes with it.
         let Some(container) = self.container_by_id(&id) else { return Ok(()) };
         self.remove_locked(&container, volumes).await
-    }
-
-    async fn end_for_removal(&self, container: &Container) -> Result<()> {
-        if !container.own {
-            return Ok(());
-        }
-        self.tell(&container.record, "signalled", [("signal", "9".to_owned())]);
-        if let Some(uid) = container.pod().and_then(|p| p.metadata.uid.clone()) {
-            self.runs.kill(&uid);
-        }
-        self.take_down(container, 1).await
     }
 
     pub(crate) async fn remove_locked(&self, container: &Container, volumes: bool) -> Result<()> {

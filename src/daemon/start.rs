@@ -56,6 +56,10 @@ impl Daemon {
             Ok(()) => self.await_start(container, &before).await,
             Err(fault) => Err(fault),
         };
+        if started.is_ok() && container.record.helper.is_some() {
+            let (daemon, record) = (self.clone(), container.record.clone());
+            tokio::spawn(async move { daemon.note_used(&record).await });
+        }
         if let Err(fault) = &started {
             self.undo_start(container, &fault.message).await;
             if container.record.auto_remove() {
@@ -118,7 +122,8 @@ impl Daemon {
     async fn run_job(&self, container: &Container) -> Result<()> {
         let object = &container.record.object;
         let cached = self.cluster.cache::<Job>().get(object).ok_or_else(|| gone(container))?;
-        if !workload::job_has_started(&cached.object) {
+        // A Job that was stopped looks as if it had not begun, but counts the Pod that it had.
+        if !workload::job_has_started(&cached.object) && container.record.state.pod.is_empty() {
             let forgotten = json!({keys::LEAVE: null, keys::PAUSED: null});
             let release = json!({"metadata": {"annotations": forgotten}, "spec": {"suspend": false}});
             return self.cluster.patch::<Job>(object, &release).await.map(|_| ());

@@ -86,7 +86,7 @@ impl Daemon {
     fn integrate(&self, id: &str, nanocores: u64, memory: u64, processors: u64) -> Counters {
         let mut all = self.stats.counters.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let (last, counters) = all.get(id).copied().unwrap_or((now, Counters::default()));
+        let (last, counters) = all.get(id).copied().unwrap_or((now, Counters::first(processors)));
         let counters = counters.after(nanocores, memory, processors, now.duration_since(last));
         all.retain(|_, (seen, _)| now.duration_since(*seen) < Duration::from_secs(3600));
         all.insert(id.to_owned(), (now, counters));

@@ -1,10 +1,11 @@
 //! Docker volumes: PersistentVolumeClaims, found by their Docker names, made on first use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bollard_stubs::models::VolumeCreateRequest;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use serde_json::json;
 use std::sync::Arc;
 
 use super::Daemon;
@@ -77,7 +78,7 @@ impl Daemon {
         let mut claim = volume::claim(&request, &new, &volume_plan(decided.plan))?;
         let by = BTreeMap::from([(Hook::Naming.name(), named.by), (Hook::Volumes.name(), decided.by)]);
         let notes = claim.metadata.annotations.get_or_insert_default();
-        notes.insert(keys::POLICIES.into(), serde_json::json!(by).to_string());
+        notes.insert(keys::POLICIES.into(), json!(by).to_string());
         if let Some(owner) = owner.filter(|_| anonymous) {
             let labels = claim.metadata.labels.get_or_insert_default();
             labels.insert(keys::CONTAINER.into(), owner.short().into());
@@ -144,6 +145,30 @@ impl Daemon {
             }
         }
         claims
+    }
+
+    /// Those of the claims, all by name, that no container was ever started with, as far as is known.
+    pub(crate) fn unused(&self, claims: &BTreeMap<String, String>) -> BTreeSet<String> {
+        let cache = self.cluster.cache::<PersistentVolumeClaim>();
+        let is_used = |claim: &Claim| {
+            let notes = claim.object.metadata.annotations.as_ref();
+            notes.is_some_and(|notes| notes.contains_key(keys::USED))
+        };
+        claims
+            .values()
+            .filter(|name| cache.get(name).is_some_and(|claim| !is_used(&claim)))
+            .cloned()
+            .collect()
+    }
+
+    /// Writes down that a container was started with its volumes. Forgotten, it costs the next start a look.
+    pub(crate) async fn note_used(&self, record: &Record) {
+        for claim in self.unused(&self.claims(record)) {
+            let note = json!({"metadata": {"annotations": {keys::USED: "true"}}});
+            if let Err(fault) = self.cluster.patch::<PersistentVolumeClaim>(&claim, &note).await {
+                tracing::debug!(claim, error = fault.message, "that a volume is in use is not on record");
+            }
+        }
     }
 
     /// The Docker name of a claim's volume.

@@ -1,5 +1,6 @@
 //! `/containers/{id}/archive`, `export` and `top`.
 
+use std::io::Read;
 use std::sync::Arc;
 
 use axum::Router;
@@ -10,15 +11,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::io::{ReaderStream, StreamReader};
+use tokio_util::io::SyncIoBridge;
 
 use super::body::Json;
 use super::error::Result;
 use super::query::Query;
 use super::stream::bytes as stream_bytes;
+use crate::compression;
 use crate::daemon::Daemon;
 use crate::fault::Fault;
 use crate::translate::archive::Stat;
@@ -63,8 +68,10 @@ async fn export(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Re
 }
 
 /// A request's body as blocks.
-type Blocks = futures::stream::BoxStream<'static, std::io::Result<bytes::Bytes>>;
+type Blocks = futures::stream::BoxStream<'static, std::io::Result<Bytes>>;
 
+/// Of a compressed archive, what is unpacked at a time.
+const BUFFER: usize = 64 * 1024;
 /// How much of a refused archive is read, so that its client gets to read the refusal.
 const DRAIN: usize = 64 * 1024 * 1024;
 
@@ -92,27 +99,55 @@ async fn write(
 async fn unpack(daemon: &Daemon, id: &str, query: &Query, blocks: &mut Blocks) -> Result<()> {
     let container = daemon.container(id)?;
     let path = path(query)?;
-    let first = blocks.next().await.transpose();
-    let first = first.map_err(|e| Fault::invalid(format!("no archive arrived: {e}")))?.unwrap_or_default();
-    let kinds: [(&[u8], &str); 3] = [(b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"\x28\xb5\x2f\xfd", "zstd")];
-    if let Some((_, kind)) = kinds.iter().find(|(magic, _)| first.starts_with(magic)) {
-        return Err(Fault::not_implemented(format!(
-            "d2k: archives compressed with {kind} are not unpacked; send tar or gzip"
-        ))
-        .into());
+    let mut first = Vec::new();
+    while first.len() < compression::LONGEST_MARK
+        && let Some(block) = blocks.next().await
+    {
+        first.extend_from_slice(&block.map_err(|e| Fault::invalid(format!("no archive arrived: {e}")))?);
     }
     // Whether a directory and a file may take each other's place.
     let keep_kinds = query.flag("noOverwriteDirNonDir");
-    let gzip = first.starts_with(b"\x1f\x8b");
-    let whole = futures::stream::once(async move { Ok(first) }).chain(blocks).boxed();
-    if gzip {
-        let reader = async_compression::tokio::bufread::GzipDecoder::new(StreamReader::new(whole));
-        let plain = ReaderStream::with_capacity(reader, 65_536);
-        daemon.write_archive(&container, path, keep_kinds, plain).await?;
+    let compressed = compression::is_compressed(&first);
+    let whole = futures::stream::once(async move { Ok(first.into()) }).chain(blocks).boxed();
+    if compressed {
+        let (sender, plain) = mpsc::channel(4);
+        let written = daemon.write_archive(&container, path, keep_kinds, ReceiverStream::new(plain));
+        tokio::join!(decompress(whole, sender), written).1?;
     } else {
         daemon.write_archive(&container, path, keep_kinds, whole).await?;
     }
     Ok(())
+}
+
+/// Sends the plain blocks of a compressed stream, or the error that ends them.
+async fn decompress(
+    mut blocks: futures::stream::BoxStream<'_, std::io::Result<Bytes>>,
+    plain: mpsc::Sender<std::io::Result<Bytes>>,
+) {
+    let (mut writer, reader) = tokio::io::duplex(BUFFER);
+    let decoder = tokio::task::spawn_blocking(move || {
+        let result = compression::plain(SyncIoBridge::new(reader)).and_then(|mut decoder| {
+            loop {
+                let mut block = vec![0; BUFFER];
+                let length = decoder.read(&mut block)?;
+                block.truncate(length);
+                if length == 0 || plain.blocking_send(Ok(block.into())).is_err() {
+                    return Ok(());
+                }
+            }
+        });
+        if let Err(error) = result {
+            let _ = plain.blocking_send(Err(error));
+        }
+    });
+    // A stream that breaks off is one that ends too early, which the decoder tells.
+    while let Some(Ok(block)) = blocks.next().await {
+        if writer.write_all(&block).await.is_err() {
+            break;
+        }
+    }
+    drop(writer);
+    let _ = decoder.await;
 }
 
 async fn top(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<Response> {

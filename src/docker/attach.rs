@@ -113,6 +113,8 @@ async fn show_logs(
     });
     let wanted = logs::Query {
         follow: query.flag("follow"),
+        no_stdout: !query.flag("stdout"),
+        no_stderr: !query.flag("stderr"),
         tty: container.record.tty(),
         since: real(query.time("since")?),
         until: real(query.time("until")?),
@@ -120,12 +122,7 @@ async fn show_logs(
         timestamps: query.flag("timestamps"),
         details: details.filter(|d| !d.is_empty()),
     };
-    // Kubernetes merges both streams into what d2k calls stdout.
-    let stdout = query.flag("stdout");
     Ok(output(container.record.tty(), version, &peer, move |sender| async move {
-        if !stdout {
-            return;
-        }
         if let Err(fault) = daemon.logs(&container, &wanted, &sender).await {
             tracing::warn!(container = %container.record.name, error = %fault, "logs broke off");
         }

@@ -310,7 +310,9 @@ async fn wait(
             || json!({"StatusCode": 125, "Error": {"Message": "d2k is ending"}}),
             |o| {
                 let mut value = json!({"StatusCode": o.code});
-                if let (false, Some(fields)) = (o.error.is_empty(), value.as_object_mut()) {
+                // Why a process could not be started is told by the start; the CLI would tell it twice.
+                let told = o.error.is_empty() || matches!(o.code, 126..=128);
+                if let (false, Some(fields)) = (told, value.as_object_mut()) {
                     fields.insert("Error".into(), json!({"Message": o.error}));
                 }
                 value

@@ -238,7 +238,7 @@ fn inspect(daemon: &Daemon, name: &str, version: ApiVersion) -> Result<Value> {
         "Architecture": facts.architecture, "Os": facts.os, "Size": facts.size,
         "GraphDriver": {"Name": "kubernetes", "Data": null},
         "RootFS": {"Type": "layers", "Layers": facts.layers},
-        "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
+        "Metadata": {"LastTagTime": image.tagged.map_or("0001-01-01T00:00:00Z".to_owned(), |at| at.to_string())},
     });
     if let Some(fields) = value.as_object_mut() {
         if version.below(44) {

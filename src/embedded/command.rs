@@ -43,6 +43,11 @@ pub async fn run(words: &[String], docker_host: &str, kubeconfig: &Path) -> u8 {
     let Some((program, arguments)) = words.split_first() else { return 0 };
     let mut command = Command::new(program);
     command.args(arguments).env("DOCKER_HOST", docker_host).env("KUBECONFIG", kubeconfig);
+    // Testcontainers for Python takes a client in a container with an engine on the loopback address for one
+    // beside the engine's containers, and connects to their bridge. Ports are where the engine is, as elsewhere.
+    if std::env::var_os("TESTCONTAINERS_CONNECTION_MODE").is_none() {
+        command.env("TESTCONTAINERS_CONNECTION_MODE", "docker_host");
+    }
     // What would lead a Docker client elsewhere.
     for name in ["DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"] {
         command.env_remove(name);

@@ -93,7 +93,9 @@ fn hold_first() -> nix::Result<Vec<Pid>> {
                 Ok(()) => {}
                 // One that has just ended.
                 Err(nix::errno::Errno::ESRCH) => continue,
-                Err(error) if round == 0 && held.is_empty() => as_its_user(first, thread, error)?,
+                Err(error) if round == 0 && held.is_empty() => {
+                    as_its_user(first, thread, error, ptrace::Options::empty())?;
+                }
                 Err(error) => return Err(error),
             }
             ptrace::interrupt(thread)?;
@@ -105,14 +107,29 @@ fn hold_first() -> nix::Result<Vec<Pid>> {
 }
 
 /// A process that has given up its rights may be held by one of the same user only.
-fn as_its_user(first: Pid, thread: Pid, error: nix::errno::Errno) -> nix::Result<()> {
+fn as_its_user(
+    first: Pid,
+    thread: Pid,
+    error: nix::errno::Errno,
+    options: ptrace::Options,
+) -> nix::Result<()> {
     let status = fs::read_to_string(format!("/proc/{first}/status")).unwrap_or_default();
     let number = |key: &str| -> Option<u32> {
         status.lines().find_map(|line| line.strip_prefix(key))?.split_whitespace().next()?.parse().ok()
     };
     let (Some(uid), Some(gid)) = (number("Uid:"), number("Gid:")) else { return Err(error) };
     setgid(Gid::from_raw(gid)).and_then(|()| setuid(Uid::from_raw(uid))).map_err(|_| error)?;
-    ptrace::seize(thread, ptrace::Options::empty())
+    ptrace::seize(thread, options)
+}
+
+/// Has the kernel kill a process when this one ends. That is the only KILL that reaches the first process
+/// of a container from inside.
+pub fn end_with_this_process(first: Pid) -> nix::Result<()> {
+    let options = ptrace::Options::PTRACE_O_EXITKILL;
+    match ptrace::seize(first, options) {
+        Err(error @ nix::errno::Errno::EPERM) => as_its_user(first, first, error, options),
+        result => result,
+    }
 }
 
 fn threads(process: Pid) -> impl Iterator<Item = Pid> {

@@ -9,6 +9,7 @@ mod archive;
 mod arguments;
 mod execute;
 mod files;
+mod fill;
 mod gate;
 mod hold;
 mod processes;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Some("pack") => archive::pack(arguments),
         Some("export") => archive::export(),
         Some("unpack") => archive::unpack(arguments),
+        Some("fill") => fill::fill(arguments),
         _ => {
             eprintln!("d2k-init is d2k's helper inside a container; d2k runs it, people do not");
             125

@@ -37,3 +37,5 @@ pub const FILE: &str = "f";
 pub const DIRECTORY: &str = "d";
 /// A symbolic link.
 pub const LINK: &str = "l";
+/// Below which the volumes lie that are to be filled with the image's files, each in a folder of its own.
+pub const VOLUMES: &str = "/.d2k-volumes";

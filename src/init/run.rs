@@ -90,7 +90,7 @@ fn nothing_as_input() {
 }
 
 /// Leaves the reason where the kubelet reads it (Pod, `terminationMessagePath`).
-fn tell(failure: &Failure) -> u8 {
+pub fn tell(failure: &Failure) -> u8 {
     let text = format!("{FAILURE}{}", failure.words);
     if fs::write("/dev/termination-log", &text).is_err() {
         eprintln!("{text}");

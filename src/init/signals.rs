@@ -7,6 +7,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
 use crate::arguments::Arguments;
+use crate::hold;
 use crate::protocol::{NO_SUCH_SIGNAL, NOT_PERMITTED, STAYING};
 
 /// Holds all signals back, so that they are read one by one (`signalfd`).
@@ -26,7 +27,13 @@ pub fn kill_first(mut arguments: Arguments) -> u8 {
     let Some(signal) = number.and_then(|n: i32| Signal::try_from(n).ok()) else {
         return NO_SUCH_SIGNAL;
     };
-    match kill(first_process(signal), signal) {
+    let first = first_process(signal);
+    let sent = match signal {
+        // The kernel keeps it from a container's first process, if it comes from inside.
+        Signal::SIGKILL if first == Pid::from_raw(1) => hold::end_with_this_process(first),
+        _ => kill(first, signal),
+    };
+    match sent {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("signal {signal} cannot be sent: {}", error.desc());

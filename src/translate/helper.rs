@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::fill;
 use super::keys::{self, role};
 use super::pod::{argv, literal};
 use super::record::Record;
@@ -78,6 +79,11 @@ fn needs(record: &Record) -> Vec<(&'static str, &'static str)> {
         (other_signal(record), "stop signal", "the stop signal is sent by the image's own kill command"),
         (is_named(record), "user", "a user's name is not known"),
         (!kept.is_empty(), "environment", "variables of the image that were taken away are still there"),
+        (
+            fill::is_needed(record),
+            "volumes",
+            "an empty volume does not get the image's files and their owner",
+        ),
     ]
     .into_iter()
     .filter_map(|(needed, what, differs)| needed.then_some((what, differs)))
@@ -232,12 +238,7 @@ pub(super) fn apply(
             container.stdin_once = Some(true);
         }
     }
-    container.volume_mounts.get_or_insert_default().push(VolumeMount {
-        name: NAME.to_owned(),
-        mount_path: protocol::FOLDER.to_owned(),
-        read_only: Some(true),
-        ..VolumeMount::default()
-    });
+    container.volume_mounts.get_or_insert_default().push(mount());
     spec.volumes.get_or_insert_default().push(Volume {
         name: NAME.to_owned(),
         config_map: Some(ConfigMapVolumeSource {
@@ -249,6 +250,16 @@ pub(super) fn apply(
     });
     let nodes = spec.node_selector.get_or_insert_default();
     nodes.insert("kubernetes.io/arch".to_owned(), helper.architecture.clone());
+}
+
+/// The helper's place in a container.
+pub(super) fn mount() -> VolumeMount {
+    VolumeMount {
+        name: NAME.to_owned(),
+        mount_path: protocol::FOLDER.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    }
 }
 
 fn mount_files(secret: &str, container: &mut Container, spec: &mut PodSpec) {

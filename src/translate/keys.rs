@@ -31,6 +31,8 @@ pub const LABELS: &str = "d2k.io/labels";
 pub const OPTIONS: &str = "d2k.io/options";
 /// Annotation on an anonymous volume: present and `true`.
 pub const ANONYMOUS: &str = "d2k.io/anonymous";
+/// Annotation on a volume: a container was started with it, so that it has the image's files.
+pub const USED: &str = "d2k.io/used";
 
 /// Annotation: which policies decided about the object, by hook, JSON object.
 pub const POLICIES: &str = "d2k.io/policies";

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bollard_stubs::models::{ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions};
 
 use super::image::ImageFacts;
-use super::path::{clean, covers};
+use super::path::clean;
 use super::volume;
 use crate::fault::{Fault, Result};
 
@@ -111,7 +111,6 @@ pub fn plan(body: &ContainerCreateBody, image: &ImageFacts, inherited: &[MountPl
     mounts.plans.append(&mut explicit);
     add_anonymous(body, image, &mut mounts.plans)?;
     add_shm(&host, &mut mounts.plans);
-    warn_of_hidden_files(body, image, &mut mounts);
     Ok(mounts)
 }
 
@@ -233,35 +232,4 @@ fn check_target(kind: &str, target: &str) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// Docker fills an empty volume with the image's files, Kubernetes mounts it empty. That is worth a
-/// warning where the files are needed for sure: the working directory and the program itself.
-/// A path that the image declares as a `VOLUME` is filled by its own start script as a rule.
-fn warn_of_hidden_files(body: &ContainerCreateBody, image: &ImageFacts, mounts: &mut Mounts) {
-    let program = body
-        .entrypoint
-        .iter()
-        .flatten()
-        .chain(&image.entrypoint)
-        .chain(body.cmd.iter().flatten())
-        .chain(&image.cmd);
-    let needed: Vec<String> = [&image.working_dir]
-        .into_iter()
-        .chain(program)
-        .filter(|path| path.starts_with('/') && path.as_str() != "/")
-        .map(|path| clean(path))
-        .collect();
-    for plan in &mounts.plans {
-        let declared = image.volumes.iter().any(|path| clean(path) == plan.target);
-        if plan.no_copy || declared || plan.claim_key().is_none() {
-            continue;
-        }
-        if let Some(hidden) = needed.iter().find(|path| covers(&plan.target, path)) {
-            mounts.warnings.push(format!(
-                "the volume at {} hides the image's own {hidden}: Docker copies the image's files into an empty volume, Kubernetes does not; copy them once with \"docker cp\" or mount elsewhere",
-                plan.target
-            ));
-        }
-    }
 }

@@ -1,11 +1,12 @@
 //! A container as a Pod template: the one place where everything a create request asks for of a
 //! process comes together. Deployments and Jobs wrap the template; they add nothing to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, LocalObjectReference, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::fill;
 use super::helper;
 use super::mounts::{self, MountPlan};
 use super::record::Record;
@@ -33,6 +34,8 @@ const MOST_PORTS: usize = 256;
 pub struct PodContext {
     /// Docker volume name, or target of an anonymous volume → claim name.
     pub claims: BTreeMap<String, String>,
+    /// Those of the claims that no container was ever started with.
+    pub unused_claims: BTreeSet<String>,
     /// Mounts of the containers named in `VolumesFrom`.
     pub inherited: Vec<MountPlan>,
     /// `Always`, `Never` or `OnFailure`.
@@ -118,6 +121,7 @@ pub fn pod_template(record: &Record, context: &PodContext) -> Result<PodPlan> {
     match &record.helper {
         Some(helper) => {
             let files = context.staged_secret.as_deref();
+            spec.init_containers = fill::container(&mounts.plans, context, &container).map(|fill| vec![fill]);
             helper::apply(record, helper, files, &mut container, &mut spec);
         }
         None => process::warn_of_signal(record, &mut warnings),

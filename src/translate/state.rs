@@ -2,7 +2,7 @@
 //! function decides what `ps` shows, when `wait` ends and when an exit is recorded.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 
 use super::helper;
 use super::record::{Record, RunState};
@@ -106,7 +106,7 @@ pub fn state(record: &Record, pod: Option<&Pod>, earlier: i32) -> State {
         let run = RunState { restart_count: earlier + status.restart_count, ..run_of(done, pod) };
         return State { phase: Phase::Restarting, run, trouble: None, paused: false };
     }
-    recorded(record, trouble_of(status).or_else(|| trouble_of_pod(pod)))
+    recorded(record, trouble_of(status).or_else(|| trouble_before(pod)).or_else(|| trouble_of_pod(pod)))
 }
 
 /// The run that has ended in this Pod and is not started again by policy: what must be recorded.
@@ -125,14 +125,14 @@ pub fn ended(record: &Record, pod: &Pod, earlier: i32) -> Option<RunState> {
 }
 
 /// A Pod that the cluster failed as a whole (evicted, node lost) has no container status of its own.
-fn evicted(status: &k8s_openapi::api::core::v1::PodStatus, pod: &Pod) -> RunState {
+fn evicted(status: &PodStatus, pod: &Pod) -> RunState {
     let reason = status.reason.clone().unwrap_or_default();
     let message = status.message.clone().unwrap_or_default();
     RunState {
         started: status.start_time.as_ref().map(|t| t.0),
         finished: last_transition(pod).or_else(|| pod.metadata.creation_timestamp.as_ref().map(|t| t.0)),
         exit_code: 137,
-        error: format!("{reason}: {message}"),
+        error: failed_before(status).unwrap_or_else(|| format!("{reason}: {message}")),
         pod: pod.metadata.uid.clone().unwrap_or_default(),
         ..RunState::default()
     }
@@ -221,6 +221,25 @@ fn trouble_of(status: &ContainerStatus) -> Option<Trouble> {
     );
     let message = waiting.message.clone().unwrap_or_default();
     fatal.then_some(Trouble { reason, message, fatal })
+}
+
+/// What keeps a container that comes before the real one from doing its part.
+fn trouble_before(pod: &Pod) -> Option<Trouble> {
+    let before = pod.status.as_ref()?.init_container_statuses.iter().flatten();
+    before.clone().find_map(trouble_of).or_else(|| {
+        let message = failed_before(pod.status.as_ref()?)?;
+        Some(Trouble { reason: "Init:Error".into(), message, fatal: true })
+    })
+}
+
+/// The words of a container that comes before the real one and has failed.
+fn failed_before(status: &PodStatus) -> Option<String> {
+    status.init_container_statuses.iter().flatten().find_map(|status| {
+        let now = status.state.as_ref()?.terminated.as_ref();
+        let done = now.or(status.last_state.as_ref()?.terminated.as_ref())?;
+        let words = helper::failure(done.message.as_deref()).or_else(|| done.message.clone());
+        (done.exit_code != 0).then(|| words.unwrap_or_else(|| format!("{} has failed", status.name)))
+    })
 }
 
 fn trouble_of_pod(pod: &Pod) -> Option<Trouble> {

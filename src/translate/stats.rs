@@ -17,6 +17,12 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Those of a container that nobody has looked at before. Clients take a machine that has given nothing
+    /// for a sample that is not there.
+    pub fn first(processors: u64) -> Self {
+        Self { system: processors.saturating_mul(1_000_000_000), ..Self::default() }
+    }
+
     /// What the counters are after `elapsed` at this usage.
     pub fn after(self, nanocores: u64, memory: u64, processors: u64, elapsed: Duration) -> Self {
         let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
@@ -100,6 +106,12 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_counters_of_the_machine_never_begin_at_zero() {
+        let first = Counters::first(2);
+        assert_eq!((first.cpu, first.system), (0, 2_000_000_000));
+    }
 
     #[test]
     fn a_client_computes_the_percentage_that_kubernetes_measured() {

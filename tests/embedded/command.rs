@@ -38,6 +38,19 @@ fn the_command_has_docker_and_kubernetes_whatever_its_surroundings_say() {
 }
 
 #[test]
+fn testcontainers_is_told_that_ports_are_where_the_engine_is() {
+    let Some(folder) = Folder::new() else { return };
+    let said = |given: Option<&str>| {
+        let mut job = folder.job(&["--", "sh", "-c", "echo $TESTCONTAINERS_CONNECTION_MODE"]);
+        job.env_remove("TESTCONTAINERS_CONNECTION_MODE");
+        given.map(|mode| job.env("TESTCONTAINERS_CONNECTION_MODE", mode));
+        run(job, "job", b"", Duration::from_secs(60)).success()
+    };
+    assert_eq!(said(None), "docker_host");
+    assert_eq!(said(Some("bridge_ip")), "bridge_ip");
+}
+
+#[test]
 fn nothing_is_left_of_it() {
     let Some(folder) = Folder::new() else { return };
     let output = folder.run_job(

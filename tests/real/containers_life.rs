@@ -100,6 +100,17 @@ fn a_finished_foreground_container_can_be_started_again() {
 }
 
 #[test]
+fn a_foreground_run_that_ended_well_when_it_was_stopped_can_be_started_again() {
+    let Some(world) = World::new() else { return };
+    let run = world.docker_spawn(format!("run --name web {}", ends_on_term(0)));
+    run.wait_for("up");
+    world.docker("stop web").success();
+    assert_eq!(world.field("web", ".State.ExitCode"), "0");
+    world.docker("start web").success();
+    assert_eq!(world.field("web", ".State.Status"), "running");
+}
+
+#[test]
 fn restart_gives_a_new_start_time_and_no_restart_count() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web --stop-timeout 1 busybox sleep 1000").success();
@@ -120,6 +131,38 @@ fn kill_ends_the_container_with_137() {
     assert_eq!(world.docker("kill web").success(), "web");
     world.until_status("web", "exited");
     assert_eq!(world.field("web", ".State.ExitCode"), "137");
+}
+
+#[test]
+fn kill_and_forced_removal_do_not_wait_for_a_stop_that_is_under_way() {
+    let Some(world) = World::new() else { return };
+    for (name, options) in [("one", ""), ("two", "--init"), ("three", "--user 1000")] {
+        let command = "busybox sh -c 'trap \"echo asked\" TERM; echo up; while :; do sleep 0.1; done'";
+        world.docker(format!("run -d --name {name} {options} {command}")).success();
+        eventually("it is up", || world.docker(format!("logs {name}")).success().contains("up"));
+        let stop = world.docker_spawn(format!("stop -t 40 {name}"));
+        eventually("it was asked", || world.docker(format!("logs {name}")).success().contains("asked"));
+        let begin = Instant::now();
+        if name == "two" {
+            world.docker(format!("rm -f {name}")).success();
+        } else {
+            world.docker(format!("kill {name}")).success();
+            assert_eq!(world.field(name, ".State.ExitCode"), "137", "{name}");
+        }
+        assert!(begin.elapsed() < Duration::from_secs(15), "{name}: {:?}", begin.elapsed());
+        stop.finish_within(Duration::from_secs(15));
+    }
+}
+
+#[test]
+fn a_killed_process_gets_no_other_signal_before() {
+    let Some(world) = World::new() else { return };
+    let command = "busybox sh -c 'trap \"echo asked\" TERM; echo up; while :; do sleep 0.1; done'";
+    world.docker(format!("run -d --name web {command}")).success();
+    eventually("it is up", || world.docker("logs web").success().contains("up"));
+    world.docker("kill web").success();
+    world.until_status("web", "exited");
+    assert_eq!(world.docker("logs web").success(), "up");
 }
 
 #[test]

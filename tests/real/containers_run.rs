@@ -172,6 +172,7 @@ fn a_command_that_does_not_exist_ends_with_127_and_one_that_cannot_run_with_126(
     let missing = world.docker("run --rm busybox no-such-command");
     assert_eq!(missing.status, 127, "{missing}");
     assert!(missing.stderr.contains("executable file not found"), "{missing}");
+    assert_eq!(missing.stderr.matches("executable file not found").count(), 1, "told once: {missing}");
     let denied = world.docker("run --rm busybox /etc/passwd");
     assert_eq!(denied.status, 126, "{denied}");
     assert!(denied.stderr.contains("permission denied"), "{denied}");

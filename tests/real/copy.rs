@@ -1,6 +1,7 @@
 //! `docker cp`, both ways, into running and into created containers, by CLI and by archive.
 
 use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::support::World;
@@ -124,13 +125,45 @@ fn an_archive_is_unpacked_only_into_a_folder_and_only_if_it_is_one() {
     world.http("PUT", "/containers/web/archive", &[], b"").error(400);
 }
 
+/// An archive with the file `hello`, written by the program of each name.
+const COMPRESSED: [(&str, &str); 4] = [
+    (
+        "gzip",
+        "H4sIAAAAAAACA8tIzcnJZ6AtMAACMxMTMA0E6DRIFokNFDc0MDU2Z1AwYKADKC0uSSxSUGAoys8vwaeOkPwQBRmg+OdiGAWjYBSMglEwwgAAYUYWAgAIAAA=",
+    ),
+    (
+        "bzip2",
+        "QlpoOTFBWSZTWRKZ8UEAAC77hMmQAEBAAG+AAAhiRJ4AAACACCAAVDSjCGBPUY0aDKn6UDT1B6mg0yU8ksrEYEERvmIeWI2uJQDpqJXkmbEQ030aH/cA8A1QZA9BjPiK0KriLYu5IpwoSAlM+KCA",
+    ),
+    (
+        "xz",
+        "/Td6WFoAAATm1rRGAgAhARwAAAAQz1jM4Af/AERdADQZSe6N1/i4P8k3Mt7I1YCE//IZ90G1wny6qtj+Uw2SLrdOtbDVDHkBNd8gMzG1RKmGhZUOPfcIaBirvBk3E+UxeAwAAAZlBP8a1HKpAAFggBAAAACKPF4qscRn+wIAAAAABFla",
+    ),
+    (
+        "zstd",
+        "KLUv/QRoNQIAkkIJEMC3AXIRD/PfnYSS4PDTUlIG3kx1lZZFyS8TMR7u+26zuxPRnAwggBmZB/bBxwGFeJ7CGAD2B8mDIww8YFAA20nBAWw/ECU=",
+    ),
+];
+
 #[test]
-fn compressed_archives_are_unpacked() {
+fn compressed_archives_are_unpacked_before_and_after_the_start() {
     let Some(world) = sleeping() else { return };
-    let script = "echo packed > one && tar -cz one > a.tgz && curl -fsS -T a.tgz -H 'Content-Type: application/x-tar' \
-                  http://127.0.0.1:$PORT/containers/web/archive?path=/tmp";
-    world.sh(script.replace("$PORT", &world.port().to_string())).success();
-    assert_eq!(world.docker("exec web cat /tmp/one").success(), "packed");
+    world.docker("create --name later busybox true").success();
+    let put = |container: &str, path: &str, archive: &[u8]| {
+        let path = format!("/containers/{container}/archive?path={path}");
+        world.http("PUT", &path, &[("Content-Type", "application/x-tar")], archive)
+    };
+    for (program, archive) in COMPRESSED {
+        let archive = STANDARD.decode(archive).unwrap();
+        world.docker(format!("exec web mkdir /tmp/{program}")).success();
+        assert_eq!(put("web", &format!("/tmp/{program}"), &archive).status, 200, "{program}");
+        assert_eq!(world.docker(format!("exec web cat /tmp/{program}/hello")).success(), "hello");
+        world.docker(format!("exec web rm /tmp/{program}/hello")).success();
+        put("web", &format!("/tmp/{program}"), &archive[..archive.len() / 2]).error(400);
+    }
+    assert_eq!(put("later", "/tmp", &STANDARD.decode(COMPRESSED[2].1).unwrap()).status, 200);
+    world.docker("cp later:/tmp/hello .").success();
+    assert_eq!(std::fs::read_to_string(world.directory().join("hello")).unwrap(), "hello\n");
 }
 
 #[test]

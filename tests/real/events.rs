@@ -267,3 +267,16 @@ fn the_head_of_the_stream_comes_before_the_first_event() {
     events.send("GET /events HTTP/1.1\r\nHost: d2k\r\n\r\n");
     assert!(events.head().starts_with("HTTP/1.1 200"));
 }
+
+#[test]
+fn a_container_that_waits_for_its_next_start_is_stopped_without_a_second_end() {
+    let Some(world) = World::new() else { return };
+    let events = listen(&world, "--filter type=container");
+    world.docker("run -d --name web --restart always busybox false").success();
+    world.until_status("web", "restarting");
+    world.docker("stop web").success();
+    let seen = events.wait_for("container stop web");
+    let after = |word: &str| seen.lines().filter(|line| line.starts_with(word)).count();
+    assert_eq!(after("container die web"), after("container start web"), "{seen}");
+    assert_eq!(after("container kill web"), 0, "{seen}");
+}

@@ -5,6 +5,18 @@ use serde_json::{Value, json};
 use crate::support::{GuardedRegistry, Image, World, eventually, registry};
 
 #[test]
+fn inspect_tells_since_when_an_image_has_its_name() {
+    let Some(world) = World::new() else { return };
+    world.docker("pull busybox").success();
+    let since: jiff::Timestamp =
+        world.field("busybox", "json .Metadata.LastTagTime").trim_matches('"').parse().unwrap();
+    assert!(
+        (jiff::Timestamp::now() - since).total(jiff::Unit::Second).unwrap() < 86_400.0 * 365.0,
+        "{since}"
+    );
+}
+
+#[test]
 fn a_pull_shows_progress_and_the_digest_and_the_second_one_that_it_is_up_to_date() {
     let Some(world) = World::new() else { return };
     let image = format!("{}-app", world.name());

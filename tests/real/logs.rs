@@ -1,6 +1,6 @@
 //! `docker logs`: all of it, its tail, by time, while it is written, and after the Pod is gone.
 
-use crate::support::{World, eventually, frames};
+use crate::support::{World, eventually, frames, is_embedded};
 
 /// Prints one line a second, from 1 to `count`.
 fn ticks(count: u32) -> String {
@@ -16,6 +16,14 @@ fn the_log_of_a_running_container_is_shown_and_its_tail() {
     assert_eq!(world.docker("logs --tail 0 web").success(), "");
     assert_eq!(world.docker("logs --tail all web").lines().len(), 10);
     assert_eq!(world.docker("logs -n 1 web").lines(), ["10"]);
+}
+
+#[test]
+fn a_detached_run_with_much_output_logs_all_of_it() {
+    let Some(world) = World::new() else { return };
+    let lines = r#"'i=0; while [ $i -lt 900 ]; do printf "%5000d\n" $i; i=$((i+1)); done; sleep 1000'"#;
+    world.docker(format!("run -d --name web busybox sh -c {lines}")).success();
+    eventually("all is logged", || world.docker("logs web").lines().len() == 900);
 }
 
 #[test]
@@ -63,6 +71,33 @@ fn time_stamps_have_nine_digits_and_utc() {
     assert!(time.ends_with('Z') && time.contains('.'), "{time}");
     let details = world.docker("logs --details web").success();
     assert!(details.ends_with("hello"), "{details}");
+}
+
+#[test]
+fn standard_error_is_told_apart_where_the_cluster_does() {
+    let Some(world) = World::new() else { return };
+    let script = "run -d --name web busybox sh -c 'echo out; sleep 0.3; echo err >&2; sleep 1000'";
+    world.docker(script).success();
+    eventually("all is logged", || {
+        let log = world.docker("logs web");
+        log.stdout.contains("out") && (log.stdout + &log.stderr).contains("err")
+    });
+    let ask = |query: &str| frames(&world.get(&format!("/containers/web/logs?{query}")).body);
+    let (out, err) = ((1, "out\n".to_owned()), (2, "err\n".to_owned()));
+    let all = ask("stdout=1&stderr=1");
+    if !is_embedded() {
+        // Kubernetes keeps one log.
+        assert_eq!(all, [out, (1, "err\n".to_owned())]);
+        return assert_eq!(ask("stderr=1"), []);
+    }
+    assert_eq!(all, [out.clone(), err.clone()]);
+    assert_eq!(ask("stdout=1"), [out.clone()]);
+    assert_eq!(ask("stderr=1"), [err.clone()]);
+    assert_eq!(ask("stdout=1&tail=1"), []);
+    let stamped = ask("stderr=1&timestamps=1");
+    assert!(stamped[0].1.ends_with("Z err\n"), "{stamped:?}");
+    world.docker("stop -t 1 web").success();
+    assert_eq!(ask("stdout=1&stderr=1"), [out, err]);
 }
 
 #[test]

@@ -224,3 +224,15 @@ fn the_host_network_and_none_are_mapped_or_refused_with_words() {
     let run = world.docker(format!("run --rm --network container:web {}", fetch("127.0.0.1")));
     assert!(run.status == 0 || run.stderr.contains("container:"), "{run}");
 }
+
+#[test]
+fn an_alias_that_cannot_resolve_is_warned_about() {
+    let Some(world) = World::new() else { return };
+    world.docker("network create backend").success();
+    let aliases = "--network-alias db.example.com --network-alias my_db --network-alias db";
+    let run = world.docker(format!("create --network backend {aliases} busybox true"));
+    for alias in ["db.example.com", "my_db"] {
+        assert!(run.stderr.contains(&format!("the alias \"{alias}\" does not resolve")), "{run}");
+    }
+    assert_eq!(run.stderr.matches("does not resolve").count(), 2, "{run}");
+}

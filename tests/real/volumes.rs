@@ -54,6 +54,37 @@ fn options_unknown_to_d2k_are_refused_or_warned_about() {
 }
 
 #[test]
+fn an_empty_volume_gets_the_images_files_with_their_owners_and_modes() {
+    let Some(world) = World::new() else { return };
+    // Without them, there would be no program.
+    world.docker("run --rm -v tools:/bin busybox true").success();
+    assert!(world.docker("run --rm -v tools:/mnt busybox ls /mnt").lines().contains(&"busybox".to_owned()));
+    let modes = world.docker("run --rm -v temp:/tmp -v tools:/bin busybox stat -c '%a %u' /tmp /bin").lines();
+    assert_eq!(modes, ["1777 0", "755 0"]);
+    let restarts = "run -d --name web --restart always --read-only -u 1000 -v other:/bin busybox sleep 1000";
+    world.docker(restarts).success();
+    assert_eq!(world.docker("exec web id -u").success(), "1000");
+    world.docker("run --rm -v bare:/bin:nocopy busybox true").failure(127, &["executable file not found"]);
+    let volume =
+        json!({"Type": "volume", "Source": "bare", "Target": "/bin", "VolumeOptions": {"NoCopy": true}});
+    let body = json!({"Image": "busybox", "Cmd": ["true"], "HostConfig": {"Mounts": [volume]}});
+    let id = world.post("/containers/create", body).json()["Id"].as_str().unwrap().to_owned();
+    world.post(&format!("/containers/{id}/start"), Value::Null).error(400);
+}
+
+#[test]
+fn a_volume_that_has_files_keeps_them_as_they_are() {
+    let Some(world) = World::new() else { return };
+    world.docker("run --rm -v data:/srv/none busybox touch /srv/none/own").success();
+    // As if nothing were known of it.
+    world.kubectl("annotate persistentvolumeclaim/data d2k.io/used-").success();
+    let mode = world.docker("run --rm -v data:/mnt busybox stat -c %a /mnt").success();
+    world.kubectl("annotate persistentvolumeclaim/data d2k.io/used-").success();
+    let after = world.docker("run --rm -v data:/tmp busybox sh -c 'stat -c %a /tmp; ls -A /tmp'").lines();
+    assert_eq!(after, [&mode, "own"]);
+}
+
+#[test]
 fn what_is_written_to_a_volume_is_there_for_the_next_container() {
     let Some(world) = World::new() else { return };
     world.docker("run --rm -v data:/data busybox sh -c 'echo kept > /data/file'").success();

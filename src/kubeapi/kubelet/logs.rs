@@ -19,6 +19,7 @@ use super::pod::Running;
 use crate::engine::Engine;
 use crate::kubeapi::http::{Asked, plain};
 use crate::kubeapi::kinds::LOG_OPTIONS;
+use crate::kubeapi::log_streams;
 use crate::kubeapi::meta::{self, items, string};
 use crate::kubeapi::status::{Cause, Result, Status};
 
@@ -29,6 +30,8 @@ const LOOK: Duration = Duration::from_millis(20);
 struct Wanted {
     follow: bool,
     timestamps: bool,
+    /// The times of standard error are marked.
+    streams: bool,
     since: Option<Timestamp>,
     tail: Option<usize>,
     limit: Option<usize>,
@@ -150,6 +153,7 @@ fn wanted(asked: &Asked) -> Result<Wanted> {
     Ok(Wanted {
         follow: query.is("follow"),
         timestamps: query.is("timestamps"),
+        streams: query.is(log_streams::PARAMETER),
         since,
         tail: size(tail),
         limit: size(limit),
@@ -214,7 +218,7 @@ fn cut(mut out: Vec<u8>, sent: &mut usize, limit: Option<usize>) -> Bytes {
 /// One line of the file as the client wants it; whether the next one begins a line of the program.
 fn show(line: &[u8], wanted: &Wanted, fresh: bool, out: &mut Vec<u8>) -> bool {
     let mut parts = line.splitn(4, |byte| *byte == b' ');
-    let (Some(time), Some(_), Some(tag), Some(text)) =
+    let (Some(time), Some(stream), Some(tag), Some(text)) =
         (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return true;
@@ -227,7 +231,13 @@ fn show(line: &[u8], wanted: &Wanted, fresh: bool, out: &mut Vec<u8>) -> bool {
         return whole;
     }
     if wanted.timestamps && fresh {
-        out.extend_from_slice(time);
+        match time.strip_suffix(b"Z") {
+            Some(time) if wanted.streams && stream == b"stderr" => {
+                out.extend_from_slice(time);
+                out.extend_from_slice(log_streams::STDERR_ZONE.as_bytes());
+            }
+            _ => out.extend_from_slice(time),
+        }
         out.push(b' ');
     }
     let text = if whole { text } else { text.strip_suffix(b"\n").unwrap_or(text) };

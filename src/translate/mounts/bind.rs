@@ -68,7 +68,8 @@ pub(super) fn host_path(source: &str, target: &str, mounts: &mut Mounts) -> Resu
     }
     Err(Fault::invalid(format!(
         "bind mounts are not supported: {source:?} (for {target}) would be a directory of the Docker host, and a Kubernetes Pod can run on any node. \
-         Use a named volume (-v NAME:{target}), or copy the files with \"docker cp\" into the container between \"docker create\" and \"docker start\""
+         Use a named volume (-v NAME:{target}), or copy the files with \"docker cp\" into the container between \"docker create\" and \"docker start\"; \
+         in a Compose file, give secrets by \"environment:\" and configs by \"content:\", which are copied"
     )))
 }
 

@@ -1,11 +1,12 @@
 //! Names as a container sees them: its own host name, `/etc/hosts` and `/etc/resolv.conf`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bollard_stubs::models::HostConfig;
 use k8s_openapi::api::core::v1::{HostAlias, PodDNSConfig, PodDNSConfigOption, PodSpec};
 
 use crate::fault::{Fault, Result};
+use crate::translate::network::is_dns_label;
 use crate::translate::record::Record;
 
 /// Kubernetes takes no more servers than the C library reads.
@@ -24,8 +25,22 @@ pub(super) fn apply(
         spec.hostname = Some(hostname(asked, &record.id, warnings));
     }
     spec.host_aliases = aliases(&host, warnings)?;
+    warnings.extend(unresolved(record));
     dns(&host, network_searches, host_network, spec, warnings);
     Ok(())
+}
+
+/// Aliases that the cluster's DNS cannot hold.
+fn unresolved(record: &Record) -> Vec<String> {
+    let aliases = record.networks.values().flat_map(|membership| &membership.aliases);
+    let odd: BTreeSet<&String> = aliases.filter(|alias| !is_dns_label(&alias.to_ascii_lowercase())).collect();
+    odd.into_iter()
+        .map(|alias| {
+            format!(
+                "the alias {alias:?} does not resolve: a name on a network is one DNS label here, of letters, digits and hyphens, without dots and underscores"
+            )
+        })
+        .collect()
 }
 
 /// The host name: as asked for where Kubernetes can have it so, Docker's default (the short ID) if none was.

@@ -15,8 +15,8 @@ use super::layers::{id_of, parts};
 use super::manage::taggable;
 use super::store::failed;
 use super::stream::{ChannelReader, channel, fed};
-use super::unpack::plain;
 use super::{Images, Shared, blocking, changes};
+use crate::compression::plain;
 
 const CHUNK: usize = 128 << 10;
 

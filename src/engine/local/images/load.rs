@@ -20,8 +20,8 @@ use super::layers::{id_of, parts};
 use super::manage::taggable;
 use super::store::{Temporary, failed};
 use super::stream::{channel, fed};
-use super::unpack::plain;
 use super::{Images, Shared, blocking};
+use crate::compression::plain;
 
 /// The largest JSON file of an archive that is read.
 const JSON: u64 = 8 << 20;

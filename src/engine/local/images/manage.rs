@@ -137,6 +137,12 @@ impl Images {
         .await
     }
 
+    /// When an image was pulled, loaded or imported.
+    pub fn here_since(&self, id: &str) -> Option<jiff::Timestamp> {
+        let written = std::fs::metadata(self.shared.store.blob(id)).and_then(|file| file.modified());
+        written.ok()?.try_into().ok()
+    }
+
     fn entry(&self, id: &str) -> Option<Entry> {
         if id == host::id() {
             return Some(Entry {

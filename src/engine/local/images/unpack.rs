@@ -2,12 +2,13 @@
 //! for what the layer removes, and the proof that the archive was the one that the config names.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use tar::{Archive, Entry, EntryType};
 
+use crate::compression::plain;
 use crate::fault::{Fault, Result};
 use crate::registry::Verifier;
 
@@ -15,7 +16,6 @@ use super::entries::Meta;
 use super::marks::{self, Marks};
 use super::tree::{Tree, invalid};
 
-const BUFFER: usize = 256 << 10;
 const ATTRIBUTE: &str = "SCHILY.xattr.";
 
 /// Unpacks an archive into the empty folder `root` over the layers `below` (topmost first), and
@@ -48,37 +48,6 @@ pub(super) fn unpack(
         .map_err(|error| Fault::internal(format!("layer {diff_id} is not the one of the image: {error}")))?;
     tree.finish().map_err(wrong)?;
     Ok(size)
-}
-
-/// The plain archive in a compressed or plain one.
-pub(super) fn plain<'a>(archive: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
-    let mut archive = BufReader::with_capacity(BUFFER, archive);
-    // The first read may bring less than a magic number has.
-    let mut first = Vec::new();
-    while first.len() < 6 {
-        let more = archive.fill_buf()?;
-        let length = more.len().min(6 - first.len());
-        if length == 0 {
-            break;
-        }
-        first.extend_from_slice(more.get(..length).unwrap_or_default());
-        archive.consume(length);
-    }
-    let kind = first.clone();
-    let archive = io::Cursor::new(first).chain(archive);
-    match kind.as_slice() {
-        [0x1f, 0x8b, ..] => {
-            Ok(Box::new(BufReader::with_capacity(BUFFER, flate2::read::MultiGzDecoder::new(archive))))
-        }
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(archive)
-                .map_err(|error| invalid(format!("its zstd stream is damaged: {error}")))?;
-            Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)))
-        }
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => Err(invalid("it is compressed with xz: use gzip or zstd")),
-        [b'B', b'Z', b'h', ..] => Err(invalid("it is compressed with bzip2: use gzip or zstd")),
-        _ => Ok(Box::new(archive)),
-    }
 }
 
 struct Hashed<R> {
