@@ -2,6 +2,7 @@
 //! of objects ([`store`]) and an engine that runs Pods ([`crate::engine`]). What it serves, it serves
 //! as Kubernetes does; what it does not serve is the 404 or 405 that Kubernetes gives.
 
+mod admission;
 pub mod cluster;
 pub mod controllers;
 pub mod credentials;

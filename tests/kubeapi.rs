@@ -1,7 +1,7 @@
 //! The API server of `src/kubeapi` against a real one: the same requests to both, and the same answers.
-//! `D2K_TEST_KUBECONFIG` names the kubeconfig of a real cluster, `D2K_TEST_EMBEDDED_KUBECONFIG` that of
-//! an embedded one. With the real one alone nothing is compared; with the embedded one alone its
-//! answers are checked for what each case says about them.
+//! `D2K_TEST_KUBECONFIG` names the kubeconfig of a real cluster; without it there is nothing to compare with,
+//! and all is skipped. `D2K_TEST_EMBEDDED_KUBECONFIG` may name that of an embedded one that runs already;
+//! otherwise one is started.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,6 +17,8 @@ mod answer;
 mod case;
 #[path = "kubeapi/side.rs"]
 mod side;
+#[allow(dead_code, unused_imports, reason = "several suites share it, and each uses a part")]
+mod support;
 
 /// One test for each file of `tests/kubeapi/cases`.
 macro_rules! cases {

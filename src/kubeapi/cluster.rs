@@ -83,11 +83,13 @@ pub async fn start<E: Engine>(
         dns: options.dns,
         domain: DOMAIN.to_owned(),
         variables: variables(options.inside),
+        token: credentials.token.clone(),
     };
     let kubelet = Kubelet::new(api.clone(), engine, of_kubelet, stopping.clone());
-    begin(&api, &options, address);
+    let authority = credentials.authority()?;
+    begin(&api, &options, address, &authority);
     kubelet.register();
-    let context = Context { api: api.clone(), volumes: folder("volumes"), node: NODE.to_owned() };
+    let context = Context { api: api.clone(), volumes: folder("volumes"), node: NODE.to_owned(), authority };
     controllers::start(&context, &stopping);
     let front = Front { api: api.clone(), node: kubelet.clone(), token: credentials.token.clone() };
     tokio::spawn(server::serve(listener, credentials.server()?, Arc::new(front), stopping));
@@ -105,10 +107,11 @@ fn variables(inside: SocketAddr) -> Vec<(String, String)> {
 }
 
 /// What every cluster has.
-fn begin(api: &Api, options: &Options, address: SocketAddr) {
+fn begin(api: &Api, options: &Options, address: SocketAddr, authority: &str) {
     let own = ["default", "kube-system", "kube-public"].map(str::to_owned);
     for name in own.into_iter().chain(options.namespaces.clone()) {
         ensure(api, kind("", "Namespace"), "", json!({"metadata": {"name": name}}));
+        controllers::furnish(api, &name, authority);
     }
     let class = json!({
         "metadata": {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},

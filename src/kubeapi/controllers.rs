@@ -38,6 +38,8 @@ pub struct Context {
     pub volumes: PathBuf,
     /// Name of the only Node.
     pub node: String,
+    /// The certificate of the cluster's authority, as Pods get it.
+    pub authority: String,
 }
 
 /// One controller.
@@ -68,6 +70,7 @@ pub(crate) fn kind(group: &str, name: &str) -> &'static Kind {
     by_name(group, name).unwrap_or(&super::kinds::POD)
 }
 
+pub(crate) use namespaces::furnish;
 pub(crate) use owners::set_condition;
 
 /// Notes that a Pod has a Node.

@@ -50,6 +50,15 @@ impl Credentials {
         Ok(Self { folder: folder.to_owned(), token: token.trim().to_owned() })
     }
 
+    /// The certificate of the authority.
+    ///
+    /// # Errors
+    /// One line that names the file.
+    pub fn authority(&self) -> Result<String, String> {
+        let path = self.folder.join("ca.crt");
+        std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))
+    }
+
     /// What the server shows, and asks of clients that show something.
     ///
     /// # Errors

@@ -36,6 +36,26 @@ pub fn fill(kind: &Kind, object: &mut Value) {
     }
 }
 
+/// Takes out what only a feature knows that this version of Kubernetes has switched off.
+pub fn disable(kind: &Kind, object: &mut Value) {
+    let spec = match kind.name {
+        "Pod" => object.get_mut("spec"),
+        _ => object.pointer_mut("/spec/template/spec"),
+    };
+    let Some(spec) = spec else { return };
+    for field in ["containers", "initContainers"] {
+        for container in list(spec, field) {
+            // Rules of restarts of single containers are one; sidecars restart always.
+            let always = meta::string(container, &["restartPolicy"]) == "Always" && field == "initContainers";
+            let map = meta::map(container);
+            map.remove("restartPolicyRules");
+            if !always {
+                map.remove("restartPolicy");
+            }
+        }
+    }
+}
+
 /// Sets a field that is not there.
 pub(crate) fn put(map: &mut Map<String, Value>, field: &str, value: impl FnOnce() -> Value) {
     if map.get(field).is_none_or(Value::is_null) {
@@ -58,7 +78,6 @@ fn service(object: &mut Value) {
     meta::child(meta::child(object, "status"), "loadBalancer");
     let spec = meta::child(object, "spec");
     ports(spec, "ports");
-    let headless = meta::string(spec, &["clusterIP"]) == "None";
     let map = meta::map(spec);
     put(map, "type", || "ClusterIP".into());
     put(map, "sessionAffinity", || "None".into());
@@ -77,12 +96,18 @@ fn service(object: &mut Value) {
     if map.get("sessionAffinity").and_then(Value::as_str) == Some("ClientIP") {
         put(map, "sessionAffinityConfig", || json!({"clientIP": {"timeoutSeconds": 10800}}));
     }
-    if headless {
-        map.insert("clusterIPs".into(), json!(["None"]));
+    if let Some(address) = map.get("clusterIP").filter(|a| a.as_str().is_some_and(|a| !a.is_empty())).cloned()
+    {
+        put(map, "clusterIPs", || json!([address]));
     }
     for port in list(spec, "ports") {
         let number = port.get("port").cloned().unwrap_or(Value::Null);
-        put(meta::map(port), "targetPort", || number);
+        let map = meta::map(port);
+        // Nought is what its decoder makes of a target that nobody has said.
+        map.retain(|field, value| {
+            field != "targetPort" || !(value.as_i64() == Some(0) || value.as_str() == Some(""))
+        });
+        put(map, "targetPort", || number);
     }
 }
 

@@ -13,6 +13,11 @@ use super::reviews;
 /// Verbs of every kind.
 const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
+/// Verbs of a kind: Namespaces are not deleted all at once.
+fn verbs(kind: &Kind) -> Vec<&'static str> {
+    VERBS.iter().copied().filter(|verb| kind.name != "Namespace" || *verb != "deletecollection").collect()
+}
+
 /// What `kubectl version` shows.
 pub fn version() -> Value {
     json!({
@@ -76,6 +81,11 @@ fn groups() -> Vec<(&'static str, &'static str)> {
         groups
     }));
     all
+}
+
+/// Whether a group is served.
+pub fn has_group(name: &str) -> bool {
+    groups().iter().any(|(group, _)| *group == name)
 }
 
 /// A resource without objects that are kept.
@@ -173,7 +183,7 @@ fn resources(group: &str, version: &str) -> Value {
     for kind in KINDS.iter().filter(|k| k.group == group) {
         let mut entry = json!({
             "name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.name,
-            "verbs": VERBS, "storageVersionHash": "",
+            "verbs": verbs(kind), "storageVersionHash": "",
         });
         if !kind.short.is_empty() {
             super::meta::map(&mut entry).insert("shortNames".into(), json!(kind.short));
@@ -235,7 +245,7 @@ fn discovered(group: &str) -> Vec<Value> {
             })
             .collect();
         let mut entry = json!({
-            "resource": kind.plural, "singularResource": kind.singular, "verbs": VERBS,
+            "resource": kind.plural, "singularResource": kind.singular, "verbs": verbs(kind),
             "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
             "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.name},
         });

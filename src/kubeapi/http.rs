@@ -1,6 +1,7 @@
 //! The HTTP face: paths and queries become verbs, answers take the form that the client accepts.
 
 mod body;
+mod json;
 mod path;
 mod query;
 mod reads;
@@ -66,7 +67,7 @@ impl Front {
     pub async fn answer(&self, request: Request) -> Response<Body> {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let begin = std::time::Instant::now();
-        let form = Form::of(request.headers());
+        let form = Form::of(request.headers()).unwrap_or_default();
         let reply = match self.route(request).await {
             Ok(response) => response,
             Err(status) => Reply::status(&status).response(&form),
@@ -83,20 +84,30 @@ impl Front {
         }
         self.authenticate(request.headers(), request.extensions().get::<Certified>())?;
         let query = Query::of(request.uri());
-        let form = Form::of(request.headers()).including(query.get("includeObject"));
+        let form = Form::of(request.headers())?.including(query.get("includeObject"));
         if let Some(document) = discovery::document(&path, &form) {
             return if request.method() == Method::GET { Ok(document) } else { Err(Status::no_method()) };
         }
         if let Some(document) = openapi::document(&path) {
             return Ok(document);
         }
+        let served = path.strip_prefix("/apis/").map(|rest| rest.split('/').next().unwrap_or_default());
+        let served = match served {
+            Some(group) => discovery::has_group(group),
+            None => path.starts_with("/api/"),
+        };
+        if !served {
+            return Ok(plain(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "404 page not found\n"));
+        }
+        let (path, watched) = path::unwatched(&path);
+        let query = if watched { query.with("watch", "true") } else { query };
         let path = Path::parse(&path).ok_or_else(Status::no_resource)?;
         if reviews::is_one(&path) {
             if request.method() != Method::POST {
                 return Err(Status::no_method());
             }
             let (parts, body) = request.into_parts();
-            let asked = body::read(&parts.headers, body).await?;
+            let asked = body::object(&parts.headers, body, reviews::kind(&path)).await?.value;
             return Ok(Reply::json(201, &reviews::answer(&path, asked)).response(&form));
         }
         if path.group == kinds::METRICS {
@@ -119,13 +130,19 @@ impl Front {
             let asked = Asked { what: path.subresource, namespace: path.namespace, pod: path.name, query };
             return self.node.serve(asked, request).await;
         }
-        match *request.method() {
-            Method::GET | Method::HEAD => self.read(kind, &path, &query, &form).await,
+        let answer = match *request.method() {
+            Method::GET => self.read(kind, &path, &query, &form).await,
             Method::POST | Method::PUT | Method::PATCH | Method::DELETE => {
                 self.write(kind, &path, request, &form).await
             }
             _ => Err(Status::no_method()),
-        }
+        };
+        answer.map(|mut answer| {
+            if kind.name == "Endpoints" {
+                answer.headers_mut().append(header::WARNING, HeaderValue::from_static(DEPRECATED));
+            }
+            answer
+        })
     }
 
     fn authenticate(&self, headers: &HeaderMap, certified: Option<&Certified>) -> Result<()> {
@@ -162,6 +179,10 @@ impl Front {
         Ok(Reply::json(200, &list).response(form))
     }
 }
+
+/// What users of Endpoints are told.
+const DEPRECATED: &str =
+    "299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\"";
 
 /// What anybody may ask.
 fn open(path: &str) -> Option<Response<Body>> {

@@ -56,6 +56,18 @@ const fn workload(kind: Kind, scale: bool) -> Kind {
 /// Pods, which much is about.
 pub static POD: Kind = workload(kind("", "Pod", "pods", "pod", &["po"]), false);
 
+/// What the subresource `scale` of several kinds is.
+pub static SCALE: Kind = kind("autoscaling", "Scale", "scales", "scale", &[]);
+
+/// The parameters of a request, as errors name them.
+pub const OPTIONS: Kind = kind("meta.k8s.io", "Options", "options", "options", &[]);
+
+/// The parameters of a request for a log, as errors name them.
+pub static LOG_OPTIONS: Kind = kind("", "PodLogOptions", "pods", "pod", &[]);
+
+/// The subresource by which a Pod gets its Node, as errors name it.
+pub const BINDING: Kind = kind("", "Binding", "pods/binding", "binding", &[]);
+
 /// All of them.
 pub static KINDS: &[Kind] = &[
     Kind { namespaced: false, status: true, ..kind("", "Namespace", "namespaces", "namespace", &["ns"]) },

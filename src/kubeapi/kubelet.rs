@@ -55,6 +55,8 @@ pub struct Options {
     pub domain: String,
     /// Where Pods reach the API server: variables that each container gets.
     pub variables: Vec<(String, String)>,
+    /// The token that Pods show there.
+    pub token: String,
 }
 
 /// The kubelet.
@@ -153,6 +155,10 @@ impl<E: Engine> Kubelet<E> {
 impl<E: Engine> http::Node for Kubelet<E> {
     fn serve<'a>(&'a self, asked: Asked, request: Request) -> BoxFuture<'a, Result<Response<Body>>> {
         async move {
+            if asked.what != "log" && !request.headers().contains_key(axum::http::header::UPGRADE) {
+                self.container_of(&asked)?;
+                return Err(Status::bad_request("Upgrade request required"));
+            }
             match asked.what.as_str() {
                 "log" => self.log(&asked),
                 "exec" => self.exec(&asked, request).await,

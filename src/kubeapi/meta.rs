@@ -12,6 +12,11 @@ pub fn name(object: &Value) -> &str {
     text(object, "name")
 }
 
+/// The `name` of a part of an object.
+pub fn name_of(part: &Value) -> &str {
+    part.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
 /// `metadata.namespace`.
 pub fn namespace(object: &Value) -> &str {
     text(object, "namespace")

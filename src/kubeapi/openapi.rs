@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::http::plain;
 use super::kinds::{KINDS, Kind};
 use super::meta;
-use super::patch::lists::{ListType, list_type};
+use super::schema::types::{self, Relation, Shape};
 
 /// Version 2 in the encoding of protocol buffers, which `kubectl` asks for: the field `swagger`, no more.
 /// The schemas are in version 3 only.
@@ -127,7 +127,6 @@ fn add(generator: &mut SchemaGenerator, kind: &Kind) -> String {
 /// The schema with what Kubernetes says besides: which kind it is, and how its lists are merged.
 fn finished(name: &str, mut schema: Value) -> Value {
     let kind = name.rsplit('.').next().unwrap_or(name);
-    let merged = if kind.starts_with("Service") { "Service" } else { kind };
     if let Some(known) = KINDS.iter().find(|k| k.name == kind && name.contains(".api.")) {
         let named = json!([{"group": known.group, "version": known.version, "kind": known.name}]);
         meta::map(&mut schema).insert("x-kubernetes-group-version-kind".into(), named);
@@ -140,25 +139,31 @@ fn finished(name: &str, mut schema: Value) -> Value {
     }
     let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
     for (field, property) in properties.into_iter().flatten() {
-        if meta::string(property, &["type"]) != "array" {
-            continue;
-        }
+        let owner = if name.contains(".discovery.") && kind == "EndpointPort" {
+            "discovery.EndpointPort"
+        } else {
+            kind
+        };
+        let Some(of) = types::of(owner).field(field) else { continue };
         let map = meta::map(property);
-        match list_type(merged, field) {
-            ListType::Map(keys, key) => {
-                map.insert("x-kubernetes-list-type".into(), "map".into());
-                map.insert("x-kubernetes-list-map-keys".into(), json!(keys));
+        if let Some(key) = of.merge {
+            map.insert("x-kubernetes-patch-strategy".into(), "merge".into());
+            if key != "set" {
                 map.insert("x-kubernetes-patch-merge-key".into(), key.into());
-                map.insert("x-kubernetes-patch-strategy".into(), "merge".into());
-            }
-            ListType::Set => {
-                map.insert("x-kubernetes-list-type".into(), "set".into());
-                map.insert("x-kubernetes-patch-strategy".into(), "merge".into());
-            }
-            ListType::Atomic => {
-                map.insert("x-kubernetes-list-type".into(), "atomic".into());
             }
         }
+        let list = matches!(of.shape, Shape::List(_));
+        let (word, value) = match &of.relation {
+            Relation::Keys(keys) => {
+                map.insert("x-kubernetes-list-map-keys".into(), json!(keys));
+                ("x-kubernetes-list-type", "map")
+            }
+            Relation::Set => ("x-kubernetes-list-type", "set"),
+            Relation::Own if list => ("x-kubernetes-list-type", "atomic"),
+            Relation::Atomic => ("x-kubernetes-map-type", "atomic"),
+            Relation::Own => continue,
+        };
+        map.insert(word.into(), value.into());
     }
     schema
 }

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod fields;
+mod json;
 pub mod lists;
 pub mod strategic;
 
@@ -30,11 +31,7 @@ impl Format {
             "application/merge-patch+json" => Ok(Self::Merge),
             "application/strategic-merge-patch+json" => Ok(Self::Strategic),
             "application/apply-patch+yaml" => Ok(Self::Apply),
-            other => Err(Status::media_type(
-                other,
-                "application/json-patch+json, application/merge-patch+json, \
-                 application/strategic-merge-patch+json, application/apply-patch+yaml",
-            )),
+            _ => Err(Status::no_such_patch()),
         }
     }
 }
@@ -45,19 +42,36 @@ impl Format {
 /// 400 where the patch cannot be read, 422 where it does not fit.
 pub fn patched(format: Format, kind: &str, object: &Value, patch: &Value) -> Result<Value> {
     let mut changed = object.clone();
+    let not_read = |words: String| Status::bad_request(format!("error decoding patch: {words}"));
+    let no_map = "json: cannot unmarshal array into Go value of type map[string]interface {}";
     match format {
         Format::Json => {
-            let steps: json_patch::Patch = serde_json::from_value(patch.clone())
-                .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
-            json_patch::patch(&mut changed, &steps).map_err(|e| Status {
-                code: 422,
-                reason: "Invalid",
-                message: format!("the server rejected our request due to an error in our request: {e}"),
-                details: Value::Null,
-            })?;
+            if !patch.is_array() {
+                let words = "json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp";
+                return Err(not_read(words.into()));
+            }
+            json::patch(&mut changed, patch).ok_or_else(Status::unfit)?;
         }
+        Format::Merge if !patch.is_object() => return Err(not_read(no_map.into())),
         Format::Merge => json_patch::merge(&mut changed, patch),
+        _ if !patch.is_object() => return Err(Status::bad_request(no_map)),
         Format::Strategic | Format::Apply => strategic::merge(kind, &mut changed, patch)?,
     }
     Ok(changed)
+}
+
+/// A value as Go prints it, which some errors show.
+pub fn go(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(go).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let mut all: Vec<String> =
+                map.iter().map(|(name, value)| format!("{name}:{}", go(value))).collect();
+            all.sort();
+            format!("map[{}]", all.join(" "))
+        }
+        other => other.to_string(),
+    }
 }

@@ -2,6 +2,11 @@
 
 /// A quantity in thousandths of its unit, rounded up; `None` if it is none.
 pub fn thousandths(text: &str) -> Option<i128> {
+    scaled(text, 1000)
+}
+
+/// A quantity in parts of its unit, rounded up.
+fn scaled(text: &str, parts: i128) -> Option<i128> {
     let end = text.find(|c: char| !(c.is_ascii_digit() || "+-.".contains(c))).unwrap_or(text.len());
     let (number, suffix) = text.split_at_checked(end)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -33,10 +38,55 @@ pub fn thousandths(text: &str) -> Option<i128> {
     };
     let (factor, scale) = (factor?, 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?);
     let (up, down) =
-        if divides { (1000, scale.checked_mul(factor)?) } else { (factor.checked_mul(1000)?, scale) };
+        if divides { (parts, scale.checked_mul(factor)?) } else { (factor.checked_mul(parts)?, scale) };
     let product = digits.checked_mul(up)?;
     let value = (product + down - 1).div_euclid(down);
     Some(if negative { -value } else { value })
+}
+
+/// A quantity as Kubernetes writes it: without a fraction, and with the largest suffix that it can have.
+pub fn canonical(text: &str) -> String {
+    const DECIMAL: [(&str, u32); 10] = [
+        ("E", 18),
+        ("P", 15),
+        ("T", 12),
+        ("G", 9),
+        ("M", 6),
+        ("k", 3),
+        ("", 0),
+        ("m", 3),
+        ("u", 6),
+        ("n", 9),
+    ];
+    let text = text.trim();
+    // In billionths, which is as exact as a quantity can be.
+    let Some(exact) = scaled(text, 1_000_000_000) else { return text.to_owned() };
+    if exact == 0 {
+        return "0".to_owned();
+    }
+    let unit: i128 = 1_000_000_000;
+    if text.ends_with('i') && exact % unit == 0 && exact.abs() >= 1024 * unit {
+        let (mut number, mut power) = (exact / unit, 0);
+        while number % 1024 == 0 && power < 6 {
+            number /= 1024;
+            power += 1;
+        }
+        return format!("{number}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"].get(power).unwrap_or(&""));
+    }
+    let exponent =
+        text.trim_end_matches(|c: char| c.is_ascii_digit() || "+-".contains(c)).ends_with(['e', 'E']);
+    for (at, (suffix, power)) in DECIMAL.iter().enumerate() {
+        let factor = if at < 7 { unit * 10_i128.pow(*power) } else { unit / 10_i128.pow(*power) };
+        if exact % factor == 0 {
+            let number = exact / factor;
+            return match (exponent, at, power) {
+                (true, 0..=5, power) => format!("{number}e{power}"),
+                (true, 7.., power) => format!("{number}e-{power}"),
+                _ => format!("{number}{suffix}"),
+            };
+        }
+    }
+    text.to_owned()
 }
 
 /// A quantity in whole units, rounded up.
@@ -69,5 +119,30 @@ mod tests {
             assert_eq!(thousandths(text), None, "{text}");
         }
         assert_eq!(units("1500m"), Some(2));
+    }
+
+    #[test]
+    fn quantities_are_written_in_one_way() {
+        let cases = [
+            ("1000m", "1"),
+            ("0.5", "500m"),
+            ("1024Mi", "1Gi"),
+            ("1.5Gi", "1536Mi"),
+            ("1000", "1k"),
+            ("0", "0"),
+            ("100m", "100m"),
+            ("512", "512"),
+            ("1e3", "1e3"),
+            ("0.5Ki", "512"),
+            ("2000000", "2M"),
+            ("64Mi", "64Mi"),
+            ("0Gi", "0"),
+            ("1024", "1024"),
+            ("-1500m", "-1500m"),
+            ("12e6", "12e6"),
+        ];
+        for (text, written) in cases {
+            assert_eq!(canonical(text), written, "{text}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::kinds::Kind;
 use super::meta;
-use super::status::Status;
+use super::status::{Result, Status};
 use super::table;
 
 /// What an object is sent as.
@@ -45,11 +45,19 @@ pub enum Include {
     Object,
 }
 
+/// Media types that answers can have; what asks for protocol buffers takes JSON.
+const KNOWN: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+
 impl Form {
     /// The first form of the `Accept` header that is known.
-    pub fn of(headers: &HeaderMap) -> Self {
+    ///
+    /// # Errors
+    /// 406 if there is none.
+    pub fn of(headers: &HeaderMap) -> Result<Self> {
         let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let (mut asked, mut written) = (false, false);
         for media in accept.flat_map(|value| value.split(',')) {
+            asked = true;
             let mut parts = media.trim().split(';').map(str::trim);
             let name = parts.next().unwrap_or_default();
             let parameter = |wanted: &str| {
@@ -57,7 +65,10 @@ impl Form {
                 all.find_map(|p| p.strip_prefix(wanted)?.strip_prefix('=').map(str::to_owned))
                     .unwrap_or_default()
             };
-            let known = matches!(name, "application/json" | "*/*" | "application/*" | "application/yaml");
+            if !KNOWN.contains(&name) && !matches!(name, "*/*" | "application/*") {
+                continue;
+            }
+            written = true;
             let (shape, aggregated) = match (parameter("as").as_str(), parameter("v").as_str()) {
                 ("Table", "v1") => (Shape::Table, false),
                 ("PartialObjectMetadata" | "PartialObjectMetadataList", "v1") => (Shape::Metadata, false),
@@ -65,16 +76,17 @@ impl Form {
                 ("", _) => (Shape::Object, false),
                 _ => continue,
             };
-            if known {
-                return Self {
-                    shape,
-                    aggregated,
-                    yaml: name == "application/yaml",
-                    include: Include::default(),
-                };
-            }
+            return Ok(Self {
+                shape,
+                aggregated,
+                yaml: name == "application/yaml",
+                include: Include::default(),
+            });
         }
-        Self::default()
+        if !asked {
+            return Ok(Self::default());
+        }
+        Err(Status::not_acceptable(written, &KNOWN.join(", ")))
     }
 }
 

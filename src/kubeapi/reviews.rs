@@ -21,6 +21,15 @@ pub fn is_one(path: &Path) -> bool {
     known && path.version == "v1" && path.name.is_empty() && path.namespace.is_empty()
 }
 
+/// Its kind.
+pub fn kind(path: &Path) -> &'static str {
+    match path.plural.as_str() {
+        "selfsubjectreviews" => "SelfSubjectReview",
+        "selfsubjectaccessreviews" => "SelfSubjectAccessReview",
+        _ => "SelfSubjectRulesReview",
+    }
+}
+
 /// The question with its answer.
 pub fn answer(path: &Path, mut asked: Value) -> Value {
     let everything = json!(["*"]);

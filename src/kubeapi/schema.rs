@@ -1,19 +1,12 @@
-//! The shape of objects: each is read into its type of the Kubernetes API and written back, so that
-//! wrong types are refused and unknown fields are found, as the API server's decoder does.
+//! The shape of objects: each is read as its type of the Kubernetes API has it, so that wrong types are
+//! refused and unknown fields are found, as the API server's decoder does.
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret,
-    Service, ServiceAccount,
-};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::storage::v1::StorageClass;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+pub mod decode;
+pub mod types;
+
 use serde_json::Value;
 
-use super::kinds::Kind;
+use super::kinds::{KINDS, Kind};
 use super::meta;
 use super::status::{Result, Status};
 
@@ -31,115 +24,116 @@ pub enum Validation {
 ///
 /// # Errors
 /// 400 for a value of the wrong type.
-pub fn conform(kind: &Kind, mut object: Value) -> Result<(Value, Vec<String>)> {
-    loosen(&mut object);
-    let typed = match kind.name {
-        "Namespace" => through::<Namespace>(&object),
-        "Node" => through::<Node>(&object),
-        "Pod" => through::<Pod>(&object),
-        "Service" => through::<Service>(&object),
-        "Endpoints" => through::<Endpoints>(&object),
-        "PersistentVolumeClaim" => through::<PersistentVolumeClaim>(&object),
-        "PersistentVolume" => through::<PersistentVolume>(&object),
-        "ConfigMap" => through::<ConfigMap>(&object),
-        "Secret" => through::<Secret>(&object),
-        "ServiceAccount" => through::<ServiceAccount>(&object),
-        "Event" => through::<Event>(&object),
-        "Deployment" => through::<Deployment>(&object),
-        "ReplicaSet" => through::<ReplicaSet>(&object),
-        "Job" => through::<Job>(&object),
-        "EndpointSlice" => through::<EndpointSlice>(&object),
-        "StorageClass" => through::<StorageClass>(&object),
-        other => Err(format!("no type for {other}")),
-    };
-    let typed = typed.map_err(|words| {
-        Status::bad_request(format!(
-            "{} in version {:?} cannot be handled as a {}: {words}",
-            kind.name, kind.version, kind.name
-        ))
-    })?;
+pub fn conform(kind: &Kind, object: Value) -> Result<(Value, Vec<String>)> {
     let mut unknown = Vec::new();
-    compare(&object, &typed, "", &mut unknown);
+    let typed = decode::decode(types::of(kind.name), object, &mut unknown)
+        .map_err(|words| unhandled(kind.name, kind.version, kind, &words))?;
     Ok((typed, unknown))
 }
 
-fn through<T: DeserializeOwned + Serialize>(object: &Value) -> std::result::Result<Value, String> {
-    let typed = T::deserialize(object).map_err(|e| e.to_string())?;
-    serde_json::to_value(typed).map_err(|e| e.to_string())
-}
-
-/// What the API takes besides the types of its specification: numbers as quantities.
-fn loosen(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            for (field, child) in map {
-                match (field.as_str(), &mut *child) {
-                    ("limits" | "requests" | "capacity" | "hard", Value::Object(quantities)) => {
-                        for quantity in quantities.values_mut() {
-                            if quantity.is_number() {
-                                *quantity = quantity.to_string().into();
-                            }
-                        }
-                    }
-                    ("sizeLimit", Value::Number(number)) => *child = number.to_string().into(),
-                    _ => loosen(child),
-                }
-            }
+/// What a patch has made of an object, as its kind has it; `shown` is what an error shows of it.
+///
+/// # Errors
+/// 422 for a value of the wrong type, or an unknown field where none is allowed.
+pub fn patched(
+    kind: &Kind,
+    object: Value,
+    strategic: bool,
+    twice: &[String],
+    validation: Validation,
+    shown: impl FnOnce() -> String,
+) -> Result<(Value, Vec<String>)> {
+    let mut unknown = Vec::new();
+    let of = types::of(kind.name);
+    let read = if strategic {
+        decode::convert(of, object, &mut unknown)
+    } else {
+        decode::decode(of, object, &mut unknown)
+    };
+    let typed = match read {
+        Ok(typed) => typed,
+        Err(words) => return Err(Status::bad_patch(&shown(), &words)),
+    };
+    let warnings = words(twice, &unknown);
+    match validation {
+        Validation::Ignore => Ok((typed, Vec::new())),
+        Validation::Strict if !warnings.is_empty() => {
+            Err(Status::bad_patch(&shown(), &format!("strict decoding error: {}", warnings.join(", "))))
         }
-        Value::Array(items) => items.iter_mut().for_each(loosen),
-        _ => {}
+        _ => Ok((typed, warnings)),
     }
 }
 
-fn compare(given: &Value, typed: &Value, path: &str, unknown: &mut Vec<String>) {
-    match (given, typed) {
-        (Value::Object(given), Value::Object(typed)) => {
-            for (field, value) in given {
-                let here = if path.is_empty() { field.clone() } else { format!("{path}.{field}") };
-                match typed.get(field) {
-                    Some(other) => compare(value, other, &here, unknown),
-                    None if value.is_null() => {}
-                    None => unknown.push(here),
-                }
-            }
-        }
-        (Value::Array(given), Value::Array(typed)) => {
-            for (at, (value, other)) in given.iter().zip(typed).enumerate() {
-                compare(value, other, &format!("{path}[{at}]"), unknown);
-            }
-        }
-        _ => {}
-    }
+/// An object that the cluster itself has made, in the same form.
+pub fn normal(kind: &Kind, object: Value) -> Value {
+    let keep = object.clone();
+    decode::decode(types::of(kind.name), object, &mut Vec::new()).unwrap_or_else(|words| {
+        tracing::error!(kind = kind.name, words, "an object of the cluster's own has not its type");
+        keep
+    })
 }
 
-/// What unknown fields mean: warnings, or a refusal.
+/// The object says of which kind it is, and that is this one; what it does not say is filled in.
+///
+/// # Errors
+/// 400 if it is another one.
+pub fn typed(kind: &Kind, object: &mut Value) -> Result<()> {
+    let given = |field: &str| meta::string(object, &[field]).to_owned();
+    let (name, version) = (given("kind"), given("apiVersion"));
+    let name = if name.is_empty() { kind.name.to_owned() } else { name };
+    let version = if version.is_empty() { kind.api_version() } else { version };
+    if name != kind.name || version != kind.api_version() {
+        let (group, short) = version.split_once('/').unwrap_or(("", &version));
+        let known = KINDS.iter().any(|k| k.name == name && k.group == group && k.version == short);
+        let words = if known {
+            let internal = if kind.group.is_empty() { "core" } else { kind.group };
+            let internal = internal.split('.').next().unwrap_or_default();
+            format!("converting (v1.{name}) to ({internal}.{}): unknown conversion", kind.name)
+        } else {
+            format!(
+                "no kind {name:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:110\""
+            )
+        };
+        return Err(unhandled(&name, short, kind, &words));
+    }
+    let map = meta::map(object);
+    map.insert("kind".into(), name.into());
+    map.insert("apiVersion".into(), version.into());
+    Ok(())
+}
+
+fn unhandled(name: &str, version: &str, kind: &Kind, words: &str) -> Status {
+    Status::bad_request(format!(
+        "{name} in version {version:?} cannot be handled as a {}: {words}",
+        kind.name
+    ))
+}
+
+/// What unknown fields, and those that are there twice, mean: warnings, or a refusal.
 ///
 /// # Errors
 /// 400 if they are not allowed.
 pub fn judge(
     kind: &Kind,
-    object: &Value,
-    unknown: Vec<String>,
+    twice: &[String],
+    unknown: &[String],
     validation: Validation,
 ) -> Result<Vec<String>> {
-    let warnings = unknown.into_iter().map(|field| format!("unknown field {field:?}"));
+    let all = words(twice, unknown);
     match validation {
         Validation::Ignore => Ok(Vec::new()),
-        Validation::Warn => Ok(warnings.collect()),
+        Validation::Warn => Ok(all),
         Validation::Strict => {
-            let all: Vec<String> = warnings.collect();
             if all.is_empty() {
                 return Ok(all);
             }
-            let version = meta::string(object, &["apiVersion"]);
-            tracing::debug!(kind = kind.name, version, "unknown fields");
-            Err(Status::bad_request(format!(
-                "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
-                kind.name,
-                kind.version,
-                kind.name,
-                all.join(", ")
-            )))
+            let words = format!("strict decoding error: {}", all.join(", "));
+            Err(unhandled(kind.name, kind.version, kind, &words))
         }
     }
+}
+
+fn words(twice: &[String], unknown: &[String]) -> Vec<String> {
+    let twice = twice.iter().map(|field| format!("duplicate field {field:?}"));
+    twice.chain(unknown.iter().map(|field| format!("unknown field {field:?}"))).collect()
 }

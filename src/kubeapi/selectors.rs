@@ -1,5 +1,7 @@
 //! Label and field selectors (Kubernetes API concepts, "Labels and Selectors", "Field Selectors").
 
+mod labels;
+
 use serde_json::Value;
 
 use super::kinds::Kind;
@@ -29,7 +31,8 @@ impl Selector {
     /// # Errors
     /// 400 with what cannot be read.
     pub fn parse(labels: &str, fields: &str, kind: &Kind) -> Result<Self> {
-        Ok(Self { labels: parse_labels(labels)?, fields: parse_fields(fields, kind)? })
+        let labels = labels::parse(labels).map_err(Status::bad_request)?;
+        Ok(Self { labels, fields: parse_fields(fields, kind)? })
     }
 
     /// Whether it takes everything.
@@ -79,65 +82,6 @@ impl Requirement {
     }
 }
 
-fn parse_labels(text: &str) -> Result<Vec<Requirement>> {
-    split(text).iter().map(|part| requirement(part.trim())).collect()
-}
-
-/// Splits at commas that are not within parentheses.
-fn split(text: &str) -> Vec<String> {
-    let (mut parts, mut depth, mut part) = (Vec::new(), 0, String::new());
-    for character in text.chars() {
-        match character {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            ',' if depth == 0 => {
-                parts.push(std::mem::take(&mut part));
-                continue;
-            }
-            _ => {}
-        }
-        part.push(character);
-    }
-    parts.push(part);
-    parts.retain(|p| !p.trim().is_empty());
-    parts
-}
-
-fn requirement(text: &str) -> Result<Requirement> {
-    let wrong =
-        || Status::bad_request(format!("unable to parse requirement: {text:?} is not a label selector"));
-    let checked = |key: &str| {
-        let key = key.trim();
-        let legal = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
-        if legal { Ok(key.to_owned()) } else { Err(wrong()) }
-    };
-    if let Some(key) = text.strip_prefix('!') {
-        return Ok(Requirement::Missing(checked(key)?));
-    }
-    if let Some((before, values)) = text.split_once('(') {
-        let values = values.trim().strip_suffix(')').ok_or_else(wrong)?;
-        let values = values.split(',').map(|v| v.trim().to_owned()).collect();
-        return match before.trim().rsplit_once(char::is_whitespace) {
-            Some((key, "in")) => Ok(Requirement::In(checked(key)?, values)),
-            Some((key, "notin")) => Ok(Requirement::NotIn(checked(key)?, values)),
-            _ => Err(wrong()),
-        };
-    }
-    if let Some((key, value)) = text.split_once("!=") {
-        return Ok(Requirement::NotIn(checked(key)?, vec![value.trim().to_owned()]));
-    }
-    if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
-        return Ok(Requirement::In(checked(key)?, vec![value.trim().to_owned()]));
-    }
-    if let Some((key, value)) = text.split_once('>') {
-        return Ok(Requirement::Greater(checked(key)?, value.trim().parse().map_err(|_| wrong())?));
-    }
-    if let Some((key, value)) = text.split_once('<') {
-        return Ok(Requirement::Less(checked(key)?, value.trim().parse().map_err(|_| wrong())?));
-    }
-    Ok(Requirement::Exists(checked(text)?))
-}
-
 fn parse_fields(text: &str, kind: &Kind) -> Result<Vec<(String, String, bool)>> {
     let mut fields = Vec::new();
     for part in text.split(',').filter(|p| !p.is_empty()) {
@@ -146,10 +90,20 @@ fn parse_fields(text: &str, kind: &Kind) -> Result<Vec<(String, String, bool)>> 
         } else if let Some((path, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
             (path, value, true)
         } else {
-            return Err(Status::bad_request(format!("invalid field selector {part:?}")));
+            let words = format!("invalid selector: '{text}'; can't understand '{part}'");
+            return Err(Status::bad_request(words));
         };
         if !known_field(kind, path) {
-            return Err(Status::bad_request(format!("field label not supported: {path}")));
+            let words = match kind.name {
+                "Pod" | "Node" | "Event" | "Namespace" | "Secret" | "Service" => {
+                    format!("field label not supported: {path}")
+                }
+                "Job" => format!("field label {path:?} not supported for Job"),
+                _ => format!(
+                    "{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                ),
+            };
+            return Err(Status::bad_request(words));
         }
         fields.push((path.to_owned(), value.to_owned(), equal));
     }
@@ -175,7 +129,6 @@ fn known_field(kind: &Kind, path: &str) -> bool {
         | ("Node", "spec.unschedulable")
         | ("Secret", "type")
         | ("Service", "spec.clusterIP" | "spec.type")
-        | ("ReplicaSet", "status.replicas")
         | ("Job", "status.successful")
         | ("Event", "reason" | "reportingComponent" | "source" | "type") => true,
         ("Event", _) => path.starts_with("involvedObject."),

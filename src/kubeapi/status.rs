@@ -55,6 +55,18 @@ impl Status {
         Self::new(409, "Conflict", message).about(kind, name)
     }
 
+    /// 409 of a delete with conditions, which names the kind and not the resource.
+    pub fn conflict_of_kind(kind: &Kind, name: &str, words: &str) -> Self {
+        let named = if kind.group.is_empty() {
+            kind.name.to_owned()
+        } else {
+            format!("{}.{}", kind.name, kind.group)
+        };
+        let message = format!("Operation cannot be fulfilled on {named} {name:?}: {words}");
+        let details = json!({"name": name, "group": kind.group, "kind": kind.name});
+        Self { details, ..Self::new(409, "Conflict", message) }
+    }
+
     /// 409 of the write that was based on an older object.
     pub fn modified(kind: &Kind, name: &str) -> Self {
         let words =
@@ -69,7 +81,13 @@ impl Status {
 
     /// 422: fields that are wrong, each with its reason (`FieldValueRequired`, …) and words.
     pub fn invalid(kind: &Kind, name: &str, causes: &[Cause]) -> Self {
-        let words: Vec<String> = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
+        let mut words: Vec<String> = Vec::new();
+        for cause in causes {
+            let word = format!("{}: {}", cause.field, cause.message);
+            if !words.contains(&word) {
+                words.push(word);
+            }
+        }
         let words = match words.as_slice() {
             [one] => one.clone(),
             all => format!("[{}]", all.join(", ")),
@@ -91,16 +109,34 @@ impl Status {
     }
 
     /// 422 for the parameters of a request; `options` is `PatchOptions` and the like.
-    pub fn options(options: &str, cause: &Cause) -> Self {
-        let causes = [json!({"reason": cause.reason, "message": cause.message, "field": cause.field})];
-        Self {
-            details: json!({"group": "meta.k8s.io", "kind": options, "causes": causes}),
-            ..Self::new(
-                422,
-                "Invalid",
-                format!("{options}.meta.k8s.io \"\" is invalid: {}: {}", cause.field, cause.message),
-            )
+    pub fn options(options: &str, causes: &[Cause]) -> Self {
+        static OPTIONS: Kind = crate::kubeapi::kinds::OPTIONS;
+        let mut status = Self::invalid(&OPTIONS, "", causes);
+        status.message = status.message.replacen("Options", options, 1);
+        if let Some(details) = status.details.as_object_mut() {
+            details.insert("kind".into(), options.into());
         }
+        status
+    }
+
+    /// 422 of a JSON patch that does not fit.
+    pub fn unfit() -> Self {
+        let words = "the server rejected our request due to an error in our request";
+        Self { details: json!({}), ..Self::new(422, "Invalid", words.into()) }
+    }
+
+    /// 422 of a patch whose result is not of its kind.
+    pub fn bad_patch(patch: &str, words: &str) -> Self {
+        let cause = Cause::invalid("patch", &patch.into(), words);
+        let causes = [json!({"reason": cause.reason, "message": cause.message, "field": cause.field})];
+        let message = format!(" \"\" is invalid: patch: {}", cause.message);
+        Self { details: json!({"causes": causes}), ..Self::new(422, "Invalid", message) }
+    }
+
+    /// 415 of a patch of another format.
+    pub fn no_such_patch() -> Self {
+        let message = "415: Unsupported Media Type".into();
+        Self { details: json!({}), ..Self::new(415, "UnsupportedMediaType", message) }
     }
 
     /// 500 with the words alone.
@@ -108,10 +144,14 @@ impl Status {
         Self::new(500, "", message.into())
     }
 
-    /// 406.
-    pub fn not_acceptable() -> Self {
-        let words = "only the following media types are accepted: application/json, application/yaml";
-        Self::new(406, "NotAcceptable", words.into())
+    /// 406: no media type is known, or none in the form that is asked for.
+    pub fn not_acceptable(written: bool, known: &str) -> Self {
+        if written {
+            let words = format!("only the following media types are accepted: {known}");
+            return Self::new(406, "NotAcceptable", words);
+        }
+        let words = format!("406: Not Acceptable\n\nAvailable representations: {known}");
+        Self { details: json!({}), ..Self::new(406, "NotAcceptable", words) }
     }
 
     /// 400.
@@ -239,6 +279,11 @@ impl Cause {
     /// A field that must not be there, or not so.
     pub fn forbidden(field: impl Into<String>, words: &str) -> Self {
         Self { field: field.into(), reason: "FieldValueForbidden", message: format!("Forbidden: {words}") }
+    }
+
+    /// A value that names nothing.
+    pub fn not_found(field: impl Into<String>, value: &Value) -> Self {
+        Self { field: field.into(), reason: "FieldValueNotFound", message: format!("Not found: {value}") }
     }
 
     /// A value that is there twice.

@@ -44,7 +44,7 @@ pub fn of(kind: &Kind, objects: &[&Value], version: &str, headed: bool, include:
         .collect();
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": version},
-        "columnDefinitions": if headed { definitions } else { Vec::new() }, "rows": rows,
+        "columnDefinitions": headed.then_some(definitions), "rows": rows,
     })
 }
 

@@ -1,13 +1,17 @@
 //! What the API server refuses: names, fields that must be there, values that cannot be, and changes
 //! of what is immutable. Words and reasons are those of Kubernetes (422 `Invalid`).
 
+mod container;
+pub mod names;
 pub mod pod;
+mod service;
+mod volume;
+mod workload;
 
 use serde_json::Value;
 
 use super::kinds::Kind;
 use super::meta;
-use super::selectors::label_selector_matches;
 use super::status::Cause;
 
 /// Everything that is wrong with an object; `old` is what it replaces.
@@ -16,11 +20,11 @@ pub fn check(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
     match kind.name {
         "Pod" => match old {
             Some(old) => pod::update(object, old, &mut causes),
-            None => pod::spec(meta::at(object, &["spec"]), "spec", &mut causes),
+            None => pod::create(object, &mut causes),
         },
-        "Deployment" | "ReplicaSet" => workload(kind, object, old, &mut causes),
-        "Job" => job(object, old, &mut causes),
-        "Service" => service(object, old, &mut causes),
+        "Deployment" | "ReplicaSet" => workload::set(kind, object, old, &mut causes),
+        "Job" => workload::job(object, old, &mut causes),
+        "Service" => service::check(object, old, &mut causes),
         "PersistentVolumeClaim" => claim(object, old, &mut causes),
         "ConfigMap" | "Secret" => data(kind, object, old, &mut causes),
         _ => {}
@@ -28,13 +32,53 @@ pub fn check(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
     causes
 }
 
+/// Changes of an object's identity, and finalizers that come when it goes already. Each is there twice, as
+/// Kubernetes checks it twice.
+pub fn metadata_changes(object: &Value, old: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    if meta::deleting(old) {
+        let before = meta::list(old, "finalizers");
+        let mut fresh: Vec<&str> = meta::list(object, "finalizers");
+        fresh.retain(|finalizer| !before.contains(finalizer));
+        fresh.sort_unstable();
+        if !fresh.is_empty() {
+            let shown: Vec<String> = fresh.iter().map(|finalizer| format!("{finalizer:?}")).collect();
+            let words = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                shown.join(", ")
+            );
+            causes.push(Cause::forbidden("metadata.finalizers", &words));
+        }
+    }
+    let uid = meta::uid(object);
+    if !uid.is_empty() && uid != meta::uid(old) {
+        causes.push(Cause::invalid("metadata.uid", &uid.into(), "field is immutable"));
+    }
+    let again = causes.clone();
+    causes.extend(again);
+    causes
+}
+
 fn metadata(kind: &Kind, object: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     let name = meta::name(object);
+    let prefix = meta::text(object, "generateName");
+    // A name is still to be made of it.
+    let masked =
+        prefix.strip_suffix('-').filter(|p| !p.is_empty()).map_or(prefix.to_owned(), |p| format!("{p}a"));
+    if let Some(words) = names::bad(kind, &masked).filter(|_| !prefix.is_empty()) {
+        causes.push(Cause::invalid("metadata.generateName", &prefix.into(), &words));
+    }
     if name.is_empty() {
         causes.push(Cause::required("metadata.name", "name or generateName is required"));
-    } else if let Some(words) = bad_name(kind, name) {
+    } else if let Some(words) = names::bad(kind, name) {
         causes.push(Cause::invalid("metadata.name", &name.into(), &words));
+    }
+    labels(meta::at(object, &["metadata", "labels"]), "metadata.labels", &mut causes);
+    for key in meta::at(object, &["metadata", "annotations"]).as_object().into_iter().flatten() {
+        if let Some(words) = bad_key(&key.0.to_lowercase()) {
+            causes.push(Cause::invalid("metadata.annotations", &key.0.as_str().into(), &words));
+        }
     }
     owners(object, &mut causes);
     for (at, finalizer) in meta::items(object, &["metadata", "finalizers"]).iter().enumerate() {
@@ -42,12 +86,6 @@ fn metadata(kind: &Kind, object: &Value) -> Vec<Cause> {
         if !name.contains('/') && !matches!(name, "orphan" | "foregroundDeletion" | "kubernetes") {
             let words = "name is neither a standard finalizer name nor is it fully qualified";
             causes.push(Cause::invalid(format!("metadata.finalizers[{at}]"), finalizer, words));
-        }
-    }
-    labels(meta::at(object, &["metadata", "labels"]), "metadata.labels", &mut causes);
-    for key in meta::at(object, &["metadata", "annotations"]).as_object().into_iter().flatten() {
-        if let Some(words) = bad_key(key.0) {
-            causes.push(Cause::invalid("metadata.annotations", &key.0.as_str().into(), words));
         }
     }
     causes
@@ -68,58 +106,52 @@ fn owners(object: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
-/// RFC 1123 subdomains, and labels where a name becomes one of DNS.
-fn bad_name(kind: &Kind, name: &str) -> Option<String> {
-    let label = matches!(kind.name, "Namespace" | "Service");
-    let limit = if label { 63 } else { 253 };
-    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || (!label && c == '.');
-    let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    let starts = if kind.name == "Service" {
-        name.starts_with(|c: char| c.is_ascii_lowercase())
-    } else {
-        end(name.chars().next())
+/// What is wrong with the key of a label or an annotation.
+pub fn bad_key(key: &str) -> Option<String> {
+    const NAME: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+    let (prefix, name) = match key.split('/').collect::<Vec<_>>().as_slice() {
+        [name] => (None, *name),
+        [prefix, name] => (Some(*prefix), *name),
+        _ => {
+            return Some(format!(
+                "a qualified name {NAME} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            ));
+        }
     };
-    if name.len() > limit {
-        return Some(format!("must be no more than {limit} characters"));
+    match prefix {
+        Some("") => return Some("prefix part must be non-empty".to_owned()),
+        Some(prefix) => {
+            if let Some(words) = names::bad_subdomain(prefix) {
+                return Some(format!("prefix part {words}"));
+            }
+        }
+        None => {}
     }
-    let parts = name.split('.').all(|part| end(part.chars().next()) && end(part.chars().last()));
-    if name.chars().all(legal) && starts && parts {
-        return None;
+    match name {
+        "" => Some("name part must be non-empty".to_owned()),
+        name if name.len() > 63 => Some("name part must be no more than 63 bytes".to_owned()),
+        name if !is_value(name) => Some(format!("name part {NAME}")),
+        _ => None,
     }
-    Some(match (kind.name, label) {
-        ("Service", _) => "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')".into(),
-        (_, true) => "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')".into(),
-        _ => "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')".into(),
-    })
-}
-
-fn bad_key(key: &str) -> Option<&'static str> {
-    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    let words = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-    if prefix.is_some_and(|p| p.is_empty() || p.len() > 253)
-        || name.is_empty()
-        || name.len() > 63
-        || !is_value(name)
-    {
-        return Some(words);
-    }
-    None
 }
 
 /// Whether a text is legal as a label's value (an empty one is, too).
-fn is_value(text: &str) -> bool {
+pub fn is_value(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let end = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
     text.len() <= 63 && text.chars().all(inner) && end(text.chars().next()) && end(text.chars().last())
 }
 
+/// What is said of a value that no label can have.
+pub const VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+
 fn labels(labels: &Value, path: &str, causes: &mut Vec<Cause>) {
     for (key, value) in labels.as_object().into_iter().flatten() {
         if let Some(words) = bad_key(key) {
-            causes.push(Cause::invalid(path, &key.as_str().into(), words));
+            causes.push(Cause::invalid(path, &key.as_str().into(), &words));
         }
         if !is_value(value.as_str().unwrap_or_default()) {
-            causes.push(Cause::invalid(path, value, "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"));
+            causes.push(Cause::invalid(path, value, VALUE));
         }
     }
 }
@@ -128,108 +160,6 @@ fn immutable(object: &Value, old: Option<&Value>, path: &[&str], causes: &mut Ve
     let (new, before) = (meta::at(object, path), old.map(|old| meta::at(old, path)));
     if before.is_some_and(|before| before != new) {
         causes.push(Cause::invalid(path.join("."), new, "field is immutable"));
-    }
-}
-
-fn workload(kind: &Kind, object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
-    if let Some(count) = meta::number(object, &["spec", "replicas"]).filter(|count| *count < 0) {
-        let words = "must be greater than or equal to 0";
-        causes.push(Cause::invalid("spec.replicas", &count.into(), words));
-    }
-    let selector = meta::at(object, &["spec", "selector"]);
-    let template = meta::at(object, &["spec", "template"]);
-    if selector.as_object().is_none_or(serde_json::Map::is_empty) {
-        causes.push(Cause::required("spec.selector", ""));
-    } else if !label_selector_matches(selector, meta::at(template, &["metadata", "labels"])) {
-        let value = meta::at(template, &["metadata", "labels"]);
-        causes.push(Cause::invalid(
-            "spec.template.metadata.labels",
-            value,
-            "`selector` does not match template `labels`",
-        ));
-    }
-    labels(meta::at(template, &["metadata", "labels"]), "spec.template.labels", causes);
-    immutable(object, old, &["spec", "selector"], causes);
-    pod::spec(meta::at(template, &["spec"]), "spec.template.spec", causes);
-    let policy = meta::at(template, &["spec", "restartPolicy"]);
-    if policy.as_str() != Some("Always") {
-        causes.push(Cause::unsupported("spec.template.spec.restartPolicy", policy, &["Always"]));
-    }
-    let strategy = meta::at(object, &["spec", "strategy"]);
-    if kind.name == "Deployment"
-        && meta::string(strategy, &["type"]) == "Recreate"
-        && strategy.get("rollingUpdate").is_some()
-    {
-        causes.push(Cause {
-            field: "spec.strategy.rollingUpdate".into(),
-            reason: "FieldValueForbidden",
-            message: "Forbidden: may not be specified when strategy `type` is 'Recreate'".into(),
-        });
-    }
-}
-
-fn job(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
-    for field in
-        ["parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"]
-    {
-        if let Some(count) = meta::number(object, &["spec", field]).filter(|count| *count < 0) {
-            let words = "must be greater than or equal to 0";
-            causes.push(Cause::invalid(format!("spec.{field}"), &count.into(), words));
-        }
-    }
-    let mode = meta::at(object, &["spec", "completionMode"]);
-    if mode.as_str() != Some("NonIndexed") {
-        causes.push(Cause::unsupported("spec.completionMode", mode, &["NonIndexed"]));
-    }
-    let policy = meta::at(object, &["spec", "template", "spec", "restartPolicy"]);
-    if !matches!(policy.as_str(), Some("Never" | "OnFailure")) {
-        let known = ["OnFailure", "Never"];
-        let cause = Cause::unsupported("spec.template.spec.restartPolicy", policy, &known);
-        causes.push(Cause {
-            reason: "FieldValueRequired",
-            message: "Required value: valid values: \"OnFailure\", \"Never\"".into(),
-            ..cause
-        });
-    }
-    pod::spec(meta::at(object, &["spec", "template", "spec"]), "spec.template.spec", causes);
-    for field in ["selector", "completionMode"] {
-        immutable(object, old, &["spec", field], causes);
-    }
-    let suspended = |o: &Value| meta::at(o, &["spec", "suspend"]).as_bool() == Some(true);
-    let started = |o: &Value| !meta::at(o, &["status", "startTime"]).is_null();
-    if old.is_some_and(|old| !suspended(old) || started(old)) {
-        immutable(object, old, &["spec", "template"], causes);
-        immutable(object, old, &["spec", "completions"], causes);
-    }
-}
-
-fn service(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
-    let spec = meta::at(object, &["spec"]);
-    let (kind, ports) = (meta::string(spec, &["type"]), meta::items(spec, &["ports"]));
-    if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName") {
-        let known = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-        causes.push(Cause::unsupported("spec.type", meta::at(spec, &["type"]), &known));
-    }
-    if ports.is_empty() && kind != "ExternalName" && meta::string(spec, &["clusterIP"]) != "None" {
-        causes.push(Cause::required("spec.ports", ""));
-    }
-    for (at, port) in ports.iter().enumerate() {
-        let here = format!("spec.ports[{at}]");
-        port_number(port, "port", &here, causes);
-        if ports.len() > 1 && meta::string(port, &["name"]).is_empty() {
-            causes.push(Cause::required(format!("{here}.name"), ""));
-        }
-        protocol(port, &here, causes);
-        let same = |other: &&Value| ["port", "protocol"].iter().all(|f| other.get(*f) == port.get(*f));
-        if ports.iter().take(at).any(|other| same(&other)) {
-            let value = serde_json::json!({"port": port.get("port"), "protocol": port.get("protocol")});
-            causes.push(Cause::duplicate(here, &value));
-        }
-    }
-    let before = old.map(|old| meta::string(old, &["spec", "clusterIP"])).unwrap_or_default();
-    if !before.is_empty() && kind != "ExternalName" && before != meta::string(spec, &["clusterIP"]) {
-        let words = "may not change once set";
-        causes.push(Cause::invalid("spec.clusterIPs[0]", meta::at(spec, &["clusterIPs"]), words));
     }
 }
 
@@ -260,10 +190,17 @@ fn claim(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     for mode in modes.iter().filter(|mode| !known.iter().any(|k| mode.as_str() == Some(k))) {
         causes.push(Cause::unsupported("spec.accessModes", mode, &known));
     }
-    if meta::at(object, &["spec", "resources", "requests", "storage"]).is_null() {
-        causes.push(Cause::required("spec.resources[storage]", ""));
+    let size = meta::at(object, &["spec", "resources", "requests", "storage"]);
+    match size.as_str().and_then(super::quantity::thousandths) {
+        None => causes.push(Cause::required("spec.resources[storage]", "")),
+        Some(..=0) => {
+            causes.push(Cause::invalid("spec.resources[storage]", size, "must be greater than zero"))
+        }
+        Some(_) => {}
     }
-    for field in ["accessModes", "storageClassName", "selector", "volumeMode"] {
+    let bound = old.is_some_and(|old| meta::string(old, &["status", "phase"]) == "Bound");
+    let size: &[&str] = if bound { &[] } else { &["resources"] };
+    for field in ["accessModes", "storageClassName", "selector", "volumeMode"].iter().chain(size) {
         let before = old.map(|old| meta::at(old, &["spec", field]));
         if before.is_some_and(|before| !before.is_null() && before != meta::at(object, &["spec", field])) {
             causes.push(Cause {

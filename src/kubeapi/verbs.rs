@@ -13,12 +13,15 @@ use serde_json::Value;
 pub use delete::{DeleteOptions, Deleted, Propagation};
 pub use write::scale_of;
 
-use super::kinds::{Kind, by_name};
+use super::kinds::{self, Kind, by_name};
 use super::meta;
 use super::patch::apply::Manager;
 use super::schema::Validation;
 use super::status::{Cause, Result, Status};
 use super::store::{List, Store};
+
+/// Keeps a claim until no Pod uses it.
+pub const PROTECTION: &str = "kubernetes.io/pvc-protection";
 
 /// Addresses and names that the API server gives out.
 #[derive(Debug, Clone)]
@@ -59,6 +62,8 @@ pub struct Target {
     pub dry_run: bool,
     /// What is done about unknown fields.
     pub validation: Validation,
+    /// Fields that the body had twice.
+    pub twice: Vec<String>,
 }
 
 impl Target {
@@ -72,6 +77,7 @@ impl Target {
             manager: Manager { name: "d2k-controllers".into(), ..Manager::default() },
             dry_run: false,
             validation: Validation::Ignore,
+            twice: Vec::new(),
         }
     }
 
@@ -141,31 +147,47 @@ impl Api {
                 "unable to create new content in namespace {} because it is being terminated",
                 target.namespace
             );
-            return Err(Status::forbidden(target.kind, name, &words));
+            let mut status = Status::forbidden(target.kind, name, &words);
+            let causes = serde_json::json!([{
+                "reason": "NamespaceTerminating", "field": "metadata.namespace",
+                "message": format!("namespace {} is being terminated", target.namespace),
+            }]);
+            meta::map(&mut status.details).insert("causes".into(), causes);
+            return Err(status);
         }
         Ok(())
     }
 
     /// Gives a Service its addresses and ports, and a claim its class.
-    fn allocate(&self, kind: &Kind, object: &mut Value, old: Option<&Value>) -> Result<()> {
-        match kind.name {
-            "Service" => self.allocate_service(kind, object, old),
+    fn allocate(&self, target: &Target, object: &mut Value, old: Option<&Value>) -> Result<()> {
+        match target.kind.name {
+            "Service" => self.allocate_service(target, object, old),
             "PersistentVolumeClaim" if old.is_none() => {
                 let spec = meta::map(meta::child(object, "spec"));
                 if !spec.contains_key("storageClassName") {
                     spec.insert("storageClassName".into(), self.settings.storage_class.as_str().into());
                 }
+                let mut finalizers: Vec<String> =
+                    meta::list(object, "finalizers").into_iter().map(str::to_owned).collect();
+                if !finalizers.iter().any(|finalizer| finalizer == PROTECTION) {
+                    finalizers.push(PROTECTION.to_owned());
+                }
+                meta::set(object, "finalizers", finalizers);
                 Ok(())
             }
             _ => Ok(()),
         }
     }
 
-    fn allocate_service(&self, kind: &Kind, object: &mut Value, old: Option<&Value>) -> Result<()> {
+    fn allocate_service(&self, target: &Target, object: &mut Value, old: Option<&Value>) -> Result<()> {
+        let kind = target.kind;
         let name = meta::name(object).to_owned();
         let others = self.list(kind, "").items;
         let others: Vec<&Arc<Value>> = others.iter().filter(|o| meta::uid(o) != meta::uid(object)).collect();
         let spec = meta::child(object, "spec");
+        if let Some(old) = old {
+            drop_of_type(meta::at(old, &["spec"]), spec);
+        }
         let typed = meta::string(spec, &["type"]).to_owned();
         let kept = old.map(|old| meta::string(old, &["spec", "clusterIP"])).unwrap_or_default();
         let address = match meta::string(spec, &["clusterIP"]) {
@@ -186,10 +208,21 @@ impl Api {
                     &[Cause::invalid("spec.clusterIPs", &serde_json::json!([address]), &words)],
                 ));
             }
+            let first = u32::from(self.settings.services);
+            let inside = |address: Ipv4Addr| u32::from(address) & 0xFFFF_0000 == first;
+            if address != "None" && !address.parse().is_ok_and(inside) {
+                let words = format!(
+                    "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. \
+                     The range of valid IPs is {}/16",
+                    self.settings.services
+                );
+                let cause = Cause::invalid("spec.clusterIPs", &serde_json::json!([address]), &words);
+                return Err(Status::invalid(kind, &name, &[cause]));
+            }
             meta::map(spec).insert("clusterIP".into(), address.as_str().into());
             meta::map(spec).insert("clusterIPs".into(), serde_json::json!([address]));
         }
-        allocate_ports(kind, &name, spec, &others, old)
+        allocate_ports(target, &name, spec, &others, old)
     }
 
     fn free_address(&self, others: &[&Arc<Value>]) -> String {
@@ -204,14 +237,32 @@ impl Api {
     }
 }
 
+/// A Service that becomes one of another type loses what only its old type had, if nobody has changed it.
+fn drop_of_type(old: &Value, new: &mut Value) {
+    let (before, now) = (meta::string(old, &["type"]).to_owned(), meta::string(new, &["type"]).to_owned());
+    let outside = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
+    let mut gone: Vec<&str> = Vec::new();
+    if outside(&before) && !outside(&now) {
+        gone.extend(["externalTrafficPolicy", "healthCheckNodePort"]);
+    }
+    if before == "LoadBalancer" && now != "LoadBalancer" {
+        gone.extend(["allocateLoadBalancerNodePorts", "loadBalancerClass"]);
+    }
+    if before != "ExternalName" && now == "ExternalName" {
+        gone.extend(["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]);
+    }
+    meta::map(new).retain(|field, value| !gone.contains(&field.as_str()) || old.get(field) != Some(value));
+}
+
 /// Gives the ports of a Service that is seen from outside their node ports.
 fn allocate_ports(
-    kind: &Kind,
+    target: &Target,
     name: &str,
     spec: &mut Value,
     others: &[&Arc<Value>],
     old: Option<&Value>,
 ) -> Result<()> {
+    let kind = target.kind;
     let typed = meta::string(spec, &["type"]);
     let external = typed == "NodePort"
         || (typed == "LoadBalancer"
@@ -242,7 +293,7 @@ fn allocate_ports(
                 );
                 return Err(Status::invalid(kind, name, &[cause]));
             }
-            Some(number) if !(30000..=32767).contains(&number) => {
+            Some(number) if !(30000..=32767).contains(&number) && !target.dry_run => {
                 let words =
                     "provided port is not in the valid range. The range of valid ports is 30000-32767";
                 return Err(Status::invalid(
@@ -271,16 +322,17 @@ impl Api {
     /// # Errors
     /// 404, 409 if it has one.
     pub fn change_node(&self, target: &Target, node: &str) -> Result<()> {
-        let mut taken = false;
+        let mut taken = String::new();
         let bound = self.modify(target, |pod| {
-            taken = !meta::string(pod, &["spec", "nodeName"]).is_empty();
-            if !taken {
+            taken = meta::string(pod, &["spec", "nodeName"]).to_owned();
+            if taken.is_empty() {
                 meta::map(meta::child(pod, "spec")).insert("nodeName".into(), node.into());
             }
         })?;
-        if taken {
-            let words = format!("pod {} is already assigned to node {node:?}", target.name);
-            return Err(Status::conflict(target.kind, &target.name, &words));
+        if !taken.is_empty() {
+            static BINDING: Kind = kinds::BINDING;
+            let words = format!("pod {} is already assigned to node {taken:?}", target.name);
+            return Err(Status::conflict(&BINDING, &target.name, &words));
         }
         let bound = bound.ok_or_else(|| Status::not_found(target.kind, &target.name))?;
         let status = Target::own(target.kind, meta::namespace(&bound), meta::name(&bound)).of("status");

@@ -20,6 +20,8 @@ use super::verbs::Api;
 
 /// Between two bookmarks.
 const BOOKMARKS: Duration = Duration::from_secs(60);
+/// Between the last bookmark and the end.
+const LAST: Duration = Duration::from_secs(2);
 /// The longest watch that asked for no time: 30 minutes and up to as much again.
 const LONGEST: u64 = 1800;
 
@@ -68,14 +70,14 @@ pub fn serve(
                     yield Ok::<_, std::convert::Infallible>(watch.line("ADDED", &object));
                 }
             }
-            if initial {
+            if initial && bookmarks {
                 yield Ok(watch.bookmark(version, true));
             }
         } else if from.is_none() {
             version = watch.api.store.version();
         }
         let end = Instant::now() + Duration::from_secs(timeout);
-        let mut next = Instant::now() + BOOKMARKS;
+        let mut next = next_bookmark(end);
         loop {
             changed.borrow_and_update();
             match watch.api.store.since(watch.kind, version) {
@@ -95,18 +97,24 @@ pub fn serve(
             tokio::select! {
                 gone = changed.changed() => if gone.is_err() { return },
                 () = tokio::time::sleep_until(next.min(end)) => {
-                    if bookmarks {
-                        yield Ok(watch.bookmark(version, false));
-                    }
                     if Instant::now() >= end {
                         return;
                     }
-                    next = Instant::now() + BOOKMARKS;
+                    if bookmarks {
+                        yield Ok(watch.bookmark(version, false));
+                    }
+                    next = next_bookmark(end);
                 }
             }
         }
     };
     Ok(plain(StatusCode::OK, "application/json", Body::from_stream(stream)))
+}
+
+/// When the next bookmark is due: now and then, and shortly before the end.
+fn next_bookmark(end: Instant) -> Instant {
+    let (now, last) = (Instant::now(), end.checked_sub(LAST).unwrap_or(end));
+    if now < last { last.min(now + BOOKMARKS) } else { end }
 }
 
 /// What a watch is asked to do.
@@ -122,13 +130,12 @@ struct Wanted {
 
 fn wanted(query: &Query) -> Result<Wanted> {
     let initial = query.is("sendInitialEvents");
-    if initial && query.get("resourceVersionMatch") != "NotOlderThan" {
-        return Err(Status::bad_request("resourceVersionMatch must be NotOlderThan with sendInitialEvents"));
-    }
     let from = match query.get("resourceVersion") {
         "" | "0" => None,
         text => Some(text.parse::<u64>().map_err(|_| {
-            Status::bad_request(format!("Invalid value: {text:?}: resourceVersion must be a number"))
+            Status::plain(format!(
+                "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+            ))
         })?),
     };
     let timeout = query.number("timeoutSeconds").and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
@@ -165,13 +172,22 @@ impl Watch {
         match (before, now) {
             (false, true) => Some(self.line("ADDED", &change.object)),
             (true, true) => Some(self.line("MODIFIED", &change.object)),
-            (true, false) => Some(self.line("DELETED", &change.object)),
+            (true, false) => {
+                // It is gone for who watches: as it was, at the version at which it went.
+                let last = match (&change.previous, change.action) {
+                    (Some(previous), Action::Added | Action::Modified) => previous,
+                    _ => &change.object,
+                };
+                let mut last = Value::clone(last);
+                meta::set(&mut last, "resourceVersion", change.version.to_string());
+                Some(self.line("DELETED", &last))
+            }
             (false, false) => None,
         }
     }
 
     fn bookmark(&self, version: u64, end_of_list: bool) -> Bytes {
-        let mut metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
+        let mut metadata = json!({"resourceVersion": version.to_string()});
         if end_of_list {
             meta::map(&mut metadata)
                 .insert("annotations".into(), json!({"k8s.io/initial-events-end": "true"}));

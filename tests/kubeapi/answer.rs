@@ -14,12 +14,13 @@ pub fn of(raw: &Raw, watch: bool, managers: bool, ignored: &[String]) -> Value {
         raw.headers.get_all("warning").iter().map(|w| plain(w.to_str().unwrap()).into()).collect();
     let media = raw.headers.get("content-type").map_or("", |m| m.to_str().unwrap());
     let media: String = media.split(';').next().unwrap().to_owned();
-    let mut body = normal("", &raw.value(watch), managers);
+    let body = normal("", &raw.value(watch), managers);
+    let mut answer = json!({"code": raw.code, "media": media, "warnings": warnings, "body": body});
     for pattern in ignored {
         let steps: Vec<&str> = pattern.split('/').skip(1).collect();
-        forget(&mut body, &steps);
+        forget(&mut answer, &steps);
     }
-    json!({"code": raw.code, "media": media, "warnings": warnings, "body": body})
+    answer
 }
 
 fn normal(field: &str, value: &Value, managers: bool) -> Value {
@@ -52,19 +53,21 @@ fn plain(text: &str) -> String {
     static ALL: OnceLock<Vec<(Regex, &str)>> = OnceLock::new();
     let all = ALL.get_or_init(|| {
         [
+            (r"(?s)-----BEGIN CERTIFICATE-----.*-----END CERTIFICATE-----\n", "<certificate>"),
             (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", "<time>"),
             (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uid>"),
             (r"\b\d{1,3}(\.\d{1,3}){3}(/\d+)?\b", "<ip>"),
             (r"-[bcdfghjklmnpqrstvwxz2456789]{5,10}-[bcdfghjklmnpqrstvwxz2456789]{5}\b", "-<hash>-<random>"),
             (r"-[bcdfghjklmnpqrstvwxz2456789]{8,10}\b", "-<hash>"),
-            (r"-[bcdfghjklmnpqrstvwxz2456789]{5}\b", "-<random>"),
+            (r"([-_])[bcdfghjklmnpqrstvwxz2456789]{5}\b", "$1<random>"),
             (r"^[bcdfghjklmnpqrstvwxz2456789]{8,10}$", "<hash>"),
             (r"(resource version: )\d+( \(\d+\))?", "$1<version>"),
             (r"(ResourceVersion in \w+( meta)?: )\d+", "$1<version>"),
+            (r"(ResourceVersion in (the precondition|record) \()\d+", "$1<version>"),
+            (r"containerd://[0-9a-f]{64}|d2k://[0-9a-z-]+", "<container>"),
             (r"\bd2k(-node)?\b", "<node>"),
             (r"^\d+(ms|s|m|h|d)(\d+(s|m))?( ago)?$", "<age>"),
             (r" {2,}", "  "),
-            (r"containerd://[0-9a-f]{64}|d2k://[0-9a-z-]+", "<container>"),
         ]
         .map(|(pattern, word)| (Regex::new(pattern).unwrap(), word))
         .into()
@@ -91,6 +94,14 @@ fn forget(value: &mut Value, steps: &[&str]) {
         }
         Value::Array(all) => {
             let chosen = |at: usize| step == "*" || step.parse() == Ok(at);
+            if rest.is_empty() {
+                let mut at = 0;
+                all.retain(|_| {
+                    at += 1;
+                    !chosen(at - 1)
+                });
+                return;
+            }
             all.iter_mut()
                 .enumerate()
                 .filter(|(at, _)| chosen(*at))

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::answer;
 use super::side::{Raw, Side};
+use super::support;
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -59,11 +60,12 @@ pub fn variable(name: &str) -> Option<String> {
 
 /// Runs a case against the clusters that there are, and compares.
 pub fn check(name: &str) {
-    let real = variable("D2K_TEST_KUBECONFIG");
-    let Some(embedded) = variable("D2K_TEST_EMBEDDED_KUBECONFIG") else {
-        let words = "skipped: D2K_TEST_EMBEDDED_KUBECONFIG is not set\n";
+    let Some(real) = variable("D2K_TEST_KUBECONFIG") else {
+        let words = "skipped: D2K_TEST_KUBECONFIG names no cluster to compare with\n";
         return drop(std::io::stderr().write_all(words.as_bytes()));
     };
+    let embedded = variable("D2K_TEST_EMBEDDED_KUBECONFIG").or_else(support::embedded_kubeconfig);
+    let Some(embedded) = embedded else { return };
     let text = std::fs::read_to_string(folder().join(format!("{name}.yaml"))).unwrap();
     let mut steps: serde_yaml_ng::Value =
         serde_yaml_ng::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -71,17 +73,8 @@ pub fn check(name: &str) {
     let steps: Vec<Step> = serde_yaml_ng::from_value(steps).unwrap_or_else(|e| panic!("{name}: {e}"));
     let namespace = format!("contract-{}-{}", name.replace('_', "-"), std::process::id());
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (ours, theirs) = runtime.block_on(async {
-        let ours = run(&embedded, &namespace, &steps);
-        match &real {
-            Some(real) => {
-                let (ours, theirs) = tokio::join!(ours, run(real, &namespace, &steps));
-                (ours, Some(theirs))
-            }
-            None => (ours.await, None),
-        }
-    });
-    let Some(theirs) = theirs else { return };
+    let (ours, theirs) = runtime
+        .block_on(async { tokio::join!(run(&embedded, &namespace, &steps), run(&real, &namespace, &steps)) });
     let mut wrong = Vec::new();
     for ((step, ours), theirs) in steps.iter().zip(ours).zip(theirs) {
         if !step.quiet && ours != theirs {

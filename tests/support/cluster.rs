@@ -32,6 +32,15 @@ pub fn admin_kubeconfig() -> Option<String> {
     cluster().map(|cluster| cluster.kubeconfig.clone())
 }
 
+/// The kubeconfig of an embedded cluster, also where another one is given to test on; `None` = this machine
+/// cannot have one.
+#[track_caller]
+pub fn embedded_kubeconfig() -> Option<String> {
+    static EMBEDDED: OnceLock<Result<Cluster, Trouble>> = OnceLock::new();
+    let found = EMBEDDED.get_or_init(|| clients().and_then(|()| start()));
+    said(found).map(|cluster| cluster.kubeconfig.clone())
+}
+
 /// Whether it is an embedded one: with a single user, one node, and no kind of object that d2k does
 /// not need.
 #[track_caller]

@@ -10,12 +10,10 @@ use crate::kubeapi::kinds::Kind;
 use crate::kubeapi::kubelet::events::{self, About};
 use crate::kubeapi::meta;
 use crate::kubeapi::store::{Action, Change};
-use crate::kubeapi::verbs::{DeleteOptions, Target};
+use crate::kubeapi::verbs::{DeleteOptions, PROTECTION, Target};
 
 /// Who makes the volumes; also in the storage class.
 pub const PROVISIONER: &str = "d2k.io/local";
-/// Keeps a claim while it is used.
-const PROTECTION: &str = "kubernetes.io/pvc-protection";
 
 /// The controller.
 pub struct Claims;
@@ -56,14 +54,6 @@ impl Controller for Claims {
                 });
             }
             return None;
-        }
-        if !protected {
-            let _ = context.api.modify(&target, |claim| {
-                let mut all: Vec<String> =
-                    meta::list(claim, "finalizers").into_iter().map(str::to_owned).collect();
-                all.push(PROTECTION.to_owned());
-                meta::set(claim, "finalizers", json!(all));
-            });
         }
         if meta::string(&claim, &["status", "phase"]) == "Bound" {
             return None;
@@ -117,9 +107,10 @@ fn bind(context: &Context, claim: &Value) -> Option<Duration> {
             "claimRef": {
                 "kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": meta::namespace(claim),
                 "name": meta::name(claim), "uid": meta::uid(claim),
+                "resourceVersion": meta::text(claim, "resourceVersion"),
             },
         },
-        "status": {"phase": "Bound"},
+        "status": {"phase": "Bound", "lastPhaseTransitionTime": meta::now()},
     });
     let _ = context.api.create(&Target::own(kind("", "PersistentVolume"), "", ""), volume);
     let target = Target::own(kind("", "PersistentVolumeClaim"), meta::namespace(claim), meta::name(claim));

@@ -1,5 +1,7 @@
 //! Deployments: one ReplicaSet a revision of the template, and their status.
 
+mod progress;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,8 +67,7 @@ impl Controller for Deployments {
             number(context, &deployment, new, &old);
         }
         forget(context, &deployment, &old);
-        write_status(context, key);
-        None
+        write_status(context, key)
     }
 }
 
@@ -184,9 +185,9 @@ fn forget(context: &Context, deployment: &Value, old: &[Arc<Value>]) {
     }
 }
 
-fn write_status(context: &Context, key: &Key) {
+fn write_status(context: &Context, key: &Key) -> Option<Duration> {
     let of = kind("apps", "Deployment");
-    let Ok(deployment) = context.api.get(of, &key.0, &key.1) else { return };
+    let deployment = context.api.get(of, &key.0, &key.1).ok()?;
     let sets = owners::children(context, kind("apps", "ReplicaSet"), of, &deployment);
     let template = meta::at(&deployment, &["spec", "template"]);
     let sum = |field: &str, only_new: bool| -> i64 {
@@ -206,7 +207,9 @@ fn write_status(context: &Context, key: &Key) {
     });
     let newest = sets.iter().find(|s| same_template(meta::at(s, &["spec", "template"]), template));
     let newest = newest.map(|set| meta::name(set).to_owned()).unwrap_or_default();
+    let mut again = None;
     let _ = context.api.modify(&Target::own(of, &key.0, &key.1).of("status"), |deployment| {
+        let before = meta::at(deployment, &["status"]).clone();
         let observed = meta::number(deployment, &["metadata", "generation"]).unwrap_or(0);
         let status = meta::map(meta::child(deployment, "status"));
         let mut set = |field: &str, value: i64| match value {
@@ -226,13 +229,8 @@ fn write_status(context: &Context, key: &Key) {
             ("MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
         };
         set_condition(deployment, "Available", enough, reason, words);
-        if updated == wanted && total == updated && available >= wanted {
-            let words = format!("ReplicaSet {newest:?} has successfully progressed.");
-            set_condition(deployment, "Progressing", true, "NewReplicaSetAvailable", &words);
-        } else if !newest.is_empty() {
-            let words = format!("ReplicaSet {newest:?} is progressing.");
-            set_condition(deployment, "Progressing", true, "ReplicaSetUpdated", &words);
-        }
+        let complete = updated == wanted && total == updated && available >= wanted;
+        again = progress::note(deployment, &before, &newest, complete);
         match &failure {
             Some(words) => set_condition(deployment, "ReplicaFailure", true, "FailedCreate", words),
             None => {
@@ -243,4 +241,5 @@ fn write_status(context: &Context, key: &Key) {
             }
         }
     });
+    again
 }

@@ -118,6 +118,19 @@ fn endpoint(context: &Context, service: &Value, pod: &Value) -> Value {
     made
 }
 
+/// The labels of what is made of a Service: the Service's own, who made it, and of which Service it is.
+fn labels(service: &Value, managed: &str, by: &str, of: Option<&str>) -> Value {
+    let mut labels = meta::at(service, &["metadata", "labels"]).as_object().cloned().unwrap_or_default();
+    labels.insert(managed.to_owned(), by.into());
+    if let Some(of) = of {
+        labels.insert(of.to_owned(), meta::name(service).into());
+    }
+    if meta::string(service, &["spec", "clusterIP"]) == "None" {
+        labels.insert("service.kubernetes.io/headless".to_owned(), "".into());
+    }
+    labels.into()
+}
+
 fn write_slice(context: &Context, service: &Value, pods: &[Arc<Value>]) {
     let of = kind("discovery.k8s.io", "EndpointSlice");
     let namespace = meta::namespace(service);
@@ -128,17 +141,20 @@ fn write_slice(context: &Context, service: &Value, pods: &[Arc<Value>]) {
         meta::controller(slice).is_some_and(|c| meta::string(c, &["uid"]) == meta::uid(service))
             && meta::string(slice, &["metadata", "labels", MANAGED]) == "endpointslice-controller.k8s.io"
     });
+    let labels =
+        labels(service, MANAGED, "endpointslice-controller.k8s.io", Some("kubernetes.io/service-name"));
     if let Some(slice) = mine {
         let _ = context.api.modify(&Target::own(of, namespace, meta::name(slice)), |slice| {
             meta::map(slice).insert("endpoints".into(), json!(endpoints));
             meta::map(slice).insert("ports".into(), json!(ports));
+            meta::set(slice, "labels", labels);
         });
         return;
     }
     let slice = json!({
         "metadata": {
             "generateName": format!("{}-", meta::name(service)),
-            "labels": {"kubernetes.io/service-name": meta::name(service), MANAGED: "endpointslice-controller.k8s.io"},
+            "labels": labels,
             "ownerReferences": [owners::reference(kind("", "Service"), service)],
         },
         "addressType": "IPv4", "endpoints": endpoints, "ports": ports,
@@ -168,12 +184,14 @@ fn write_endpoints(context: &Context, service: &Value, pods: &[Arc<Value>]) {
     } else {
         Vec::new()
     };
+    let labels = labels(service, "endpoints.kubernetes.io/managed-by", "endpoint-controller", None);
     if context.api.get(of, namespace, name).is_ok() {
         let _ = context.api.modify(&Target::own(of, namespace, name), |object| {
             meta::map(object).insert("subsets".into(), json!(subsets));
+            meta::set(object, "labels", labels);
         });
     } else {
-        let object = json!({"metadata": {"name": name}, "subsets": subsets});
+        let object = json!({"metadata": {"name": name, "labels": labels}, "subsets": subsets});
         let _ = context.api.create(&Target::own(of, namespace, ""), object);
     }
 }

@@ -1,6 +1,7 @@
 //! Jobs: Pods until enough of them have succeeded, or too many have failed. A Pod stays until it is
 //! counted (KEP-2307): its finalizer goes when its UID is in `uncountedTerminatedPods`.
 
+mod indexes;
 mod outcome;
 
 use std::sync::Arc;
@@ -108,8 +109,14 @@ impl Jobs {
             match backoff(job, pods) {
                 Some(wait) if missing > 0 => again = Some(again.map_or(wait, |a| a.min(wait))),
                 _ => {
-                    for _ in 0..missing.max(0) {
-                        match make(context, job) {
+                    let count = usize::try_from(missing).unwrap_or(0);
+                    let numbers: Vec<Option<i64>> = if indexes::is_indexed(job) {
+                        indexes::missing(job, &active).into_iter().take(count).map(Some).collect()
+                    } else {
+                        vec![None; count]
+                    };
+                    for number in numbers {
+                        match make(context, job, number) {
                             Ok(()) => now_active += 1,
                             Err(()) => again = Some(Duration::from_secs(5)),
                         }
@@ -141,11 +148,15 @@ fn backoff(job: &Value, pods: &[Arc<Value>]) -> Option<Duration> {
     u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_secs)
 }
 
-fn make(context: &Context, job: &Value) -> Result<(), ()> {
+fn make(context: &Context, job: &Value, number: Option<i64>) -> Result<(), ()> {
     let of = kind("batch", "Job");
     let mut template = meta::at(job, &["spec", "template"]).clone();
     meta::set(&mut template, "finalizers", json!([TRACKING]));
-    let pod = replica_sets::pod_of(of, job, &template, &format!("{}-", meta::name(job)));
+    let prefix = number.map_or_else(String::new, |number| format!("{number}-"));
+    let mut pod = replica_sets::pod_of(of, job, &template, &format!("{}-{prefix}", meta::name(job)));
+    if let Some(number) = number {
+        indexes::give(job, &mut pod, number);
+    }
     let about = About::new(job, "job-controller");
     match context.api.create(&Target::own(kind("", "Pod"), meta::namespace(job), ""), pod) {
         Ok(made) => {
@@ -208,9 +219,19 @@ fn count(context: &Context, job: &Value, pods: &[Arc<Value>]) -> bool {
         return true;
     }
     over.iter().for_each(|pod| release(context, pod));
+    let done: Vec<i64> =
+        over.iter().filter(|pod| succeeded(pod)).filter_map(|pod| indexes::of(pod)).collect();
     let _ = context.api.modify(&target, |job| {
+        let indexed = indexes::is_indexed(job);
         let status = meta::map(meta::child(job, "status"));
-        for (field, uids) in &lists {
+        if indexed {
+            let text = status.get("completedIndexes").and_then(Value::as_str).unwrap_or_default();
+            let mut all = indexes::parse(text);
+            all.extend(&done);
+            status.insert("completedIndexes".into(), indexes::format(&all).into());
+            status.insert("succeeded".into(), all.len().into());
+        }
+        for (field, uids) in lists.iter().filter(|(field, _)| !indexed || *field != "succeeded") {
             let before = status.get(*field).and_then(Value::as_i64).unwrap_or(0);
             let now = before + i64::try_from(uids.len()).unwrap_or(0);
             if now > 0 {

@@ -1,14 +1,20 @@
 //! Namespaces: what each has from the beginning, and its end with everything in it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Context, Controller, Key, key_of, kind};
+use super::{Context, Controller, Key, key_of, kind, set_condition};
 use crate::kubeapi::kinds::{KINDS, Kind};
 use crate::kubeapi::meta;
 use crate::kubeapi::store::Change;
-use crate::kubeapi::verbs::{DeleteOptions, Target};
+use crate::kubeapi::verbs::{Api, DeleteOptions, Target};
+
+/// The ConfigMap by which Pods know the API server.
+const ROOT: &str = "kube-root-ca.crt";
+/// What Kubernetes writes at it.
+const DESCRIPTION: &str = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters.";
 
 /// The controller.
 pub struct Namespaces;
@@ -19,6 +25,8 @@ impl Controller for Namespaces {
             ("", "Namespace"),
             ("", "Pod"),
             ("", "PersistentVolumeClaim"),
+            ("", "ConfigMap"),
+            ("", "ServiceAccount"),
             ("apps", "ReplicaSet"),
             ("batch", "Job"),
         ]
@@ -29,20 +37,20 @@ impl Controller for Namespaces {
             return vec![key_of(&change.object)];
         }
         let namespace = meta::namespace(&change.object).to_owned();
-        let ends = change.action == crate::kubeapi::store::Action::Deleted
+        let own = matches!(meta::name(&change.object), "default" | ROOT);
+        let matters = change.action == crate::kubeapi::store::Action::Deleted
             && context
                 .api
                 .get(super::kind("", "Namespace"), "", &namespace)
-                .is_ok_and(|n| meta::deleting(&n));
-        if ends { vec![(String::new(), namespace)] } else { Vec::new() }
+                .is_ok_and(|n| own || meta::deleting(&n));
+        if matters { vec![(String::new(), namespace)] } else { Vec::new() }
     }
 
     fn reconcile(&self, context: &Context, (_, name): &Key) -> Option<Duration> {
         let of = kind("", "Namespace");
         let namespace = context.api.get(of, "", name).ok()?;
         if !meta::deleting(&namespace) {
-            let account = json!({"metadata": {"name": "default"}});
-            ensure(context, name, kind("", "ServiceAccount"), account);
+            furnish(&context.api, name, &context.authority);
             return None;
         }
         let mut left = false;
@@ -56,6 +64,7 @@ impl Controller for Namespaces {
             }
         }
         if left {
+            tell(context, name);
             return Some(Duration::from_millis(200));
         }
         let _ = context.api.modify(&Target::own(of, "", name), |namespace| {
@@ -65,8 +74,56 @@ impl Controller for Namespaces {
     }
 }
 
-fn ensure(context: &Context, namespace: &str, kind: &'static Kind, object: Value) {
-    if context.api.get(kind, namespace, meta::name(&object)).is_err() {
-        let _ = context.api.create(&Target::own(kind, namespace, ""), object);
+/// Says in a namespace's status why it stays.
+fn tell(context: &Context, name: &str) {
+    let (mut kinds, mut finalizers) = (Vec::new(), BTreeMap::new());
+    for kind in KINDS.iter().filter(|k| k.namespaced) {
+        let items = context.api.list(kind, name).items;
+        if !items.is_empty() {
+            kinds.push(format!("{}. has {} resource instances", kind.resource(), items.len()));
+        }
+        for finalizer in items.iter().flat_map(|object| meta::list(object, "finalizers")) {
+            *finalizers.entry(finalizer.to_owned()).or_insert(0) += 1;
+        }
+    }
+    let waits: Vec<String> =
+        finalizers.iter().map(|(name, count)| format!("{name} in {count} resource instances")).collect();
+    let remaining = format!("Some resources are remaining: {}", kinds.join(", "));
+    let waiting = format!("Some content in the namespace has finalizers remaining: {}", waits.join(", "));
+    let target = Target::own(kind("", "Namespace"), "", name).of("status");
+    let _ = context.api.modify(&target, |namespace| {
+        let mut set = |name, holds, reason, words: &str| set_condition(namespace, name, holds, reason, words);
+        let discovered = "All resources successfully discovered";
+        set("NamespaceDeletionDiscoveryFailure", false, "ResourcesDiscovered", discovered);
+        let parsed = "All legacy kube types successfully parsed";
+        set("NamespaceDeletionGroupVersionParsingFailure", false, "ParsedGroupVersions", parsed);
+        let deleted = "All content successfully deleted, may be waiting on finalization";
+        set("NamespaceDeletionContentFailure", false, "ContentDeleted", deleted);
+        if kinds.is_empty() {
+            set("NamespaceContentRemaining", false, "ContentRemoved", "All content successfully removed");
+        } else {
+            set("NamespaceContentRemaining", true, "SomeResourcesRemain", &remaining);
+        }
+        if waits.is_empty() {
+            let words = "All content-preserving finalizers finished";
+            set("NamespaceFinalizersRemaining", false, "ContentHasNoFinalizers", words);
+        } else {
+            set("NamespaceFinalizersRemaining", true, "SomeFinalizersRemain", &waiting);
+        }
+    });
+}
+
+/// Gives a namespace what each has: an account, and the certificate by which Pods know the API server.
+pub fn furnish(api: &Api, namespace: &str, authority: &str) {
+    let account = json!({"metadata": {"name": "default"}});
+    let root = json!({
+        "metadata": {"name": ROOT, "annotations": {"kubernetes.io/description": DESCRIPTION}},
+        "data": {"ca.crt": authority},
+    });
+    for (kind, object) in [(kind("", "ServiceAccount"), account), (kind("", "ConfigMap"), root)] {
+        if api.get(kind, namespace, meta::name(&object)).is_err() {
+            // Another one may have made it meanwhile.
+            let _ = api.create(&Target::own(kind, namespace, ""), object);
+        }
     }
 }

@@ -83,13 +83,23 @@ pub fn condition(object: &Value, name: &str) -> bool {
 
 /// Sets a condition; its time of transition changes only with its status.
 pub fn set_condition(object: &mut Value, name: &str, holds: bool, reason: &str, message: &str) {
-    let status = if holds { "True" } else { "False" };
+    set_status(object, name, if holds { "True" } else { "False" }, reason, message);
+}
+
+/// The same for one that may be `Unknown`.
+pub fn set_status(object: &mut Value, name: &str, status: &str, reason: &str, message: &str) {
     let of = meta::string(object, &["kind"]).to_owned();
+    let generation = meta::number(object, &["metadata", "generation"]).filter(|_| of == "Pod");
     let conditions = meta::child(meta::child(object, "status"), "conditions");
     if !conditions.is_array() {
         *conditions = Value::Array(Vec::new());
     }
     let Some(all) = conditions.as_array_mut() else { return };
+    if let (Some(seen), Some(there)) =
+        (generation, all.iter_mut().find(|c| meta::string(c, &["type"]) == name))
+    {
+        meta::map(there).insert("observedGeneration".into(), seen.into());
+    }
     let old = all.iter().find(|c| meta::string(c, &["type"]) == name).cloned();
     let same = |field: &str, value: &str| old.as_ref().is_some_and(|c| meta::string(c, &[field]) == value);
     if same("status", status) && same("reason", reason) && same("message", message) {
@@ -105,6 +115,9 @@ pub fn set_condition(object: &mut Value, name: &str, holds: bool, reason: &str, 
         "Job" => meta::map(&mut made).insert("lastProbeTime".into(), meta::now().into()),
         _ => None,
     };
+    if let Some(seen) = generation {
+        meta::map(&mut made).insert("observedGeneration".into(), seen.into());
+    }
     if !reason.is_empty() {
         meta::map(&mut made).insert("reason".into(), reason.into());
     }

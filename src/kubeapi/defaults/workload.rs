@@ -1,6 +1,6 @@
 //! Defaults of what makes Pods.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{pod, put};
 use crate::kubeapi::meta;
@@ -39,7 +39,8 @@ pub fn job(object: &mut Value) {
     let manual = meta::at(spec, &["manualSelector"]).as_bool() == Some(true);
     if !manual && !uid.is_empty() {
         let key = "batch.kubernetes.io/controller-uid";
-        put(meta::map(spec), "selector", || json!({"matchLabels": {key: uid}}));
+        let wanted = meta::child(meta::child(spec, "selector"), "matchLabels");
+        put(meta::map(wanted), key, || uid.as_str().into());
         let labels = meta::child(meta::child(meta::child(spec, "template"), "metadata"), "labels");
         for (label, value) in [
             (key, &uid),

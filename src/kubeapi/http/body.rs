@@ -1,55 +1,118 @@
-//! Bodies of requests: JSON or YAML, of a size that is bounded.
+//! Bodies of requests: JSON, YAML or protocol buffers, of a size that is bounded.
 
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use serde_json::Value;
 
+use super::json;
 use crate::kubeapi::protobuf;
 use crate::kubeapi::status::{Result, Status};
 
 /// As much as Kubernetes takes.
 const LIMIT: usize = 3 * 1024 * 1024;
+/// As much of a body as an error shows.
+const SHOWN: usize = 30;
+
+/// A body that was read.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Its value; `null` if it was empty.
+    pub value: Value,
+    /// Paths of fields that were there twice.
+    pub twice: Vec<String>,
+}
 
 /// The media type of a body.
 pub fn media(headers: &HeaderMap) -> &str {
     headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// The value of a body; `null` if it is empty.
-///
-/// # Errors
-/// 400, 413, 415.
-pub async fn read(headers: &HeaderMap, body: Body) -> Result<Value> {
-    let bytes = axum::body::to_bytes(body, LIMIT).await.map_err(|e| Status {
+async fn bytes(body: Body) -> Result<axum::body::Bytes> {
+    axum::body::to_bytes(body, LIMIT).await.map_err(|e| Status {
         code: 413,
         reason: "RequestEntityTooLarge",
         message: format!("Request entity too large: limit is {LIMIT}: {e}"),
         details: Value::Null,
-    })?;
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Value::Null);
-    }
+    })
+}
+
+/// An object of a kind.
+///
+/// # Errors
+/// 400, 413, 415.
+pub async fn object(headers: &HeaderMap, body: Body, kind: &str) -> Result<Sent> {
+    let bytes = bytes(body).await?;
     let media = media(headers);
-    let known = ["", "application/json", "application/yaml", protobuf::MEDIA];
     let name = media.split(';').next().unwrap_or_default().trim();
-    if !known.contains(&name) && !name.contains("patch") {
-        return Err(Status::media_type(
-            name,
-            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
-        ));
+    let wrong = |words: String| {
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): {words} ({})",
+            summary(&bytes)
+        ))
+    };
+    let not_read = |words: String| wrong(format!("couldn't get version/kind; json parse error: {words}"));
+    let mut twice = Vec::new();
+    let value = match name {
+        protobuf::MEDIA => protobuf::read(&bytes).map_err(Status::bad_request)?,
+        "application/yaml" => serde_yaml_ng::from_slice(&bytes).map_err(|e| wrong(format!("yaml: {e}")))?,
+        "" | "application/json" => {
+            json::read(&String::from_utf8_lossy(&bytes), &mut twice).map_err(not_read)?
+        }
+        other => {
+            let known = format!("application/json, application/yaml, {}", protobuf::MEDIA);
+            return Err(Status::media_type(other, &known));
+        }
+    };
+    if value.is_object() {
+        return Ok(Sent { value, twice });
     }
-    let yaml = media.contains("yaml");
-    if media.contains(protobuf::MEDIA) {
-        return protobuf::read(&bytes).map_err(Status::bad_request);
+    let of = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+    let what = match value {
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        _ => return Err(not_read("the body is null".into())),
+    };
+    Err(not_read(format!("json: cannot unmarshal {what} into Go value of type {of}")))
+}
+
+/// What a request may leave empty, such as the options of a delete.
+///
+/// # Errors
+/// Those of [`object`].
+pub async fn optional(headers: &HeaderMap, body: Body, kind: &str) -> Result<Sent> {
+    let bytes = bytes(body).await?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Sent::default());
     }
-    if let Ok(value) = serde_json::from_slice(&bytes) {
-        return Ok(value);
+    object(headers, Body::from(bytes), kind).await
+}
+
+/// A patch of any format.
+///
+/// # Errors
+/// 400, 413.
+pub async fn patch(headers: &HeaderMap, body: Body) -> Result<Sent> {
+    let bytes = bytes(body).await?;
+    let mut twice = Vec::new();
+    if media(headers).contains("yaml") {
+        let value = serde_yaml_ng::from_slice(&bytes)
+            .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+        return Ok(Sent { value, twice });
     }
-    if yaml {
-        return serde_yaml_ng::from_slice(&bytes)
-            .map_err(|e| Status::bad_request(format!("error parsing YAML: {e}")));
+    let value = json::read(&String::from_utf8_lossy(&bytes), &mut twice).map_err(Status::bad_request)?;
+    Ok(Sent { value, twice })
+}
+
+/// The beginning of a body, as errors show it.
+fn summary(bytes: &[u8]) -> String {
+    let part = bytes.get(..SHOWN).unwrap_or(bytes);
+    let more = if bytes.len() > SHOWN { " ..." } else { "" };
+    match bytes.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(part)),
+        Some(_) => format!("{}{more}", hex::encode(part)),
     }
-    let words = serde_json::from_slice::<Value>(&bytes).err().map(|e| e.to_string()).unwrap_or_default();
-    Err(Status::bad_request(format!("the object provided is unrecognized (must be JSON or YAML): {words}")))
 }

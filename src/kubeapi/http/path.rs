@@ -46,12 +46,35 @@ impl Path {
     }
 }
 
+/// A path without the `watch` that older clients put after the version, and whether it was there.
+pub fn unwatched(path: &str) -> (String, bool) {
+    let parts: Vec<&str> = path.split('/').collect();
+    let at = if path.starts_with("/apis/") { 4 } else { 3 };
+    if parts.get(at) != Some(&"watch") {
+        return (path.to_owned(), false);
+    }
+    let kept = parts.iter().enumerate().filter(|(n, _)| *n != at).map(|(_, part)| *part);
+    (kept.collect::<Vec<_>>().join("/"), true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parts(path: &str) -> Option<[String; 5]> {
         Path::parse(path).map(|p| [p.group, p.namespace, p.plural, p.name, p.subresource])
+    }
+
+    #[test]
+    fn the_old_path_of_a_watch_is_read() {
+        let cases = [
+            ("/api/v1/watch/namespaces/a/pods", ("/api/v1/namespaces/a/pods", true)),
+            ("/apis/apps/v1/watch/deployments", ("/apis/apps/v1/deployments", true)),
+            ("/api/v1/namespaces/watch/pods", ("/api/v1/namespaces/watch/pods", false)),
+        ];
+        for (path, (wanted, watched)) in cases {
+            assert_eq!(unwatched(path), (wanted.to_owned(), watched), "{path}");
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ impl Front {
     ) -> Result<Response<Body>> {
         if path.name.is_empty() {
             let selector = Selector::parse(query.get("labelSelector"), query.get("fieldSelector"), kind)?;
+            check(query)?;
             if query.is("watch") {
                 return watch::serve(self.api.clone(), kind, &path.namespace, selector, query, form);
             }
@@ -37,14 +38,11 @@ impl Front {
         if kind.namespaced && path.namespace.is_empty() {
             return Err(Status::no_resource());
         }
-        if !path.subresource.is_empty() && !kind.has(&path.subresource) {
+        let ephemeral = kind.name == "Pod" && path.subresource == "ephemeralcontainers";
+        if !path.subresource.is_empty() && !kind.has(&path.subresource) && !ephemeral {
             return Err(Status::no_resource());
         }
         let object = self.api.get(kind, &path.namespace, &path.name)?;
-        if query.is("watch") {
-            let only = Selector::parse("", &format!("metadata.name={}", path.name), kind)?;
-            return watch::serve(self.api.clone(), kind, &path.namespace, only, query, form);
-        }
         if path.subresource == "scale" {
             return Ok(Reply::json(200, &scale_of(&object)).response(form));
         }
@@ -60,7 +58,6 @@ impl Front {
         form: &Form,
     ) -> Result<Response<Body>> {
         let (token, exact) = (query.get("continue"), query.get("resourceVersionMatch") == "Exact");
-        check(query)?;
         let mut list = self.api.list(kind, &path.namespace);
         let wanted = match query.get("resourceVersion") {
             "" | "0" => None,
@@ -72,6 +69,10 @@ impl Front {
             })?),
         };
         let mut after = None;
+        if !token.is_empty() && !matches!(query.get("resourceVersion"), "" | "0") {
+            let words = "specifying resource version is not allowed when using continue";
+            return Err(Status::bad_request(words));
+        }
         if !token.is_empty() {
             let (version, key) = read_token(token)?;
             self.go_back(kind, &path.namespace, &mut list, version)
@@ -121,38 +122,62 @@ impl Front {
     }
 }
 
-/// Parameters of a list that contradict each other.
-fn check(query: &Query) -> Result<()> {
-    let (how, version) = (query.get("resourceVersionMatch"), query.get("resourceVersion"));
-    let forbidden =
-        |field: &str, words: &str| Err(Status::options("ListOptions", &Cause::forbidden(field, words)));
-    let limit = query.get("limit");
-    if !limit.is_empty() && query.number("limit").is_none() {
-        return Err(Status::bad_request(format!("strconv.ParseInt: parsing {limit:?}: invalid syntax")));
-    }
-    if !query.get("sendInitialEvents").is_empty() {
-        return forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list");
-    }
-    if !query.get("continue").is_empty() && !matches!(version, "" | "0") {
-        return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
-    }
-    match how {
-        "" => Ok(()),
-        _ if version.is_empty() => forbidden(
-            "resourceVersionMatch",
-            "resourceVersionMatch is forbidden unless resourceVersion is provided",
-        ),
-        "Exact" if version == "0" => forbidden(
-            "resourceVersionMatch",
-            "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
-        ),
-        "Exact" | "NotOlderThan" => Ok(()),
-        other => {
-            let cause =
-                Cause::unsupported("resourceVersionMatch", &other.into(), &["Exact", "NotOlderThan", ""]);
-            Err(Status::options("ListOptions", &cause))
+/// Parameters of a list, or of a watch, that cannot be, or contradict each other.
+pub fn check(query: &Query) -> Result<()> {
+    for name in ["limit", "timeoutSeconds"] {
+        let text = query.get(name);
+        if !text.is_empty() && query.number(name).is_none() {
+            return Err(Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")));
         }
     }
+    let causes = if query.is("watch") { wrong_watch(query) } else { wrong_list(query) };
+    if causes.is_empty() { Ok(()) } else { Err(Status::options("ListOptions", &causes)) }
+}
+
+fn wrong_list(query: &Query) -> Vec<Cause> {
+    let (how, version) = (query.get("resourceVersionMatch"), query.get("resourceVersion"));
+    let mut causes = Vec::new();
+    let mut forbid = |field: &str, words: &str| causes.push(Cause::forbidden(field, words));
+    if !how.is_empty() && version.is_empty() {
+        forbid(
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        );
+    }
+    if !how.is_empty() && !query.get("continue").is_empty() {
+        forbid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
+    }
+    if how == "Exact" && version == "0" {
+        let words = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+        forbid("resourceVersionMatch", words);
+    }
+    if !query.get("sendInitialEvents").is_empty() {
+        forbid("sendInitialEvents", "sendInitialEvents is forbidden for list");
+    }
+    if !matches!(how, "" | "Exact" | "NotOlderThan") {
+        causes.push(Cause::unsupported("resourceVersionMatch", &how.into(), &["Exact", "NotOlderThan", ""]));
+    }
+    causes
+}
+
+fn wrong_watch(query: &Query) -> Vec<Cause> {
+    let (how, initial) = (query.get("resourceVersionMatch"), query.get("sendInitialEvents"));
+    let mut causes = Vec::new();
+    let field = "resourceVersionMatch";
+    if !initial.is_empty() && how != "NotOlderThan" {
+        let words = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        causes.push(Cause::forbidden(field, words));
+    }
+    if !how.is_empty() {
+        if initial.is_empty() {
+            let words = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            causes.push(Cause::forbidden(field, words));
+        }
+        if how != "NotOlderThan" {
+            causes.push(Cause::unsupported(field, &how.into(), &["NotOlderThan"]));
+        }
+    }
+    causes
 }
 
 type Key = (String, String);
@@ -166,8 +191,15 @@ fn write_token(version: u64, (namespace, name): &Key) -> String {
 }
 
 fn read_token(token: &str) -> Result<(u64, Key)> {
-    let wrong = || Status::bad_request("continue key is not valid");
-    let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| wrong())?;
-    let (version, namespace, name) = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
+    let wrong = |words: &str| {
+        Status::bad_request(format!("invalid continue token: continue key is not valid: {words}"))
+    };
+    let bytes = URL_SAFE_NO_PAD
+        .decode(token.trim_end_matches('='))
+        .map_err(|_| wrong("illegal base64 data at input byte 0"))?;
+    let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
+    super::json::read(&text, &mut Vec::new()).map_err(|words| wrong(&words))?;
+    let (version, namespace, name) =
+        serde_json::from_slice(&bytes).map_err(|_| wrong("it is none of this server"))?;
     Ok((version, (namespace, name)))
 }

@@ -16,6 +16,11 @@ use crate::kubeapi::selectors::Selector;
 use crate::kubeapi::status::{Cause, Result, Status};
 use crate::kubeapi::verbs::{DeleteOptions, Deleted, Propagation, Target, Written, scale_of};
 
+/// What who deletes a Job and says nothing about its Pods is told.
+const PRESERVED: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+/// Namespaces that stay.
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
 impl Front {
     pub(super) async fn write(
         &self,
@@ -37,10 +42,25 @@ impl Front {
         let format =
             if parts.method == Method::PATCH { Some(Format::of(body::media(&parts.headers))?) } else { None };
         check_patch(format, &query)?;
-        let value = body::read(&parts.headers, body).await?;
         if kind.namespaced && path.namespace.is_empty() {
             return Err(Status::no_method());
         }
+        let sent = match parts.method {
+            Method::PATCH => body::patch(&parts.headers, body).await,
+            Method::DELETE => body::optional(&parts.headers, body, "DeleteOptions").await,
+            _ => body::object(&parts.headers, body, of_body(kind, path)).await,
+        };
+        let sent = match (sent, format) {
+            // The format that a patch has says in which words it is refused.
+            (Err(status), Some(Format::Json | Format::Merge)) if status.code == 400 => {
+                return Err(Status::bad_request(format!("error decoding patch: {}", status.message)));
+            }
+            (Err(status), None) if status.code == 400 && parts.method == Method::DELETE => {
+                return Err(Status::plain(undecorated(&status.message)));
+            }
+            (sent, _) => sent?,
+        };
+        let (target, value) = (Target { twice: sent.twice, ..target }, sent.value);
         let written = match (parts.method, path.name.is_empty(), path.subresource.as_str()) {
             (Method::POST, true, "") => self.api.create(&target, value)?,
             (Method::POST, false, "eviction") if kind.name == "Pod" => {
@@ -58,6 +78,7 @@ impl Front {
             }
             (Method::DELETE, false, "") => return self.delete(&target, &query, &value, form),
             (Method::DELETE, true, "") => return self.delete_all(&target, &query, &value, form),
+            (_, _, "ephemeralcontainers") if kind.name == "Pod" => return Err(Status::no_method()),
             (_, _, sub) if !sub.is_empty() && !kind.has(sub) => return Err(Status::no_resource()),
             _ => return Err(Status::no_method()),
         };
@@ -67,15 +88,26 @@ impl Front {
     fn delete(&self, target: &Target, query: &Query, body: &Value, form: &Form) -> Result<Response<Body>> {
         let options = delete_options(query, body)?;
         let target = &Target { dry_run: target.dry_run || options.is_dry(), ..target.clone() };
+        if target.kind.name == "Namespace" && IMMORTAL.contains(&target.name.as_str()) {
+            return Err(Status::forbidden(target.kind, &target.name, "this namespace may not be deleted"));
+        }
+        let undecided = options.propagation_policy.is_none() && options.orphan_dependents.is_none();
+        let preserves = target.kind.name == "Job" && undecided;
+        let mut options = options;
+        if preserves {
+            options.propagation_policy = Some(Propagation::Orphan);
+        }
+        let warnings = if preserves { vec![PRESERVED.to_owned()] } else { Vec::new() };
         let deleted = self.api.delete(target, &options)?;
         Ok(match deleted {
             Deleted::Going(object) => Reply::object(200, target.kind, &object, form),
-            // Kubernetes answers with the Pod here, and with a Status for most other kinds.
-            Deleted::Gone(object) if target.kind.name == "Pod" => {
+            // Kubernetes answers with the object for some kinds, and with a Status for the others.
+            Deleted::Gone(object) if answers_with_object(target.kind) => {
                 Reply::object(200, target.kind, &object, form)
             }
             Deleted::Gone(object) => Reply::json(200, &success(target.kind, &object)),
         }
+        .warned(&warnings)
         .response(form))
     }
 
@@ -86,6 +118,9 @@ impl Front {
         body: &Value,
         form: &Form,
     ) -> Result<Response<Body>> {
+        if target.kind.name == "Namespace" {
+            return Err(Status::no_method());
+        }
         let selector = Selector::parse(query.get("labelSelector"), query.get("fieldSelector"), target.kind)?;
         let options = delete_options(query, body)?;
         let target = &Target { dry_run: target.dry_run || options.is_dry(), ..target.clone() };
@@ -130,6 +165,22 @@ impl Front {
     }
 }
 
+/// The kind of a body, as an error names it.
+fn of_body(kind: &'static Kind, path: &Path) -> &'static str {
+    match path.subresource.as_str() {
+        "scale" => "Scale",
+        "eviction" => "Eviction",
+        "binding" => "Binding",
+        _ => kind.name,
+    }
+}
+
+/// An error of a body without the words about its kind and what it was.
+fn undecorated(words: &str) -> String {
+    let words = words.split_once("): ").map_or(words, |(_, rest)| rest);
+    words.rsplit_once(" (").map_or(words, |(words, _)| words).to_owned()
+}
+
 fn target(kind: &'static Kind, path: &Path, query: &Query, agent: &str, options: &str) -> Result<Target> {
     let named = query.get("fieldManager");
     // Without a name, a client is known by its program.
@@ -140,7 +191,7 @@ fn target(kind: &'static Kind, path: &Path, query: &Query, agent: &str, options:
         "All" => true,
         other => {
             let cause = Cause::unsupported("dryRun", &json!([other]), &["All"]);
-            return Err(Status::options(options, &cause));
+            return Err(Status::options(options, &[cause]));
         }
     };
     let validation = match query.get("fieldValidation") {
@@ -150,7 +201,7 @@ fn target(kind: &'static Kind, path: &Path, query: &Query, agent: &str, options:
         other => {
             let cause =
                 Cause::unsupported("fieldValidation", &other.into(), &["", "Ignore", "Strict", "Warn"]);
-            return Err(Status::options(options, &cause));
+            return Err(Status::options(options, &[cause]));
         }
     };
     let subresource = if kind.has(&path.subresource) { path.subresource.clone() } else { String::new() };
@@ -166,6 +217,7 @@ fn target(kind: &'static Kind, path: &Path, query: &Query, agent: &str, options:
         subresource,
         dry_run,
         validation,
+        twice: Vec::new(),
     })
 }
 
@@ -180,10 +232,17 @@ fn check_patch(format: Option<Format>, query: &Query) -> Result<()> {
         }
         _ => return Ok(()),
     };
-    Err(Status::options("PatchOptions", &cause))
+    Err(Status::options("PatchOptions", &[cause]))
 }
 
 fn delete_options(query: &Query, body: &Value) -> Result<DeleteOptions> {
+    let named = meta::string(body, &["kind"]);
+    if !matches!(named, "" | "DeleteOptions") {
+        let version = meta::string(body, &["apiVersion"]);
+        return Err(Status::plain(format!(
+            "no kind {named:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:110\""
+        )));
+    }
     let mut options: DeleteOptions = match body {
         Value::Null => DeleteOptions::default(),
         body => serde_json::from_value(body.clone())
@@ -197,23 +256,40 @@ fn delete_options(query: &Query, body: &Value) -> Result<DeleteOptions> {
         let known: std::result::Result<Propagation, _> = serde_json::from_value(policy.into());
         let known = known.map_err(|_| {
             let known = ["Foreground", "Background", "Orphan", "nil"];
-            Status::options("DeleteOptions", &Cause::unsupported("propagationPolicy", &policy.into(), &known))
+            Status::options(
+                "DeleteOptions",
+                &[Cause::unsupported("propagationPolicy", &policy.into(), &known)],
+            )
         });
         options.propagation_policy = Some(known?);
     }
     if let (Some(policy), Some(_)) = (options.propagation_policy, options.orphan_dependents) {
         let words = "orphanDependents and deletionPropagation cannot be both set";
         let cause = Cause::invalid("propagationPolicy", &format!("{policy:?}").into(), words);
-        return Err(Status::options("DeleteOptions", &cause));
+        return Err(Status::options("DeleteOptions", &[cause]));
     }
     Ok(options)
 }
 
+fn answers_with_object(kind: &Kind) -> bool {
+    let of = [
+        "Pod",
+        "Service",
+        "ServiceAccount",
+        "Namespace",
+        "PersistentVolume",
+        "PersistentVolumeClaim",
+        "StorageClass",
+    ];
+    of.contains(&kind.name)
+}
+
 fn success(kind: &Kind, object: &Value) -> Value {
-    json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-        "details": {"name": meta::name(object), "group": kind.group, "kind": kind.plural, "uid": meta::uid(object)},
-    })
+    let mut details = json!({"name": meta::name(object), "kind": kind.plural, "uid": meta::uid(object)});
+    if !kind.group.is_empty() {
+        meta::map(&mut details).insert("group".into(), kind.group.into());
+    }
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
 }
 
 fn answer(target: &Target, written: &Written, form: &Form) -> Response<Body> {

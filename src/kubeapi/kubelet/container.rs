@@ -15,6 +15,8 @@ use crate::engine::{Engine, Exit, Image, Limits, Pull, Security, Start, Trouble}
 use crate::kubeapi::meta::{self, at, items, string};
 use crate::kubeapi::quantity;
 
+/// How long an error of a pull is shown before the pause is.
+const SHOWN: Duration = Duration::from_secs(1);
 /// First pause before a container that ends again and again is started.
 const FIRST: Duration = Duration::from_secs(10);
 /// Longest one.
@@ -23,8 +25,6 @@ const LONGEST: Duration = Duration::from_secs(300);
 const GOOD: i64 = 600;
 /// Processes and threads of a container: what one runs away with is not the whole machine.
 const PIDS: i64 = 8192;
-/// How long the first word for a failed pull is shown.
-const SHOWN: Duration = Duration::from_secs(1);
 /// Most bytes of a termination message.
 const MESSAGE: usize = 4096;
 

@@ -18,9 +18,10 @@ use super::container::Phase;
 use super::pod::Running;
 use crate::engine::Engine;
 use crate::kubeapi::http::{Asked, plain};
+use crate::kubeapi::kinds::LOG_OPTIONS;
 use crate::kubeapi::log_streams;
 use crate::kubeapi::meta::{self, items, string};
-use crate::kubeapi::status::{Result, Status};
+use crate::kubeapi::status::{Cause, Result, Status};
 
 /// How soon what a file has got is sent to who follows it.
 const LOOK: Duration = Duration::from_millis(20);
@@ -45,6 +46,7 @@ struct Wanted {
 impl<E: Engine> Kubelet<E> {
     /// Serves `pods/log`.
     pub(super) fn log(&self, asked: &Asked) -> Result<Response<Body>> {
+        let wanted = wanted(asked)?;
         let (pod, name) = self.container_of(asked)?;
         let (_, running) = self
             .running(&asked.namespace, &asked.pod)
@@ -70,7 +72,6 @@ impl<E: Engine> Kubelet<E> {
             )));
         }
         let path = self.log_path(meta::uid(&pod), &name, run);
-        let wanted = wanted(asked)?;
         let follows = wanted.follow && matches!(state.phase, Phase::Running { .. });
         let lines = read(path, wanted, follows.then_some((running, name, state.id)));
         Ok(plain(StatusCode::OK, "text/plain", Body::from_stream(lines)))
@@ -114,34 +115,54 @@ impl<E: Engine> Kubelet<E> {
 
 fn wanted(asked: &Asked) -> Result<Wanted> {
     let query = &asked.query;
-    let number = |name: &str| -> Result<Option<usize>> {
-        match query.get(name) {
-            "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| {
-                Status::bad_request(format!(
-                    "{name}: Invalid value: {text:?}: must be greater than or equal to 0"
-                ))
-            }),
-        }
+    let number = |name: &str| -> Result<Option<i64>> {
+        let text = query.get(name);
+        let words = || Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
+        if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|_| words()) }
     };
-    let since = match (number("sinceSeconds")?, query.get("sinceTime")) {
-        (Some(seconds), _) => {
-            let seconds = i64::try_from(seconds).unwrap_or(i64::MAX / 2);
-            Timestamp::now().checked_sub(jiff::SignedDuration::from_secs(seconds)).ok()
+    let (tail, limit, seconds) = (number("tailLines")?, number("limitBytes")?, number("sinceSeconds")?);
+    let time = query.get("sinceTime");
+    let mut causes = Vec::new();
+    if let Some(tail) = tail.filter(|tail| *tail < 0) {
+        causes.push(Cause::invalid("tailLines", &tail.into(), "must be greater than or equal to 0"));
+    }
+    if let Some(limit) = limit.filter(|limit| *limit < 1) {
+        causes.push(Cause::invalid("limitBytes", &limit.into(), "must be greater than 0"));
+    }
+    match seconds {
+        Some(_) if !time.is_empty() => {
+            causes.push(Cause::forbidden(
+                "[]",
+                "at most one of `sinceTime` or `sinceSeconds` may be specified",
+            ));
         }
-        (None, "") => None,
-        (None, time) => Some(
+        Some(seconds) if seconds < 1 => {
+            causes.push(Cause::invalid("sinceSeconds", &seconds.into(), "must be greater than 0"));
+        }
+        _ => {}
+    }
+    if !matches!(query.get("stream"), "" | "All") {
+        causes.push(Cause::forbidden("stream", "may not be specified"));
+    }
+    if !causes.is_empty() {
+        return Err(Status::invalid(&LOG_OPTIONS, &asked.pod, &causes));
+    }
+    let since = match seconds {
+        Some(seconds) => Timestamp::now().checked_sub(jiff::SignedDuration::from_secs(seconds)).ok(),
+        None if time.is_empty() => None,
+        None => Some(
             time.parse()
                 .map_err(|e| Status::bad_request(format!("sinceTime: Invalid value: {time:?}: {e}")))?,
         ),
     };
+    let size = |number: Option<i64>| number.and_then(|number| usize::try_from(number).ok());
     Ok(Wanted {
         follow: query.is("follow"),
         timestamps: query.is("timestamps"),
         streams: query.is(log_streams::PARAMETER),
         since,
-        tail: number("tailLines")?,
-        limit: number("limitBytes")?,
+        tail: size(tail),
+        limit: size(limit),
     })
 }
 

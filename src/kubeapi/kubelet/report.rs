@@ -79,7 +79,9 @@ fn write(
     };
     let side = init.iter().filter(|c| string(c, &["restartPolicy"]) == "Always");
     let ready = !all.is_empty() && all.iter().all(|s| s.ready) && side.map(state).all(|s| s.ready);
+    let seen = meta::number(pod, &["metadata", "generation"]).unwrap_or(0);
     let status = meta::map(meta::child(pod, "status"));
+    status.insert("observedGeneration".into(), seen.into());
     status.insert("phase".into(), phase.into());
     if let Some((reason, words)) = failure {
         status.insert("reason".into(), reason.into());
@@ -118,7 +120,7 @@ fn conditions(pod: &mut Value, phase: &str, placed: bool, initialized: bool, rea
     };
     set_condition(pod, "PodReadyToStartContainers", placed && !finished, "", "");
     let incomplete = if initialized {
-        ("", "")
+        (if phase == "Succeeded" { "PodCompleted" } else { "" }, "")
     } else {
         ("ContainersNotInitialized", "containers with incomplete status")
     };

@@ -67,7 +67,7 @@ impl<E: Engine> Kubelet<E> {
             let mut receiver = Incoming::new(receiver);
             let size = if tty { receiver.first_size().await } else { None };
             let session = engine.exec(&id, Exec { size, ..exec }).await;
-            serve(sender, receiver, &protocol, session.map_err(|t| t.message), true).await;
+            serve(sender, receiver, &protocol, session.map_err(|t| t.message), true, false).await;
         })
         .await
     }
@@ -77,6 +77,7 @@ impl<E: Engine> Kubelet<E> {
         let query = asked.query.clone();
         // As with Kubernetes, the upgrade comes before the node is asked.
         let found = self.running_container(asked);
+        let leaves = self.container_of(asked).is_ok_and(|(pod, name)| !closes(&pod, &name));
         let engine = self.engine.clone();
         let expected = ["stdin", "stdout", "stderr", "tty"].iter().filter(|name| query.is(name)).count();
         let session = async move {
@@ -97,7 +98,7 @@ impl<E: Engine> Kubelet<E> {
         }
         sockets::upgrade(request, COMMAND, move |socket: WebSocket, protocol: String| async move {
             let (sender, receiver) = socket.split();
-            serve(sender, Incoming::new(receiver), &protocol, session.await, false).await;
+            serve(sender, Incoming::new(receiver), &protocol, session.await, false, leaves).await;
         })
         .await
     }
@@ -154,13 +155,21 @@ impl Incoming {
     }
 }
 
-/// Carries the streams of a process until its end.
+/// Whether the input of a container ends with the first client's; otherwise only the client leaves.
+fn closes(pod: &Value, name: &str) -> bool {
+    let mut all = meta::items(pod, &["spec", "containers"]).iter();
+    let one = all.find(|container| meta::name_of(container) == name);
+    one.is_some_and(|container| meta::at(container, &["stdinOnce"]).as_bool() == Some(true))
+}
+
+/// Carries the streams of a process until its end, or until a client that `leaves` has no more input.
 async fn serve(
     sender: sockets::Sender,
     mut receiver: Incoming,
     protocol: &str,
     session: std::result::Result<Session, String>,
     exec: bool,
+    leaves: bool,
 ) {
     let sender = Mutex::new(sender);
     let mut session = match session {
@@ -186,6 +195,7 @@ async fn serve(
                         resize(rows, columns);
                     }
                 }
+                CLOSE if v5 && leaves && bytes.first() == Some(&STDIN) => return true,
                 CLOSE if v5 && bytes.first() == Some(&STDIN) => {
                     if let Some(mut input) = stdin.take() {
                         let _ = input.shutdown().await;
@@ -194,6 +204,7 @@ async fn serve(
                 _ => {}
             }
         }
+        false
     };
     let ended = session.ended;
     let outgoing = async {
@@ -209,7 +220,11 @@ async fn serve(
             };
             sockets::finish(&sender, &status).await;
         }
-        () = incoming => {}
+        left = incoming => {
+            if left {
+                sockets::finish(&sender, &json!({"metadata": {}, "status": "Success"})).await;
+            }
+        }
     }
 }
 

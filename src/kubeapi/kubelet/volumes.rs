@@ -132,6 +132,10 @@ impl<E: Engine> Kubelet<E> {
                 )
             })?;
         }
+        if let Some(source) = part.get("serviceAccountToken") {
+            let bytes = self.options.token.clone().into_bytes();
+            all.push(Entry { path: string(source, &["path"]).to_owned(), bytes, mode });
+        }
         if let Some(source) = part.get("downwardAPI") {
             let running = Running::new(&Arc::new(pod.clone()));
             for item in items(source, &["items"]) {

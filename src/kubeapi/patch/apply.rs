@@ -4,9 +4,11 @@
 use serde_json::{Map, Value, json};
 
 use super::fields::{self, Fields};
-use super::lists::{ListType, is_atomic, list_type};
+use super::lists::Sort;
 use crate::kubeapi::kinds::Kind;
 use crate::kubeapi::meta;
+use crate::kubeapi::schema;
+use crate::kubeapi::schema::types::{self, Shape, Struct};
 use crate::kubeapi::status::{Result, Status};
 
 /// Who writes, and how.
@@ -25,58 +27,118 @@ pub struct Manager {
 /// # Errors
 /// 409 with every conflict.
 pub fn apply(kind: &Kind, live: &Value, applied: &Value, manager: &Manager) -> Result<Value> {
-    let set = fields::of(kind.name, applied);
+    let set = written(kind, manager, fields::of(kind.name, applied));
     let mut entries = entries(live);
     if entries.is_empty() && !live.is_null() {
-        let before = Manager { name: "before-first-apply".into(), ..Manager::default() };
-        entries.push(Entry::new(kind, &before, false, fields::of(kind.name, live)));
+        let before = Manager { name: "before-first-apply".into(), ..manager.clone() };
+        let all = fields::changed(kind.name, &schema::normal(kind, json!({})), live);
+        entries.push(Entry::new(kind, &before, false, written(kind, &before, all)));
     }
     let mine = |entry: &Entry| {
         entry.applies && entry.manager == manager.name && entry.subresource == manager.subresource
     };
-    let conflicts: Vec<(String, Vec<String>)> = entries
-        .iter()
-        .filter(|entry| !mine(entry))
-        .map(|entry| (entry.words(), differing(&fields::intersection(&set, &entry.fields), live, applied)))
-        .filter(|(_, paths)| !paths.is_empty())
-        .collect();
-    if !conflicts.is_empty() && !manager.force {
-        return Err(conflict(&conflicts));
-    }
-    let before = entries.iter().find(|e| mine(e)).map(|e| e.fields.clone()).unwrap_or_default();
-    entries.retain(|entry| !mine(entry));
+    let last = entries.iter().position(mine).map(|at| entries.remove(at));
+    let mut object = if live.is_null() { json!({}) } else { live.clone() };
+    merge(Sort::of_kind(kind.name), &mut object, applied);
+    let before = last.as_ref().map(|entry| entry.fields.clone()).unwrap_or_default();
     let mut gone = fields::difference(&before, &set);
     for entry in &entries {
         gone = fields::difference(&gone, &entry.fields);
     }
-    let mut object = if live.is_null() { json!({}) } else { live.clone() };
     remove(&mut object, &gone);
-    if let Some(patch) = applied.as_object() {
-        merge_map(kind.name, &mut object, patch);
+    let changed = fields::changed(kind.name, live, &object);
+    let conflicts: Vec<(String, Fields)> = entries
+        .iter()
+        .map(|entry| (entry.words(), fields::intersection(&entry.fields, &changed)))
+        .filter(|(_, fields)| !fields.is_empty())
+        .collect();
+    if !conflicts.is_empty() && !manager.force {
+        let conflicts = conflicts.into_iter().map(|(who, fields)| (who, fields::paths(&fields)));
+        return Err(conflict(&conflicts.collect::<Vec<_>>()));
     }
-    if manager.force {
-        let taken = fields::changed(kind.name, live, &object);
-        for entry in &mut entries {
-            let lost = fields::intersection(&fields::intersection(&set, &taken), &entry.fields);
-            entry.fields = fields::difference(&entry.fields, &lost);
-        }
+    let lost = fields::changed(kind.name, &object, live);
+    for entry in &mut entries {
+        entry.fields = fields::difference(&entry.fields, &changed);
+        entry.fields = fields::difference(&entry.fields, &removed(&lost, &object));
     }
-    entries.push(Entry::new(kind, manager, true, set));
+    let mut entry = Entry::new(kind, manager, true, set);
+    // What changes nothing but its owner has no time of its own.
+    if object == *live {
+        entry.time = last.map(|last| last.time).unwrap_or_default();
+    }
+    entries.push(entry);
     write(&mut object, entries);
     Ok(object)
+}
+
+/// Applies a number of replicas. Where nobody owns it, it belongs to whoever wrote it before the first apply.
+///
+/// # Errors
+/// 409 with every conflict.
+pub fn apply_scale(kind: &Kind, live: &Value, applied: &Value, manager: &Manager) -> Result<Value> {
+    let at = |object: &Value| meta::at(object, &["spec", "replicas"]).clone();
+    let owned = entries(live).iter().any(|entry| {
+        entry
+            .fields
+            .get("f:spec")
+            .and_then(Value::as_object)
+            .is_some_and(|spec| spec.contains_key("f:replicas"))
+    });
+    if !owned && !manager.force && at(live) != at(applied) {
+        let who = "\"before-first-apply\" with subresource \"scale\" using autoscaling/v1".to_owned();
+        return Err(conflict(&[(who, vec![".spec.replicas".to_owned()])]));
+    }
+    apply(kind, live, applied, manager)
+}
+
+/// What of the fields that differ is not there any more.
+fn removed(lost: &Fields, now: &Value) -> Fields {
+    let mut all = Fields::new();
+    for (step, below) in lost.iter().filter(|(step, _)| *step != ".") {
+        match (fields::step(now, step), below.as_object()) {
+            (None, _) => drop(all.insert(step.clone(), below.clone())),
+            (Some(now), Some(below)) => {
+                let below = removed(below, now);
+                if !below.is_empty() {
+                    all.insert(step.clone(), Value::Object(below));
+                }
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+/// What of a set this writer can own: an object's status belongs to those who write its status.
+fn written(kind: &Kind, manager: &Manager, mut set: Fields) -> Fields {
+    match manager.subresource.as_str() {
+        "" if kind.status => drop(set.remove("f:status")),
+        "status" => {
+            set.remove("f:spec");
+            if kind.name == "Deployment"
+                && let Some(metadata) = set.get_mut("f:metadata").and_then(Value::as_object_mut)
+            {
+                metadata.remove("f:labels");
+            }
+        }
+        _ => {}
+    }
+    set
 }
 
 /// Notes what a write that is no apply has changed.
 pub fn track(kind: &Kind, old: &Value, new: &mut Value, manager: &Manager) {
     let mut entries = entries(if old.is_null() { new } else { old });
+    let nothing = schema::normal(kind, json!({}));
     if old.is_null() {
         entries.clear();
     } else if entries.is_empty() {
         // Nobody owns anything any more: that stays so until somebody applies.
         return;
     }
+    let old = if old.is_null() { &nothing } else { old };
     let changed = fields::changed(kind.name, old, new);
-    let all = fields::of(kind.name, new);
+    let gone = removed(&fields::changed(kind.name, new, old), new);
     let mine = |entry: &Entry| {
         !entry.applies && entry.manager == manager.name && entry.subresource == manager.subresource
     };
@@ -84,8 +146,9 @@ pub fn track(kind: &Kind, old: &Value, new: &mut Value, manager: &Manager) {
         if !mine(entry) {
             entry.fields = fields::difference(&entry.fields, &changed);
         }
-        entry.fields = present(&entry.fields, &all);
+        entry.fields = fields::difference(&entry.fields, &gone);
     }
+    let changed = written(kind, manager, changed);
     if !changed.is_empty() {
         let mut entry = Entry::new(kind, manager, false, changed);
         if let Some(at) = entries.iter().position(mine) {
@@ -96,46 +159,81 @@ pub fn track(kind: &Kind, old: &Value, new: &mut Value, manager: &Manager) {
     write(new, entries);
 }
 
-/// What of a set is still there.
-fn present(set: &Fields, all: &Fields) -> Fields {
-    set.iter()
-        .filter_map(|(step, below)| {
-            let now = all.get(step)?.as_object()?;
-            let below = below.as_object()?;
-            let kept = if below.is_empty() || now.is_empty() { Fields::new() } else { present(below, now) };
-            Some((step.clone(), Value::Object(kept)))
-        })
-        .collect()
+/// What is wrong with a configuration by the types of its fields, in the words of the library that
+/// Kubernetes applies with.
+pub fn check(kind: &str, applied: &Value) -> Vec<String> {
+    let mut wrong = Vec::new();
+    check_struct(types::of(kind), applied, "", &mut wrong);
+    wrong
 }
 
-/// The paths of a set whose values are not the same in both objects.
-fn differing(set: &Fields, live: &Value, applied: &Value) -> Vec<String> {
-    fields::paths(&unequal(set, live, applied))
-}
-
-fn unequal(set: &Fields, live: &Value, applied: &Value) -> Fields {
-    let mut all = Fields::new();
-    for (step, below) in set {
-        if step == "." {
-            continue;
-        }
-        let (Some(left), Some(right)) = (fields::step(live, step), fields::step(applied, step)) else {
-            continue;
-        };
-        match below.as_object() {
-            Some(below) if !below.is_empty() => {
-                let below = unequal(below, left, right);
-                if !below.is_empty() {
-                    all.insert(step.clone(), Value::Object(below));
-                }
-            }
-            _ if left != right => {
-                all.insert(step.clone(), Value::Object(Fields::new()));
-            }
-            _ => {}
+fn check_struct(of: &'static Struct, value: &Value, path: &str, wrong: &mut Vec<String>) {
+    let Some(map) = value.as_object() else {
+        wrong.push(format!("{path}: expected map, got {}", raw(value)));
+        return;
+    };
+    for (name, value) in map {
+        let here = format!("{path}.{name}");
+        match of.field(name) {
+            Some(field) => check_value(&field.shape, Sort::of_field(field), value, &here, wrong),
+            None => wrong.push(format!("{here}: field not declared in schema")),
         }
     }
-    all
+}
+
+fn check_value(shape: &'static Shape, sort: Sort, value: &Value, path: &str, wrong: &mut Vec<String>) {
+    let named = |value: &Value| match value {
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+        _ => "float64",
+    };
+    match (shape, value) {
+        (_, Value::Null) | (Shape::Any | Shape::IntOrString | Shape::Quantity, _) => {}
+        (Shape::Struct(name), value) => check_struct(types::of(name), value, path, wrong),
+        (Shape::List(item), Value::Array(items)) => {
+            let mut seen = Vec::new();
+            for (at, value) in items.iter().enumerate() {
+                let step = sort.step(value);
+                let shown = step.as_deref().map_or_else(|| format!("[{at}]"), fields::readable);
+                if step.is_some() && seen.contains(&shown) {
+                    wrong.push(format!("{path}: duplicate entries for key {shown}"));
+                }
+                check_value(item, Sort::of_shape(item), value, &format!("{path}{shown}"), wrong);
+                seen.push(shown);
+            }
+        }
+        (Shape::Map(_, of), Value::Object(map)) => {
+            for (name, value) in map {
+                check_value(of, Sort::of_shape(of), value, &format!("{path}.{name}"), wrong);
+            }
+        }
+        (Shape::Quantities, Value::Object(_)) => {}
+        (Shape::List(_), _) => wrong.push(format!("{path}: expected list, got {}", raw(value))),
+        (Shape::Map(..) | Shape::Quantities, _) => {
+            wrong.push(format!("{path}: expected map, got {}", raw(value)))
+        }
+        (Shape::Int32 | Shape::Int64 | Shape::Float, value) if !value.is_number() => {
+            wrong.push(format!("{path}: expected numeric (int or float), got {}", named(value)));
+        }
+        (Shape::Flag, value) if !value.is_boolean() => {
+            wrong.push(format!("{path}: expected boolean, got {}", raw(value)));
+        }
+        (Shape::Text(_) | Shape::Bytes | Shape::Time | Shape::MicroTime, value) if !value.is_string() => {
+            wrong.push(format!("{path}: expected string, got {}", raw(value)));
+        }
+        _ => {}
+    }
+}
+
+/// A value as the library prints it.
+fn raw(value: &Value) -> String {
+    let inner = match value {
+        Value::String(text) => format!("{text:?}"),
+        other => super::go(other),
+    };
+    format!("&value.valueUnstructured{{Value:{inner}}}")
 }
 
 fn conflict(conflicts: &[(String, Vec<String>)]) -> Status {
@@ -189,44 +287,54 @@ fn remove(value: &mut Value, gone: &Fields) {
     }
 }
 
-fn merge_map(kind: &str, object: &mut Value, patch: &Map<String, Value>) {
-    let map = meta::map(object);
-    for (field, value) in patch {
-        match value {
-            Value::Object(below) if !is_atomic(field) => {
-                merge_map(kind, map.entry(field.clone()).or_insert(Value::Null), below);
-            }
-            Value::Array(items) => {
-                let slot = map.entry(field.clone()).or_insert(Value::Null);
-                merge_list(kind, field, slot, items);
-            }
-            other => {
-                map.insert(field.clone(), other.clone());
+/// Merges what is applied into an object.
+fn merge(sort: Sort, slot: &mut Value, patch: &Value) {
+    match (sort, patch) {
+        (Sort::Struct(_) | Sort::Map(_), Value::Object(patch)) => {
+            let map = meta::map(slot);
+            for (name, value) in patch {
+                let below = sort.below(name).unwrap_or(Sort::Leaf);
+                merge(below, map.entry(name.clone()).or_insert(Value::Null), value);
             }
         }
+        (Sort::Set | Sort::List(..), Value::Array(items)) => {
+            let live = slot.as_array().cloned().unwrap_or_default();
+            *slot = Value::Array(merge_list(sort, &live, items));
+        }
+        (_, other) => *slot = other.clone(),
     }
 }
 
-fn merge_list(kind: &str, field: &str, slot: &mut Value, items: &[Value]) {
-    let list = match (list_type(kind, field), slot.as_array_mut()) {
-        (ListType::Atomic, _) | (_, None) => {
-            *slot = Value::Array(items.to_vec());
-            return;
-        }
-        (_, Some(list)) => list,
+/// Items of both lists: those that are applied in their order, the others between them where they were.
+fn merge_list(sort: Sort, live: &[Value], applied: &[Value]) -> Vec<Value> {
+    let steps = |items: &[Value]| -> Vec<String> {
+        items.iter().map(|item| sort.step(item).unwrap_or_default()).collect()
     };
-    for item in items {
-        let at = match list_type(kind, field) {
-            ListType::Map(keys, _) => {
-                let wanted = super::lists::keys_of(item, keys);
-                list.iter().position(|other| super::lists::keys_of(other, keys) == wanted)
+    let (there, wanted) = (steps(live), steps(applied));
+    let mut shared = wanted.iter().filter(|step| there.contains(step)).peekable();
+    let mut left = live.iter().zip(&there).peekable();
+    let mut right = applied.iter().zip(&wanted).peekable();
+    let mut all = Vec::new();
+    loop {
+        let now = left.peek().copied();
+        match (now, right.peek().copied()) {
+            (Some((item, step)), _) if !wanted.contains(step) => {
+                all.push(item.clone());
+                left.next();
             }
-            _ => list.iter().position(|other| other == item),
-        };
-        match (at.and_then(|at| list.get_mut(at)), item.as_object()) {
-            (Some(there), Some(patch)) => merge_map(kind, there, patch),
-            (Some(_), None) => {}
-            (None, _) => list.push(item.clone()),
+            // Its turn was, or will be, that of the one that is applied.
+            (Some((_, step)), Some((_, next))) if step != next && shared.peek() != Some(&step) => {
+                left.next();
+            }
+            (Some(_), None) => drop(left.next()),
+            (_, Some((item, step))) => {
+                let mut made = there.iter().position(|s| s == step).and_then(|at| live.get(at)).cloned();
+                merge(sort.item(), made.get_or_insert(Value::Null), item);
+                all.extend(made);
+                right.next();
+                shared.next_if(|next| *next == step);
+            }
+            (None, None) => return all,
         }
     }
 }
@@ -282,13 +390,15 @@ fn entries(object: &Value) -> Vec<Entry> {
 fn write(object: &mut Value, entries: Vec<Entry>) {
     let entries: Vec<Value> = entries
         .into_iter()
-        .filter(|entry| entry.fields.values().any(|below| below.as_object().is_some_and(|b| !b.is_empty())))
+        .filter(|entry| !entry.fields.is_empty())
         .map(|entry| {
             let mut value = json!({
                 "manager": entry.manager, "operation": if entry.applies { "Apply" } else { "Update" },
-                "apiVersion": entry.api_version, "time": entry.time, "fieldsType": "FieldsV1",
-                "fieldsV1": entry.fields,
+                "apiVersion": entry.api_version, "fieldsType": "FieldsV1", "fieldsV1": entry.fields,
             });
+            if !entry.time.is_empty() {
+                meta::map(&mut value).insert("time".into(), entry.time.into());
+            }
             if !entry.subresource.is_empty() {
                 meta::map(&mut value).insert("subresource".into(), entry.subresource.into());
             }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::lists::{ListType, is_atomic, keys_of, list_type};
+use super::lists::{Sort, keys_of};
 
 /// A set of fields.
 pub type Fields = Map<String, Value>;
@@ -15,16 +15,35 @@ const UNOWNED: &[&str] = &[
     "uid",
     "resourceVersion",
     "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
     "generation",
     "managedFields",
     "selfLink",
 ];
 
-/// All fields of an object.
+/// Whether a node of the tree is a member of the set itself, and not only some of what is below it.
+fn is_member(node: &Fields) -> bool {
+    node.is_empty() || node.contains_key(".")
+}
+
+/// A node; `None` if it is no member and has nothing below.
+fn node(member: bool, mut below: Fields) -> Option<Value> {
+    below.remove(".");
+    if below.is_empty() {
+        return member.then_some(Value::Object(below));
+    }
+    if member {
+        below.insert(".".into(), Value::Object(Map::new()));
+    }
+    Some(Value::Object(below))
+}
+
+/// All fields of what is applied.
 pub fn of(kind: &str, object: &Value) -> Fields {
-    owned(object).map_or_else(Fields::new, |map| of_map(kind, &map))
+    let mut map = owned(object).unwrap_or_default();
+    if map.get("metadata").and_then(Value::as_object).is_some_and(Map::is_empty) {
+        map.remove("metadata");
+    }
+    of_value(Sort::of_kind(kind), &Value::Object(map))
 }
 
 /// The object without what no manager owns.
@@ -34,115 +53,90 @@ fn owned(object: &Value) -> Option<Map<String, Value>> {
     map.remove("kind");
     if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.retain(|field, _| !UNOWNED.contains(&field.as_str()));
-        if metadata.is_empty() {
-            map.remove("metadata");
-        }
     }
     Some(map)
 }
 
-fn of_map(kind: &str, map: &Map<String, Value>) -> Fields {
-    map.iter()
-        .map(|(field, value)| (format!("f:{field}"), Value::Object(of_value(kind, field, value))))
-        .collect()
-}
-
-fn of_value(kind: &str, field: &str, value: &Value) -> Fields {
-    match value {
-        Value::Object(map) if !is_atomic(field) => of_map(kind, map),
-        Value::Array(list) => steps(kind, field, list)
-            .into_iter()
-            .flatten()
-            .map(|(step, item)| {
-                let mut fields =
-                    if step.starts_with("k:") { of_value(kind, "", item) } else { Fields::new() };
-                if step.starts_with("k:") {
-                    fields.insert(".".into(), Value::Object(Map::new()));
-                }
-                (step, Value::Object(fields))
-            })
-            .collect(),
-        _ => Fields::new(),
-    }
-}
-
-/// The steps to the items of a list; none if it is one value.
-fn steps<'a>(kind: &str, field: &str, list: &'a [Value]) -> Option<Vec<(String, &'a Value)>> {
-    match list_type(kind, field) {
-        ListType::Atomic => None,
-        ListType::Set => Some(list.iter().map(|item| (format!("v:{item}"), item)).collect()),
-        ListType::Map(keys, _) => {
-            Some(list.iter().map(|i| (format!("k:{}", Value::Object(keys_of(i, keys))), i)).collect())
-        }
-    }
-}
-
-/// The fields that are there in `new` with another value than in `old`, or not in `old` at all.
-pub fn changed(kind: &str, old: &Value, new: &Value) -> Fields {
-    match (owned(old), owned(new)) {
-        (Some(old), Some(new)) => changed_map(kind, &old, &new),
-        _ => of(kind, new),
-    }
-}
-
-fn changed_map(kind: &str, old: &Map<String, Value>, new: &Map<String, Value>) -> Fields {
+fn of_value(sort: Sort, value: &Value) -> Fields {
     let mut fields = Fields::new();
-    for (field, value) in new {
-        let changed = match old.get(field) {
-            None => Some(of_value(kind, field, value)),
-            Some(before) if before == value => None,
-            Some(before) => changed_value(kind, field, before, value),
-        };
-        if let Some(changed) = changed {
-            fields.insert(format!("f:{field}"), Value::Object(changed));
+    match (sort, value) {
+        (Sort::Struct(_) | Sort::Map(_), Value::Object(map)) => {
+            for (name, value) in map {
+                let below = sort.below(name).unwrap_or(Sort::Leaf);
+                let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
+                // Keys of a map are members themselves, fields of a type are not.
+                let member = empty || matches!(below, Sort::Leaf) || matches!(sort, Sort::Map(_));
+                if let Some(node) = node(member, of_value(below, value)) {
+                    fields.insert(format!("f:{name}"), node);
+                }
+            }
         }
+        (Sort::Set | Sort::List(..), Value::Array(items)) => {
+            for item in items {
+                let step = sort.step(item).unwrap_or_default();
+                fields.extend(node(true, of_value(sort.item(), item)).map(|node| (step, node)));
+            }
+        }
+        _ => {}
     }
     fields
 }
 
-fn changed_value(kind: &str, field: &str, old: &Value, new: &Value) -> Option<Fields> {
-    match (old, new) {
-        (Value::Object(old), Value::Object(new)) if !is_atomic(field) && !old.is_empty() => {
-            Some(changed_map(kind, old, new)).filter(|fields| !fields.is_empty())
-        }
-        (Value::Array(old), Value::Array(new)) => {
-            let (Some(old), Some(new)) = (steps(kind, field, old), steps(kind, field, new)) else {
-                return Some(Fields::new());
-            };
-            let mut fields = Fields::new();
-            for (step, item) in new {
-                match old.iter().find(|(other, _)| *other == step) {
-                    Some((_, before)) if *before == item => {}
-                    Some((_, before)) => {
-                        if let Some(changed) = changed_value(kind, "", before, item) {
-                            fields.insert(step, Value::Object(changed));
-                        }
-                    }
-                    None => {
-                        let mut all = of_value(kind, "", item);
-                        if step.starts_with("k:") {
-                            all.insert(".".into(), Value::Object(Map::new()));
-                        }
-                        fields.insert(step, Value::Object(all));
-                    }
-                }
-            }
-            (!fields.is_empty()).then_some(fields)
-        }
-        _ => Some(Fields::new()),
+/// The fields that are there in `new` with another value than in `old`, or not in `old` at all.
+pub fn changed(kind: &str, old: &Value, new: &Value) -> Fields {
+    let (Some(old), Some(new)) = (owned(old), owned(new)) else { return Fields::new() };
+    changed_below(Sort::of_kind(kind), Some(&Value::Object(old)), &Value::Object(new))
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
     }
+}
+
+fn changed_value(sort: Sort, old: Option<&Value>, new: &Value) -> Option<Value> {
+    let leaf = matches!(sort, Sort::Leaf) || (old.is_none_or(is_nothing) && is_nothing(new));
+    if leaf {
+        return if old == Some(new) { None } else { node(true, Fields::new()) };
+    }
+    node(old.is_none(), changed_below(sort, old, new))
+}
+
+fn changed_below(sort: Sort, old: Option<&Value>, new: &Value) -> Fields {
+    let mut fields = Fields::new();
+    match (sort, new) {
+        (Sort::Struct(_) | Sort::Map(_), Value::Object(map)) => {
+            for (name, value) in map {
+                let below = sort.below(name).unwrap_or(Sort::Leaf);
+                let before = old.and_then(|old| old.get(name));
+                fields.extend(changed_value(below, before, value).map(|node| (format!("f:{name}"), node)));
+            }
+        }
+        (Sort::Set | Sort::List(..), Value::Array(items)) => {
+            for item in items {
+                let step = sort.step(item).unwrap_or_default();
+                let before = old.and_then(|old| self::step(old, &step));
+                fields.extend(changed_value(sort.item(), before, item).map(|node| (step, node)));
+            }
+        }
+        _ => {}
+    }
+    fields
 }
 
 /// What is in either.
 pub fn union(a: &Fields, b: &Fields) -> Fields {
     let mut all = a.clone();
-    for (step, below) in b {
-        let joined = match (all.get(step).and_then(Value::as_object), below.as_object()) {
-            (Some(left), Some(right)) => union(left, right),
-            (None, Some(right)) => right.clone(),
-            _ => Fields::new(),
+    for (step, right) in b.iter().filter(|(step, _)| *step != ".") {
+        let Some(right) = right.as_object() else { continue };
+        let joined = match all.get(step).and_then(Value::as_object) {
+            Some(left) => node(is_member(left) || is_member(right), union(left, right)),
+            None => Some(Value::Object(right.clone())),
         };
-        all.insert(step.clone(), Value::Object(joined));
+        all.extend(joined.map(|joined| (step.clone(), joined)));
     }
     all
 }
@@ -150,16 +144,13 @@ pub fn union(a: &Fields, b: &Fields) -> Fields {
 /// What is in `a` and not in `b`.
 pub fn difference(a: &Fields, b: &Fields) -> Fields {
     let mut rest = Fields::new();
-    for (step, below) in a {
-        let Some(left) = below.as_object() else { continue };
+    for (step, left) in a.iter().filter(|(step, _)| *step != ".") {
+        let Some(left) = left.as_object() else { continue };
         let kept = match b.get(step).and_then(Value::as_object) {
-            None => Some(left.clone()),
-            Some(right) if left.is_empty() => (!right.is_empty()).then(Fields::new),
-            Some(right) => Some(difference(left, right)).filter(|fields| !fields.is_empty()),
+            None => Some(Value::Object(left.clone())),
+            Some(right) => node(is_member(left) && !is_member(right), difference(left, right)),
         };
-        if let Some(kept) = kept {
-            rest.insert(step.clone(), Value::Object(kept));
-        }
+        rest.extend(kept.map(|kept| (step.clone(), kept)));
     }
     rest
 }
@@ -167,18 +158,12 @@ pub fn difference(a: &Fields, b: &Fields) -> Fields {
 /// What is in both.
 pub fn intersection(a: &Fields, b: &Fields) -> Fields {
     let mut both = Fields::new();
-    for (step, below) in a {
-        let (Some(left), Some(right)) = (below.as_object(), b.get(step).and_then(Value::as_object)) else {
+    for (step, left) in a.iter().filter(|(step, _)| *step != ".") {
+        let (Some(left), Some(right)) = (left.as_object(), b.get(step).and_then(Value::as_object)) else {
             continue;
         };
-        if left.is_empty() && right.is_empty() {
-            both.insert(step.clone(), Value::Object(Fields::new()));
-        } else {
-            let below = intersection(left, right);
-            if !below.is_empty() {
-                both.insert(step.clone(), Value::Object(below));
-            }
-        }
+        let kept = node(is_member(left) && is_member(right), intersection(left, right));
+        both.extend(kept.map(|kept| (step.clone(), kept)));
     }
     both
 }
@@ -211,20 +196,19 @@ pub fn paths(fields: &Fields) -> Vec<String> {
 }
 
 fn collect(fields: &Fields, before: &str, all: &mut Vec<String>) {
-    for (step, below) in fields {
-        if step == "." {
-            all.push(before.to_owned());
-            continue;
-        }
-        let here = format!("{before}{}", readable(step));
-        match below.as_object() {
-            Some(below) if !below.is_empty() => collect(below, &here, all),
-            _ => all.push(here),
-        }
+    let below = || {
+        let steps = fields.iter().filter(|(step, _)| *step != ".");
+        steps.filter_map(|(step, node)| Some((format!("{before}{}", readable(step)), node.as_object()?)))
+    };
+    // Members first, as Kubernetes lists them.
+    all.extend(below().filter(|(_, node)| is_member(node)).map(|(path, _)| path));
+    for (path, node) in below() {
+        collect(node, &path, all);
     }
 }
 
-fn readable(step: &str) -> String {
+/// A step as people read it: `.spec`, `[name="a"]`.
+pub fn readable(step: &str) -> String {
     if let Some(field) = step.strip_prefix("f:") {
         return format!(".{field}");
     }

@@ -1,59 +1,79 @@
-//! How the lists of Kubernetes' objects are merged: by keys, as sets, or as a whole (`listType`,
-//! `listMapKey` and `patchMergeKey` of the API's OpenAPI specification, for the kinds served here).
+//! How the values of Kubernetes' objects are merged by a server-side apply: field by field, by keys, as
+//! sets, or as a whole (`listType`, `mapType` and `structType` of the API's own types).
 
 use serde_json::{Map, Value};
 
-/// How a list is merged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListType {
+use crate::kubeapi::schema::types::{self, Field, Relation, Shape, Struct};
+
+/// How a value is merged.
+#[derive(Debug, Clone, Copy)]
+pub enum Sort {
     /// As one value.
-    Atomic,
-    /// Its items are values, each there once.
+    Leaf,
+    /// Field by field.
+    Struct(&'static Struct),
+    /// Key by key, each of this shape.
+    Map(&'static Shape),
+    /// A list of values, each there once.
     Set,
-    /// Its items are objects with keys; the second is the one key of strategic merge patches.
-    Map(&'static [&'static str], &'static str),
+    /// A list of objects with keys.
+    List(&'static Struct, &'static [&'static str]),
 }
 
-/// How the list in a field is merged.
-pub fn list_type(kind: &str, field: &str) -> ListType {
-    match field {
-        "containers"
-        | "initContainers"
-        | "ephemeralContainers"
-        | "volumes"
-        | "env"
-        | "imagePullSecrets"
-        | "resourceClaims"
-        | "secrets" => ListType::Map(&["name"], "name"),
-        "volumeMounts" => ListType::Map(&["mountPath"], "mountPath"),
-        "volumeDevices" => ListType::Map(&["devicePath"], "devicePath"),
-        "hostAliases" | "podIPs" | "hostIPs" => ListType::Map(&["ip"], "ip"),
-        "conditions" => ListType::Map(&["type"], "type"),
-        "ownerReferences" => ListType::Map(&["uid"], "uid"),
-        "topologySpreadConstraints" => ListType::Map(&["topologyKey", "whenUnsatisfiable"], "topologyKey"),
-        "finalizers" => ListType::Set,
-        "ports" => match kind {
-            "Service" => ListType::Map(&["port", "protocol"], "port"),
-            "EndpointSlice" | "Endpoints" => ListType::Atomic,
-            _ => ListType::Map(&["containerPort", "protocol"], "containerPort"),
-        },
-        _ => ListType::Atomic,
+impl Sort {
+    /// That of a whole object of a kind.
+    pub fn of_kind(kind: &str) -> Self {
+        Self::Struct(types::of(kind))
     }
-}
 
-/// Whether a field's object is merged as one value.
-pub fn is_atomic(field: &str) -> bool {
-    matches!(
-        field,
-        "selector"
-            | "nodeSelector"
-            | "fieldRef"
-            | "secretKeyRef"
-            | "configMapKeyRef"
-            | "resourceFieldRef"
-            | "scopeSelector"
-            | "allocatedResources"
-    )
+    /// That of a field's value.
+    pub fn of_field(field: &'static Field) -> Self {
+        match (&field.relation, &field.shape) {
+            (Relation::Atomic, _) => Self::Leaf,
+            (Relation::Set, Shape::List(_)) => Self::Set,
+            (Relation::Keys(keys), Shape::List(item)) => match item.as_ref() {
+                Shape::Struct(name) => Self::List(types::of(name), keys),
+                _ => Self::Leaf,
+            },
+            (_, shape) => Self::of_shape(shape),
+        }
+    }
+
+    /// That of a value that no field says more of.
+    pub fn of_shape(shape: &'static Shape) -> Self {
+        match shape {
+            Shape::Struct(name) => Self::Struct(types::of(name)),
+            Shape::Map(_, value) => Self::Map(value),
+            Shape::Quantities => Self::Map(&Shape::Quantity),
+            _ => Self::Leaf,
+        }
+    }
+
+    /// That of what is below, by its name; `None` where a type has no such field.
+    pub fn below(self, name: &str) -> Option<Self> {
+        match self {
+            Self::Struct(of) => of.field(name).map(Self::of_field),
+            Self::Map(shape) => Some(Self::of_shape(shape)),
+            _ => None,
+        }
+    }
+
+    /// That of a list's items.
+    pub fn item(self) -> Self {
+        match self {
+            Self::List(of, _) => Self::Struct(of),
+            _ => Self::Leaf,
+        }
+    }
+
+    /// The step to an item of a list, as a set of fields writes it.
+    pub fn step(self, item: &Value) -> Option<String> {
+        match self {
+            Self::Set => Some(format!("v:{item}")),
+            Self::List(_, keys) => Some(format!("k:{}", Value::Object(keys_of(item, keys)))),
+            _ => None,
+        }
+    }
 }
 
 /// The keys of an item, with the defaults of those that may be left out.

@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::lists::{ListType, list_type};
+use super::{go, lists::Sort};
+use crate::kubeapi::schema::types::{Field, Shape};
 use crate::kubeapi::status::{Result, Status};
 
 /// Merges a patch into an object of a kind.
@@ -11,13 +12,10 @@ use crate::kubeapi::status::{Result, Status};
 /// # Errors
 /// 400 where a directive makes no sense.
 pub fn merge(kind: &str, object: &mut Value, patch: &Value) -> Result<()> {
-    let Some(patch) = patch.as_object() else {
-        return Err(Status::bad_request("a strategic merge patch must be an object"));
-    };
-    merge_map(kind, object, patch)
+    merge_map(Sort::of_kind(kind), object, patch.as_object().unwrap_or(&Map::new()))
 }
 
-fn merge_map(kind: &str, object: &mut Value, patch: &Map<String, Value>) -> Result<()> {
+fn merge_map(sort: Sort, object: &mut Value, patch: &Map<String, Value>) -> Result<()> {
     let plain = || patch.iter().filter(|(field, _)| !field.starts_with('$'));
     match patch.get("$patch").and_then(Value::as_str) {
         Some("replace") => {
@@ -29,14 +27,17 @@ fn merge_map(kind: &str, object: &mut Value, patch: &Map<String, Value>) -> Resu
             return Ok(());
         }
         Some("merge") | None => {}
-        Some(other) => return Err(Status::bad_request(format!("unknown $patch directive {other:?}"))),
+        Some(other) => {
+            let shown = go(&Value::Object(patch.clone()));
+            return Err(Status::plain(format!("unknown patch type: {other} in map: {shown}")));
+        }
     }
     let map = crate::kubeapi::meta::map(object);
     if let Some(kept) = patch.get("$retainKeys").and_then(Value::as_array) {
         map.retain(|field, _| kept.iter().any(|k| k.as_str() == Some(field)));
     }
     for (field, value) in plain() {
-        merge_field(kind, map, field, value)?;
+        merge_field(sort, map, field, value)?;
     }
     for (directive, value) in patch {
         if let Some(field) = directive.strip_prefix("$deleteFromPrimitiveList/") {
@@ -48,55 +49,79 @@ fn merge_map(kind: &str, object: &mut Value, patch: &Map<String, Value>) -> Resu
             && let (Some(list), Some(order)) =
                 (map.get_mut(field).and_then(Value::as_array_mut), value.as_array())
         {
-            sort(kind, field, list, order);
+            self::sort(sort, field, list, order);
         }
     }
     Ok(())
 }
 
-fn merge_field(kind: &str, map: &mut Map<String, Value>, field: &str, value: &Value) -> Result<()> {
+fn merge_field(sort: Sort, map: &mut Map<String, Value>, name: &str, value: &Value) -> Result<()> {
+    let field = field_of(sort, name);
+    // Whether an apply takes it as one value does not matter here.
+    let below = field.map_or_else(|| sort.below(name).unwrap_or(Sort::Leaf), |f| Sort::of_shape(&f.shape));
     match value {
         Value::Null => {
-            map.remove(field);
+            map.remove(name);
+        }
+        // Where there is nothing to replace or to delete, a directive makes nothing.
+        Value::Object(patch)
+            if patch.contains_key("$patch") && !map.get(name).is_some_and(Value::is_object) =>
+        {
+            map.remove(name);
         }
         Value::Object(patch) => {
-            let slot = map.entry(field.to_owned()).or_insert(Value::Null);
-            merge_map(kind, slot, patch)?;
+            let slot = map.entry(name.to_owned()).or_insert(Value::Null);
+            merge_map(below, slot, patch)?;
         }
         Value::Array(patch) => {
-            let slot = map.entry(field.to_owned()).or_insert_with(|| Value::Array(Vec::new()));
+            let slot = map.entry(name.to_owned()).or_insert_with(|| Value::Array(Vec::new()));
             if !slot.is_array() {
                 *slot = Value::Array(Vec::new());
             }
             if let Some(list) = slot.as_array_mut() {
-                merge_list(kind, field, list, patch)?;
+                merge_list(field, list, patch)?;
             }
         }
         other => {
-            map.insert(field.to_owned(), other.clone());
+            map.insert(name.to_owned(), other.clone());
         }
     }
     Ok(())
 }
 
-fn merge_list(kind: &str, field: &str, list: &mut Vec<Value>, patch: &[Value]) -> Result<()> {
-    match list_type(kind, field) {
-        ListType::Atomic => *list = patch.to_vec(),
-        ListType::Set => {
+fn field_of(sort: Sort, name: &str) -> Option<&'static Field> {
+    match sort {
+        Sort::Struct(of) => of.field(name),
+        _ => None,
+    }
+}
+
+/// The type of a list's items.
+fn item_of(field: Option<&'static Field>) -> Sort {
+    match field.map(|field| &field.shape) {
+        Some(Shape::List(item)) => Sort::of_shape(item),
+        _ => Sort::Leaf,
+    }
+}
+
+fn merge_list(field: Option<&'static Field>, list: &mut Vec<Value>, patch: &[Value]) -> Result<()> {
+    match field.and_then(|field| field.merge) {
+        None => *list = patch.to_vec(),
+        Some("set") => {
             for item in patch {
                 if !list.contains(item) {
                     list.push(item.clone());
                 }
             }
         }
-        ListType::Map(_, key) => {
+        Some(key) => {
             let replaces = patch.iter().any(|i| i.get("$patch").and_then(Value::as_str) == Some("replace"));
             if replaces {
                 list.clear();
             }
             let before = list.clone();
             for item in patch {
-                merge_item(kind, key, list, item)?;
+                merge_item(item_of(field), key, list, item)?;
             }
             order(key, list, &before, patch);
         }
@@ -104,14 +129,13 @@ fn merge_list(kind: &str, field: &str, list: &mut Vec<Value>, patch: &[Value]) -
     Ok(())
 }
 
-fn merge_item(kind: &str, key: &str, list: &mut Vec<Value>, item: &Value) -> Result<()> {
-    let Some(fields) = item.as_object() else {
-        return Err(Status::bad_request("the items of this list must be objects"));
-    };
+fn merge_item(sort: Sort, key: &str, list: &mut Vec<Value>, item: &Value) -> Result<()> {
+    let missing = || Status::plain(format!("map: {} does not contain declared merge key: {key}", go(item)));
+    let Some(fields) = item.as_object() else { return Err(missing()) };
     let Some(wanted) = fields.get(key) else {
         return match fields.get("$patch").and_then(Value::as_str) {
             Some("replace") => Ok(()),
-            _ => Err(Status::bad_request(format!("map: {item} does not contain declared merge key: {key}"))),
+            _ => Err(missing()),
         };
     };
     let at = list.iter().position(|other| other.get(key) == Some(wanted));
@@ -120,10 +144,10 @@ fn merge_item(kind: &str, key: &str, list: &mut Vec<Value>, item: &Value) -> Res
         return Ok(());
     }
     match at.and_then(|at| list.get_mut(at)) {
-        Some(there) => merge_map(kind, there, fields),
+        Some(there) => merge_map(sort, there, fields),
         None => {
             let mut made = Value::Object(Map::new());
-            merge_map(kind, &mut made, fields)?;
+            merge_map(sort, &mut made, fields)?;
             list.push(made);
             Ok(())
         }
@@ -151,8 +175,8 @@ fn order(key: &str, list: &mut Vec<Value>, before: &[Value], patch: &[Value]) {
 }
 
 /// Those that the order names, in its order, each in the place of such a one; others stay.
-fn sort(kind: &str, field: &str, list: &mut [Value], order: &[Value]) {
-    let ListType::Map(_, key) = list_type(kind, field) else {
+fn sort(sort: Sort, field: &str, list: &mut [Value], order: &[Value]) {
+    let Some(key) = field_of(sort, field).and_then(|field| field.merge).filter(|key| *key != "set") else {
         let place = |item: &Value| order.iter().position(|o| o == item);
         return reorder(list, place);
     };
@@ -177,37 +201,53 @@ mod tests {
 
     use super::*;
 
-    fn patched(object: &Value, patch: &Value) -> Value {
+    fn patched(kind: &str, object: &Value, patch: &Value) -> Value {
         let mut object = object.clone();
-        merge("Deployment", &mut object, patch).unwrap();
+        merge(kind, &mut object, patch).unwrap();
         object
     }
 
     #[test]
     fn lists_of_objects_are_merged_by_their_key() {
-        let object = json!({"containers": [{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b"}]});
-        let patch = json!({"containers": [
+        let object = json!({"spec": {"containers": [{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b"}]}});
+        let patch = json!({"spec": {"containers": [
             {"name": "a", "image": "2", "env": [{"name": "Y", "value": "2"}, {"name": "X", "$patch": "delete"}]},
             {"name": "c"},
-        ], "$setElementOrder/containers": [{"name": "c"}, {"name": "a"}]});
-        let wanted = json!({"containers": [
+        ], "$setElementOrder/containers": [{"name": "c"}, {"name": "a"}]}});
+        let wanted = json!({"spec": {"containers": [
             {"name": "c"}, {"name": "a", "image": "2", "env": [{"name": "Y", "value": "2"}]}, {"name": "b"},
-        ]});
-        assert_eq!(patched(&object, &patch), wanted);
+        ]}});
+        assert_eq!(patched("Pod", &object, &patch), wanted);
     }
 
     #[test]
     fn directives_replace_retain_and_remove() {
-        let object = json!({"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}, "finalizers": ["a", "b"], "args": ["x"], "labels": {"a": "1", "b": "2"}});
-        let patch = json!({
-            "strategy": {"$retainKeys": ["type"], "type": "Recreate"}, "args": ["y"],
-            "$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"], "labels": {"a": null, "$patch": "merge"},
+        let object = json!({
+            "metadata": {"finalizers": ["a", "b"], "labels": {"a": "1", "b": "2"}},
+            "spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}},
         });
-        let wanted = json!({"strategy": {"type": "Recreate"}, "finalizers": ["b", "c"], "args": ["y"], "labels": {"b": "2"}});
-        assert_eq!(patched(&object, &patch), wanted);
-        assert_eq!(
-            patched(&object, &json!({"labels": {"$patch": "replace", "z": "1"}}))["labels"],
-            json!({"z": "1"})
-        );
+        let patch = json!({
+            "metadata": {
+                "$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"], "labels": {"a": null},
+            },
+            "spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}},
+        });
+        let wanted = json!({
+            "metadata": {"finalizers": ["b", "c"], "labels": {"b": "2"}},
+            "spec": {"strategy": {"type": "Recreate"}},
+        });
+        assert_eq!(patched("Deployment", &object, &patch), wanted);
+        let replaced =
+            patched("Deployment", &object, &json!({"metadata": {"labels": {"$patch": "replace", "z": "1"}}}));
+        assert_eq!(replaced["metadata"]["labels"], json!({"z": "1"}));
+    }
+
+    #[test]
+    fn a_list_without_a_key_is_replaced() {
+        let object =
+            json!({"spec": {"containers": [{"name": "a", "args": ["x"]}], "tolerations": [{"key": "a"}]}});
+        let patch =
+            json!({"spec": {"containers": [{"name": "a", "args": ["y"]}], "tolerations": [{"key": "b"}]}});
+        assert_eq!(patched("Pod", &object, &patch), patch);
     }
 }

@@ -75,7 +75,7 @@ impl Api {
             check(target, old, options)?;
             let mut object = Value::clone(old);
             begin(target, &mut object, options);
-            gone = super::write::is_over(kind, &object);
+            gone = !meta::deleting(&object) || super::write::is_over(kind, &object);
             if target.dry_run {
                 seen = Some(Arc::new(object));
                 return Ok(Write::Keep);
@@ -89,49 +89,53 @@ impl Api {
 
 fn check(target: &Target, object: &Value, options: &DeleteOptions) -> Result<()> {
     let Some(conditions) = &options.preconditions else { return Ok(()) };
-    let differs = |wanted: &Option<String>, field| {
-        wanted
-            .as_ref()
-            .filter(|w| *w != meta::text(object, field))
-            .map(|w| (w.clone(), meta::text(object, field)))
-    };
-    for (wanted, field, word) in [
-        (&conditions.uid, "uid", "UID"),
-        (&conditions.resource_version, "resourceVersion", "ResourceVersion"),
+    for (wanted, field, word, guess) in [
+        (&conditions.uid, "uid", "UID", "deleted and then recreated"),
+        (&conditions.resource_version, "resourceVersion", "ResourceVersion", "modified"),
     ] {
-        if let Some((wanted, now)) = differs(wanted, field) {
+        let now = meta::text(object, field);
+        if let Some(wanted) = wanted.as_ref().filter(|wanted| *wanted != now) {
             let words = format!(
-                "Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {now}"
+                "the {word} in the precondition ({wanted}) does not match the {word} in record ({now}). \
+                 The object might have been {guess}"
             );
-            return Err(Status::conflict(target.kind, &target.name, &words));
+            return Err(Status::conflict_of_kind(target.kind, &target.name, &words));
         }
     }
     Ok(())
 }
 
+/// Begins the end of an object that has something to wait for; any other one goes as it is.
 fn begin(target: &Target, object: &mut Value, options: &DeleteOptions) {
     let kind = target.kind.name;
+    set_finalizers(object, options);
     let grace = if kind == "Pod" { grace(object, options.grace_period_seconds) } else { 0 };
     let before = meta::number(object, &["metadata", "deletionGracePeriodSeconds"]);
     let shorter = before.is_none_or(|before| grace < before);
-    if !meta::deleting(object) || (kind == "Pod" && shorter) {
-        let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(grace);
-        meta::set(object, "deletionTimestamp", meta::seconds(at));
-        meta::set(object, "deletionGracePeriodSeconds", grace);
-        if target.kind.generation {
+    let waits = matches!(kind, "Pod" | "Namespace") || !meta::list(object, "finalizers").is_empty();
+    if waits && (!meta::deleting(object) || (kind == "Pod" && shorter)) {
+        if target.kind.generation && !meta::deleting(object) {
             let generation = meta::number(object, &["metadata", "generation"]).unwrap_or(0);
             meta::set(object, "generation", generation + 1);
         }
+        let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(grace);
+        meta::set(object, "deletionTimestamp", meta::seconds(at));
+        if kind != "Namespace" {
+            meta::set(object, "deletionGracePeriodSeconds", grace);
+        }
     }
-    let policy = match (options.propagation_policy, options.orphan_dependents) {
-        (Some(policy), _) => policy,
-        (None, Some(true)) => Propagation::Orphan,
-        (None, _) => Propagation::Background,
-    };
-    let finalizer = match policy {
-        Propagation::Orphan => Some("orphan"),
-        Propagation::Foreground => Some("foregroundDeletion"),
-        Propagation::Background => None,
+    if kind == "Namespace" {
+        meta::map(meta::child(object, "status")).insert("phase".into(), "Terminating".into());
+    }
+}
+
+/// What becomes of dependents is a finalizer; where nothing is said of it, it stays what it was.
+fn set_finalizers(object: &mut Value, options: &DeleteOptions) {
+    let finalizer = match (options.propagation_policy, options.orphan_dependents) {
+        (Some(Propagation::Orphan), _) | (None, Some(true)) => Some("orphan"),
+        (Some(Propagation::Foreground), _) => Some("foregroundDeletion"),
+        (Some(Propagation::Background), _) | (None, Some(false)) => None,
+        (None, None) => return,
     };
     let mut finalizers: Vec<String> =
         meta::list(object, "finalizers").into_iter().map(str::to_owned).collect();
@@ -142,9 +146,6 @@ fn begin(target: &Target, object: &mut Value, options: &DeleteOptions) {
     } else {
         meta::set(object, "finalizers", json!(finalizers));
     }
-    if kind == "Namespace" {
-        meta::map(meta::child(object, "status")).insert("phase".into(), "Terminating".into());
-    }
 }
 
 /// Seconds that a Pod has to end: none if it does not run anywhere.
@@ -154,5 +155,8 @@ fn grace(pod: &Value, asked: Option<i64>) -> i64 {
         return 0;
     }
     let own = meta::number(pod, &["spec", "terminationGracePeriodSeconds"]).unwrap_or(30);
-    asked.unwrap_or(own).max(0)
+    match asked.unwrap_or(own) {
+        grace if grace < 0 => 1,
+        grace => grace,
+    }
 }

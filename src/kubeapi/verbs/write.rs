@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::{Api, Target, Written};
-use crate::kubeapi::kinds::Kind;
+use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::patch::{self, Format, apply};
-use crate::kubeapi::status::{Result, Status};
+use crate::kubeapi::status::{Cause, Result, Status};
 use crate::kubeapi::store::Write;
-use crate::kubeapi::{defaults, meta, schema, validate};
+use crate::kubeapi::{admission, defaults, meta, schema, validate};
 
 /// Metadata that only the server writes.
 const OWN: &[&str] =
@@ -51,7 +51,8 @@ impl Api {
     /// Everything that a new object gets from the server.
     fn prepare(&self, target: &Target, object: &mut Value) -> Result<()> {
         let kind = target.kind;
-        for field in OWN {
+        // Who has a generation of its own does not take one; the others keep what they were given.
+        for field in OWN.iter().filter(|field| kind.generation || **field != "generation") {
             meta::unset(object, field);
         }
         meta::unset(object, "selfLink");
@@ -69,10 +70,22 @@ impl Api {
         if kind.status && !matches!(kind.name, "Node" | "PersistentVolume") {
             meta::map(object).remove("status");
         }
+        if kind.name == "Pod" {
+            admission::admit(&self.store, &target.namespace, object)?;
+        }
         defaults::fill(kind, object);
-        self.allocate(kind, object, None)?;
+        defaults::disable(kind, object);
+        *object = schema::normal(kind, std::mem::take(object));
+        // A claim gets its class before it is checked, a Service its addresses after.
+        let service = kind.name == "Service";
+        if !service {
+            self.allocate(target, object, None)?;
+        }
         let causes = validate::check(kind, object, None);
-        if causes.is_empty() { Ok(()) } else { Err(Status::invalid(kind, meta::name(object), &causes)) }
+        if !causes.is_empty() {
+            return Err(Status::invalid(kind, meta::name(object), &causes));
+        }
+        if service { self.allocate(target, object, None) } else { Ok(()) }
     }
 
     /// Replaces an object.
@@ -91,7 +104,21 @@ impl Api {
                 target.name
             )));
         }
-        let written = self.change(target, |_| Ok(object))?;
+        let (kind, name) = (target.kind, target.name.as_str());
+        let written = self.change(target, |old| {
+            let uid = meta::uid(&object);
+            if !uid.is_empty() && uid != meta::uid(old) {
+                let place = if kind.name == "Service" { "services/specs" } else { kind.plural };
+                let words = format!(
+                    "StorageError: invalid object, Code: 4, Key: /registry/{place}/{}/{name}, ResourceVersion: 0, \
+                     AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                    target.namespace,
+                    meta::uid(old)
+                );
+                return Err(Status::conflict(kind, name, &words));
+            }
+            Ok(object)
+        })?;
         Ok(Written { warnings, ..written })
     }
 
@@ -101,20 +128,29 @@ impl Api {
     /// 404, 409, 415, 422.
     pub fn patch(&self, target: &Target, format: Format, patch: &Value) -> Result<Written> {
         let kind = target.kind;
+        if format == Format::Apply {
+            return self.apply(target, patch);
+        }
         if target.subresource == "scale" {
             return self.change(target, |old| {
                 let scale = patch::patched(format, "Scale", &scale_of(old), patch)?;
                 scaled(old, &scale)
             });
         }
-        if format == Format::Apply {
-            return self.apply(target, patch);
-        }
         let mut warnings = Vec::new();
         let written = self.change(target, |old| {
             let patched = patch::patched(format, kind.name, old, patch)?;
-            let (object, found) = read(target, patched)?;
+            let strategic = format == Format::Strategic;
+            let text = if strategic { patch::go(patch) } else { patched.to_string() };
+            let other = ["kind", "apiVersion"].iter().find(|field| patched.get(**field) != old.get(**field));
+            if let Some(field) = other {
+                let words = format!("{field} cannot be changed");
+                return Err(Status::bad_patch(&text, &words));
+            }
+            let (object, found) =
+                schema::patched(kind, patched, strategic, &target.twice, target.validation, || text)?;
             warnings = found;
+            belongs(target, &object)?;
             Ok(object)
         })?;
         Ok(Written { warnings, ..written })
@@ -123,7 +159,8 @@ impl Api {
     fn apply(&self, target: &Target, patch: &Value) -> Result<Written> {
         let (kind, name) = (target.kind, target.name.as_str());
         let named = |field: &str| patch.get(field).and_then(Value::as_str).unwrap_or_default();
-        if named("kind") != kind.name || named("apiVersion") != kind.api_version() {
+        let of = if target.subresource == "scale" { &kinds::SCALE } else { kind };
+        if named("kind") != of.name || named("apiVersion") != of.api_version() {
             let (group, version) = named("apiVersion").split_once('/').unwrap_or(("", named("apiVersion")));
             let words = format!("invalid object type: {group}/{version}, Kind={}", named("kind"));
             return Err(Status::bad_request(words));
@@ -131,8 +168,14 @@ impl Api {
         if !meta::items(patch, &["metadata", "managedFields"]).is_empty() {
             return Err(Status::bad_request("metadata.managedFields must be nil"));
         }
-        if target.subresource.is_empty() {
-            declared(target, patch)?;
+        declared(target, of, patch)?;
+        if of.name == "Scale" {
+            return self.change_with(target, false, |old| {
+                let scale = scaled(old, patch)?;
+                let replicas =
+                    serde_json::json!({"spec": {"replicas": meta::at(&scale, &["spec", "replicas"])}});
+                apply::apply_scale(kind, old, &replicas, &target.manager)
+            });
         }
         if self.store.get(kind, &target.namespace, name).is_none() {
             if !target.subresource.is_empty() {
@@ -221,16 +264,11 @@ impl Api {
     fn finish(&self, target: &Target, old: &Value, object: &mut Value, track: bool) -> Result<()> {
         let (kind, name) = (target.kind, target.name.as_str());
         let given = meta::text(object, "resourceVersion");
+        if !given.is_empty() && given.parse::<u64>().is_err() {
+            return Err(Status::plain(format!("strconv.ParseUint: parsing {given:?}: invalid syntax")));
+        }
         if !given.is_empty() && given != meta::text(old, "resourceVersion") {
             return Err(Status::modified(kind, name));
-        }
-        let uid = meta::uid(object);
-        if !uid.is_empty() && uid != meta::uid(old) {
-            let words = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                meta::uid(old)
-            );
-            return Err(Status::conflict(kind, name, &words));
         }
         if !meta::name(object).is_empty() && meta::name(object) != name {
             return Err(Status::bad_request(format!(
@@ -238,16 +276,18 @@ impl Api {
                 meta::name(object)
             )));
         }
+        let mut causes = validate::metadata_changes(object, old);
         keep(target, old, object, track);
         defaults::fill(kind, object);
+        *object = schema::normal(kind, std::mem::take(object));
         if target.subresource.is_empty() {
-            self.allocate(kind, object, Some(old))?;
+            self.allocate(target, object, Some(old))?;
         }
-        let causes = match target.subresource.as_str() {
-            "status" | "resize" => Vec::new(),
-            "ephemeralcontainers" => validate::pod::ephemeral(object, old),
-            _ => validate::check(kind, object, Some(old)),
-        };
+        match target.subresource.as_str() {
+            "" => causes.extend(validate::check(kind, object, Some(old))),
+            "ephemeralcontainers" => causes.extend(validate::pod::ephemeral(object, old)),
+            _ => {}
+        }
         if !causes.is_empty() {
             return Err(Status::invalid(kind, name, &causes));
         }
@@ -291,12 +331,20 @@ fn keep(target: &Target, old: &Value, object: &mut Value, track: bool) {
     let kind = target.kind;
     match target.subresource.as_str() {
         "status" => {
-            let status = object.get("status").cloned();
-            *object = old.clone();
-            if let Some(status) = status {
-                meta::map(object).insert("status".into(), status);
+            if let Some(spec) = old.get("spec") {
+                meta::map(object).insert("spec".into(), spec.clone());
             }
-            return;
+            let others: &[&str] = match kind.name {
+                "Deployment" => &["labels"],
+                "Pod" => &["ownerReferences"],
+                _ => &[],
+            };
+            for field in others {
+                match meta::at(old, &["metadata", field]) {
+                    Value::Null => meta::unset(object, field),
+                    value => meta::set(object, field, value.clone()),
+                }
+            }
         }
         "resize" => {
             let wanted = meta::items(object, &["spec", "containers"]).to_vec();
@@ -334,51 +382,42 @@ fn keep(target: &Target, old: &Value, object: &mut Value, track: bool) {
     }
 }
 
-/// What is applied has only fields that its kind has.
-fn declared(target: &Target, patch: &Value) -> Result<()> {
-    let (_, unknown) = schema::conform(target.kind, patch.clone())?;
-    let Some(field) = unknown.first() else { return Ok(()) };
+/// What is applied has only fields that its kind has, with values of their types.
+fn declared(target: &Target, kind: &Kind, patch: &Value) -> Result<()> {
+    let wrong = apply::check(kind.name, patch);
+    let words = match wrong.as_slice() {
+        [] => return Ok(()),
+        [one] => one.clone(),
+        all => format!("errors:\n  {}", all.join("\n  ")),
+    };
+    let version = if kind.group.is_empty() { format!("/{}", kind.version) } else { kind.api_version() };
     Err(Status::plain(format!(
-        "failed to create typed patch object ({}/{}; {}, Kind={}): .{field}: field not declared in schema",
+        "failed to create typed patch object ({}/{}; {version}, Kind={}): {words}",
         meta::namespace(patch),
         target.name,
-        if target.kind.group.is_empty() {
-            format!("/{}", target.kind.version)
-        } else {
-            target.kind.api_version()
-        },
-        target.kind.name
+        kind.name
     )))
 }
 
 /// The object of a body, as its kind has it.
 fn read(target: &Target, mut object: Value) -> Result<(Value, Vec<String>)> {
     let kind = target.kind;
-    if !object.is_object() {
-        return Err(Status::bad_request("the body of the request is not an object"));
-    }
-    for (field, wanted) in [("kind", kind.name.to_owned()), ("apiVersion", kind.api_version())] {
-        let given = meta::string(&object, &[field]).to_owned();
-        if !given.is_empty() && given != wanted {
-            let named = |field: &str| meta::string(&object, &[field]).to_owned();
-            return Err(Status::bad_request(format!(
-                "{} in version {:?} cannot be handled as a {}: {field} is {given:?} and not {wanted:?}",
-                named("kind"),
-                named("apiVersion"),
-                kind.name
-            )));
-        }
-        meta::map(&mut object).insert(field.to_owned(), wanted.into());
-    }
-    let namespace = meta::namespace(&object);
-    if kind.namespaced && !namespace.is_empty() && namespace != target.namespace {
+    schema::typed(kind, &mut object)?;
+    let (typed, unknown) = schema::conform(kind, object)?;
+    let warnings = schema::judge(kind, &target.twice, &unknown, target.validation)?;
+    belongs(target, &typed)?;
+    Ok((typed, warnings))
+}
+
+/// The object is of the namespace of the request.
+fn belongs(target: &Target, object: &Value) -> Result<()> {
+    let namespace = meta::namespace(object);
+    if target.kind.namespaced && !namespace.is_empty() && namespace != target.namespace {
         return Err(Status::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
     }
-    let (typed, unknown) = schema::conform(kind, object)?;
-    let warnings = schema::judge(kind, &typed, unknown, target.validation)?;
-    Ok((typed, warnings))
+    Ok(())
 }
 
 /// The scale of a workload (`autoscaling/v1`).
@@ -391,23 +430,33 @@ pub fn scale_of(object: &Value) -> Value {
         .iter()
         .map(|field| ((*field).to_owned(), meta::at(object, &["metadata", field]).clone()))
         .collect();
-    serde_json::json!({
+    let scale = serde_json::json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
         "spec": {"replicas": meta::number(object, &["spec", "replicas"]).unwrap_or(0)},
         "status": {
             "replicas": meta::number(object, &["status", "replicas"]).unwrap_or(0),
             "selector": selector.join(","),
         },
-    })
+    });
+    let keep = scale.clone();
+    schema::decode::decode(schema::types::of("Scale"), scale, &mut Vec::new()).unwrap_or(keep)
 }
 
 fn scaled(old: &Value, scale: &Value) -> Result<Value> {
+    let scale = schema::decode::decode(schema::types::of("Scale"), scale.clone(), &mut Vec::new()).map_err(
+        |words| Status::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: {words}")),
+    )?;
     let mut object = old.clone();
-    let given = meta::text(scale, "resourceVersion");
+    let given = meta::text(&scale, "resourceVersion");
     if !given.is_empty() {
         meta::set(&mut object, "resourceVersion", given);
     }
-    let replicas = meta::number(scale, &["spec", "replicas"]).unwrap_or(0);
+    let replicas = meta::number(&scale, &["spec", "replicas"]).unwrap_or(0);
+    if replicas < 0 {
+        let words = "must be greater than or equal to 0";
+        let cause = Cause::invalid("spec.replicas", &replicas.into(), words);
+        return Err(Status::invalid(&kinds::SCALE, meta::name(old), &[cause]));
+    }
     meta::map(meta::child(&mut object, "spec")).insert("replicas".into(), replicas.into());
     Ok(object)
 }

@@ -1,0 +1,239 @@
+//! Reads JSON as the API server does: errors of syntax in the words of Go's decoder, and fields that
+//! are there twice are noted (the last one counts).
+
+use serde_json::{Map, Value};
+
+/// As deep as values may be nested.
+const DEEPEST: usize = 128;
+
+/// Reads a document; the paths of fields that are there twice are added to `twice`.
+///
+/// # Errors
+/// The words of Go's decoder.
+pub fn read(text: &str, twice: &mut Vec<String>) -> Result<Value, String> {
+    let mut reader = Reader { text, at: 0, place: String::new(), depth: 0, twice };
+    let value = reader.value()?;
+    reader.space();
+    match reader.peek() {
+        None => Ok(value),
+        Some(found) => Err(unexpected(found, "after top-level value")),
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    place: String,
+    depth: usize,
+    twice: &'a mut Vec<String>,
+}
+
+const END: &str = "unexpected end of JSON input";
+
+fn unexpected(found: char, context: &str) -> String {
+    let shown = match found {
+        '\'' => "'\\''".to_owned(),
+        '"' => "'\"'".to_owned(),
+        other if other.is_control() => format!("'\\u{:04x}'", u32::from(other)),
+        other => format!("'{other}'"),
+    };
+    format!("invalid character {shown} {context}")
+}
+
+impl Reader<'_> {
+    fn rest(&self) -> &str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    fn space(&mut self) {
+        self.at += self.rest().len() - self.rest().trim_start_matches([' ', '\t', '\r', '\n']).len();
+    }
+
+    /// The next character that is no space.
+    fn next(&mut self) -> Result<char, String> {
+        self.space();
+        self.peek().ok_or_else(|| END.to_owned())
+    }
+
+    fn value(&mut self) -> Result<Value, String> {
+        match self.next()? {
+            '{' => self.nested(Self::object),
+            '[' => self.nested(Self::list),
+            '"' => Ok(Value::String(self.string()?)),
+            't' => self.word("true", Value::Bool(true)),
+            'f' => self.word("false", Value::Bool(false)),
+            'n' => self.word("null", Value::Null),
+            '-' | '0'..='9' => self.number(),
+            other => Err(unexpected(other, "looking for beginning of value")),
+        }
+    }
+
+    fn nested(&mut self, read: fn(&mut Self) -> Result<Value, String>) -> Result<Value, String> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err("exceeded max depth".to_owned());
+        }
+        self.at += 1;
+        let value = read(self);
+        self.depth -= 1;
+        value
+    }
+
+    fn object(&mut self) -> Result<Value, String> {
+        let mut map = Map::new();
+        if self.next()? == '}' {
+            self.at += 1;
+            return Ok(Value::Object(map));
+        }
+        loop {
+            match self.next()? {
+                '"' => {}
+                other => return Err(unexpected(other, "looking for beginning of object key string")),
+            }
+            let key = self.string()?;
+            match self.next()? {
+                ':' => self.at += 1,
+                other => return Err(unexpected(other, "after object key")),
+            }
+            let length = self.place.len();
+            if length > 0 {
+                self.place.push('.');
+            }
+            self.place.push_str(&key);
+            let value = self.value()?;
+            if map.insert(key, value).is_some() && !self.twice.contains(&self.place) {
+                self.twice.push(self.place.clone());
+            }
+            self.place.truncate(length);
+            let found = self.next()?;
+            self.at += found.len_utf8();
+            match found {
+                ',' => {}
+                '}' => return Ok(Value::Object(map)),
+                other => return Err(unexpected(other, "after object key:value pair")),
+            }
+        }
+    }
+
+    fn list(&mut self) -> Result<Value, String> {
+        let mut all = Vec::new();
+        if self.next()? == ']' {
+            self.at += 1;
+            return Ok(Value::Array(all));
+        }
+        loop {
+            let length = self.place.len();
+            self.place.push_str(&format!("[{}]", all.len()));
+            all.push(self.value()?);
+            self.place.truncate(length);
+            let found = self.next()?;
+            self.at += found.len_utf8();
+            match found {
+                ',' => {}
+                ']' => return Ok(Value::Array(all)),
+                other => return Err(unexpected(other, "after array element")),
+            }
+        }
+    }
+
+    fn word(&mut self, word: &str, value: Value) -> Result<Value, String> {
+        for (at, wanted) in word.char_indices() {
+            match self.peek() {
+                Some(found) if found == wanted => self.at += 1,
+                Some(found) => {
+                    let before = word.get(..at).unwrap_or_default();
+                    let context = if before.is_empty() {
+                        String::new()
+                    } else {
+                        format!("in literal {word} (expecting '{wanted}')")
+                    };
+                    return Err(unexpected(found, &context));
+                }
+                None => return Err(END.to_owned()),
+            }
+        }
+        Ok(value)
+    }
+
+    fn number(&mut self) -> Result<Value, String> {
+        let length = self
+            .rest()
+            .find(|c: char| !(c.is_ascii_digit() || "+-.eE".contains(c)))
+            .unwrap_or(self.rest().len());
+        let text = self.rest().get(..length).unwrap_or_default();
+        let value = serde_json::from_str::<Value>(text);
+        let following = self.rest().get(length..).and_then(|rest| rest.chars().next());
+        match (value, following) {
+            (Ok(value), _) => {
+                self.at += length;
+                Ok(value)
+            }
+            (Err(_), None) => Err(END.to_owned()),
+            (Err(_), Some(found)) => Err(unexpected(found, "in numeric literal")),
+        }
+    }
+
+    fn string(&mut self) -> Result<String, String> {
+        let (mut escaped, mut length) = (false, None);
+        for (at, found) in self.rest().char_indices().skip(1) {
+            match found {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                '"' => {
+                    length = Some(at + 1);
+                    break;
+                }
+                control if control < ' ' => return Err(unexpected(control, "in string literal")),
+                _ => {}
+            }
+        }
+        let length = length.ok_or_else(|| END.to_owned())?;
+        let text = self.rest().get(..length).unwrap_or_default();
+        let value = serde_json::from_str::<String>(text).map_err(|_| {
+            let after = text.split_once('\\').and_then(|(_, rest)| rest.chars().next()).unwrap_or('\\');
+            unexpected(after, "in string escape code")
+        })?;
+        self.at += length;
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn documents_are_read_and_double_fields_noted() {
+        let mut twice = Vec::new();
+        let text = r#" {"a": [1, -2.5e3, {"b": "x\n\u00e9", "b": null}], "c": true, "d": {}, "e": []} "#;
+        let wanted = json!({"a": [1, -2500.0, {"b": null}], "c": true, "d": {}, "e": []});
+        assert_eq!(read(text, &mut twice), Ok(wanted));
+        assert_eq!(twice, ["a[2].b"]);
+    }
+
+    #[test]
+    fn errors_have_the_words_of_go() {
+        let cases = [
+            ("", "unexpected end of JSON input"),
+            ("{", "unexpected end of JSON input"),
+            ("{n", "invalid character 'n' looking for beginning of object key string"),
+            ("{\"a\" 1}", "invalid character '1' after object key"),
+            ("{\"a\":1 2}", "invalid character '2' after object key:value pair"),
+            ("[1 2]", "invalid character '2' after array element"),
+            ("[1] x", "invalid character 'x' after top-level value"),
+            ("tru!", "invalid character '!' in literal true (expecting 'e')"),
+            ("x", "invalid character 'x' looking for beginning of value"),
+        ];
+        for (text, words) in cases {
+            assert_eq!(read(text, &mut Vec::new()), Err(words.to_owned()), "{text}");
+        }
+        let deep = "[".repeat(100_000);
+        assert_eq!(read(&deep, &mut Vec::new()), Err("exceeded max depth".to_owned()));
+    }
+}
