@@ -305,7 +305,7 @@ func main() {
 		passed("POST", "/containers/web"+suffix+"/start", nil, nil)
 	})
 	behaviour("the snapshot of the environment", snapshot)
-	behaviour("the details of a container: inspect, top, logs, its image", details)
+	behaviour("the details of a container, with top, logs and its image", details)
 	behaviour("the statistics are polled", stats)
 	behaviour("the console loses no byte", console)
 	behaviour("attach, and attach by websocket", attach)
