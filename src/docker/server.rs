@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 
+use super::early;
 use super::hijack::ReadsOn;
 use super::peer::{Io, Peer, Socket};
 use super::tls::Tls;
@@ -93,7 +94,7 @@ impl Server {
     /// Serves until `stopping` is cancelled and all requests have ended, ten seconds at most.
     pub async fn run<S>(self, service: S)
     where
-        S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
     {
         let tasks = TaskTracker::new();
@@ -143,7 +144,7 @@ fn bind_unix(path: &Path) -> std::io::Result<UnixListener> {
 
 async fn accept<S>(listener: Listener, service: S, shared: Shared)
 where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     loop {
@@ -185,7 +186,7 @@ impl Source {
 
 async fn connection<S>(socket: Arc<Socket>, tls: Option<Tls>, service: S, shared: Shared)
 where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     let peer = Peer::new(&socket, shared.stopping.clone(), shared.tasks.clone());
@@ -203,13 +204,18 @@ where
 async fn speak<I, S>(io: I, peer: Peer, service: S, shared: Shared)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     let service = tower::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         let (service, peer) = (service.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(service.oneshot(request).await?.map_while_there(peer)) }
+        async move {
+            let (request, whole) = early::read(request).await;
+            let mut response = service.oneshot(request).await?;
+            early::mark(&mut response, whole);
+            Ok::<_, Infallible>(response.map_while_there(peer))
+        }
     });
     let mut http = http1::Builder::new();
     http.half_close(true).title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);

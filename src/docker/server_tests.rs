@@ -98,6 +98,25 @@ async fn a_large_body_gets_its_refusal() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_reads_no_body_leaves_the_connection_usable() {
+    let routes = Router::new()
+        .route("/commit", post(async || (axum::http::StatusCode::NOT_IMPLEMENTED, "no")))
+        .route("/_ping", get(async || "pong"));
+    let (address, _stop, _) = start(routes).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"POST /commit HTTP/1.1\r\nContent-Length: 5\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stream.write_all(b"later").await.unwrap();
+    read_until(&mut stream, "\r\n\r\nno").await;
+    stream.write_all(b"GET /_ping HTTP/1.1\r\n\r\n").await.unwrap();
+    read_until(&mut stream, "\r\n\r\npong").await;
+    // Of what has no known end nothing is read: the client is told that the connection closes.
+    stream.write_all(b"POST /commit HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+    let answer = read_until(&mut stream, "\r\n\r\nno").await;
+    assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
 async fn headers_and_the_first_object_come_at_once_and_a_client_that_leaves_is_noticed() {
     let dropped = Arc::new(AtomicBool::new(false));
     let (address, _stop, _) = start(silent(dropped.clone())).await;

@@ -227,9 +227,6 @@ var behaviours = []behaviour{
 			return code == 0
 		})
 	}},
-	{"the size of a terminal is there when the program begins", func(ctx context.Context) {
-		has(sized(ctx, idle(ctx), "stty", "size"), "31 97\r\n")
-	}},
 	{"logs whole, by tail, by time, with timestamps, and followed", func(ctx context.Context) {
 		id := script(ctx, "echo 1; echo 2; sleep 2.2; echo 3")
 		followed := both
