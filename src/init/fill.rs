@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, SFlag};
+use nix::unistd::geteuid;
 
 use crate::arguments::Arguments;
 use crate::execute::Failure;
@@ -22,6 +23,10 @@ pub fn fill(mut arguments: Arguments) -> u8 {
     let _ = nix::sys::stat::umask(Mode::empty());
     while let (Some(folder), Some(volume)) = (arguments.raw(), arguments.raw()) {
         if let Err(error) = fill_one(Path::new(&folder), Path::new(&volume)) {
+            // A user who may not read the one or write to the other still gets the volume.
+            if error.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root() {
+                continue;
+            }
             let words = format!(
                 "the image's files at {} cannot be copied into the volume: {error}",
                 folder.display()

@@ -83,13 +83,14 @@ impl Front {
             return Ok(open);
         }
         self.authenticate(request.headers(), request.extensions().get::<Certified>())?;
+        // Its documents have media types of their own.
+        if let Some(document) = openapi::document(&path) {
+            return Ok(document);
+        }
         let query = Query::of(request.uri());
         let form = Form::of(request.headers())?.including(query.get("includeObject"));
         if let Some(document) = discovery::document(&path, &form) {
             return if request.method() == Method::GET { Ok(document) } else { Err(Status::no_method()) };
-        }
-        if let Some(document) = openapi::document(&path) {
-            return Ok(document);
         }
         let served = path.strip_prefix("/apis/").map(|rest| rest.split('/').next().unwrap_or_default());
         let served = match served {

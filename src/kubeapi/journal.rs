@@ -227,7 +227,10 @@ mod tests {
         let (_, objects, version) = Journal::open(&path).unwrap();
         assert_eq!((objects, version), (vec![object("a", "1"), object("c", "1")], 3));
         let mut files = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
-        let aside = files.find(|file| file.to_string_lossy().contains("damaged-1")).unwrap();
+        let named = |file: &PathBuf| {
+            file.file_name().is_some_and(|name| name.to_string_lossy().contains("damaged-1"))
+        };
+        let aside = files.find(named).unwrap();
         assert_eq!(std::fs::read_to_string(aside).unwrap(), damaged);
         std::fs::remove_dir_all(&folder).unwrap();
     }

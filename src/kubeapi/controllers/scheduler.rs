@@ -87,6 +87,10 @@ fn unfit(context: &Context, pod: &Value, node: &Value) -> Option<String> {
     if meta::at(node, &["spec", "unschedulable"]).as_bool() == Some(true) {
         return Some("1 node(s) were unschedulable".into());
     }
+    if let Some(taint) = untolerated(pod, node) {
+        let (key, value) = (meta::string(taint, &["key"]), meta::string(taint, &["value"]));
+        return Some(format!("1 node(s) had untolerated taint {{{key}: {value}}}"));
+    }
     let others = context.api.list(kind("", "Pod"), "").items;
     let running = others
         .iter()
@@ -97,6 +101,23 @@ fn unfit(context: &Context, pod: &Value, node: &Value) -> Option<String> {
             - running.iter().map(|other| requested(other, resource)).sum::<i128>();
         let asked = requested(pod, resource);
         (asked > 0 && asked > free).then(|| format!("1 Insufficient {resource}"))
+    })
+}
+
+/// The first taint of the Node that keeps the Pod away.
+fn untolerated<'a>(pod: &Value, node: &'a Value) -> Option<&'a Value> {
+    let tolerations = meta::items(pod, &["spec", "tolerations"]);
+    let tolerates = |toleration: &Value, taint: &Value| {
+        let same = |field: &str| meta::string(toleration, &[field]) == meta::string(taint, &[field]);
+        let any = |field: &str| meta::string(toleration, &[field]).is_empty();
+        let exists = meta::string(toleration, &["operator"]) == "Exists";
+        (any("effect") || same("effect"))
+            && (any("key") && exists || same("key"))
+            && (exists || same("value"))
+    };
+    meta::items(node, &["spec", "taints"]).iter().find(|taint| {
+        matches!(meta::string(taint, &["effect"]), "NoSchedule" | "NoExecute")
+            && !tolerations.iter().any(|toleration| tolerates(toleration, taint))
     })
 }
 

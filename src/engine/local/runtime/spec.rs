@@ -206,7 +206,7 @@ fn asked(mount: &Mount, memory: &Path) -> Value {
             "options": ["rbind", "rprivate", access],
         }),
         Source::Memory(name, sub) => json!({
-            "destination": mount.target, "type": "bind", "source": memory.join(name).join(sub),
+            "destination": mount.target, "type": "bind", "source": memory.join(name).join(sub).components().collect::<PathBuf>(),
             "options": ["rbind", "rprivate", "nosuid", "nodev", access],
         }),
     }
