@@ -23,6 +23,9 @@ const SIGSTOP: i32 = 19;
 /// The longest grace period: `docker stop -t -1` waits without end.
 const ENDLESS: i64 = 365 * 86_400;
 
+/// How long a kill from inside may take before the Pod is ended from outside.
+const STRIKE: Duration = Duration::from_secs(3);
+
 impl Daemon {
     /// Stops a container: signal, grace period (seconds, negative = endless), kill.
     ///
@@ -110,7 +113,10 @@ impl Daemon {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let struck = if has_helper(container) && !container.state().paused {
             let command = helper::command(["kill", &SIGKILL.to_string()]);
-            self.run_quietly(name, &container.container_name(), &command).await.map(|_| ())
+            let own = container.container_name();
+            let words = self.run_quietly(name, &own, &command);
+            // The connection may go with the process, and say no more.
+            tokio::time::timeout(STRIKE, words).await.unwrap_or_else(|_| Ok((0, String::new()))).map(|_| ())
         } else if container.own && pod.metadata.deletion_timestamp.is_some() {
             self.cluster.begin_delete::<Pod>(name, Some(1)).await
         } else {

@@ -135,8 +135,10 @@ impl<E: Engine> Kubelet<E> {
         let (kubelet, uid) = (self.clone(), uid.to_owned());
         tokio::spawn(async move {
             tokio::select! {
-                () = kubelet.run_pod(&running, receiver) => {}
+                biased;
+                // First: what ends now with d2k is not to be cleaned up, its Pods are there at the next start.
                 () = kubelet.stopping.cancelled() => {}
+                () = kubelet.run_pod(&running, receiver) => {}
             }
             kubelet.pods.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         });
