@@ -2,10 +2,12 @@
 //! The words say what to use instead.
 
 use axum::Router;
+use axum::body::Body;
 use axum::routing::{any, post};
 use serde_json::{Value, json};
 
 use super::body::Json;
+use super::early;
 use super::error::Error;
 use crate::fault::Fault;
 
@@ -28,7 +30,7 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
         )
         .route("/session", post(async || no_build("A build session")))
         .route("/grpc", post(async || no_build("A build session")))
-        .route("/build", post(async || no_build("A build")))
+        .route("/build", post(build))
         .route("/build/cancel", post(async || no_build("Cancelling a build")))
         .route("/build/prune", post(build_prune))
         .route("/commit", post(commit))
@@ -44,6 +46,11 @@ fn no_build(what: &str) -> Error {
          machine with an engine, or in the cluster; then {USE_REGISTRY}"
     ))
     .into()
+}
+
+async fn build(context: Body) -> Error {
+    early::drain(&mut early::reader(context)).await;
+    no_build("A build")
 }
 
 async fn build_prune() -> Json<Value> {

@@ -300,3 +300,14 @@ fn posts_without_a_need_for_a_body_ignore_the_one_they_get() {
     assert_eq!(world.post("/containers/web/stop?t=1", json!({"t": 0})).status, 204);
     assert_eq!(world.post("/containers/web/start", json!({})).status, 204);
 }
+
+#[test]
+fn what_is_refused_with_much_to_send_is_refused_in_words() {
+    let Some(world) = World::new() else { return };
+    world.sh("mkdir context && head -c 20000000 /dev/urandom > context/file && echo FROM busybox > context/Dockerfile").success();
+    for _ in 0..5 {
+        world
+            .sh(format!("DOCKER_BUILDKIT=0 docker -H {} build context", world.host()))
+            .failure(1, &["no build engine"]);
+    }
+}

@@ -7,23 +7,23 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
-use tokio_util::io::StreamReader;
 
 use crate::daemon::Daemon;
+use crate::docker::early;
 use crate::docker::error::Result;
 use crate::docker::query::Query;
 use crate::docker::stream::{Newline, json_lines};
 use crate::registry::Reference;
 
-fn reader(body: Body) -> impl tokio::io::AsyncRead + Send + Unpin {
-    StreamReader::new(body.into_data_stream().map_err(std::io::Error::other).boxed())
-}
-
 /// POST `/images/load`.
 pub(super) async fn load(State(daemon): State<Arc<Daemon>>, body: Body) -> Result<Response> {
-    let lines = daemon.load_images(reader(body)).await?;
+    let mut archive = early::reader(body);
+    let loaded = daemon.load_images(&mut archive).await;
+    if loaded.is_err() {
+        early::drain(&mut archive).await;
+    }
+    let lines = loaded?;
     Ok(json_lines("application/json", Newline::CrLf, futures::stream::iter(lines)))
 }
 
@@ -47,7 +47,12 @@ pub(super) async fn import(daemon: Arc<Daemon>, query: &Query, body: Body) -> Re
     }
     let changes = query.all("changes").map(str::to_owned).collect();
     let message = query.text("message").unwrap_or_default().to_owned();
-    let id = daemon.import_image(reader(body), reference, changes, message).await?;
+    let mut archive = early::reader(body);
+    let imported = daemon.import_image(&mut archive, reference, changes, message).await;
+    if imported.is_err() {
+        early::drain(&mut archive).await;
+    }
+    let id = imported?;
     let line = json!({"status": id});
     Ok(json_lines("application/json", Newline::CrLf, futures::stream::iter([line])))
 }

@@ -269,7 +269,7 @@ def _():
 
 @behaviour("events are told in Docker's order")
 def _():
-    since = int(time.time())
+    since = f"{time.time():.3f}"
     compose("up -d worker").well()
     compose("restart -t 1 worker").well()
     compose("kill worker").well()
@@ -343,8 +343,9 @@ def _():
     other = f"other{RUN}"
     compose("up -d db", project=other).well()
     for project in (PROJECT, other):
-        out = compose("run --rm -T --no-deps worker wget -q -O- http://db:5432/", project=project)
-        until(f"db of {project}", lambda: out.well().strip() == f"db-of-{project}", 1)
+        ask = "run --rm -T --no-deps worker wget -q -O- http://db:5432/"
+        # Its server starts a second after its container.
+        until(f"db of {project}", lambda: compose(ask, project=project).out.strip() == f"db-of-{project}")
     compose("down -v", project=other).well()
 
 
