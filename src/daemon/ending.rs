@@ -31,6 +31,7 @@ impl Daemon {
         let Some(pod) = container.pod() else { return self.scale_down(container).await };
         let (name, uid) = (pod.metadata.name.clone().unwrap_or_default(), pod.metadata.uid.clone());
         let uid = uid.unwrap_or_default();
+        self.runs.take_down(&uid);
         self.begin_capture(&uid, &name, &container.container_name()).await;
         if i64::from(grace) == container.record.stop_timeout().max(1) {
             self.scale_down(container).await?;

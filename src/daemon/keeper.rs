@@ -236,7 +236,10 @@ impl Keeper {
         let earlier = if container.kind == Kind::Job { earlier } else { 0 };
         let end = match state::ended(&container.record, pod, earlier) {
             Some(end) => end,
-            None if deleted && container.wanted == 0 => unseen_end(container, pod),
+            // That the workload is scaled down may be known only later, where a watch was broken.
+            None if deleted && (container.wanted == 0 || self.daemon.runs.is_taken_down(uid)) => {
+                unseen_end(container, pod)
+            }
             None => return,
         };
         let seen = self.pods.entry(uid.to_owned()).or_default();

@@ -10,6 +10,7 @@ use super::release::Attempt;
 pub struct Runs {
     starting: Mutex<HashSet<String>>,
     killed: Mutex<HashSet<String>>,
+    taken_down: Mutex<HashSet<String>>,
     recording: Mutex<HashSet<String>>,
     told: Mutex<HashSet<String>>,
     ours: Mutex<HashSet<String>>,
@@ -50,6 +51,16 @@ impl Runs {
     /// Whether a Pod was killed.
     pub fn was_killed(&self, pod: &str) -> bool {
         with(&self.killed, |set| set.contains(pod))
+    }
+
+    /// Notes that a Pod is being ended by this process.
+    pub(crate) fn take_down(&self, pod: &str) {
+        with(&self.taken_down, |set| set.insert(pod.to_owned()));
+    }
+
+    /// Whether a Pod is being ended by this process.
+    pub(crate) fn is_taken_down(&self, pod: &str) -> bool {
+        with(&self.taken_down, |set| set.contains(pod))
     }
 
     /// Notes that the start of a Pod's run was told to Docker's clients.
@@ -135,6 +146,7 @@ impl Runs {
     pub fn forget(&self, pod: &str) {
         with(&self.told, |set| set.remove(pod));
         with(&self.killed, |set| set.remove(pod));
+        with(&self.taken_down, |set| set.remove(pod));
         with(&self.recording, |set| set.remove(pod));
         for attempts in [&self.releasing, &self.released] {
             attempts.lock().unwrap_or_else(PoisonError::into_inner).retain(|attempt| attempt.uid != pod);
