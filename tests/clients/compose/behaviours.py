@@ -381,7 +381,7 @@ def _():
 @behaviour("a second Ctrl-C kills at once")
 def _():
     talkers = written("talkers", TALKERS)
-    _, _, took = in_a_terminal("up", keys=["short-1 exited with code 3", "asked"], **talkers)
+    _, _, took = in_a_terminal("up", keys=["short-1 exited with code 3", "Gracefully"], **talkers)
     assert took < 35, f"{took} s"
     same(states(**talkers)["stubborn-1"]["ExitCode"], 137)
     compose("down", **talkers).well()
