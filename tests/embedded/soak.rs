@@ -9,8 +9,8 @@ use crate::support::eventually;
 use crate::traces;
 
 /// Containers at once, and how often they are started and removed.
-const CONTAINERS: usize = 100;
-const ROUNDS: usize = 6;
+const CONTAINERS: usize = 200;
+const ROUNDS: usize = 10;
 /// Commands at once.
 const HANDS: usize = 6;
 
