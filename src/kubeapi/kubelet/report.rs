@@ -28,12 +28,12 @@ impl<E: Engine> Kubelet<E> {
 
     /// Writes the status as it is now.
     pub(super) fn report(&self, running: &Running, uid: &str) {
-        let (states, ip) = (running.states(), running.ip());
         let target = Target::own(kind("", "Pod"), &running.key.0, &running.key.1).of("status");
         let written = self.api.modify(&target, |pod| {
             // One of the same name may have taken its place.
             if meta::uid(pod) == uid {
-                write(pod, &states, &ip, running.failure());
+                // Read here: of two that write, the later one has the later news.
+                write(pod, &running.states(), &running.ip(), running.failure());
             }
         });
         if let Err(status) = written {
