@@ -58,11 +58,11 @@ fn a_terminal_has_its_size_from_the_first_moment() {
 #[test]
 fn a_container_is_put_beside_one_that_runs_and_sees_its_processes() {
     let Some(own) = with(TOOL, "--for=condition=Ready pod/tool") else { return };
-    own.kubectl("debug tool --image=busybox --target=main -c look -- sh -c 'ls /proc/1/root/mark; exit 3'")
+    own.kubectl("debug tool --image=busybox --target=main -c look -- sh -c 'ls /proc/1/cwd/mark; exit 3'")
         .success();
     let ended = ".status.ephemeralContainerStatuses[0].state.terminated.exitCode";
     eventually("it has ended", || own.field("pod/tool", ended) == "3");
-    assert_eq!(own.kubectl("logs tool -c look").success(), "/proc/1/root/mark");
+    assert_eq!(own.kubectl("logs tool -c look").success(), "/proc/1/cwd/mark");
     assert!(own.kubectl("describe pod tool").success().contains("Ephemeral Containers:"));
     assert_eq!(own.field("pod/tool", ".status.phase"), "Running");
     own.kubectl("debug tool --copy-to=copy --set-image=main=busybox:latest").success();
