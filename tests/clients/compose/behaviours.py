@@ -13,10 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 import urllib.parse
 import urllib.request
 import uuid
+
+from runner import behaviour, run, same, until
 
 HERE = pathlib.Path(__file__).resolve().parent
 RUN = uuid.uuid4().hex[:6]
@@ -24,16 +25,7 @@ PROJECT = f"shop{RUN}"
 ENVIRONMENT = {**os.environ, "PASSWORD": "s3cret", "COMPOSE_MENU": "0", "COMPOSE_PROGRESS": "plain", "NO_COLOR": "1"}
 FOLDER = pathlib.Path(tempfile.mkdtemp(prefix="d2k-compose-"))
 LIMIT = 120
-found = []
 projects = [{"project": PROJECT}, {"project": f"other{RUN}"}]
-
-
-def behaviour(name):
-    def add(function):
-        found.append((name, function))
-        return function
-
-    return add
 
 
 class Ended:
@@ -82,20 +74,6 @@ def states(**other):
 
 def ids():
     return {name: row["ID"] for name, row in states().items()}
-
-
-def until(what, condition, seconds=45):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.2)
-    raise AssertionError(f"not within {seconds} s: {what}")
-
-
-def same(got, wanted):
-    assert got == wanted, f"{got!r}, not {wanted!r}"
 
 
 def has(text, *words):
@@ -195,7 +173,7 @@ def _():
 
 @behaviour("a published port is told by port and answers")
 def _():
-    has(until("it answers", lambda: urllib.request.urlopen(port_of("web"), timeout=5).read().decode()), "nginx")
+    has(until("it answers", lambda: urllib.request.urlopen(port_of("web"), timeout=5).read().decode(), 45), "nginx")
 
 
 @behaviour("ps, ls, top, images, stats and volumes")
@@ -264,7 +242,7 @@ def _():
     compose("kill worker").well()
     out, _ = waiting.communicate(timeout=30)
     same(waiting.returncode, 137)
-    until("it is killed", lambda: states()["worker-1"]["ExitCode"] == 137)
+    until("it is killed", lambda: states()["worker-1"]["ExitCode"] == 137, 45)
 
 
 @behaviour("events are told in Docker's order")
@@ -273,7 +251,7 @@ def _():
     compose("up -d worker").well()
     compose("restart -t 1 worker").well()
     compose("kill worker").well()
-    until("the end is told", lambda: "die" in actions(since)[-2:])
+    until("the end is told", lambda: "die" in actions(since)[-2:], 45)
     told = actions(since)
     in_order(told, "start", "kill", "stop", "start", "restart", "kill", "die")
     same(told.count("die"), 2)
@@ -345,7 +323,7 @@ def _():
     for project in (PROJECT, other):
         ask = "run --rm -T --no-deps worker wget -q -O- http://db:5432/"
         # Its server starts a second after its container.
-        until(f"db of {project}", lambda: compose(ask, project=project).out.strip() == f"db-of-{project}")
+        until(f"db of {project}", lambda: compose(ask, project=project).out.strip() == f"db-of-{project}", 45)
     compose("down -v", project=other).well()
 
 
@@ -439,7 +417,7 @@ services:
     project = written("again", text)
     compose("up -d", **project).well()
     inspect = f"inspect -f '{{{{.RestartCount}}}} {{{{.State.Status}}}} {{{{.State.ExitCode}}}}' {project['project']}"
-    until("it was started again", lambda: int(docker(f"{inspect}-always-1").well().split()[0]) >= 1)
+    until("it was started again", lambda: int(docker(f"{inspect}-always-1").well().split()[0]) >= 1, 45)
     until("it gave up", lambda: docker(f"{inspect}-failing-1").well().split() == ["1", "exited", "2"], 60)
     same(docker(f"{inspect}-fine-1").well().split(), ["0", "exited", "0"])
     compose("stop always", **project).well()
@@ -455,25 +433,12 @@ def _():
     (FOLDER / "note").write_text("noted\n")
     compose(f"cp {FOLDER}/note a:/note", **project).well()
     compose("start", **project).well()
-    until("it has run", lambda: "noted" in compose("logs a", **project).well())
+    until("it has run", lambda: "noted" in compose("logs a", **project).well(), 45)
     compose("down", **project).well()
 
 
 def main():
-    only = next((word[5:] for word in sys.argv[1:] if word.startswith("only=")), "")
-    failed = 0
-    for name, function in found:
-        if not re.search(only, name):
-            continue
-        try:
-            function()
-            print(f"ok - {name}", flush=True)
-        except Exception as error:
-            failed += 1
-            words = " ".join(str(error).split()) or type(error).__name__
-            line = traceback.extract_tb(error.__traceback__)
-            at = next((f.lineno for f in reversed(line) if f.name == "_"), 0)
-            print(f"not ok - {name}: line {at}: {words[:900]}", flush=True)
+    failed = run()
     for project in projects:
         compose("--profile '*' down -v --remove-orphans -t 1", **project)
     sys.exit(failed > 0)

@@ -1,38 +1,27 @@
 """What docker-py's users do, through its high-level calls, each asserted against what a Docker engine answers.
 
-Prints one line a behaviour. `only=WORD` in the arguments runs those whose name has the word."""
+Prints one line a behaviour."""
 
 import http.client
 import io
-import json
 import os
 import socket
 import sys
 import tarfile
 import threading
 import time
-import traceback
 import urllib.parse
 import uuid
 
 import docker
 from docker.errors import APIError, ContainerError, ImageNotFound, NotFound
+from runner import behaviour, run, same, until
 
 IMAGE = "busybox"
 SERVER = "nginx"
 RUN = uuid.uuid4().hex[:8]
 client = docker.from_env(timeout=60)
 LABEL = f"d2k.clients={RUN}"
-found = []
-
-
-def behaviour(name):
-    def add(function):
-        found.append((name, function))
-        return function
-
-    return add
-
 
 def named(name):
     return f"{name}-{RUN}"
@@ -48,16 +37,6 @@ def output(command, **options):
     return client.containers.run(options.pop("image", IMAGE), command, **options)
 
 
-def until(what, condition, seconds=20):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"not within {seconds} s: {what}")
-
-
 def refused(status, call, *words):
     try:
         answer = call()
@@ -67,10 +46,6 @@ def refused(status, call, *words):
             assert word in str(error), f"{word!r} is not in {error}"
         return error
     raise AssertionError(f"not refused with {status} but answered {answer!r}")
-
-
-def same(got, wanted):
-    assert got == wanted, f"{got!r}, not {wanted!r}"
 
 
 def archive(files):
@@ -802,28 +777,10 @@ def clean():
 
 
 def main():
-    words = [word.removeprefix("only=") for word in sys.argv[1:] if word.startswith("only=")]
     print(f"# docker-py {docker.__version__}", flush=True)
     for image in (IMAGE, SERVER):
         client.images.pull(image, tag="latest")
-    failed = 0
-    for name, function in found:
-        if words and not any(word in name for word in words):
-            continue
-        begin = time.monotonic()
-        try:
-            function()
-            print(f"ok - {name}", flush=True)
-        except Exception as error:
-            failed += 1
-            words_of = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"not ok - {name}: {words_of[:400]}", flush=True)
-            if os.environ.get("D2K_CLIENTS_TRACE"):
-                traceback.print_exc()
-        if os.environ.get("D2K_CLIENTS_TRACE"):
-            print(f"# {time.monotonic() - begin:.2f} s", flush=True)
-        clean()
-    sys.exit(1 if failed else 0)
+    sys.exit(run(after=clean) > 0)
 
 
 main()

@@ -8,39 +8,23 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 import urllib.error
 import urllib.request
 from importlib.metadata import version
 
 import docker
+from runner import behaviour, run, same
 from testcontainers.core.container import DockerContainer, ExecConfig, Reaper
 from testcontainers.core.network import Network
 from testcontainers.core.wait_strategies import (
     CompositeWaitStrategy,
     ContainerStatusWaitStrategy,
     ExecWaitStrategy,
-    FileExistsWaitStrategy,
     HealthcheckWaitStrategy,
     HttpWaitStrategy,
     LogMessageWaitStrategy,
     PortWaitStrategy,
 )
-
-found = []
-
-
-def behaviour(name):
-    def add(function):
-        found.append((name, function))
-        return function
-
-    return add
-
-
-def same(got, wanted):
-    assert got == wanted, f"{got!r}, not {wanted!r}"
-
 
 def idle():
     return DockerContainer("busybox").with_command("sleep 1000")
@@ -299,25 +283,9 @@ def _():
 
 def main():
     print(f"# testcontainers-python {version('testcontainers')}", flush=True)
-    words = [word.removeprefix("only=") for word in sys.argv[1:] if word.startswith("only=")]
-    failed = 0
-    for name, function in found:
-        if words and not any(word in name for word in words):
-            continue
-        begin = time.monotonic()
-        try:
-            function()
-            print(f"ok - {name}", flush=True)
-        except Exception as error:
-            failed += 1
-            words_of = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"not ok - {name}: {words_of[:400]}", flush=True)
-            if os.environ.get("D2K_CLIENTS_TRACE"):
-                traceback.print_exc()
-        if os.environ.get("D2K_CLIENTS_TRACE"):
-            print(f"# {time.monotonic() - begin:.2f} s", flush=True)
+    failed = run()
     Reaper.delete_instance()
-    sys.exit(1 if failed else 0)
+    sys.exit(failed > 0)
 
 
 main()
