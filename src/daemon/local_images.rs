@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_stream::stream;
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
@@ -186,7 +186,7 @@ impl Daemon {
         names: &[String],
     ) -> Result<impl Stream<Item = std::io::Result<bytes::Bytes>> + Send + use<>> {
         let local = self.local_images("save")?;
-        Ok(local.images.save(names)?.map(|chunk| chunk))
+        local.images.save(names)
     }
 
     fn local_images(&self, what: &str) -> Result<&LocalImages> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bollard_stubs::models::{EndpointSettings, NetworkCreateRequest};
+use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -342,7 +343,7 @@ fn check_network(request: &NetworkCreateRequest) -> Result<()> {
     }
     for pool in request.ipam.iter().flat_map(|ipam| ipam.config.iter().flatten()) {
         let subnet = pool.subnet.as_deref().unwrap_or_default();
-        if !subnet.is_empty() && !is_subnet(subnet) {
+        if !subnet.is_empty() && subnet.parse::<IpNet>().is_err() {
             return Err(Fault::invalid(format!(
                 "invalid network config:\ninvalid subnet {subnet}: invalid CIDR block notation"
             )));
@@ -355,15 +356,6 @@ fn check_network(request: &NetworkCreateRequest) -> Result<()> {
             "could not find plugin {other} in v1 plugin registry: plugin not found"
         ))),
     }
-}
-
-/// An address and the number of bits that are the network's.
-fn is_subnet(text: &str) -> bool {
-    let Some((address, bits)) = text.split_once('/') else { return false };
-    let (Ok(address), Ok(bits)) = (address.parse::<std::net::IpAddr>(), bits.parse::<u8>()) else {
-        return false;
-    };
-    bits <= if address.is_ipv4() { 32 } else { 128 }
 }
 
 /// What was written to the EndpointSlices last, so that only changes are.
