@@ -27,14 +27,17 @@ impl Policies {
             return;
         }
         let (notices, mut noticed) = mpsc::channel(1);
+        let mut watching = watcher(&paths, notices.clone());
         loop {
-            // Made anew after each change: a folder that was replaced is another one.
-            let _watcher = watcher(&paths, notices.clone());
             tokio::select! {
                 () = stopping.cancelled() => return,
                 _ = noticed.recv() => settle(&mut noticed).await,
                 () = tokio::time::sleep(LOOK) => {}
             }
+            // Made anew after each change, since a folder that was replaced is another one; and before
+            // the files are read and the old one goes, so that no change falls between the two.
+            let anew = watcher(&paths, notices.clone());
+            drop(std::mem::replace(&mut watching, anew));
             let policies = self.clone();
             let _ = tokio::task::spawn_blocking(move || policies.reload()).await;
         }

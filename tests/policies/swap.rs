@@ -68,8 +68,9 @@ fn the_swap_of_a_mounted_config_map_is_seen() {
     symlink("..data/settings.yaml", folder.0.join("settings.yaml")).unwrap();
     let (policies, _runtime) = watched(&folder);
     assert_eq!(name(&policies, "web").unwrap(), "a-web");
-    for (number, prefix) in [("..2", "b-"), ("..3", "c-")] {
-        version(number, prefix);
+    // One at the heels of the other: no moment is without a watch.
+    for (number, prefix) in (2..20).map(|number| (format!("..{number}"), format!("v{number}-"))) {
+        version(&number, &prefix);
         symlink(number, folder.0.join("..data_tmp")).unwrap();
         std::fs::rename(folder.0.join("..data_tmp"), folder.0.join("..data")).unwrap();
         let took = until(&policies, &format!("{prefix}web"));
