@@ -11,11 +11,13 @@ pub mod exec;
 pub mod foreign;
 pub mod gates;
 pub mod health;
+pub mod heard;
 pub mod helper;
 pub mod history;
 pub mod images;
 pub mod keeper;
 pub mod lifecycle;
+pub mod listen;
 pub mod local_images;
 pub mod locks;
 pub mod logs;
@@ -97,6 +99,8 @@ pub struct Daemon {
     pub(crate) pull_secrets: pull_secrets::Known,
     pub(crate) execs: exec::Execs,
     pub(crate) gates: gates::Gates,
+    pub(crate) heard: heard::Heard,
+    pub(crate) listening: listen::Places,
     pub(crate) held: pause::Held,
     pub(crate) helpers: helper::Known,
 }
@@ -130,6 +134,8 @@ impl Daemon {
             pull_secrets: pull_secrets::Known::default(),
             execs: exec::Execs::default(),
             gates: gates::Gates::default(),
+            heard: heard::Heard::default(),
+            listening: listen::Places::default(),
             held: pause::Held::default(),
             helpers: helper::Known::default(),
         })

@@ -3,6 +3,7 @@
 //! complete from the first byte on, also for a process that lives 5 ms. With input or a terminal
 //! the process itself is attached, and what it wrote before is taken from the log.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,8 @@ use tokio::sync::{mpsc, watch};
 use super::Daemon;
 use super::exec::{InputEnd, feed, read};
 use super::gates::Place;
-use super::logs::{Query, Run, run_of, split};
+use super::logs::lines::{channel, split};
+use super::logs::{Query, Run, run_of};
 use super::pipe::{Channel, Chunk, Pipe};
 use crate::cluster::{LogQuery, Process, Resizer, TerminalSize, Wanted};
 use crate::fault::Result;
@@ -61,7 +63,7 @@ impl Daemon {
 
     /// Connects a client with a container until the run ends or the client goes.
     pub async fn attach(
-        &self,
+        self: &Arc<Self>,
         container: Container,
         options: Options,
         place: Option<Place>,
@@ -150,9 +152,10 @@ impl Daemon {
         };
         // The log is read before input is let in: what is in it was written without input.
         let earlier = if before { self.written_before(container, run).await } else { Vec::new() };
-        if !earlier.is_empty() && (options.stdout || options.stderr) {
-            let chunk = Chunk { channel: Channel::Stdout, bytes: Bytes::from(earlier) };
-            if pipe.output.send(chunk).await.is_err() {
+        for (channel, text) in earlier {
+            let wanted = if channel == Channel::Stderr { options.stderr } else { options.stdout };
+            let chunk = Chunk { channel, bytes: Bytes::from(text) };
+            if wanted && pipe.output.send(chunk).await.is_err() {
                 return Ok(());
             }
         }
@@ -210,14 +213,23 @@ impl Daemon {
         drop(unused);
     }
 
-    /// What the run has written so far, without the lines' times.
-    async fn written_before(&self, container: &Container, run: &Run) -> Vec<u8> {
+    /// What the run has written so far, stream after stream, without the lines' times.
+    async fn written_before(&self, container: &Container, run: &Run) -> Vec<(Channel, Vec<u8>)> {
         let query = LogQuery { container: container.container_name(), ..LogQuery::default() };
         let mut log = Vec::new();
         if let Ok(stream) = self.cluster.logs(&run.pod, &query).await {
             let _ = std::pin::pin!(stream).read_to_end(&mut log).await;
         }
-        log.split_inclusive(|b| *b == b'\n').flat_map(|line| split(line).1).copied().collect()
+        let log = self.mark(&run.pod, log).await;
+        let mut pieces: Vec<(Channel, Vec<u8>)> = Vec::new();
+        for line in log.split_inclusive(|b| *b == b'\n') {
+            let (channel, text) = (channel(line), split(line).1);
+            match pieces.last_mut() {
+                Some((last, piece)) if *last == channel => piece.extend_from_slice(text),
+                _ => pieces.push((channel, text.to_vec())),
+            }
+        }
+        pieces
     }
 }
 

@@ -154,6 +154,7 @@ impl Keeper {
         if change.deleted {
             self.pods.remove(&uid);
             self.daemon.runs.forget(&uid);
+            self.daemon.heard.forget(pod.metadata.name.as_deref().unwrap_or_default());
         }
     }
 

@@ -1,6 +1,6 @@
 //! `docker logs`: the kept logs of earlier Pods, then the Pod's, then what follows, cut by time
-//! and number of lines as Docker cuts them. Kubernetes merges both streams: all of it is stdout, unless
-//! the cluster marks the lines of stderr.
+//! and number of lines as Docker cuts them. Kubernetes merges both streams: lines are of stderr where
+//! the cluster marks them so, or d2k has heard them there.
 
 use std::time::Duration;
 
@@ -10,16 +10,20 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::Daemon;
+use super::heard::Reader;
 use super::pipe::{Channel, Chunk};
 use crate::cluster::LogQuery;
 use crate::fault::{Kind as FaultKind, Result};
-use crate::kubeapi::log_streams::STDERR_ZONE;
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::Record;
 use crate::translate::state::Phase;
 
+pub(crate) mod lines;
+
+use lines::{channel, count_same, last_lines, split};
+
 /// Docker splits longer lines; so does the kubelet, at the same size.
-const LONGEST_LINE: u64 = 1024 * 1024;
+pub(super) const LONGEST_LINE: usize = 1024 * 1024;
 
 /// Between two looks at the log of an ended container that still grows.
 const DRAIN: Duration = Duration::from_millis(50);
@@ -55,28 +59,6 @@ pub struct Query {
     pub details: Option<String>,
 }
 
-/// Splits a line of the kubelet into its time and its text (with its newline).
-pub(crate) fn split(line: &[u8]) -> (Option<Timestamp>, &[u8]) {
-    let Some(space) = line.iter().position(|b| *b == b' ') else {
-        return (None, line);
-    };
-    let (stamp, rest) = line.split_at(space);
-    let time = std::str::from_utf8(stamp).ok().and_then(|s| s.parse().ok());
-    match time {
-        Some(time) => (Some(time), rest.get(1..).unwrap_or_default()),
-        None => (None, line),
-    }
-}
-
-/// Which stream a line of the kubelet was written to, as far as the cluster tells.
-fn channel(line: &[u8]) -> Channel {
-    let stamp = line.split(|b| *b == b' ').next().unwrap_or_default();
-    match stamp.ends_with(STDERR_ZONE.as_bytes()) && split(line).0.is_some() {
-        true => Channel::Stderr,
-        false => Channel::Stdout,
-    }
-}
-
 /// Where a reader is in a log: lines already sent are recognised when a log is read again.
 #[derive(Default)]
 struct Position {
@@ -101,12 +83,17 @@ struct Sender<'a> {
     query: &'a Query,
     output: &'a mpsc::Sender<Chunk>,
     position: Position,
+    /// What was heard of the Pod whose log is read.
+    heard: Option<Reader>,
 }
 
 impl Sender<'_> {
     /// Sends one line; false when the client has gone or no later line can be wanted.
     async fn line(&mut self, line: &[u8]) -> bool {
         let (time, text) = split(line);
+        if lines::is_foreign(time, line) {
+            return true;
+        }
         if let Some(time) = time {
             if self.query.until.is_some_and(|until| time > until) {
                 return false;
@@ -116,7 +103,13 @@ impl Sender<'_> {
                 return true;
             }
         }
-        let channel = channel(line);
+        let mut channel = channel(line);
+        if let Some(heard) = &mut self.heard
+            && channel == Channel::Stdout
+            && heard.is_stderr(time, text).await
+        {
+            channel = Channel::Stderr;
+        }
         let unwanted = if channel == Channel::Stderr { self.query.no_stderr } else { self.query.no_stdout };
         if unwanted {
             self.position.note(time);
@@ -152,7 +145,7 @@ impl Sender<'_> {
         let mut line = Vec::new();
         loop {
             line.clear();
-            match (&mut stream).take(LONGEST_LINE).read_until(b'\n', &mut line).await {
+            match (&mut stream).take(LONGEST_LINE as u64).read_until(b'\n', &mut line).await {
                 Ok(0) | Err(_) => return true,
                 Ok(_) => {}
             }
@@ -171,17 +164,6 @@ impl Sender<'_> {
             }
         }
     }
-}
-
-/// The last lines of a log that fit the query's times.
-fn last_lines<'a>(log: &'a [u8], query: &Query) -> Vec<&'a [u8]> {
-    let fits = |line: &&[u8]| {
-        let time = split(line).0;
-        time.is_none_or(|t| query.since.is_none_or(|s| t >= s) && query.until.is_none_or(|u| t <= u))
-    };
-    let lines: Vec<&[u8]> = log.split_inclusive(|b| *b == b'\n').filter(fits).collect();
-    let skip = query.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
-    lines.into_iter().skip(skip).collect()
 }
 
 /// What `details` puts before each line: the labels and variables that the log options name.
@@ -215,15 +197,8 @@ impl Daemon {
         query: &Query,
         output: &mpsc::Sender<Chunk>,
     ) -> Result<()> {
-        let record = &container.record;
-        let mut sender = Sender { query, output, position: Position::default() };
-        let past = self.past_log(container).await;
-        // `tail` counts over all Pods: what the live Pod has is read whole, once, to count it.
-        let current = match query.tail {
-            Some(_) => self.read_now(container).await,
-            None => Vec::new(),
-        };
-        let whole = [past, current].concat();
+        let mut sender = Sender { query, output, position: Position::default(), heard: None };
+        let (kept, whole) = self.logged_so_far(container, query.tail.is_some()).await;
         for line in last_lines(&whole, query) {
             if !sender.line(line).await {
                 return Ok(());
@@ -238,16 +213,41 @@ impl Daemon {
                 return Ok(());
             }
         }
-        self.live(record, &mut sender).await
+        self.live(&container.record, kept, &mut sender).await
+    }
+
+    /// The Pod whose log was kept last, and the log up to it; `whole` with what the current Pod has logged.
+    async fn logged_so_far(&self, container: &Container, whole: bool) -> (String, Vec<u8>) {
+        let mut container = container.clone();
+        loop {
+            let kept = container.record.state.pod.clone();
+            let past = self.past_log(&container).await;
+            // `tail` counts over all Pods: what the live Pod has is read whole, once, to count it.
+            let current = if whole { self.read_now(&container).await } else { Vec::new() };
+            match self.container_by_id(&container.record.id) {
+                // The current Pod's log was kept in between, and may have been missed in both places.
+                Some(now) if now.record.state.pod != kept => container = now,
+                _ => return (kept, [past, current].concat()),
+            }
+        }
     }
 
     /// Reads the log of each run of the container, until nothing more can come.
-    async fn live(&self, record: &Record, sender: &mut Sender<'_>) -> Result<()> {
+    async fn live(&self, record: &Record, mut kept: String, sender: &mut Sender<'_>) -> Result<()> {
         let mut read = None;
         loop {
             let Some(container) = self.container_by_id(&record.id) else {
                 return Ok(());
             };
+            if container.record.state.pod != kept {
+                // What could not be read of the Pod was kept in between.
+                kept.clone_from(&container.record.state.pod);
+                let log = self.past_log(&container).await;
+                sender.heard = None;
+                if !sender.stream(log.as_slice(), true).await {
+                    return Ok(());
+                }
+            }
             let run = run_of(&container);
             if let Some(run) = run.filter(|run| read.as_ref() != Some(run)) {
                 if !self.live_run(&container, &run, sender).await? {
@@ -282,6 +282,10 @@ impl Daemon {
             since: sender.query.since,
             ..LogQuery::default()
         };
+        if self.run_is_over(&container.record.id, run) {
+            self.heard.all(&run.pod).await;
+        }
+        sender.heard = self.heard.reader(&run.pod);
         let seen = sender.position.last.is_some();
         if run.restarts > 0 && !seen {
             let previous = LogQuery { previous: true, follow: false, ..query.clone() };
@@ -359,7 +363,7 @@ impl Daemon {
         query: &Query,
         output: &mpsc::Sender<Chunk>,
     ) -> Result<()> {
-        let mut sender = Sender { query, output, position: Position::default() };
+        let mut sender = Sender { query, output, position: Position::default(), heard: None };
         self.live_run(container, run, &mut sender).await.map(|_| ())
     }
 
@@ -396,7 +400,15 @@ impl Daemon {
         if let Ok(stream) = self.cluster.logs(&run.pod, &query).await {
             let _ = std::pin::pin!(stream).read_to_end(&mut all).await;
         }
-        all
+        self.mark(&run.pod, all).await
+    }
+
+    /// The log of a Pod, marked with what was heard of it.
+    pub(crate) async fn mark(&self, pod: &str, log: Vec<u8>) -> Vec<u8> {
+        match self.heard.reader(pod) {
+            Some(mut heard) => lines::mark(&log, &mut heard).await,
+            None => log,
+        }
     }
 }
 
@@ -421,38 +433,19 @@ pub(crate) fn run_of(container: &Container) -> Option<Run> {
     (ran && !kept).then(|| Some(Run { pod: pod.metadata.name.clone()?, restarts: status.restart_count }))?
 }
 
-fn count_same(log: &[u8], time: Option<Timestamp>) -> usize {
-    log.split_inclusive(|b| *b == b'\n').rev().take_while(|line| split(line).0 == time).count()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LOG: &[u8] = b"2026-01-01T00:00:01Z a\n2026-01-01T00:00:02Z b\n2026-01-01T00:00:03Z c\n";
-
-    fn lines(query: &Query) -> Vec<&'static str> {
-        last_lines(LOG, query).into_iter().map(|l| std::str::from_utf8(split(l).1).unwrap().trim()).collect()
-    }
-
-    #[test]
-    fn tail_counts_after_the_times_have_cut() {
-        let query = Query { tail: Some(1), until: "2026-01-01T00:00:02Z".parse().ok(), ..Query::default() };
-        assert_eq!(lines(&query), ["b"]);
-        assert_eq!(lines(&Query { tail: Some(0), ..Query::default() }), Vec::<&str>::new());
-        assert_eq!(lines(&Query::default()), ["a", "b", "c"]);
-    }
-
-    #[test]
-    fn only_a_time_with_the_mark_makes_a_line_standard_error() {
-        assert_eq!(channel(b"2026-01-01T00:00:01.5+00:00 a\n"), Channel::Stderr);
-        for line in ["2026-01-01T00:00:01.5Z a+00:00\n", "2026-01-01T00:00:01+01:00 a\n", "no+00:00 time\n"] {
-            assert_eq!(channel(line.as_bytes()), Channel::Stdout, "{line}");
-        }
-    }
-
-    #[test]
-    fn a_line_without_a_time_is_all_text() {
-        assert_eq!(split(b"no time here\n"), (None, b"no time here\n".as_slice()));
+    #[tokio::test]
+    async fn what_the_kubelet_says_of_a_log_that_is_gone_is_no_line_of_it() {
+        let (output, mut sent) = mpsc::channel(4);
+        let query = Query::default();
+        let mut sender =
+            Sender { query: &query, output: &output, position: Position::default(), heard: None };
+        let log = b"unable to retrieve container logs for containerd://602532fc\n2026-01-01T00:00:01Z a\n";
+        assert!(sender.stream(log.as_slice(), false).await);
+        assert_eq!(sent.try_recv().unwrap().bytes.as_ref(), b"a\n");
+        assert!(sent.try_recv().is_err());
     }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 
@@ -45,8 +45,6 @@ const AT_ONCE_IF_READ: Duration = Duration::from_millis(800);
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// How long the node may take to refuse a stream by which leave was given.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long such a stream is kept where nobody reads it: longer than it is looked at.
-const KEPT: Duration = Duration::from_secs(4);
 
 /// One start of the process of a Pod's container.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -91,7 +89,7 @@ impl Daemon {
         }
     }
 
-    async fn release(&self, container: &Container, pod: &Pod, attempt: Attempt) {
+    async fn release(self: &Arc<Self>, container: &Container, pod: &Pod, attempt: Attempt) {
         let record = &container.record;
         let serves = self.runs.serves(&record.id);
         if !serves {
@@ -183,7 +181,12 @@ impl Daemon {
     }
 
     /// Lets the process run: by a reader's own stream, else by one that is opened for it.
-    async fn give_leave(&self, container: &Container, pod: &str, attempt: &Attempt) -> Result<Option<Given>> {
+    async fn give_leave(
+        self: &Arc<Self>,
+        container: &Container,
+        pod: &str,
+        attempt: &Attempt,
+    ) -> Result<Option<Given>> {
         let record = &container.record;
         if self.gates.is_expected(&record.id) {
             self.name_of_running(container, attempt).await?;
@@ -196,14 +199,12 @@ impl Daemon {
             return self.give_leave_again(container, pod, attempt).await.map(|()| None);
         }
         let (process, took) = self.give_leave_early(container, pod, attempt).await?;
-        let given = Given {
+        Ok(Some(Given {
             ended: process.ended().boxed().shared(),
-            output: CancellationToken::new(),
+            output: self.listen_on((container, pod, attempt), process),
             is_read: false,
             at_once: (took * SLOWNESS).clamp(AT_ONCE, AT_ONCE_IF_READ),
-        };
-        tokio::spawn(tokio::time::timeout(KEPT, first_output(process, given.output.clone())));
-        Ok(Some(given))
+        }))
     }
 
     /// Lets a process run that nobody reads. The kubelet tells up to a second late that a container runs;
@@ -216,7 +217,7 @@ impl Daemon {
     ) -> Result<(Process, Duration)> {
         let record = &container.record;
         // A stream without output does not end with the process.
-        let wanted = Wanted { stdin: true, stdout: true, tty: record.tty(), ..Wanted::default() };
+        let wanted = Wanted { stdin: true, stdout: true, stderr: self.hears(container), tty: record.tty() };
         let _trying = self.gates.try_early();
         let begin = Instant::now();
         loop {
@@ -244,7 +245,7 @@ impl Daemon {
     /// Whether a process has ended as soon as it had leave to run; where its stream was refused it is
     /// given leave by other means.
     async fn has_ended_at_once(
-        &self,
+        self: &Arc<Self>,
         container: &Container,
         pod: &str,
         attempt: &Attempt,
@@ -271,7 +272,7 @@ impl Daemon {
         match ended {
             Ok(_) if given.output.is_cancelled() && !given.is_read => false,
             Ok(status) if status.code.is_none() => {
-                self.give_leave_again(container, pod, attempt).await.is_err()
+                self.give_leave_late(container, pod, attempt).await.is_err()
             }
             Ok(_) => true,
             Err(_) => false,
@@ -280,15 +281,40 @@ impl Daemon {
 
     /// A stream to a container opens before the node is asked, and what is written into it is lost
     /// where the node says no: that is told by the stream's end.
-    async fn see_to_it(&self, container: &Container, pod: &str, attempt: &Attempt, given: Given) {
+    async fn see_to_it(self: &Arc<Self>, container: &Container, pod: &str, attempt: &Attempt, given: Given) {
         let Ok(status) = tokio::time::timeout(LINGER, given.ended).await else { return };
         if status.code.is_some() || given.output.is_cancelled() {
             return;
         }
         tracing::debug!(pod, error = status.message, "a stream was refused; leave is given by exec");
-        if let Err(fault) = self.give_leave_again(container, pod, attempt).await {
+        if let Err(fault) = self.give_leave_late(container, pod, attempt).await {
             tracing::debug!(pod, error = fault.message, "the process did not wait for leave any more");
         }
+    }
+
+    /// Lets a process run whose stream was refused, when it is there; by exec at the latest, which is certain.
+    async fn give_leave_late(
+        self: &Arc<Self>,
+        container: &Container,
+        pod: &str,
+        attempt: &Attempt,
+    ) -> Result<()> {
+        let record = &container.record;
+        self.name_of_running(container, attempt).await?;
+        // What is written twice would be input of a process that has one.
+        if self.hears(container) && !record.open_stdin() {
+            let wanted = Wanted { stdin: true, stdout: true, stderr: true, tty: false };
+            if let Ok(mut process) = self.cluster.attach(pod, &record.object, wanted).await
+                && write_leave(&mut process).await
+            {
+                let ended = process.ended();
+                self.listen_on((container, pod, attempt), process);
+                if matches!(tokio::time::timeout(REFUSED, ended).await, Ok(status) if status.code.is_some()) {
+                    return Ok(());
+                }
+            }
+        }
+        self.give_leave_again(container, pod, attempt).await
     }
 
     /// Lets the process run if it still waits; may be done twice.
@@ -331,7 +357,13 @@ impl Daemon {
     }
 
     /// Takes part in giving leave, with a connection that is there.
-    pub(crate) async fn take_turn(&self, place: Place, attempt: &Attempt, process: &mut Process) {
+    pub(crate) async fn take_turn(
+        self: &Arc<Self>,
+        place: Place,
+        container: &Container,
+        attempt: &Attempt,
+        process: &mut Process,
+    ) {
         let turn = place.connected(process.stdin.is_some());
         // Leave was given before, where the client came late.
         let given = self.cluster.wait(FOREVER, || self.runs.was_released(attempt).then_some(()));
@@ -345,6 +377,7 @@ impl Daemon {
             let output = CancellationToken::new();
             process.stdout = process.stdout.take().map(|stream| noticed(stream, &output));
             process.stderr = process.stderr.take().map(|stream| noticed(stream, &output));
+            process.stderr = process.stderr.take().map(|stream| self.overhear(container, attempt, stream));
             let ended = process.ended().boxed().shared();
             let _ = done.send(written.then(|| Given { ended, output, is_read: true, at_once: AT_ONCE }));
         }
@@ -394,15 +427,6 @@ pub(crate) struct Given {
     pub is_read: bool,
     /// How soon the news would come that the process could not be run, where nobody reads.
     pub at_once: Duration,
-}
-
-/// Keeps a stream that nobody reads until the process has written something: a stream that is dropped has
-/// ended, and one that is kept unread would hold the process up.
-async fn first_output(mut process: Process, output: CancellationToken) {
-    let Some(stdout) = &mut process.stdout else { return };
-    if matches!(stdout.read(&mut [0; 1]).await, Ok(1..)) {
-        output.cancel();
-    }
 }
 
 /// The stream, which tells when something is read of it.

@@ -78,7 +78,7 @@ fn until(log: &[u8], end: Option<Timestamp>) -> Vec<u8> {
     let Some(end) = end else { return log.to_vec() };
     // Finish times have whole seconds.
     let end = end + jiff::SignedDuration::from_secs(1);
-    let in_time = |line: &&[u8]| super::logs::split(line).0.is_none_or(|time| time < end);
+    let in_time = |line: &&[u8]| super::logs::lines::split(line).0.is_none_or(|time| time < end);
     log.split_inclusive(|b| *b == b'\n').filter(in_time).flatten().copied().collect()
 }
 
@@ -138,7 +138,8 @@ impl Daemon {
             log.clear();
         }
         log.append(&mut now);
-        let log = until(&log, end);
+        self.heard.all(pod).await;
+        let log = self.mark(pod, until(&log, end)).await;
         if !log.is_empty() {
             self.append(record, log).await;
         }

@@ -1,6 +1,6 @@
 //! `docker logs`: all of it, its tail, by time, while it is written, and after the Pod is gone.
 
-use crate::support::{World, eventually, frames, is_embedded};
+use crate::support::{World, eventually, frames};
 
 /// Prints one line a second, from 1 to `count`.
 fn ticks(count: u32) -> String {
@@ -74,7 +74,7 @@ fn time_stamps_have_nine_digits_and_utc() {
 }
 
 #[test]
-fn standard_error_is_told_apart_where_the_cluster_does() {
+fn standard_output_and_standard_error_are_told_apart() {
     let Some(world) = World::new() else { return };
     let script = "run -d --name web busybox sh -c 'echo out; sleep 0.3; echo err >&2; sleep 1000'";
     world.docker(script).success();
@@ -85,11 +85,6 @@ fn standard_error_is_told_apart_where_the_cluster_does() {
     let ask = |query: &str| frames(&world.get(&format!("/containers/web/logs?{query}")).body);
     let (out, err) = ((1, "out\n".to_owned()), (2, "err\n".to_owned()));
     let all = ask("stdout=1&stderr=1");
-    if !is_embedded() {
-        // Kubernetes keeps one log.
-        assert_eq!(all, [out, (1, "err\n".to_owned())]);
-        return assert_eq!(ask("stderr=1"), []);
-    }
     assert_eq!(all, [out.clone(), err.clone()]);
     assert_eq!(ask("stdout=1"), std::slice::from_ref(&out));
     assert_eq!(ask("stderr=1"), std::slice::from_ref(&err));

@@ -1,6 +1,8 @@
 //! Clients of a container whose process waits for them: they are connected before it runs, so each of
 //! its streams arrives apart and whole, from the first byte on.
 
+use std::sync::Arc;
+
 use super::super::Daemon;
 use super::super::gates::Place;
 use super::super::logs::{Query, run_of};
@@ -15,7 +17,7 @@ use crate::translate::state::Phase;
 impl Daemon {
     /// Connects a client with the next run of a container.
     pub(super) async fn attach_waiting(
-        &self,
+        self: &Arc<Self>,
         container: Container,
         place: Place,
         options: Options,
@@ -41,7 +43,7 @@ impl Daemon {
             drop(place);
             return self.rest_of_log(&container, &attempt, &pipe).await;
         };
-        self.take_turn(place, &attempt, &mut process).await;
+        self.take_turn(place, &container, &attempt, &mut process).await;
         let id = record.id.clone();
         let mut ran = false;
         let over = self.cluster.wait(FOREVER, || {

@@ -1,0 +1,105 @@
+//! The lines of a log as the kubelet gives them: each has its time in front of it.
+
+use jiff::Timestamp;
+
+use super::Query;
+use crate::daemon::heard::Reader;
+use crate::daemon::pipe::Channel;
+use crate::kubeapi::log_streams::STDERR_ZONE;
+
+/// What the kubelet gives as a log whose container it has cleaned up since.
+const CLEANED_UP: &[u8] = b"unable to retrieve container logs for ";
+
+/// Splits a line of the kubelet into its time and its text (with its newline).
+pub(crate) fn split(line: &[u8]) -> (Option<Timestamp>, &[u8]) {
+    let Some(space) = line.iter().position(|b| *b == b' ') else {
+        return (None, line);
+    };
+    let (stamp, rest) = line.split_at(space);
+    let time = std::str::from_utf8(stamp).ok().and_then(|s| s.parse().ok());
+    match time {
+        Some(time) => (Some(time), rest.get(1..).unwrap_or_default()),
+        None => (None, line),
+    }
+}
+
+/// Which stream a line of the kubelet was written to, as far as the cluster tells.
+pub(crate) fn channel(line: &[u8]) -> Channel {
+    let stamp = line.split(|b| *b == b' ').next().unwrap_or_default();
+    match stamp.ends_with(STDERR_ZONE.as_bytes()) && split(line).0.is_some() {
+        true => Channel::Stderr,
+        false => Channel::Stdout,
+    }
+}
+
+/// Whether a line is none of the container's.
+pub(super) fn is_foreign(time: Option<Timestamp>, line: &[u8]) -> bool {
+    time.is_none() && line.starts_with(CLEANED_UP)
+}
+
+/// The log, the lines of standard error marked as a cluster marks them that tells them apart.
+pub(super) async fn mark(log: &[u8], heard: &mut Reader) -> Vec<u8> {
+    let mut marked = Vec::with_capacity(log.len());
+    for line in log.split_inclusive(|b| *b == b'\n') {
+        let (time, text) = split(line);
+        let stamp = line.get(..line.len() - text.len()).unwrap_or_default();
+        match stamp.strip_suffix(b"Z ") {
+            Some(stamp) if heard.is_stderr(time, text).await => {
+                marked.extend_from_slice(stamp);
+                marked.extend_from_slice(STDERR_ZONE.as_bytes());
+                marked.push(b' ');
+                marked.extend_from_slice(text);
+            }
+            _ => marked.extend_from_slice(line),
+        }
+    }
+    marked
+}
+
+/// The last lines of a log that fit the query's times.
+pub(super) fn last_lines<'a>(log: &'a [u8], query: &Query) -> Vec<&'a [u8]> {
+    let fits = |line: &&[u8]| {
+        let time = split(line).0;
+        time.is_none_or(|t| query.since.is_none_or(|s| t >= s) && query.until.is_none_or(|u| t <= u))
+    };
+    let lines: Vec<&[u8]> = log.split_inclusive(|b| *b == b'\n').filter(fits).collect();
+    let skip = query.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
+    lines.into_iter().skip(skip).collect()
+}
+
+/// How many of the last lines have exactly this time.
+pub(super) fn count_same(log: &[u8], time: Option<Timestamp>) -> usize {
+    log.split_inclusive(|b| *b == b'\n').rev().take_while(|line| split(line).0 == time).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &[u8] = b"2026-01-01T00:00:01Z a\n2026-01-01T00:00:02Z b\n2026-01-01T00:00:03Z c\n";
+
+    fn lines(query: &Query) -> Vec<&'static str> {
+        last_lines(LOG, query).into_iter().map(|l| std::str::from_utf8(split(l).1).unwrap().trim()).collect()
+    }
+
+    #[test]
+    fn tail_counts_after_the_times_have_cut() {
+        let query = Query { tail: Some(1), until: "2026-01-01T00:00:02Z".parse().ok(), ..Query::default() };
+        assert_eq!(lines(&query), ["b"]);
+        assert_eq!(lines(&Query { tail: Some(0), ..Query::default() }), Vec::<&str>::new());
+        assert_eq!(lines(&Query::default()), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn only_a_time_with_the_mark_makes_a_line_standard_error() {
+        assert_eq!(channel(b"2026-01-01T00:00:01.5+00:00 a\n"), Channel::Stderr);
+        for line in ["2026-01-01T00:00:01.5Z a+00:00\n", "2026-01-01T00:00:01+01:00 a\n", "no+00:00 time\n"] {
+            assert_eq!(channel(line.as_bytes()), Channel::Stdout, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_a_time_is_all_text() {
+        assert_eq!(split(b"no time here\n"), (None, b"no time here\n".as_slice()));
+    }
+}
