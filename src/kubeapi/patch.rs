@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod fields;
 mod json;
+mod last_applied;
 pub mod lists;
 pub mod strategic;
 

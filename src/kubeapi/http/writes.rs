@@ -45,6 +45,9 @@ impl Front {
         if kind.namespaced && path.namespace.is_empty() {
             return Err(Status::no_method());
         }
+        if !is_served(kind, &path.subresource) {
+            return Err(Status::no_resource());
+        }
         let sent = match parts.method {
             Method::PATCH => body::patch(&parts.headers, body).await,
             Method::DELETE => body::optional(&parts.headers, body, "DeleteOptions").await,
@@ -162,6 +165,14 @@ impl Front {
         })?;
         let object = object.ok_or_else(|| Status::not_found(target.kind, &target.name))?;
         Ok(Written { object, created: false, warnings: Vec::new() })
+    }
+}
+
+/// Whether there is such a subresource: what is sent to another one is not even read.
+fn is_served(kind: &Kind, subresource: &str) -> bool {
+    match (kind.name, subresource) {
+        (_, "") | ("Pod", "eviction" | "binding" | "ephemeralcontainers") | ("Namespace", "finalize") => true,
+        _ => kind.has(subresource),
     }
 }
 

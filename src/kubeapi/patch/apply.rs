@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::fields::{self, Fields};
+use super::last_applied;
 use super::lists::Sort;
 use crate::kubeapi::kinds::Kind;
 use crate::kubeapi::meta;
@@ -53,9 +54,15 @@ pub fn apply(kind: &Kind, live: &Value, applied: &Value, manager: &Manager) -> R
         .filter(|(_, fields)| !fields.is_empty())
         .collect();
     if !conflicts.is_empty() && !manager.force {
-        let conflicts = conflicts.into_iter().map(|(who, fields)| (who, fields::paths(&fields)));
-        return Err(conflict(&conflicts.collect::<Vec<_>>()));
+        let allowed = last_applied::allowed(kind, live, manager);
+        let conflicts = conflicts.into_iter().map(|(who, fields)| (who, fields::difference(&fields, &allowed)));
+        let conflicts = conflicts.filter(|(_, fields)| !fields.is_empty());
+        let conflicts: Vec<_> = conflicts.map(|(who, fields)| (who, fields::paths(&fields))).collect();
+        if !conflicts.is_empty() {
+            return Err(conflict(&conflicts));
+        }
     }
+    last_applied::follow(&mut object, live, applied, manager);
     let lost = fields::changed(kind.name, &object, live);
     for entry in &mut entries {
         entry.fields = fields::difference(&entry.fields, &changed);
