@@ -50,26 +50,40 @@ impl Journal {
 
     /// Appends one write, of an object and its text. A disk that is full is logged once; the objects stay in memory.
     pub fn append(&mut self, removed: bool, object: &Value, text: &str, version: u64) {
-        let mut line = if removed {
+        let line = if removed {
             let place = ["apiVersion", "kind"].map(|f| meta::string(object, &[f]));
             let (namespace, name) = (meta::namespace(object), meta::name(object));
             json!({"version": version, "removed": [place[0], place[1], namespace, name]}).to_string()
         } else {
-            format!("{{\"version\":{version},\"object\":{text}}}")
+            put(text, version)
         };
-        line.push('\n');
         if self.failed.is_some() {
             return;
         }
-        match self.file.write_all(line.as_bytes()) {
-            Ok(()) => self.length += line.len() as u64,
-            Err(error) => {
-                tracing::error!(path = %self.path.display(), %error, "the journal cannot be written; what changes now is lost if d2k ends before it can");
-                // Half a line would take the next one with it.
-                let _ = self.file.set_len(self.length);
-                self.failed = Some(Instant::now());
-            }
+        if let Err(error) = self.write(line) {
+            tracing::error!(path = %self.path.display(), %error, "the journal cannot be written; what changes now is lost if d2k ends before it can");
+            self.failed = Some(Instant::now());
         }
+    }
+
+    /// Appends what is not to be there unless it is written down.
+    ///
+    /// # Errors
+    /// One line on why it cannot be written.
+    pub fn append_or_refuse(&mut self, text: &str, version: u64) -> Result<(), String> {
+        let written = match self.failed {
+            Some(_) => Err(std::io::ErrorKind::StorageFull.into()),
+            None => self.write(put(text, version)),
+        };
+        written.map_err(|error| format!("the journal {} cannot be written: {error}", self.path.display()))
+    }
+
+    fn write(&mut self, mut line: String) -> std::io::Result<()> {
+        line.push('\n');
+        // Half a line would take the next one with it.
+        self.file.write_all(line.as_bytes()).inspect_err(|_| drop(self.file.set_len(self.length)))?;
+        self.length += line.len() as u64;
+        Ok(())
     }
 
     /// Whether it is to be written anew: most of it is history, or something is missing.
@@ -98,6 +112,11 @@ impl Journal {
             }
         }
     }
+}
+
+/// The line of an object with this text.
+fn put(text: &str, version: u64) -> String {
+    format!("{{\"version\":{version},\"object\":{text}}}")
 }
 
 /// What a file holds.
@@ -178,6 +197,16 @@ fn write_to(temporary: &Path, objects: &[Arc<Value>], version: u64) -> std::io::
     let file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
     file.sync_all()?;
     Ok(length)
+}
+
+#[cfg(test)]
+impl Journal {
+    /// A journal whose disk is full.
+    pub(super) fn full(path: &Path) -> Self {
+        let (mut journal, ..) = Self::open(path).unwrap();
+        journal.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        journal
+    }
 }
 
 #[cfg(test)]

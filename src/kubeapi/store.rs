@@ -46,6 +46,8 @@ pub struct Change {
 pub enum Write {
     /// It is this now.
     Put(Value),
+    /// It is this now, if that can be written down: a client has asked for it, and relies on it.
+    Make(Value),
     /// It is gone; this is what it was last.
     Remove(Value),
     /// It stays.
@@ -94,6 +96,26 @@ pub struct List {
     pub items: Vec<Arc<Value>>,
     /// The version.
     pub version: u64,
+}
+
+impl Inner {
+    /// Writes down what is not to be there otherwise.
+    fn must_write(&mut self, text: &str, version: u64) -> Result<()> {
+        self.tidy_journal();
+        match &mut self.journal {
+            Some(journal) => journal.append_or_refuse(text, version).map_err(Status::plain),
+            None => Ok(()),
+        }
+    }
+
+    fn tidy_journal(&mut self) {
+        if let Some(journal) = &mut self.journal
+            && journal.is_due()
+        {
+            let all = self.kinds.values().flat_map(|objects| objects.all.values().cloned());
+            journal.compact(all.collect(), self.version);
+        }
+    }
 }
 
 impl Store {
@@ -166,35 +188,40 @@ impl Store {
     ) -> Result<Arc<Value>> {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        let Some(objects) = inner.kinds.get_mut(kind.plural) else { return Err(Status::no_resource()) };
+        let Some(objects) = inner.kinds.get(kind.plural) else { return Err(Status::no_resource()) };
         let key = (namespace.to_owned(), name.to_owned());
         let previous = objects.all.get(&key).cloned();
-        let (action, mut object) = match (change(previous.as_ref())?, &previous) {
+        let wanted = change(previous.as_ref())?;
+        let is_asked_for = matches!(wanted, Write::Make(_));
+        let (action, mut object) = match (wanted, &previous) {
             (Write::Keep, Some(object)) => return Ok(object.clone()),
             (Write::Keep, None) => return Err(Status::not_found(kind, name)),
-            (Write::Put(object), Some(before)) if same(&object, before) => return Ok(before.clone()),
-            (Write::Put(object), Some(_)) => (Action::Modified, object),
-            (Write::Put(object), None) => (Action::Added, object),
+            (Write::Put(object) | Write::Make(object), Some(before)) if same(&object, before) => {
+                return Ok(before.clone());
+            }
+            (Write::Put(object) | Write::Make(object), Some(_)) => (Action::Modified, object),
+            (Write::Put(object) | Write::Make(object), None) => (Action::Added, object),
             (Write::Remove(object), _) => (Action::Deleted, object),
         };
-        inner.version += 1;
-        meta::set(&mut object, "resourceVersion", inner.version.to_string());
+        let version = inner.version + 1;
+        meta::set(&mut object, "resourceVersion", version.to_string());
+        let text = object.to_string();
+        if is_asked_for {
+            inner.must_write(&text, version)?;
+        }
+        inner.version = version;
         let object = Arc::new(object);
+        let Some(objects) = inner.kinds.get_mut(kind.plural) else { return Err(Status::no_resource()) };
         match action {
             Action::Deleted => objects.all.remove(&key),
             _ => objects.all.insert(key, object.clone()),
         };
-        let text = object.to_string();
-        let change = Change { version: inner.version, action, object: object.clone(), previous };
+        let change = Change { version, action, object: object.clone(), previous };
         objects.note(change, text.len());
-        if let Some(journal) = &mut inner.journal {
-            journal.append(action == Action::Deleted, &object, &text, inner.version);
-            if journal.is_due() {
-                let all = inner.kinds.values().flat_map(|objects| objects.all.values().cloned());
-                journal.compact(all.collect(), inner.version);
-            }
+        if let (false, Some(journal)) = (is_asked_for, &mut inner.journal) {
+            journal.append(action == Action::Deleted, &object, &text, version);
         }
-        let version = inner.version;
+        inner.tidy_journal();
         drop(guard);
         self.changed.send_modify(|now| *now = version.max(*now));
         Ok(object)
@@ -228,4 +255,34 @@ fn same(new: &Value, old: &Value) -> bool {
         object
     };
     strip(new) == strip(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubeapi::kinds::by_name;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_client_makes_is_refused_where_it_cannot_be_written_down_and_the_rest_goes_on() {
+        let folder = std::env::temp_dir().join(format!("d2k-store-full-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let journal = Journal::full(&folder.join("journal"));
+        let store = Store::new(Some((journal, Vec::new(), 7)));
+        let kind = by_name("", "ConfigMap").unwrap();
+        let object =
+            |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+        let refused = store.write(kind, "", "asked", |_| Ok(Write::Make(object("asked")))).unwrap_err();
+        assert!(refused.code == 500 && refused.message.contains("No space left on device"), "{refused:?}");
+        assert!(store.get(kind, "", "asked").is_none() && store.version() == 7);
+        store.write(kind, "", "own", |_| Ok(Write::Put(object("own")))).unwrap();
+        assert_eq!(store.version(), 8);
+        store.write(kind, "", "asked", |_| Ok(Write::Make(object("asked")))).unwrap_err();
+        // There is space again: everything is written anew, and then this, too.
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        store.write(kind, "", "asked", |_| Ok(Write::Make(object("asked")))).unwrap();
+        let (_, objects, version) = Journal::open(&folder.join("journal")).unwrap();
+        assert_eq!((objects.len(), version), (2, 9));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

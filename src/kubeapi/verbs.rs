@@ -45,6 +45,9 @@ pub struct Api {
     settings: Settings,
 }
 
+/// The parts of the cluster itself, as a manager of fields.
+const CONTROLLERS: &str = "d2k-controllers";
+
 /// What a write is about, besides its body.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -74,7 +77,7 @@ impl Target {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             subresource: String::new(),
-            manager: Manager { name: "d2k-controllers".into(), ..Manager::default() },
+            manager: Manager { name: CONTROLLERS.into(), ..Manager::default() },
             dry_run: false,
             validation: Validation::Ignore,
             twice: Vec::new(),

@@ -55,7 +55,8 @@ pub fn apply(kind: &Kind, live: &Value, applied: &Value, manager: &Manager) -> R
         .collect();
     if !conflicts.is_empty() && !manager.force {
         let allowed = last_applied::allowed(kind, live, manager);
-        let conflicts = conflicts.into_iter().map(|(who, fields)| (who, fields::difference(&fields, &allowed)));
+        let conflicts =
+            conflicts.into_iter().map(|(who, fields)| (who, fields::difference(&fields, &allowed)));
         let conflicts = conflicts.filter(|(_, fields)| !fields.is_empty());
         let conflicts: Vec<_> = conflicts.map(|(who, fields)| (who, fields::paths(&fields))).collect();
         if !conflicts.is_empty() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Api, Target, Written};
+use super::{Api, CONTROLLERS, Target, Written};
 use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::patch::{self, Format, apply};
 use crate::kubeapi::status::{Cause, Result, Status};
@@ -43,7 +43,8 @@ impl Api {
         }
         let object = self.store.write(target.kind, &target.namespace, &name, |there| match there {
             Some(_) => Err(Status::exists(target.kind, &name)),
-            None => Ok(Write::Put(object)),
+            None if target.manager.name == CONTROLLERS => Ok(Write::Put(object)),
+            None => Ok(Write::Make(object)),
         })?;
         Ok(Written { object, created: true, warnings })
     }

@@ -34,6 +34,8 @@ pub struct Log {
     error: Vec<u8>,
     /// Kept, so that a line costs no allocation.
     text: Vec<u8>,
+    /// The last write has failed, and somebody knows.
+    pub failed: bool,
 }
 
 impl Log {
@@ -43,12 +45,12 @@ impl Log {
             std::fs::create_dir_all(folder)?;
         }
         let file = OpenOptions::new().append(true).create(true).open(path)?;
-        Ok(Self { file, output: Vec::new(), error: Vec::new(), text: Vec::new() })
+        Ok(Self { file, output: Vec::new(), error: Vec::new(), text: Vec::new(), failed: false })
     }
 
     /// Adds what a stream has said.
     pub fn write(&mut self, channel: Channel, bytes: &[u8]) -> Result<()> {
-        let Self { file, output, error, text } = self;
+        let Self { file, output, error, text, .. } = self;
         let unfinished = match channel {
             Channel::Output => output,
             Channel::Error => error,
@@ -81,7 +83,7 @@ impl Log {
 
     /// A stream has ended; what it said last may lack the end of its line.
     pub fn end(&mut self, channel: Channel) -> Result<()> {
-        let Self { file, output, error, text } = self;
+        let Self { file, output, error, text, .. } = self;
         let unfinished = match channel {
             Channel::Output => output,
             Channel::Error => error,

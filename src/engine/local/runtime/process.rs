@@ -186,9 +186,12 @@ async fn pump(
 }
 
 fn note(log: &Mutex<Log>, write: impl FnOnce(&mut Log) -> Result<()>) {
-    if let Err(error) = write(&mut log.lock().unwrap_or_else(PoisonError::into_inner)) {
-        tracing::warn!(%error, "the log of a container cannot be written");
+    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    let written = write(&mut log);
+    if let (Err(error), false) = (&written, log.failed) {
+        tracing::warn!(%error, "the log of a container cannot be written; what it says until it can is lost");
     }
+    log.failed = written.is_err();
 }
 
 /// Carries what a client types to the process.
