@@ -17,6 +17,7 @@ use super::query::Query;
 use super::version::{ApiVersion, ENGINE, NEWEST, OLDEST};
 use crate::daemon::Daemon;
 use crate::daemon::stats::machine_memory;
+use crate::engine::local::images::How;
 use crate::fault::Fault;
 use crate::translate::inspect;
 use crate::translate::state::Phase;
@@ -89,6 +90,13 @@ fn driver_status(daemon: &Daemon) -> Vec<[String; 2]> {
         ["Namespace".to_owned(), daemon.cluster.namespace().to_owned()],
         ["Server".to_owned(), daemon.cluster.server().to_owned()],
     ];
+    if let Some(local) = &daemon.options.local {
+        let files = match local.images.how() {
+            How::Overlay { .. } => "overlayfs".to_owned(),
+            How::Copy(why) => format!("copies, since {why}"),
+        };
+        rows.push(["Layers".to_owned(), files]);
+    }
     rows.extend(set.policies.iter().map(|policy| ["Policy".to_owned(), policy.id()]));
     rows
 }

@@ -14,7 +14,7 @@ use crate::engine::{
 };
 use crate::registry::Registry;
 
-use images::Images;
+use images::{How, Images};
 use runtime::{Helper, Runtime};
 
 pub mod images;
@@ -55,6 +55,9 @@ impl Local {
         let failed =
             |error: io::Error| format!("the engine's data in {} cannot be opened: {error}", data.display());
         let images = opened.await.map_err(io::Error::other).and_then(|opened| opened).map_err(failed)?;
+        if let How::Copy(why) = images.how() {
+            tracing::warn!(why, "overlayfs cannot be used: every container gets a copy of its image's files");
+        }
         let this = Self { runtime, images, data };
         this.delete_discarded();
         Ok(this)
