@@ -18,6 +18,7 @@ pub mod networks;
 pub mod peer;
 pub mod plugins;
 pub mod query;
+mod request_line;
 pub mod server;
 pub mod stats;
 pub mod stream;

@@ -30,6 +30,7 @@ use tower::{Service, ServiceExt};
 use super::early;
 use super::hijack::ReadsOn;
 use super::peer::{Io, Peer, Socket};
+use super::request_line::RequestLines;
 use super::tls::Tls;
 
 /// How long requests may go on after the signal to stop.
@@ -220,7 +221,9 @@ where
     let mut http = http1::Builder::new();
     http.half_close(true).title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
     http.max_headers(HEADERS).max_buf_size(HEADER_BYTES);
-    let served = http.serve_connection(TokioIo::new(io), TowerToHyperService::new(service)).with_upgrades();
+    let served = http
+        .serve_connection(TokioIo::new(RequestLines::new(io)), TowerToHyperService::new(service))
+        .with_upgrades();
     let mut served = pin!(served);
     let ended = tokio::select! {
         ended = &mut served => ended,

@@ -320,3 +320,16 @@ fn a_log_is_followed_as_it_is_written() {
     let time = regex::Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z (one|two)\n").unwrap();
     assert!(time.is_match(&one) && time.is_match(&two), "{one:?} {two:?}");
 }
+
+#[test]
+fn a_filter_may_come_without_percent_signs_also_on_a_connection_that_goes_on() {
+    let Some(place) = Place::new() else { return };
+    let quoted = place.create("quoted", json!({"Cmd": ["true"]}));
+    let names = |query: &str| {
+        let mut connection = place.engine.connect();
+        connection.send(format!("GET /_ping HTTP/1.1\r\nHost: d2k\r\n\r\nGET /containers/json?{query} HTTP/1.1\r\nHost: d2k\r\nConnection: close\r\n\r\n").as_bytes());
+        String::from_utf8_lossy(&connection.rest()).into_owned()
+    };
+    assert!(names(r#"all=1&filters={"name":["^/quoted$"]}"#).contains(&quoted.id));
+    assert!(!names(r#"all=1&filters={"name":["<other>"]}"#).contains(&quoted.id));
+}
