@@ -107,7 +107,8 @@ def in_a_terminal(words, file, project, keys, seconds=60):
         if keys and keys[0] in seen[searched:]:
             searched = len(seen)
             keys.pop(0)
-            time.sleep(0.5)
+            # Compose listens for the next one only a moment after it has said so.
+            time.sleep(2)
             os.write(terminal, b"\x03")
     else:
         os.kill(pid, signal.SIGKILL)
