@@ -5,6 +5,7 @@ pub mod archive;
 pub mod attach;
 pub mod body;
 pub mod containers;
+pub mod detach;
 pub mod early;
 pub mod error;
 pub mod events;

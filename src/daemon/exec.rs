@@ -38,6 +38,8 @@ pub struct Exec {
     pub command: Command,
     /// Which streams the client asked for.
     pub streams: Streams,
+    /// What a client types in its terminal to leave; empty for the default.
+    pub detach_keys: String,
     /// It has been started.
     pub started: bool,
     /// There was a process, which has ended.
@@ -89,7 +91,13 @@ impl Daemon {
     ///
     /// # Errors
     /// 400 without a command, 404 for an unknown container, 409 if it does not run.
-    pub fn create_exec(&self, key: &str, command: Command, streams: Streams) -> Result<String> {
+    pub fn create_exec(
+        &self,
+        key: &str,
+        command: Command,
+        streams: Streams,
+        detach_keys: String,
+    ) -> Result<String> {
         if command.argv.is_empty() {
             return Err(Fault::invalid("No exec command specified"));
         }
@@ -115,6 +123,7 @@ impl Daemon {
             container: container.record.id.clone(),
             command,
             streams,
+            detach_keys,
             started: false,
             ran: false,
             running: false,

@@ -328,13 +328,12 @@ pub(crate) fn membership(network: &Network, settings: Option<&EndpointSettings>)
 
 fn check_network(request: &NetworkCreateRequest) -> Result<()> {
     let name = request.name.as_str();
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if name.is_empty() {
+    if name.trim().is_empty() {
         return Err(Fault::invalid("invalid name: name is empty"));
     }
-    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(legal) {
+    if name.contains('/') {
         return Err(Fault::invalid(format!(
-            "invalid name {name}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            "invalid name {name}: a slash cannot be part of a path's segment"
         )));
     }
     if network::is_predefined(name) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Daemon;
 use crate::translate::container::Container;
 use crate::translate::record::RunState;
-use crate::translate::state::Phase;
+use crate::translate::state::{Phase, status_of};
 
 /// What `wait` waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,11 @@ impl Daemon {
                 let end = self.runs.end_of(&id).map(|(code, error)| Outcome { code, error });
                 return (!self.runs.is_replacing(&id)).then(|| end.unwrap_or_else(|| last.clone()));
             };
+            if condition != Condition::Removed
+                && let Some(code) = restarted(&now, &before)
+            {
+                return Some(Outcome { code, error: String::new() });
+            }
             last = outcome(&now);
             ran |= now.state().running();
             let over = match condition {
@@ -61,6 +66,18 @@ impl Daemon {
             () = self.stopping.cancelled() => None,
         }
     }
+}
+
+/// The exit code of a run that is followed by another one, by restart policy: Docker tells those who wait
+/// of every end, final or not.
+fn restarted(now: &Container, before: &(Option<jiff::Timestamp>, String, i32, String)) -> Option<i32> {
+    let state = now.state();
+    if state.phase == Phase::Restarting && ends(now) != *before {
+        return Some(state.run.exit_code);
+    }
+    let status = status_of(now.pod()?, &now.record.object)?;
+    let last = status.last_state.as_ref()?.terminated.as_ref()?;
+    (state.phase == Phase::Running && state.run.restart_count > before.2).then_some(last.exit_code)
 }
 
 /// What changes with each end of a run.

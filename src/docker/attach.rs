@@ -9,6 +9,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use jiff::Timestamp;
 
+use super::detach;
 use super::error::Result;
 use super::hijack::{Hijack, Session, websocket};
 use super::peer::Peer;
@@ -67,8 +68,10 @@ async fn attach(
     let options = options(&query);
     // Noted before the answer: `--rm` must not take the output away from a client that just came.
     let reader = daemon.reader(&container.record.id);
+    let keys = detach::Keys::parse(query.get("detachKeys").unwrap_or_default())?;
     let place = daemon.place(&container, options);
     Ok(hijack.run(container.record.tty(), move |session| async move {
+        let session = if container.record.tty() { detach::watch(session, keys) } else { session };
         run(daemon, container, options, place, session).await;
         drop(reader);
     }))
@@ -89,8 +92,12 @@ async fn attach_ws(
     if version.below(42) || unsaid {
         (options.stdin, options.stdout, options.stderr) = (true, true, true);
     }
+    let keys = detach::Keys::parse(query.get("detachKeys").unwrap_or_default())?;
     let place = daemon.place(&container, options);
-    Ok(websocket(upgrade, peer, move |session| run(daemon, container, options, place, session)))
+    Ok(websocket(upgrade, peer, move |session| {
+        let session = if container.record.tty() { detach::watch(session, keys) } else { session };
+        run(daemon, container, options, place, session)
+    }))
 }
 
 async fn show_logs(

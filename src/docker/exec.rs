@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body::{Json, JsonBody};
+use super::detach;
 use super::error::Result;
 use super::hijack::Hijack;
 use super::query::Query;
@@ -43,6 +44,9 @@ struct ExecConfig {
     user: Option<String>,
     working_dir: Option<String>,
     console_size: Option<Vec<u16>>,
+    /// docker-py writes it with a small letter, which is the same to Docker.
+    #[serde(alias = "detachKeys")]
+    detach_keys: Option<String>,
 }
 
 /// Body of a start call (Docker API, `ExecStart`).
@@ -92,7 +96,9 @@ async fn create(
         stderr: flag(config.attach_stderr),
         tty: flag(config.tty),
     };
-    let exec = daemon.create_exec(&id, command, streams)?;
+    let detach_keys = config.detach_keys.unwrap_or_default();
+    detach::Keys::parse(&detach_keys)?;
+    let exec = daemon.create_exec(&id, command, streams, detach_keys)?;
     if let Some(size) = console(config.console_size.as_ref()) {
         daemon.resize_exec(&exec, size)?;
     }
@@ -115,7 +121,9 @@ async fn start(
         return Ok(StatusCode::OK.into_response());
     }
     let tty = options.tty.unwrap_or(exec.streams.tty);
+    let keys = detach::Keys::parse(&exec.detach_keys)?;
     Ok(hijack.run(tty, move |session| async move {
+        let session = if tty { detach::watch(session, keys) } else { session };
         let pipe = Pipe { input: session.input, output: session.output };
         // A task of its own: the exec is brought to its end, and on record, also without its client.
         let _ = tokio::spawn(daemon.run_exec(exec, container, Some(pipe))).await;

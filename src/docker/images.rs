@@ -94,7 +94,7 @@ pub(super) fn summaries(daemon: &Daemon, version: ApiVersion) -> Vec<Value> {
     group(daemon.images()).into_values().map(|names| summary(daemon, &names, version)).collect()
 }
 
-fn group(images: Vec<Image>) -> BTreeMap<String, Vec<Image>> {
+pub(super) fn group(images: Vec<Image>) -> BTreeMap<String, Vec<Image>> {
     let mut by_id: BTreeMap<String, Vec<Image>> = BTreeMap::new();
     for image in images {
         by_id.entry(image.facts.id.clone()).or_default().push(image);

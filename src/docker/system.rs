@@ -155,7 +155,7 @@ async fn info(State(daemon): State<Arc<Daemon>>, version: ApiVersion) -> Respons
         "ContainersRunning": running,
         "ContainersPaused": containers.iter().filter(|c| c.state().paused).count(),
         "ContainersStopped": containers.len() - running,
-        "Images": daemon.images().len(),
+        "Images": super::images::group(daemon.images()).len(),
         "Driver": "kubernetes",
         "DriverStatus": driver_status(&daemon),
         "Plugins": {"Volume": volumes, "Network": ["bridge", "host", "null", "overlay"], "Authorization": null, "Log": ["json-file"]},

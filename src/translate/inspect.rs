@@ -127,6 +127,11 @@ fn host_config(record: &Record, api: u32) -> Value {
         let name = policy.get("Name").and_then(Value::as_str).filter(|name| !name.is_empty()).unwrap_or("no");
         let count = policy.get("MaximumRetryCount").and_then(Value::as_i64).unwrap_or(0);
         fields.insert("RestartPolicy".into(), json!({"Name": name, "MaximumRetryCount": count}));
+        if let Some(log) = fields.get_mut("LogConfig").and_then(Value::as_object_mut)
+            && log.get("Type").and_then(Value::as_str).is_none_or(str::is_empty)
+        {
+            log.insert("Type".into(), json!("json-file"));
+        }
         if fields.get("ShmSize").and_then(Value::as_i64).is_none_or(|size| size == 0) {
             fields.insert("ShmSize".into(), json!(67_108_864));
         }
@@ -156,7 +161,7 @@ fn merged_env(record: &Record) -> Vec<String> {
     let asked = record.body.env.clone().unwrap_or_default();
     let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let overridden = |entry: &&String| asked.iter().any(|a| key(a) == key(entry));
-    let mut env: Vec<String> = asked.iter().filter(|a| a.contains('=')).cloned().collect();
+    let mut env: Vec<String> = asked.clone();
     env.extend(record.image.env.iter().filter(|entry| !overridden(entry)).cloned());
     env
 }
@@ -241,6 +246,12 @@ fn config(record: &Record) -> Value {
         }
         if let Some(seconds) = body.stop_timeout {
             fields.insert("StopTimeout".into(), json!(seconds));
+        }
+        // Said back where it was asked for; the address itself is the cluster's.
+        if let Some(address) =
+            record.raw.get("MacAddress").filter(|address| **address != "" && !address.is_null())
+        {
+            fields.insert("MacAddress".into(), address.clone());
         }
     }
     value

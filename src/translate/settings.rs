@@ -117,7 +117,7 @@ fn endpoint(
         "IPAMConfig": echoed("IPAMConfig"),
         "Links": echoed("Links"),
         "Aliases": if shown.is_empty() { Value::Null } else { json!(shown) },
-        "MacAddress": "",
+        "MacAddress": membership.settings.get("MacAddress").and_then(Value::as_str).unwrap_or_default(),
         "DriverOpts": echoed("DriverOpts"),
         "GwPriority": 0,
         "NetworkID": id,

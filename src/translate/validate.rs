@@ -94,6 +94,7 @@ pub fn request(body: &ContainerCreateBody, image: &ImageFacts) -> Result<()> {
     }
     let host = body.host_config.clone().unwrap_or_default();
     restart(&host)?;
+    log_driver(&host)?;
     hosts(&host)?;
     bindings(&host)?;
     capabilities("CapAdd", &host.cap_add)?;
@@ -115,6 +116,29 @@ fn command(body: &ContainerCreateBody, image: &ImageFacts) -> Result<()> {
         return Err(Fault::invalid("no command specified"));
     }
     Ok(())
+}
+
+/// The log drivers that Docker has; here all of them are the kubelet's log.
+const LOG_DRIVERS: [&str; 11] = [
+    "json-file",
+    "local",
+    "none",
+    "syslog",
+    "journald",
+    "gelf",
+    "fluentd",
+    "awslogs",
+    "splunk",
+    "gcplogs",
+    "etwlogs",
+];
+
+fn log_driver(host: &HostConfig) -> Result<()> {
+    let driver = host.log_config.as_ref().and_then(|log| log.typ.as_deref()).unwrap_or_default();
+    if driver.is_empty() || LOG_DRIVERS.contains(&driver) {
+        return Ok(());
+    }
+    Err(Fault::invalid(format!("error looking up logging plugin {driver}: plugin \"{driver}\" not found")))
 }
 
 fn working_dir(body: &ContainerCreateBody) -> Result<()> {

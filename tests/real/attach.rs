@@ -154,3 +154,30 @@ fn a_websocket_carries_the_raw_stream() {
     // A binary frame without a mask, whose payload is the line itself.
     assert_eq!(bytes[0] & 0x0f, 2, "{bytes:?}");
 }
+
+#[test]
+fn detach_keys_end_the_connection_and_not_the_process() {
+    let Some(world) = World::new() else { return };
+    world.docker("run -dit --name web busybox cat").success();
+    let leave = |path: &str, body: &str, keys: [&str; 2]| {
+        let mut client = world.connect();
+        client.hijack(path, body);
+        assert!(client.head().starts_with("HTTP/1.1 101"), "{path}");
+        client.send("hello\n");
+        client.read_until("hello");
+        // Not both at once, as nobody types them.
+        for key in keys {
+            client.send(key).is_silent_for(std::time::Duration::from_millis(100));
+        }
+        client.rest();
+    };
+    leave("/containers/web/attach?stream=1&stdin=1&stdout=1", "", ["\x10", "\x11"]);
+    leave("/containers/web/attach?stream=1&stdin=1&stdout=1&detachKeys=ctrl-a,x", "", ["\x01", "x"]);
+    let exec = json!({
+        "AttachStdin": true, "AttachStdout": true, "Tty": true, "Cmd": ["cat"], "DetachKeys": "a,b",
+    });
+    let exec = world.post("/containers/web/exec", exec).json();
+    leave(&format!("/exec/{}/start", exec["Id"].as_str().unwrap()), r#"{"Tty": true}"#, ["a", "b"]);
+    assert_eq!(world.field("web", ".State.Status"), "running");
+    world.post("/containers/web/attach?detachKeys=ctrl-A", Value::Null).error(400);
+}

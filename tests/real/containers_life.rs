@@ -214,6 +214,17 @@ fn wait_on_a_created_container_returns_at_once_unless_it_waits_for_the_next_exit
 }
 
 #[test]
+fn wait_ends_with_each_run_of_a_container_that_is_started_again() {
+    let Some(world) = World::new() else { return };
+    world.docker("run -d --name again --restart always busybox sh -c 'sleep 2; exit 5'").success();
+    assert_eq!(world.docker("wait again").success(), "5");
+    let next = world.post("/containers/again/wait?condition=next-exit", Value::Null).json();
+    assert_eq!(next["StatusCode"], 5, "{next}");
+    let status = world.field("again", ".State.Status");
+    assert!(status == "running" || status == "restarting", "{status}");
+}
+
+#[test]
 fn wait_for_the_removal_ends_with_the_exit_code() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web --stop-timeout 1 busybox sh -c 'exit 8'").success();

@@ -14,7 +14,9 @@ use crate::docker::early;
 use crate::docker::error::Result;
 use crate::docker::query::Query;
 use crate::docker::stream::{Newline, json_lines};
+use crate::fault::Kind;
 use crate::registry::Reference;
+use crate::registry::pull::error_line;
 
 /// POST `/images/load`.
 pub(super) async fn load(State(daemon): State<Arc<Daemon>>, body: Body) -> Result<Response> {
@@ -23,7 +25,12 @@ pub(super) async fn load(State(daemon): State<Arc<Daemon>>, body: Body) -> Resul
     if loaded.is_err() {
         early::drain(&mut archive).await;
     }
-    let lines = loaded?;
+    let lines = match loaded {
+        Ok(lines) => lines,
+        Err(fault) if fault.kind == Kind::NotImplemented => return Err(fault.into()),
+        // Docker has begun its answer by then: clients look for the error in it.
+        Err(fault) => vec![error_line(&fault.message)],
+    };
     Ok(json_lines("application/json", Newline::CrLf, futures::stream::iter(lines)))
 }
 
