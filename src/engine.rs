@@ -240,6 +240,12 @@ pub struct Usage {
     pub cpu_nanos: u64,
     /// Memory that cannot be given back, bytes (the kubelet's working set).
     pub memory: u64,
+    /// Processes and threads.
+    pub processes: u64,
+    /// Bytes that its Pod has received since its start.
+    pub received: u64,
+    /// Bytes that its Pod has sent since its start.
+    pub sent: u64,
 }
 
 /// A two-way byte stream.

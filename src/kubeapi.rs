@@ -13,6 +13,7 @@ pub mod journal;
 pub mod kinds;
 pub mod kubelet;
 pub mod log_streams;
+pub mod measures;
 mod meta;
 mod openapi;
 mod patch;

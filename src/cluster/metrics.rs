@@ -5,14 +5,21 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 
 use super::{Cluster, fault};
 use crate::fault::Result;
+use crate::kubeapi::measures::{PROCESSES, RECEIVED, SENT};
 
 /// What a Pod's containers use, as the metrics server saw it last.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Usage {
     /// Quantity of CPU cores, e.g. `12345678n`, one a container.
     pub cpu: Vec<String>,
     /// Quantity of working-set memory, e.g. `1024Ki`, one a container.
     pub memory: Vec<String>,
+    /// Processes of each container, where the cluster tells.
+    pub processes: Vec<String>,
+    /// Bytes that the Pod has received, told for each container of it, where the cluster tells.
+    pub received: Vec<String>,
+    /// The same of what it has sent.
+    pub sent: Vec<String>,
 }
 
 impl Cluster {
@@ -43,10 +50,16 @@ impl Cluster {
                 containers
                     .iter()
                     .flatten()
-                    .filter_map(|c| c.pointer(&format!("/usage/{key}"))?.as_str().map(str::to_owned))
+                    .filter_map(|c| c.get("usage")?.get(key)?.as_str().map(str::to_owned))
                     .collect()
             };
-            Usage { cpu: read("cpu"), memory: read("memory") }
+            Usage {
+                cpu: read("cpu"),
+                memory: read("memory"),
+                processes: read(PROCESSES),
+                received: read(RECEIVED),
+                sent: read(SENT),
+            }
         }))
     }
 }

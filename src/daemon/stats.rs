@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use tokio::time::MissedTickBehavior;
 
 use super::Daemon;
+use crate::cluster::Usage;
 use crate::fault::Result;
 use crate::translate::container::Container;
 use crate::translate::quantity;
@@ -59,28 +60,29 @@ impl Daemon {
             now: Counters::default(),
             processors,
             limit: 0,
+            processes: 0,
+            received: 0,
+            sent: 0,
         };
         let Some(pod) = container.running_pod() else {
             return Ok(sample);
         };
         sample.read = Timestamp::now().to_string();
         sample.limit = limit.unwrap_or_else(machine_memory);
-        let (nanocores, memory) = self.usage_of(&pod).await;
-        sample.now = self.integrate(&record.id, nanocores, memory, processors);
+        let usage = self.usage_of(&pod).await.unwrap_or_default();
+        let largest = |all: &[String]| all.iter().filter_map(|n| n.parse().ok()).max().unwrap_or(0);
+        sample.processes = sum(&usage.processes, quantity::bytes);
+        (sample.received, sample.sent) = (largest(&usage.received), largest(&usage.sent));
+        let (cpu, memory) = (sum(&usage.cpu, quantity::nanocores), sum(&usage.memory, quantity::bytes));
+        sample.now = self.integrate(&record.id, cpu, memory, processors);
         Ok(sample)
     }
 
-    async fn usage_of(&self, pod: &str) -> (u64, u64) {
+    async fn usage_of(&self, pod: &str) -> Option<Usage> {
         if !self.probe_metrics().await {
-            return (0, 0);
+            return None;
         }
-        let Ok(Ok(Some(usage))) = tokio::time::timeout(PATIENCE, self.cluster.usage(pod)).await else {
-            return (0, 0);
-        };
-        let sum = |all: &[String], read: fn(&Quantity) -> Option<i64>| -> u64 {
-            all.iter().filter_map(|q| u64::try_from(read(&Quantity(q.clone()))?).ok()).sum()
-        };
-        (sum(&usage.cpu, quantity::nanocores), sum(&usage.memory, quantity::bytes))
+        tokio::time::timeout(PATIENCE, self.cluster.usage(pod)).await.ok()?.ok()?
     }
 
     fn integrate(&self, id: &str, nanocores: u64, memory: u64, processors: u64) -> Counters {
@@ -92,6 +94,10 @@ impl Daemon {
         all.insert(id.to_owned(), (now, counters));
         counters
     }
+}
+
+fn sum(all: &[String], read: fn(&Quantity) -> Option<i64>) -> u64 {
+    all.iter().filter_map(|q| u64::try_from(read(&Quantity(q.clone()))?).ok()).sum()
 }
 
 /// Bytes of memory of this machine, for clients that must have a number; a Role cannot read nodes.

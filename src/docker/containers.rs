@@ -281,7 +281,7 @@ async fn update(
 /// Kubernetes has no record of what a container changed in its file system.
 async fn changes(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Result<Response> {
     daemon.container(&id)?;
-    Ok(Json(json!([])).into_response())
+    Ok(Json(Value::Null).into_response())
 }
 
 async fn remove(

@@ -74,6 +74,12 @@ pub struct Sample {
     pub processors: u64,
     /// Bytes of memory that the container may use.
     pub limit: u64,
+    /// Processes and threads; 0 where the cluster does not tell.
+    pub processes: u64,
+    /// Bytes received; 0 where the cluster does not tell.
+    pub received: u64,
+    /// Bytes sent; 0 where the cluster does not tell.
+    pub sent: u64,
 }
 
 impl Sample {
@@ -106,9 +112,12 @@ impl Sample {
         if let (true, Some(fields)) = (runs, value.as_object_mut()) {
             let stats = json!({"inactive_file": 0, "total_inactive_file": 0});
             let memory = json!({"usage": self.now.memory, "stats": stats, "limit": self.limit});
+            if self.processes > 0 {
+                fields.insert("pids_stats".into(), json!({"current": self.processes}));
+            }
             let network = json!({
-                "rx_bytes": 0, "rx_packets": 0, "rx_errors": 0, "rx_dropped": 0,
-                "tx_bytes": 0, "tx_packets": 0, "tx_errors": 0, "tx_dropped": 0,
+                "rx_bytes": self.received, "rx_packets": 0, "rx_errors": 0, "rx_dropped": 0,
+                "tx_bytes": self.sent, "tx_packets": 0, "tx_errors": 0, "tx_dropped": 0,
             });
             fields.insert("memory_stats".into(), memory);
             fields.insert("networks".into(), json!({"eth0": network}));

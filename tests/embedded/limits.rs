@@ -54,3 +54,19 @@ fn stats_are_what_the_container_uses() {
     let share: f64 = figure("idle", "CPUPerc").trim_end_matches('%').parse().unwrap();
     assert!(share < 5.0, "idle uses {share} %");
 }
+
+#[test]
+fn stats_count_processes_and_what_goes_over_the_network() {
+    let Some(own) = Own::start() else { return };
+    own.docker("run -d --name web busybox sh -c 'sleep 1000 & sleep 1000 & wait'").success();
+    let figures = || own.docker("stats --no-stream --format '{{.PIDs}} {{.NetIO}}' web").success();
+    eventually("there are three processes", || figures().starts_with("3 "));
+    own.docker("run -d --name server busybox nc -lk -p 80 -e cat /etc/services").success();
+    let address = own.docker("inspect --format '{{.NetworkSettings.IPAddress}}' server").success();
+    eventually("something was received and sent", || {
+        own.docker(format!("exec web nc -w 1 {address} 80"));
+        let figures = figures();
+        let (received, sent) = figures.split_once(' ').unwrap().1.split_once(" / ").unwrap();
+        received.contains("kB") && sent != "0B"
+    });
+}

@@ -9,6 +9,7 @@ use super::container::Phase;
 use super::pod::Running;
 use crate::engine::{Engine, Usage};
 use crate::kubeapi::controllers::kind;
+use crate::kubeapi::measures::{PROCESSES, RECEIVED, SENT};
 use crate::kubeapi::meta::{self, items, string};
 
 /// Between the two looks.
@@ -87,5 +88,9 @@ impl<E: Engine> Kubelet<E> {
 fn usage(name: &str, before: Usage, after: Usage) -> Value {
     let window = u64::try_from(WINDOW.as_nanos()).unwrap_or(1).max(1);
     let nanos = after.cpu_nanos.saturating_sub(before.cpu_nanos).saturating_mul(1_000_000_000) / window;
-    json!({"name": name, "usage": {"cpu": format!("{nanos}n"), "memory": format!("{}Ki", after.memory / 1024)}})
+    // The rest is d2k's own: Kubernetes has these in the kubelet's summary only.
+    json!({"name": name, "usage": {
+        "cpu": format!("{nanos}n"), "memory": format!("{}Ki", after.memory / 1024),
+        (PROCESSES): after.processes.to_string(), (RECEIVED): after.received.to_string(), (SENT): after.sent.to_string(),
+    }})
 }

@@ -189,7 +189,15 @@ impl Cgroups {
                 field(&statistics, "total_inactive_file"),
             )
         };
-        Some(Usage { cpu_nanos, memory: memory.saturating_sub(cache.unwrap_or(0)) })
+        let processes = number(&self.file("pids", container, "pids.current").unwrap_or_default());
+        let (received, sent) = self.processes(container).first().map(|pid| traffic(*pid)).unwrap_or_default();
+        Some(Usage {
+            cpu_nanos,
+            memory: memory.saturating_sub(cache.unwrap_or(0)),
+            processes,
+            received,
+            sent,
+        })
     }
 
     /// The processes of a container as the caller's PID namespace numbers them.
@@ -249,6 +257,18 @@ fn remove_tree(folder: &Path) -> Result<(), String> {
         }
     }
     Err(format!("the cgroup {} still has processes; end them and remove it", folder.display()))
+}
+
+/// Bytes received and sent in the network namespace of a process, but for its loopback interface.
+fn traffic(pid: i32) -> (u64, u64) {
+    let table = fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default();
+    let lines =
+        table.lines().filter_map(|line| line.trim().split_once(':')).filter(|(name, _)| *name != "lo");
+    // proc_net_dev(5): eight columns of what came in, eight of what went out, bytes first.
+    let columns = lines.map(|(_, columns)| columns.split_whitespace().map(number).collect::<Vec<_>>());
+    columns.fold((0, 0), |(received, sent), all| {
+        (received + all.first().unwrap_or(&0), sent + all.get(8).unwrap_or(&0))
+    })
 }
 
 fn number(text: &str) -> u64 {
