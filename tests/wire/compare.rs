@@ -38,6 +38,9 @@ pub struct Allowed {
     /// Only for the requests of these titles.
     #[serde(default)]
     titles: Vec<String>,
+    /// Only on a cluster of somebody else.
+    #[serde(default)]
+    elsewhere: bool,
     why: String,
     /// What d2k answers instead; the rest of the answer is not looked at.
     #[serde(default)]
@@ -71,7 +74,7 @@ pub fn allowed() -> &'static [Allowed] {
 /// The pieces of all entries, as [`Used`] has them.
 pub fn pieces() -> Used {
     let mut all = Used::new();
-    for (at, entry) in allowed().iter().enumerate() {
+    for (at, entry) in allowed().iter().enumerate().filter(|(_, entry)| !entry.elsewhere) {
         let lists = [&entry.values, &entry.types, &entry.missing, &entry.added];
         all.extend(lists.into_iter().flatten().map(|pointer| (at, pointer.clone())));
         if entry.status != 0 {
