@@ -273,8 +273,10 @@ def _():
     client.containers.get(container)
     end = time.monotonic() + 40
     while time.monotonic() < end:
-        there = client.containers.list(all=True, filters={"id": container}) or client.networks.list(ids=[network])
-        reapers = client.containers.list(all=True, filters={"ancestor": os.environ["RYUK_CONTAINER_IMAGE"]})
+        there = client.containers.list(all=True, ignore_removed=True, filters={"id": container}) or client.networks.list(ids=[network])
+        reapers = client.containers.list(
+            all=True, ignore_removed=True, filters={"ancestor": os.environ["RYUK_CONTAINER_IMAGE"]}
+        )
         if not there and len(reapers) <= 1:
             return
         time.sleep(0.5)
