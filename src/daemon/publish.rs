@@ -16,6 +16,10 @@ use super::Daemon;
 use crate::fault::{Fault, Result};
 use crate::translate::record::{PublishedPort, Record};
 
+/// How long a port that was freed just now may take, in tries of this length.
+const FREED: Duration = Duration::from_millis(20);
+/// How many.
+const FREED_TRIES: u32 = 10;
 /// Docker takes random ports from the kernel's ephemeral range; so does d2k.
 const RANDOM: std::ops::RangeInclusive<u16> = 32768..=60999;
 /// A UDP client that has been silent this long is forgotten.
@@ -125,10 +129,10 @@ impl Daemon {
         let target =
             Target { daemon: Arc::downgrade(self), id: record.id.clone(), port: port.container_port };
         let bound = match port.protocol.as_str() {
-            "tcp" => TcpListener::bind(address).await.map(|l| {
+            "tcp" => patiently(async || TcpListener::bind(address).await).await.map(|l| {
                 tokio::spawn(stop.clone().run_until_cancelled_owned(serve_tcp(l, target, stop.clone())));
             }),
-            "udp" => UdpSocket::bind(address).await.map(|s| {
+            "udp" => patiently(async || UdpSocket::bind(address).await).await.map(|s| {
                 tokio::spawn(stop.clone().run_until_cancelled_owned(serve_udp(Arc::new(s), target)));
             }),
             _ => Ok(()),
@@ -149,6 +153,17 @@ impl Daemon {
             record.name, record.id
         )))
     }
+}
+
+/// A listener that was told to end may have its port for another moment.
+async fn patiently<T>(bind: impl AsyncFn() -> std::io::Result<T>) -> std::io::Result<T> {
+    for _ in 0..FREED_TRIES {
+        match bind().await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => tokio::time::sleep(FREED).await,
+            bound => return bound,
+        }
+    }
+    bind().await
 }
 
 /// Where a listener forwards to.

@@ -238,3 +238,13 @@ fn a_port_out_of_range_is_refused() {
     }
     assert!(world.names("deployments,services").is_empty());
 }
+
+#[test]
+fn a_port_is_free_as_soon_as_its_container_is_removed() {
+    let Some(world) = World::new() else { return };
+    let port = free_port();
+    for _ in 0..8 {
+        world.docker(format!("run -d --name web -p {port}:80 busybox sleep 1000")).success();
+        world.docker("rm -f web").success();
+    }
+}
