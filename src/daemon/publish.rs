@@ -82,7 +82,7 @@ impl Daemon {
         };
         for port in candidates {
             let key = (protocol.to_owned(), port);
-            if taken.contains(&key) || !self.bindable(protocol, port).await {
+            if taken.contains(&key) || !self.bindable(protocol, port).await.is_ok() {
                 continue;
             }
             let mut reserved = self.publisher.reserved.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,12 +94,16 @@ impl Daemon {
         Err(Fault::internal("all ports are allocated"))
     }
 
-    async fn bindable(&self, protocol: &str, port: u16) -> bool {
+    async fn bindable(&self, protocol: &str, port: u16) -> std::io::Result<()> {
         let address = SocketAddr::new(self.options.listen, port);
         if protocol == "udp" {
-            return UdpSocket::bind(address).await.is_ok();
+            return UdpSocket::bind(address).await.map(drop);
         }
-        TcpListener::bind(address).await.is_ok()
+        TcpListener::bind(address).await.map(drop)
+    }
+
+    async fn is_in_use(&self, protocol: &str, port: u16) -> bool {
+        self.bindable(protocol, port).await.is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
     }
 
     /// Opens the ports of a container that is about to run.
@@ -128,11 +132,18 @@ impl Daemon {
         let address = SocketAddr::new(self.options.listen, port.host_port);
         let target =
             Target { daemon: Arc::downgrade(self), id: record.id.clone(), port: port.container_port };
+        // A listener that was told to end may have its port for another moment.
+        for _ in 0..FREED_TRIES {
+            if !self.is_in_use(&port.protocol, port.host_port).await {
+                break;
+            }
+            tokio::time::sleep(FREED).await;
+        }
         let bound = match port.protocol.as_str() {
-            "tcp" => patiently(async || TcpListener::bind(address).await).await.map(|l| {
+            "tcp" => TcpListener::bind(address).await.map(|l| {
                 tokio::spawn(stop.clone().run_until_cancelled_owned(serve_tcp(l, target, stop.clone())));
             }),
-            "udp" => patiently(async || UdpSocket::bind(address).await).await.map(|s| {
+            "udp" => UdpSocket::bind(address).await.map(|s| {
                 tokio::spawn(stop.clone().run_until_cancelled_owned(serve_udp(Arc::new(s), target)));
             }),
             _ => Ok(()),
@@ -153,17 +164,6 @@ impl Daemon {
             record.name, record.id
         )))
     }
-}
-
-/// A listener that was told to end may have its port for another moment.
-async fn patiently<T>(bind: impl AsyncFn() -> std::io::Result<T>) -> std::io::Result<T> {
-    for _ in 0..FREED_TRIES {
-        match bind().await {
-            Err(error) if error.kind() == ErrorKind::AddrInUse => tokio::time::sleep(FREED).await,
-            bound => return bound,
-        }
-    }
-    bind().await
 }
 
 /// Where a listener forwards to.
