@@ -82,7 +82,7 @@ impl Daemon {
         };
         for port in candidates {
             let key = (protocol.to_owned(), port);
-            if taken.contains(&key) || !self.bindable(protocol, port).await.is_ok() {
+            if taken.contains(&key) || self.bindable(protocol, port).await.is_err() {
                 continue;
             }
             let mut reserved = self.publisher.reserved.lock().unwrap_or_else(PoisonError::into_inner);
