@@ -210,8 +210,9 @@ impl Runtime {
     async fn start_now(&self, start: Start, rootfs: Rootfs) -> Result<()> {
         let failed =
             |error: Error| Trouble::new("CreateContainerError", format!("container {}: {error}", start.name));
-        let log = Log::open(&start.log).map_err(failed)?;
         let launch = self.launch(&start, rootfs)?;
+        // Made anew for a Pod that has just gone, its folder would stay.
+        let log = Log::open(&start.log).map_err(failed)?;
         let wanted = Streams { stdin: start.stdin, stdout: true, stderr: true };
         let (pipes, files) = match start.tty {
             true => (None, Vec::new()),
