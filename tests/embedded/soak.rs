@@ -25,6 +25,9 @@ struct Held {
     folders: usize,
 }
 
+/// What each container or Pod has a folder in.
+const FOLDERS: [&str; 6] = ["containers", "discarded", "pods", "run/bundles", "run/state", "run/pods"];
+
 fn entries(folder: impl AsRef<Path>) -> usize {
     fs::read_dir(folder).map_or(0, Iterator::count)
 }
@@ -55,10 +58,7 @@ fn held(daemon: u32, helper: u32, data: &Path) -> Held {
         processes: count("process"),
         mounts: mounts.lines().filter(|line| line.contains(&*own)).count(),
         cgroups: count("cgroup"),
-        folders: ["containers", "discarded", "pods", "run/bundles", "run/state", "run/pods"]
-            .map(|folder| entries(data.join(folder)))
-            .iter()
-            .sum(),
+        folders: FOLDERS.map(|folder| entries(data.join(folder))).iter().sum(),
     }
 }
 
@@ -91,6 +91,11 @@ fn what_is_held_does_not_grow_with_what_has_been() {
         eventually("all files of containers are gone", || entries(data.join("discarded")) == 0);
         let now = held(daemon, helper, &data);
         println!("round {round}: KiB {} and {} of {most:?} at most, {now:?}", memory(daemon), memory(helper));
+        // Which it is, should one stay.
+        for folder in FOLDERS {
+            let names = fs::read_dir(data.join(folder)).into_iter().flatten().flatten();
+            names.for_each(|left| println!("    left in {folder}: {}", left.file_name().display()));
+        }
         rounds.push((memory(daemon), memory(helper), now));
     }
     // The first rounds fill what is bounded.
