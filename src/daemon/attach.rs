@@ -213,7 +213,7 @@ impl Daemon {
         drop(unused);
     }
 
-    /// What the run has written so far, stream after stream, without the lines' times.
+    /// What the run has written so far, in its order and by stream, without the lines' times.
     async fn written_before(&self, container: &Container, run: &Run) -> Vec<(Channel, Vec<u8>)> {
         let query = LogQuery { container: container.container_name(), ..LogQuery::default() };
         let mut log = Vec::new();

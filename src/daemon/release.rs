@@ -286,7 +286,7 @@ impl Daemon {
         if status.code.is_some() || given.output.is_cancelled() {
             return;
         }
-        tracing::debug!(pod, error = status.message, "a stream was refused; leave is given by exec");
+        tracing::debug!(pod, error = status.message, "a stream was refused; leave is given again");
         if let Err(fault) = self.give_leave_late(container, pod, attempt).await {
             tracing::debug!(pod, error = fault.message, "the process did not wait for leave any more");
         }

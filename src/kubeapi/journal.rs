@@ -27,6 +27,8 @@ pub struct Journal {
     kept: u64,
     /// Since when writes are missing in it; the time of the last attempt to write them.
     failed: Option<Instant>,
+    /// Why they could not be written.
+    why: String,
 }
 
 impl Journal {
@@ -44,7 +46,8 @@ impl Journal {
         let objects: Vec<Arc<Value>> = objects.into_iter().map(Arc::new).collect();
         let length = rewrite(path, &objects, version).map_err(wrong)?;
         let file = OpenOptions::new().append(true).open(path).map_err(wrong)?;
-        let journal = Self { path: path.to_owned(), file, length, kept: length, failed: None };
+        let journal =
+            Self { path: path.to_owned(), file, length, kept: length, failed: None, why: String::new() };
         Ok((journal, objects.iter().map(|o| Value::clone(o)).collect(), version))
     }
 
@@ -62,7 +65,7 @@ impl Journal {
         }
         if let Err(error) = self.write(line) {
             tracing::error!(path = %self.path.display(), %error, "the journal cannot be written; what changes now is lost if d2k ends before it can");
-            self.failed = Some(Instant::now());
+            (self.failed, self.why) = (Some(Instant::now()), error.to_string());
         }
     }
 
@@ -72,8 +75,8 @@ impl Journal {
     /// One line on why it cannot be written.
     pub fn append_or_refuse(&mut self, text: &str, version: u64) -> Result<(), String> {
         let written = match self.failed {
-            Some(_) => Err(std::io::ErrorKind::StorageFull.into()),
-            None => self.write(put(text, version)),
+            Some(_) => Err(self.why.clone()),
+            None => self.write(put(text, version)).map_err(|error| error.to_string()),
         };
         written.map_err(|error| format!("the journal {} cannot be written: {error}", self.path.display()))
     }
@@ -104,7 +107,9 @@ impl Journal {
                     tracing::info!(path = %self.path.display(), "the journal is whole again");
                 }
             }
-            Err(_) if self.failed.is_some() => self.failed = Some(Instant::now()),
+            Err(error) if self.failed.is_some() => {
+                (self.failed, self.why) = (Some(Instant::now()), error.to_string());
+            }
             Err(error) => {
                 tracing::warn!(path = %self.path.display(), %error, "the journal cannot be shortened");
                 // Tried again when it has grown by as much.
