@@ -192,18 +192,20 @@ impl Keeper {
             return;
         }
         let last = status.last_state.as_ref().and_then(|s| s.terminated.as_ref());
-        if let Some(last) = last.filter(|_| seen.died < Some(restarts - 1) && !initial) {
+        let first_end = state::ended(record, pod, 0).filter(|_| restarts > 0);
+        let before = last.map(|end| (end.exit_code, end.reason.as_deref()));
+        let before = before.or(first_end.as_ref().map(|end| (end.exit_code, None)));
+        if let Some((code, reason)) = before.filter(|_| seen.died < Some(restarts - 1) && !initial) {
             if seen.started < Some(restarts - 1) {
                 daemon.started(record);
             }
-            daemon.died(container, last.exit_code, last.reason.as_deref());
+            daemon.died(container, code, reason);
         }
-        if last.is_some() {
+        if before.is_some() {
             seen.died = seen.died.max(Some(restarts - 1));
             seen.started = seen.started.max(Some(restarts - 1));
         }
-        let first_end_is_final = state::ended(record, pod, 0).is_some() && restarts > 0;
-        if first_end_is_final {
+        if first_end.is_some() {
             seen.over = true;
             daemon.runs.tell(uid);
             daemon.cluster.nudge();

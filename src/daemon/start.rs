@@ -15,7 +15,7 @@ use super::release::Attempt;
 use crate::fault::{Fault, Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::{self, RunState};
-use crate::translate::state::{Phase, Trouble, is_failed_start};
+use crate::translate::state::{self, Phase, Trouble, is_failed_start};
 use crate::translate::{helper, keys, workload};
 
 /// How often a write is tried again when somebody else wrote the object meanwhile.
@@ -321,7 +321,7 @@ fn gone(container: &Container) -> Fault {
 
 /// A run that has already ended was a start, unless its process never ran.
 fn ended(run: &RunState) -> Result<()> {
-    if run.error.is_empty() {
+    if run.error.is_empty() || run.exit_code == state::UNKNOWN {
         return Ok(());
     }
     // Users and groups are looked up before the runtime is asked.

@@ -7,6 +7,9 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Conta
 use super::helper;
 use super::record::{Record, RunState};
 
+/// The exit code of a process of which nobody knows how it ended: Docker's own after it has lost sight of one.
+pub const UNKNOWN: i32 = 255;
+
 /// The states that d2k can tell (Docker also knows `dead`; `paused` is a running one).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -128,6 +131,9 @@ pub fn ended(record: &Record, pod: &Pod, earlier: i32) -> Option<RunState> {
     if let Some((done, restarts)) = status.and_then(|s| first_end(record, s, earlier, deleting)) {
         return Some(RunState { restart_count: restarts, ..run_of(done, pod) });
     }
+    if let Some(lost) = status.and_then(|status| lost_end(record, status, pod)) {
+        return Some(lost);
+    }
     let has_status = status.is_some_and(|s| s.state.as_ref().is_some_and(|s| s.terminated.is_some()));
     let failed = pod.status.as_ref().filter(|s| s.phase.as_deref() == Some("Failed") && !has_status)?;
     Some(evicted(failed, pod))
@@ -170,6 +176,24 @@ fn first_end<'a>(
     }
     let now = terminated(&status.state)?;
     (deleting || !record.restarts(now.exit_code, count)).then_some((now, count))
+}
+
+/// The end of a process that runs once, where Kubernetes tells only that its container was started again: a
+/// kubelet clears ended containers away once a minute, and keeps one too few while it makes the next one.
+fn lost_end(record: &Record, status: &ContainerStatus, pod: &Pod) -> Option<RunState> {
+    let running = status.state.as_ref().and_then(|state| state.running.as_ref());
+    (status.restart_count > 0 && helper::runs_once(record)).then(|| RunState {
+        started: pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
+        finished: running
+            .and_then(|running| running.started_at.as_ref())
+            .map(|time| time.0)
+            .or_else(|| last_transition(pod))
+            .or_else(|| pod.metadata.creation_timestamp.as_ref().map(|time| time.0)),
+        exit_code: UNKNOWN,
+        error: "Kubernetes has cleared the container away before its exit code was read".to_owned(),
+        pod: pod.metadata.uid.clone().unwrap_or_default(),
+        ..RunState::default()
+    })
 }
 
 fn run_of(done: &ContainerStateTerminated, pod: &Pod) -> RunState {
@@ -262,3 +286,6 @@ fn trouble_of_pod(pod: &Pod) -> Option<Trouble> {
         fatal: false,
     })
 }
+
+#[cfg(test)]
+mod tests;

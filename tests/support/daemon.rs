@@ -98,10 +98,13 @@ impl Daemon {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The last lines that it has logged.
+    /// The last lines that it has logged, without those of clients that only looked.
     pub fn log_tail(&self) -> String {
         let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
+        let looks = |line: &&str| {
+            line.contains(" status=200 ") && (line.contains("/_ping") || line.contains("method=GET"))
+        };
+        let lines: Vec<&str> = log.lines().filter(|line| !looks(line)).collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
 }

@@ -241,7 +241,13 @@ impl World {
     /// Waits until a container's state is this one.
     #[track_caller]
     pub fn until_status(&self, name: &str, status: &str) {
-        eventually(&format!("{name} is {status}"), || self.field(name, ".State.Status") == status);
+        let mut last = String::new();
+        let held = within_patience(|| {
+            last = self.field(name, ".State.Status");
+            last == status
+        });
+        let pods = || self.kubectl("get pods -o jsonpath={.items[*].status}").stdout;
+        assert!(held, "{name} is {last}, not {status}, after 45 s; its Pods: {}", pods());
     }
 
     /// The daemon, to end it or to read its log.
@@ -299,12 +305,20 @@ pub fn has_all(reason: &str) -> bool {
 
 /// Waits until something holds, and fails with what it was if it never does.
 #[track_caller]
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    assert!(within_patience(holds), "not so after 45 s: {what}");
+}
+
+/// Whether something holds within 45 seconds.
+fn within_patience(mut holds: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + Duration::from_secs(45);
     while !holds() {
-        assert!(Instant::now() < end, "not so after 45 s: {what}");
+        if Instant::now() >= end {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(100));
     }
+    true
 }
 
 /// A legal name for a namespace and a folder, from the test's own name.
