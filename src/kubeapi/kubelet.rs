@@ -16,6 +16,7 @@ mod probes;
 mod report;
 mod sockets;
 mod spdy;
+mod state;
 mod stopping;
 mod streams;
 mod volumes;

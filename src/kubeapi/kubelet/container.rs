@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::Kubelet;
 use super::events::{self, About};
 use super::pod::Running;
+use super::state::{End, Phase};
 use super::volumes::Volumes;
 use crate::engine::{Engine, Exit, Image, Limits, Pull, Security, Start, Trouble};
 use crate::kubeapi::meta::{self, at, items, string};
@@ -27,40 +28,6 @@ const GOOD: i64 = 600;
 const PIDS: i64 = 8192;
 /// Most bytes of a termination message.
 const MESSAGE: usize = 4096;
-
-/// What a container does.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
-pub enum Phase {
-    Waiting { reason: String, message: String },
-    Running { started: Timestamp },
-    Terminated(End),
-}
-
-impl Default for Phase {
-    fn default() -> Self {
-        Self::waiting("ContainerCreating", "")
-    }
-}
-
-impl Phase {
-    /// Waiting for this reason.
-    pub fn waiting(reason: &str, message: &str) -> Self {
-        Self::Waiting { reason: reason.to_owned(), message: message.to_owned() }
-    }
-}
-
-/// How a run has ended.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
-pub struct End {
-    pub code: i32,
-    pub reason: String,
-    pub message: String,
-    pub started: Timestamp,
-    pub finished: Timestamp,
-    pub id: String,
-}
 
 impl<E: Engine> Kubelet<E> {
     /// Runs a container, again and again as its policy says; false if an init container has failed
@@ -97,7 +64,7 @@ impl<E: Engine> Kubelet<E> {
                 if before.again || end.finished.as_second() - end.started.as_second() > GOOD {
                     pause = Duration::ZERO;
                 }
-                if !self.pause(running, pod, &name, pause, end.clone()).await {
+                if !pause.is_zero() && !self.back_off(running, pod, &name, pause).await {
                     return false;
                 }
                 pause = if pause.is_zero() { FIRST } else { (pause * 2).min(LONGEST) };
@@ -121,38 +88,20 @@ impl<E: Engine> Kubelet<E> {
         }
     }
 
-    /// Waits before a container is started again.
-    async fn pause(&self, running: &Running, pod: &Value, name: &str, pause: Duration, end: End) -> bool {
-        if !pause.is_zero() {
-            let words = format!(
-                "back-off {} restarting failed container={name} pod={}_{}({})",
-                crate::kubeapi::table::duration(i64::try_from(pause.as_secs()).unwrap_or(0)),
-                meta::name(pod),
-                meta::namespace(pod),
-                meta::uid(pod)
-            );
-            running.set(name, |state| {
-                state.last = Some(end.clone());
-                state.phase = Phase::waiting("CrashLoopBackOff", &words);
-            });
-            let about = About::new(pod, "kubelet").container(name);
-            let words = format!(
-                "Back-off restarting failed container {name} in pod {}_{}({})",
-                meta::name(pod),
-                meta::namespace(pod),
-                meta::uid(pod)
-            );
-            events::record(&self.api, &about, "Warning", "BackOff", &words);
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = running.ending.cancelled() => return false,
-            }
+    /// Waits before a container is started again; false if its Pod ends.
+    async fn back_off(&self, running: &Running, pod: &Value, name: &str, pause: Duration) -> bool {
+        let (space, pod_name, uid) = (meta::namespace(pod), meta::name(pod), meta::uid(pod));
+        let time = crate::kubeapi::table::duration(i64::try_from(pause.as_secs()).unwrap_or(0));
+        let words =
+            format!("back-off {time} restarting failed container={name} pod={pod_name}_{space}({uid})");
+        running.set(name, |state| state.enter(Phase::waiting("CrashLoopBackOff", &words)));
+        let about = About::new(pod, "kubelet").container(name);
+        let words = format!("Back-off restarting failed container {name} in pod {pod_name}_{space}({uid})");
+        events::record(&self.api, &about, "Warning", "BackOff", &words);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => true,
+            () = running.ending.cancelled() => false,
         }
-        running.set(name, |state| {
-            state.last = Some(end);
-            state.restarts += 1;
-        });
-        true
     }
 
     /// Waits before what could not be done is tried again.
@@ -172,7 +121,7 @@ impl<E: Engine> Kubelet<E> {
             _ => &trouble.message,
         };
         events::record(&self.api, &about, "Warning", "Failed", &format!("Error: {words}"));
-        running.set(name, |state| state.phase = Phase::waiting(trouble.reason, &trouble.message));
+        running.set(name, |state| state.enter(Phase::waiting(trouble.reason, &trouble.message)));
         let waited = async {
             if !pulling {
                 return tokio::time::sleep(FIRST).await;
@@ -182,7 +131,7 @@ impl<E: Engine> Kubelet<E> {
             events::record(&self.api, &about, "Normal", "BackOff", &words);
             events::record(&self.api, &about, "Warning", "Failed", "Error: ImagePullBackOff");
             let words = format!("{words}: {}: {}", trouble.reason, trouble.message);
-            running.set(name, |state| state.phase = Phase::waiting("ImagePullBackOff", &words));
+            running.set(name, |state| state.enter(Phase::waiting("ImagePullBackOff", &words)));
             // Another image need not wait for what the one before did wrong.
             let mut changed = running.changed.subscribe();
             let other = async {
@@ -212,7 +161,7 @@ impl<E: Engine> Kubelet<E> {
         let about = About::new(pod, "kubelet").container(&name);
         let image = self.pull(pod, container, &about).await?;
         let id = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
-        let restarts = running.state(&name).restarts;
+        let restarts = running.state(&name).next_run();
         let start = self.plan(running, pod, container, volumes, &image, &id, restarts).await?;
         let message = start.log.with_file_name(format!("{restarts}.termination"));
         let log = start.log.clone();
@@ -227,10 +176,8 @@ impl<E: Engine> Kubelet<E> {
             events::record(&self.api, &about, "Warning", "Failed", &format!("Error: {}", trouble.message));
             let end = failed_start(&trouble, begin, &id);
             running.set(&name, |state| {
-                state.id = id;
-                state.image_id = image.id.clone();
-                state.phase = Phase::Terminated(end);
-                state.again = false;
+                state.begin(restarts, id, &image.id);
+                state.enter(Phase::Terminated(end));
             });
             return Ok(());
         }
@@ -238,10 +185,8 @@ impl<E: Engine> Kubelet<E> {
         events::record(&self.api, &about, "Normal", "Started", &format!("Started container {name}"));
         let probed = |probe: &str| container.get(probe).is_some_and(Value::is_object);
         running.set(&name, |state| {
-            state.id.clone_from(&id);
-            state.image_id.clone_from(&image.id);
-            state.phase = Phase::Running { started: begin };
-            state.again = false;
+            state.begin(restarts, id.clone(), &image.id);
+            state.enter(Phase::Running { started: begin });
             state.started = !probed("startupProbe");
             state.ready = !probed("startupProbe") && !probed("readinessProbe");
         });
@@ -258,7 +203,7 @@ impl<E: Engine> Kubelet<E> {
             end.message = super::logs::last_words(&log).await;
         }
         running.set(&name, |state| {
-            state.phase = Phase::Terminated(end);
+            state.enter(Phase::Terminated(end));
             state.ready = false;
             state.started = false;
         });

@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Kubelet;
-use super::container::Phase;
 use super::events::{self, About};
 use super::pod::Running;
+use super::state::Phase;
 use crate::engine::Engine;
 use crate::kubeapi::meta::{self, at, items, number, string};
 

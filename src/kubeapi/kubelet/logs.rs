@@ -14,8 +14,8 @@ use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::Kubelet;
-use super::container::Phase;
 use super::pod::Running;
+use super::state::Phase;
 use crate::engine::Engine;
 use crate::kubeapi::http::{Asked, plain};
 use crate::kubeapi::kinds::LOG_OPTIONS;
@@ -59,11 +59,9 @@ impl<E: Engine> Kubelet<E> {
                 asked.pod
             )));
         }
-        let run = if previous || matches!(state.phase, Phase::Waiting { .. }) && state.last.is_some() {
-            state.restarts - i64::from(previous && !matches!(state.phase, Phase::Waiting { .. }))
-        } else {
-            state.restarts
-        };
+        // What waits for its next run has none but its last one.
+        let waits = matches!(state.phase, Phase::Waiting { .. });
+        let run = state.restarts - i64::from(previous && !waits);
         if let (Phase::Waiting { reason, message }, None) = (&state.phase, &state.last) {
             let words = if message.is_empty() { reason.clone() } else { format!("{reason}: {message}") };
             return Err(Status::bad_request(format!(

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Kubelet;
-use super::container::Phase;
 use super::pod::Running;
+use super::state::Phase;
 use crate::engine::{Engine, Usage};
 use crate::kubeapi::controllers::kind;
 use crate::kubeapi::measures::{PROCESSES, RECEIVED, SENT};

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Kubelet;
-use super::container::{End, Phase};
 use super::events::{self, About};
+use super::state::{End, Phase, State};
 use super::volumes::Volumes;
 use crate::engine::{Engine, Sandbox};
 use crate::kubeapi::controllers::kind;
@@ -53,27 +53,6 @@ pub struct Running {
     pub ending: CancellationToken,
     /// Its main containers have ended for good.
     pub over: CancellationToken,
-}
-
-/// One container of a Pod.
-#[derive(Debug, Clone, Default)]
-pub struct State {
-    /// What it does.
-    pub phase: Phase,
-    /// How the run before has ended.
-    pub last: Option<End>,
-    /// Runs before this one.
-    pub restarts: i64,
-    /// The engine's ID of the newest run.
-    pub id: String,
-    /// Its readiness probe says so, or it has none and runs.
-    pub ready: bool,
-    /// Its startup probe has succeeded, or it has none and runs.
-    pub started: bool,
-    /// The image's ID.
-    pub image_id: String,
-    /// It is started once more whatever its policy says, since its definition has changed.
-    pub again: bool,
 }
 
 impl Running {
@@ -176,55 +155,6 @@ impl Running {
     /// The Pod's address, empty before it has one.
     pub fn ip(&self) -> String {
         self.ip.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl State {
-    /// What is said of a container before anything was done for it.
-    fn before(pod: &Value) -> Self {
-        let init = !items(pod, &["spec", "initContainers"]).is_empty();
-        let phase = if init { Phase::waiting("PodInitializing", "") } else { Phase::default() };
-        Self { phase, ..Self::default() }
-    }
-
-    fn recall(status: &Value) -> Self {
-        let end = |state: &Value| {
-            let ended = state.get("terminated")?;
-            let time = |field: &str| string(ended, &[field]).parse::<Timestamp>().ok();
-            Some(End {
-                code: meta::number(ended, &["exitCode"]).and_then(|c| i32::try_from(c).ok()).unwrap_or(0),
-                reason: string(ended, &["reason"]).to_owned(),
-                message: string(ended, &["message"]).to_owned(),
-                started: time("startedAt").unwrap_or(Timestamp::UNIX_EPOCH),
-                finished: time("finishedAt").unwrap_or(Timestamp::UNIX_EPOCH),
-                id: string(ended, &["containerID"]).trim_start_matches("d2k://").to_owned(),
-            })
-        };
-        let id = string(status, &["containerID"]).trim_start_matches("d2k://").to_owned();
-        let now = at(status, &["state"]);
-        let phase = match (end(now), string(now, &["running", "startedAt"]).parse().ok()) {
-            (Some(end), _) => Phase::Terminated(end),
-            // It ended with the process that ran it.
-            (None, Some(started)) => Phase::Terminated(End {
-                code: 255,
-                reason: "Unknown".into(),
-                message: String::new(),
-                started,
-                finished: Timestamp::now(),
-                id: id.clone(),
-            }),
-            (None, None) => Phase::waiting("ContainerCreating", ""),
-        };
-        Self {
-            phase,
-            last: end(at(status, &["lastState"])),
-            restarts: meta::number(status, &["restartCount"]).unwrap_or(0),
-            id,
-            image_id: string(status, &["imageID"]).to_owned(),
-            ready: false,
-            started: false,
-            again: false,
-        }
     }
 }
 

@@ -89,7 +89,7 @@ impl<E: Engine> Kubelet<E> {
         id: &str,
         probe: &Value,
         word: &str,
-        done: impl FnOnce(&mut super::pod::State),
+        done: impl FnOnce(&mut super::state::State),
     ) -> bool {
         let name = string(container, &["name"]);
         let limit = number(probe, &["failureThreshold"]).unwrap_or(3);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Kubelet;
-use super::container::{End, Phase};
-use super::pod::{Running, State};
+use super::pod::Running;
+use super::state::{End, Phase, State};
 use crate::engine::Engine;
 use crate::kubeapi::controllers::{kind, set_condition};
 use crate::kubeapi::meta::{self, at, items, string};

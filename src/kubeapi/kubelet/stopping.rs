@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Kubelet;
-use super::container::Phase;
 use super::events::{self, About};
 use super::pod::Running;
+use super::state::Phase;
 use crate::engine::{Engine, Pull};
 use crate::kubeapi::meta::string;
 

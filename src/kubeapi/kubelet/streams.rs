@@ -14,9 +14,9 @@ use tokio::sync::Mutex;
 use tokio::sync::mpsc::Receiver;
 
 use super::Kubelet;
-use super::container::Phase;
 use super::sockets::{self, CLOSE, RESIZE, STDERR, STDIN, STDOUT};
 use super::spdy;
+use super::state::Phase;
 use crate::engine::{Engine, Exec, Exit, Session};
 use crate::kubeapi::http::Asked;
 use crate::kubeapi::meta;

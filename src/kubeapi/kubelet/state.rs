@@ -1,0 +1,164 @@
+//! What a container of a Pod does at the moment, and how its runs have ended.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::kubeapi::meta::{self, at, items, string};
+
+/// What a container does.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum Phase {
+    Waiting { reason: String, message: String },
+    Running { started: Timestamp },
+    Terminated(End),
+}
+
+impl Default for Phase {
+    fn default() -> Self {
+        Self::waiting("ContainerCreating", "")
+    }
+}
+
+impl Phase {
+    /// Waiting for this reason.
+    pub fn waiting(reason: &str, message: &str) -> Self {
+        Self::Waiting { reason: reason.to_owned(), message: message.to_owned() }
+    }
+}
+
+/// How a run has ended.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub struct End {
+    pub code: i32,
+    pub reason: String,
+    pub message: String,
+    pub started: Timestamp,
+    pub finished: Timestamp,
+    pub id: String,
+}
+
+/// One container of a Pod.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// What it does.
+    pub phase: Phase,
+    /// How the run before has ended.
+    pub last: Option<End>,
+    /// Runs before this one.
+    pub restarts: i64,
+    /// The engine's ID of the newest run.
+    pub id: String,
+    /// Its readiness probe says so, or it has none and runs.
+    pub ready: bool,
+    /// Its startup probe has succeeded, or it has none and runs.
+    pub started: bool,
+    /// The image's ID.
+    pub image_id: String,
+    /// It is started once more whatever its policy says, since its definition has changed.
+    pub again: bool,
+}
+
+impl State {
+    /// What is said of a container before anything was done for it.
+    pub fn before(pod: &Value) -> Self {
+        let init = !items(pod, &["spec", "initContainers"]).is_empty();
+        let phase = if init { Phase::waiting("PodInitializing", "") } else { Phase::default() };
+        Self { phase, ..Self::default() }
+    }
+
+    /// The number of the run that comes next.
+    pub fn next_run(&self) -> i64 {
+        if self.id.is_empty() { self.restarts } else { self.restarts + 1 }
+    }
+
+    /// Begins a run. Its number is told no sooner: whoever saw it beside the end of the run before would
+    /// take that for the end of this one.
+    pub fn begin(&mut self, run: i64, id: String, image_id: &str) {
+        self.restarts = run;
+        self.id = id;
+        image_id.clone_into(&mut self.image_id);
+        self.again = false;
+    }
+
+    /// Does something else from now on; how the run before has ended is kept.
+    pub fn enter(&mut self, phase: Phase) {
+        if let Phase::Terminated(end) = std::mem::replace(&mut self.phase, phase) {
+            self.last = Some(end);
+        }
+    }
+
+    /// What a status says of a container; a process that ran before this one is not there any more.
+    pub fn recall(status: &Value) -> Self {
+        let end = |state: &Value| {
+            let ended = state.get("terminated")?;
+            let time = |field: &str| string(ended, &[field]).parse::<Timestamp>().ok();
+            Some(End {
+                code: meta::number(ended, &["exitCode"]).and_then(|c| i32::try_from(c).ok()).unwrap_or(0),
+                reason: string(ended, &["reason"]).to_owned(),
+                message: string(ended, &["message"]).to_owned(),
+                started: time("startedAt").unwrap_or(Timestamp::UNIX_EPOCH),
+                finished: time("finishedAt").unwrap_or(Timestamp::UNIX_EPOCH),
+                id: string(ended, &["containerID"]).trim_start_matches("d2k://").to_owned(),
+            })
+        };
+        let id = string(status, &["containerID"]).trim_start_matches("d2k://").to_owned();
+        let now = at(status, &["state"]);
+        let phase = match (end(now), string(now, &["running", "startedAt"]).parse().ok()) {
+            (Some(end), _) => Phase::Terminated(end),
+            // It ended with the process that ran it.
+            (None, Some(started)) => Phase::Terminated(End {
+                code: 255,
+                reason: "Unknown".into(),
+                message: String::new(),
+                started,
+                finished: Timestamp::now(),
+                id: id.clone(),
+            }),
+            (None, None) => Phase::waiting("ContainerCreating", ""),
+        };
+        Self {
+            phase,
+            last: end(at(status, &["lastState"])),
+            restarts: meta::number(status, &["restartCount"]).unwrap_or(0),
+            id,
+            image_id: string(status, &["imageID"]).to_owned(),
+            ready: false,
+            started: false,
+            again: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(code: i32) -> End {
+        let (started, finished) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+        End { code, reason: String::new(), message: String::new(), started, finished, id: "a".into() }
+    }
+
+    #[test]
+    fn a_run_is_counted_when_it_begins() {
+        let mut state = State::default();
+        assert_eq!(state.next_run(), 0);
+        state.begin(0, "a".into(), "image");
+        state.enter(Phase::Terminated(end(3)));
+        assert_eq!((state.restarts, &state.last, state.next_run()), (0, &None, 1));
+        state.begin(state.next_run(), "b".into(), "image");
+        state.enter(Phase::Running { started: Timestamp::UNIX_EPOCH });
+        assert_eq!((state.restarts, &state.last), (1, &Some(end(3))));
+    }
+
+    #[test]
+    fn an_end_is_kept_while_the_next_run_waits_and_cannot_be_had() {
+        let mut state = State::default();
+        state.begin(0, "a".into(), "image");
+        state.enter(Phase::Terminated(end(3)));
+        state.enter(Phase::waiting("CrashLoopBackOff", ""));
+        state.enter(Phase::waiting("ErrImagePull", ""));
+        assert_eq!((state.restarts, &state.last, state.next_run()), (0, &Some(end(3)), 1));
+    }
+}
