@@ -173,15 +173,13 @@ impl Keeper {
         let now = status.state.as_ref();
         let runs = now.is_some_and(|s| s.running.is_some());
         let done = now.and_then(|s| s.terminated.as_ref());
-        let restarts = status.restart_count;
+        let (last, restarts) = (state::last_end(status), status.restart_count);
         let daemon = &self.daemon;
         if pod.metadata.deletion_timestamp.is_some() {
             // A kubelet may start the process once more while its Pod ends; Docker knows one end.
-            let again = Some(restarts) > seen.started;
-            let last = status.last_state.as_ref().filter(|_| again);
-            let end = done.or(last.and_then(|s| s.terminated.as_ref()));
-            let run = if again { restarts - 1 } else { restarts };
-            if let Some(end) = end.filter(|_| seen.started.is_some()) {
+            let ends = last.into_iter().chain(done.map(|end| (end, restarts)));
+            let end = ends.into_iter().find(|(_, run)| Some(*run) >= seen.started);
+            if let Some((end, run)) = end.filter(|_| seen.started.is_some()) {
                 seen.over = true;
                 if seen.died >= Some(run) {
                     return;
@@ -191,19 +189,18 @@ impl Keeper {
             }
             return;
         }
-        let last = status.last_state.as_ref().and_then(|s| s.terminated.as_ref());
         let first_end = state::ended(record, pod, 0).filter(|_| restarts > 0);
-        let before = last.map(|end| (end.exit_code, end.reason.as_deref()));
-        let before = before.or(first_end.as_ref().map(|end| (end.exit_code, None)));
-        if let Some((code, reason)) = before.filter(|_| seen.died < Some(restarts - 1) && !initial) {
-            if seen.started < Some(restarts - 1) {
-                daemon.started(record);
+        let before = last.map(|(end, run)| (end.exit_code, end.reason.as_deref(), run));
+        let before = before.or(first_end.as_ref().map(|end| (end.exit_code, None, restarts - 1)));
+        if let Some((code, reason, run)) = before {
+            if seen.died < Some(run) && !initial {
+                if seen.started < Some(run) {
+                    daemon.started(record);
+                }
+                daemon.died(container, code, reason);
             }
-            daemon.died(container, code, reason);
-        }
-        if before.is_some() {
-            seen.died = seen.died.max(Some(restarts - 1));
-            seen.started = seen.started.max(Some(restarts - 1));
+            seen.died = seen.died.max(Some(run));
+            seen.started = seen.started.max(Some(run));
         }
         if first_end.is_some() {
             seen.over = true;
@@ -246,7 +243,7 @@ impl Keeper {
             None => return,
         };
         let seen = self.pods.entry(uid.to_owned()).or_default();
-        if deleted && !seen.over && seen.died.is_none() && !initial && seen.started.is_some() {
+        if deleted && !seen.over && seen.died < seen.started && !initial {
             seen.died = seen.started;
             self.daemon.died(container, end.exit_code, None);
         }

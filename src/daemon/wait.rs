@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Daemon;
 use crate::translate::container::Container;
 use crate::translate::record::RunState;
-use crate::translate::state::{Phase, status_of};
+use crate::translate::state::{Phase, last_end, status_of};
 
 /// What `wait` waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,8 @@ impl Daemon {
     pub async fn wait(&self, container: &Container, condition: Condition) -> Option<Outcome> {
         let id = container.record.id.clone();
         let before = ends(container);
+        // The end of a run that is followed by another one is known while that one is waited for.
+        let known = before.2 + i32::from(container.state().phase == Phase::Restarting);
         let mut last = outcome(container);
         let recorded = end_of(&container.record.state);
         let mut ran = false;
@@ -45,7 +47,7 @@ impl Daemon {
                 return (!self.runs.is_replacing(&id)).then(|| end.unwrap_or_else(|| last.clone()));
             };
             if condition != Condition::Removed
-                && let Some(code) = restarted(&now, &before)
+                && let Some(code) = restarted(&now, &before, known)
             {
                 return Some(Outcome { code, error: String::new() });
             }
@@ -70,18 +72,19 @@ impl Daemon {
 
 /// The exit code of a run that is followed by another one, by restart policy: Docker tells those who wait
 /// of every end, final or not.
-fn restarted(now: &Container, before: &(Option<jiff::Timestamp>, String, i32, String)) -> Option<i32> {
+fn restarted(now: &Container, before: &Ends, known: i32) -> Option<i32> {
     let state = now.state();
     if state.phase == Phase::Restarting && ends(now) != *before {
         return Some(state.run.exit_code);
     }
-    let status = status_of(now.pod()?, &now.record.object)?;
-    let last = status.last_state.as_ref()?.terminated.as_ref()?;
-    (state.phase == Phase::Running && state.run.restart_count > before.2).then_some(last.exit_code)
+    let (last, _) = last_end(status_of(now.pod()?, &now.record.object)?)?;
+    (state.phase == Phase::Running && state.run.restart_count > known).then_some(last.exit_code)
 }
 
+type Ends = (Option<jiff::Timestamp>, String, i32, String);
+
 /// What changes with each end of a run.
-fn ends(container: &Container) -> (Option<jiff::Timestamp>, String, i32, String) {
+fn ends(container: &Container) -> Ends {
     let run = container.state().run;
     (run.finished, run.pod, run.restart_count, run.error)
 }

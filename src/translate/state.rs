@@ -2,7 +2,7 @@
 //! function decides what `ps` shows, when `wait` ends and when an exit is recorded.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 
 use super::helper;
 use super::record::{Record, RunState};
@@ -91,6 +91,16 @@ pub fn status_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatu
     all.iter().find(|s| s.name == container).or_else(|| all.first())
 }
 
+/// The end before what a container does now, and which run it was of, counted from 0: one that waits to be
+/// started again is not counted up yet, one that was made and does not run yet is.
+pub fn last_end(status: &ContainerStatus) -> Option<(&ContainerStateTerminated, i32)> {
+    let end = status.last_state.as_ref()?.terminated.as_ref()?;
+    let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
+    let reason = waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default();
+    let waits = !matches!(reason, "" | "ContainerCreating");
+    Some((end, status.restart_count - i32::from(!waits)))
+}
+
 /// The state of a container, given its current Pod ([`current`]) and the number of Pods that
 /// failed before it in the same run (a Job makes a new Pod for each retry).
 pub fn state(record: &Record, pod: Option<&Pod>, earlier: i32) -> State {
@@ -166,15 +176,14 @@ fn first_end<'a>(
     earlier: i32,
     deleting: bool,
 ) -> Option<(&'a ContainerStateTerminated, i32)> {
-    let terminated = |s: &'a Option<ContainerState>| s.as_ref().and_then(|s| s.terminated.as_ref());
-    let count = earlier + status.restart_count;
-    if let Some(last) = terminated(&status.last_state)
-        && status.restart_count > 0
-        && !record.restarts(last.exit_code, count - 1)
+    if let Some((last, run)) = last_end(status)
+        && run >= 0
+        && !record.restarts(last.exit_code, earlier + run)
     {
-        return Some((last, count - 1));
+        return Some((last, earlier + run));
     }
-    let now = terminated(&status.state)?;
+    let now = status.state.as_ref()?.terminated.as_ref()?;
+    let count = earlier + status.restart_count;
     (deleting || !record.restarts(now.exit_code, count)).then_some((now, count))
 }
 

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
-use super::{Phase, UNKNOWN, state};
+use super::{Phase, UNKNOWN, last_end, state, status_of};
 use crate::translate::keys;
 use crate::translate::record::Record;
 
@@ -59,4 +59,30 @@ fn what_restarts_runs_again_whatever_is_known_of_its_last_end() {
         let state = state(&record(policy), Some(&restarted(json!({}))), 0);
         assert_eq!((state.phase, state.run.restart_count), (Phase::Running, 1), "{policy}");
     }
+}
+
+/// A container that waits for its second run, as a kubelet tells it: it is not counted up yet.
+fn waiting(reason: &str) -> Pod {
+    let last =
+        json!({"terminated": {"exitCode": 3, "finishedAt": "2026-01-01T00:00:05Z", "reason": "Error"}});
+    let mut pod = restarted(last);
+    let status = &mut pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0];
+    status.restart_count = 0;
+    status.state = serde_json::from_value(json!({"waiting": {"reason": reason}})).unwrap();
+    pod
+}
+
+#[test]
+fn a_process_that_runs_once_has_ended_although_its_next_run_cannot_be_had() {
+    let state = state(&record("no"), Some(&waiting("ImagePullBackOff")), 0);
+    assert_eq!((state.phase, state.run.exit_code), (Phase::Exited, 3));
+}
+
+#[test]
+fn the_last_end_is_of_the_run_that_is_counted_while_the_next_one_waits() {
+    let run = |pod: Pod| last_end(status_of(&pod, "web").unwrap()).unwrap().1;
+    assert_eq!(run(waiting("CrashLoopBackOff")), 0);
+    let mut made = waiting("");
+    made.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].restart_count = 1;
+    assert_eq!(run(made), 0);
 }
