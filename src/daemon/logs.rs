@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::Daemon;
 use super::heard::Reader;
 use super::pipe::{Channel, Chunk};
+use super::spool::first_line;
 use crate::cluster::LogQuery;
 use crate::fault::{Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
@@ -286,8 +287,7 @@ impl Daemon {
             self.heard.all(&run.pod).await;
         }
         sender.heard = self.heard.reader(&run.pod);
-        let seen = sender.position.last.is_some();
-        if run.restarts > 0 && !seen {
+        if run.restarts > 0 && sender.position.last.is_none() {
             let previous = LogQuery { previous: true, follow: false, ..query.clone() };
             if let Some(stream) = self.open_log(run, &previous).await?
                 && !sender.stream(stream, false).await
@@ -298,6 +298,8 @@ impl Daemon {
         let Some(stream) = self.open_log(run, &query).await? else {
             return Ok(true);
         };
+        // What was sent as the previous run's may be this one's: it waits for the next.
+        let seen = sender.position.last.is_some();
         if !query.follow {
             return Ok(sender.stream(stream, seen).await);
         }
@@ -389,18 +391,21 @@ impl Daemon {
         let Some(run) = run_of(container) else {
             return Vec::new();
         };
-        let query = LogQuery { container: container.container_name(), ..LogQuery::default() };
-        let mut all = Vec::new();
-        if run.restarts > 0
-            && let Ok(stream) =
-                self.cluster.logs(&run.pod, &LogQuery { previous: true, ..query.clone() }).await
-        {
-            let _ = std::pin::pin!(stream).read_to_end(&mut all).await;
+        let read = async |previous: bool| {
+            let query = LogQuery { container: container.container_name(), previous, ..LogQuery::default() };
+            let mut log = Vec::new();
+            if let Ok(stream) = self.cluster.logs(&run.pod, &query).await {
+                let _ = std::pin::pin!(stream).read_to_end(&mut log).await;
+            }
+            log
+        };
+        let now = read(false).await;
+        let mut all = if run.restarts > 0 { read(true).await } else { Vec::new() };
+        // A container that waits for its next run has one log, as the present and as the previous one.
+        if first_line(&all) == first_line(&now) {
+            all.clear();
         }
-        if let Ok(stream) = self.cluster.logs(&run.pod, &query).await {
-            let _ = std::pin::pin!(stream).read_to_end(&mut all).await;
-        }
-        self.mark(&run.pod, all).await
+        self.mark(&run.pod, [all, now].concat()).await
     }
 
     /// The log of a Pod, marked with what was heard of it.

@@ -83,7 +83,7 @@ fn until(log: &[u8], end: Option<Timestamp>) -> Vec<u8> {
 }
 
 /// The first line, which its time stamp tells from all others.
-fn first_line(log: &[u8]) -> Option<&[u8]> {
+pub(super) fn first_line(log: &[u8]) -> Option<&[u8]> {
     log.split_inclusive(|byte| *byte == b'\n').next()
 }
 

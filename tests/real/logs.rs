@@ -27,6 +27,21 @@ fn a_detached_run_with_much_output_logs_all_of_it() {
 }
 
 #[test]
+fn a_line_is_shown_once_while_its_container_waits_for_the_next_run() {
+    let Some(world) = World::new() else { return };
+    let command = "sh -c 'cat /proc/sys/kernel/random/uuid; exit 1'";
+    world.docker(format!("run -d --name web --restart always busybox {command}")).success();
+    eventually("it has run twice and waits", || {
+        world.field("web", ".State.Status") == "restarting" && world.field("web", ".RestartCount") == "1"
+    });
+    for logs in ["logs web", "logs --tail 10 web"] {
+        let lines = world.docker(logs).lines();
+        let different = std::collections::BTreeSet::from_iter(&lines);
+        assert!(!lines.is_empty() && lines.len() == different.len(), "{logs}: {lines:?}");
+    }
+}
+
+#[test]
 fn a_followed_log_shows_what_comes_and_ends_with_the_container() {
     let Some(world) = World::new() else { return };
     world.docker(format!("run -d --name web {}", ticks(3))).success();
