@@ -58,7 +58,7 @@ fn a_container_is_ready_and_alive_as_its_probes_say() {
         )
     };
     eventually("it is no endpoint that is ready", || ready() == "false");
-    own.kubectl("exec one -- touch /ready").success();
+    eventually("it runs", || own.kubectl("exec one -- touch /ready").status == 0);
     eventually("it is one", || ready() == "true");
     own.kubectl("exec one -- rm /ready").success();
     eventually("it is none again", || ready() == "false");
