@@ -17,6 +17,7 @@ pub mod history;
 pub mod images;
 pub mod keeper;
 pub mod lifecycle;
+pub mod links;
 pub mod listen;
 pub mod local_images;
 pub mod locks;
@@ -93,6 +94,7 @@ pub struct Daemon {
     pub(crate) publisher: publish::Publisher,
     pub(crate) network_lock: tokio::sync::Mutex<()>,
     pub(crate) networks_written: networks::Written,
+    pub(crate) links: links::Links,
     pub(crate) runs: runs::Runs,
     pub(crate) health: health::Healths,
     pub(crate) stats: stats::Meters,
@@ -128,6 +130,7 @@ impl Daemon {
             publisher: publish::Publisher::default(),
             network_lock: tokio::sync::Mutex::default(),
             networks_written: networks::Written::default(),
+            links: links::Links::default(),
             runs: runs::Runs::default(),
             health: health::Healths::default(),
             stats: stats::Meters::default(),

@@ -12,6 +12,7 @@ pub mod helper;
 pub mod image;
 pub mod inspect;
 pub mod keys;
+pub mod links;
 pub mod mounts;
 pub mod names;
 pub mod network;

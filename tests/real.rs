@@ -44,6 +44,8 @@ mod foreign;
 mod helper;
 #[path = "real/images.rs"]
 mod images;
+#[path = "real/links.rs"]
+mod links;
 #[path = "real/logs.rs"]
 mod logs;
 #[path = "real/networks.rs"]

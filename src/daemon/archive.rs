@@ -2,7 +2,7 @@
 //! before its start.
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::Daemon;
@@ -160,7 +160,7 @@ impl Daemon {
         let mut first = bytes::BytesMut::with_capacity(BLOCK);
         // Nothing is answered before tar has begun: what it has to say can still become a status.
         if stdout.read_buf(&mut first).await.unwrap_or(0) == 0 {
-            return Err(no_tools(container, &last_words(process).await));
+            return Err(no_tools(container, &last_words(process).await.0));
         }
         let (sender, receiver) = mpsc::channel(16);
         let ended = process.ended();
@@ -232,8 +232,32 @@ impl Daemon {
         pod: &str,
         path: &str,
         keep_kinds: bool,
-        mut archive: impl futures::Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+        archive: impl futures::Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
     ) -> Result<()> {
+        let mut sent = Sent::default();
+        if self.tar_once((container, pod, path, keep_kinds), archive, &mut sent).await? {
+            return Ok(());
+        }
+        tracing::warn!(container = %container.record.name, "a part of an archive was lost on its way into the container");
+        if let Some(bytes) = sent.held {
+            let again = futures::stream::iter([Ok(bytes.into())]);
+            if self.tar_once((container, pod, path, keep_kinds), again, &mut Sent::default()).await? {
+                return Ok(());
+            }
+        }
+        Err(Fault::internal(format!(
+            "the archive did not arrive whole in container {}: a part of its {} bytes was lost on the node; copy it again",
+            container.record.name, sent.bytes
+        )))
+    }
+
+    /// Sends an archive to be unpacked; false if a part of it was lost on its way.
+    async fn tar_once(
+        &self,
+        (container, pod, path, keep_kinds): (&Container, &str, &str, bool),
+        mut archive: impl futures::Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+        sent: &mut Sent,
+    ) -> Result<bool> {
         use futures::StreamExt;
         let script = "cd \"$1\" && tar -xpf -";
         let command = match has_helper(container) {
@@ -245,16 +269,18 @@ impl Daemon {
         let mut stdin = process.stdin.take().ok_or_else(|| Fault::internal("tar has no input"))?;
         while let Some(block) = archive.next().await {
             let block = block.map_err(|e| Fault::invalid(format!("the archive did not arrive: {e}")))?;
+            sent.note(&block);
             if stdin.write_all(&block).await.is_err() {
                 break;
             }
         }
         let _ = stdin.shutdown().await;
         let ended = process.ended();
-        let words = last_words(process).await;
+        let (words, came) = last_words(process).await;
         let status = ended.await;
         match status.code {
-            Some(0) => Ok(()),
+            // A helper of an earlier d2k does not tell, nor does tar.
+            Some(0) => Ok(came.trim().parse().map_or(true, |came: u64| came >= sent.bytes)),
             Some(code) if code == i32::from(protocol::WRONG_KIND) => Err(Fault::invalid(words.trim())),
             _ if words.to_lowercase().contains("read-only") => {
                 Err(Fault::forbidden("container rootfs is marked read-only"))
@@ -267,17 +293,46 @@ impl Daemon {
     }
 }
 
-/// What a process says on its standard error, or the cluster about it.
-async fn last_words(mut process: Process) -> String {
+/// What was sent of an archive.
+struct Sent {
+    bytes: u64,
+    /// All of it, while it is small enough to be sent once more.
+    held: Option<Vec<u8>>,
+}
+
+/// The largest archive that is held until it has arrived.
+const HELD: usize = 1024 * 1024;
+
+impl Default for Sent {
+    fn default() -> Self {
+        Self { bytes: 0, held: Some(Vec::new()) }
+    }
+}
+
+impl Sent {
+    fn note(&mut self, block: &[u8]) {
+        self.bytes += block.len() as u64;
+        let held = self.held.take().filter(|held| held.len() + block.len() <= HELD);
+        self.held = held.map(|held| [&held, block].concat());
+    }
+}
+
+/// What a process says on its standard error, or the cluster about it; and on its standard output.
+async fn last_words(mut process: Process) -> (String, String) {
     let ended = process.ended();
-    let mut words = Vec::new();
-    if let Some(stderr) = process.stderr.take() {
-        let _ = stderr.take(4096).read_to_end(&mut words).await;
+    let (mut words, mut output) = (Vec::new(), Vec::new());
+    let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
+    let read = async |stream: Option<Box<dyn AsyncRead + Send + Unpin>>, bytes: &mut Vec<u8>| {
+        if let Some(stream) = stream {
+            let _ = stream.take(4096).read_to_end(bytes).await;
+        }
+    };
+    tokio::join!(read(stderr, &mut words), read(stdout, &mut output));
+    let output = String::from_utf8_lossy(&output).into_owned();
+    match words.is_empty() {
+        true => (ended.await.message, output),
+        false => (String::from_utf8_lossy(&words).into_owned(), output),
     }
-    if words.is_empty() {
-        return ended.await.message;
-    }
-    String::from_utf8_lossy(&words).into_owned()
 }
 
 async fn collect(

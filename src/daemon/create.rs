@@ -65,6 +65,7 @@ impl Daemon {
         let registry = (request.credentials.as_ref(), request.platform.as_str());
         let image = self.image_for_create(&asked, &meant.plan.reference, registry).await?;
         validate::request(&request.body, &image)?;
+        self.require_linked(&request.body)?;
         let name = self.choose_name(&request.name)?;
         let _name = self.locks.name(&name).ok_or_else(|| self.name_conflict(&name, None))?;
         if let Some(owner) = self.name_owner(&name) {
@@ -309,7 +310,11 @@ impl Daemon {
                     .any(|(_, m)| m.aliases.iter().any(|a| a.eq_ignore_ascii_case(&record.object)))
             })
         };
-        if own || others() { format!("{}-ports", record.object) } else { record.object.clone() }
+        if own || others() || self.links.use_alias(&record.object) {
+            format!("{}-ports", record.object)
+        } else {
+            record.object.clone()
+        }
     }
 
     async fn drop_service(&self, record: &Record) {
@@ -345,6 +350,7 @@ impl Daemon {
             inherited: self.inherited_mounts(&record.body)?,
             restart_policy: if job { "Never" } else { "Always" }.to_owned(),
             network_searches: self.search_domains(record),
+            link_variables: self.link_variables(record),
             docker_host: self.options.docker_host.clone(),
             pull_secrets: self.pull_secrets(record).await,
             staged_files: self.staged_files(record).await?,

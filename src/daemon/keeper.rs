@@ -99,9 +99,13 @@ impl Keeper {
             daemon.health.forget(id);
             daemon.held.forget(id);
             daemon.runs.forget_container(id);
+            daemon.links.forget(id);
             daemon.tell(&container.record, "removed", []);
         } else if change.previous.is_none() && !daemon.runs.end_replace(id) && !change.initial {
             daemon.tell(&container.record, "created", []);
+        }
+        if container.own && !change.deleted {
+            daemon.links.note(&container.record);
         }
         if change.initial {
             self.recover(&container);
@@ -268,7 +272,7 @@ impl Keeper {
             _ => None,
         };
         let after = address(&now.object).filter(|_| !change.deleted);
-        if before != after && container.record.user_networks().next().is_some() {
+        if before != after && self.daemon.is_looked_for(&container.record) {
             let daemon = self.daemon.clone();
             tokio::spawn(async move { daemon.sync_networks().await });
         }
@@ -353,7 +357,7 @@ impl Daemon {
         self.publisher.close(&record.id);
         self.health.forget(&record.id);
         self.held.forget(&record.id);
-        if record.user_networks().next().is_some() {
+        if self.is_looked_for(record) {
             self.sync_networks().await;
         }
         if let Err(error) = self.record_end(&container, &end).await {

@@ -14,7 +14,7 @@ use super::heard::Reader;
 use super::pipe::{Channel, Chunk};
 use super::spool::first_line;
 use crate::cluster::LogQuery;
-use crate::fault::{Kind as FaultKind, Result};
+use crate::fault::{Fault, Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::Record;
 use crate::translate::state::Phase;
@@ -199,7 +199,7 @@ impl Daemon {
         output: &mpsc::Sender<Chunk>,
     ) -> Result<()> {
         let mut sender = Sender { query, output, position: Position::default(), heard: None };
-        let (kept, whole) = self.logged_so_far(container, query.tail.is_some()).await;
+        let (kept, whole) = self.logged_so_far(container, query.tail.is_some()).await?;
         for line in last_lines(&whole, query) {
             if !sender.line(line).await {
                 return Ok(());
@@ -218,17 +218,17 @@ impl Daemon {
     }
 
     /// The Pod whose log was kept last, and the log up to it; `whole` with what the current Pod has logged.
-    async fn logged_so_far(&self, container: &Container, whole: bool) -> (String, Vec<u8>) {
+    async fn logged_so_far(&self, container: &Container, whole: bool) -> Result<(String, Vec<u8>)> {
         let mut container = container.clone();
         loop {
             let kept = container.record.state.pod.clone();
             let past = self.past_log(&container).await;
             // `tail` counts over all Pods: what the live Pod has is read whole, once, to count it.
-            let current = if whole { self.read_now(&container).await } else { Vec::new() };
+            let current = if whole { self.read_now(&container).await? } else { Vec::new() };
             match self.container_by_id(&container.record.id) {
                 // The current Pod's log was kept in between, and may have been missed in both places.
                 Some(now) if now.record.state.pod != kept => container = now,
-                _ => return (kept, [past, current].concat()),
+                _ => return Ok((kept, [past, current].concat())),
             }
         }
     }
@@ -387,25 +387,25 @@ impl Daemon {
     }
 
     /// What the current Pod has logged so far.
-    async fn read_now(&self, container: &Container) -> Vec<u8> {
+    async fn read_now(&self, container: &Container) -> Result<Vec<u8>> {
         let Some(run) = run_of(container) else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         let read = async |previous: bool| {
             let query = LogQuery { container: container.container_name(), previous, ..LogQuery::default() };
             let mut log = Vec::new();
-            if let Ok(stream) = self.cluster.logs(&run.pod, &query).await {
+            if let Some(stream) = self.open_log(&run, &query).await? {
                 let _ = std::pin::pin!(stream).read_to_end(&mut log).await;
             }
-            log
+            Ok::<_, Fault>(log)
         };
-        let now = read(false).await;
-        let mut all = if run.restarts > 0 { read(true).await } else { Vec::new() };
+        let now = read(false).await?;
+        let mut all = if run.restarts > 0 { read(true).await? } else { Vec::new() };
         // A container that waits for its next run has one log, as the present and as the previous one.
         if first_line(&all) == first_line(&now) {
             all.clear();
         }
-        self.mark(&run.pod, [all, now].concat()).await
+        Ok(self.mark(&run.pod, [all, now].concat()).await)
     }
 
     /// The log of a Pod, marked with what was heard of it.

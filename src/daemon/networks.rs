@@ -13,12 +13,13 @@ use serde_json::{Value, json};
 
 use super::Daemon;
 use super::decisions::{What, pairs};
+use super::links::address;
 use crate::fault::{Fault, Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::keys;
+use crate::translate::links;
 use crate::translate::network::{self, Member, Network, PREDEFINED, member_names};
 use crate::translate::record::{self, Membership, Record};
-use crate::translate::state::Phase;
 
 /// A random Docker ID: 64 hex digits.
 pub(crate) fn random_id() -> String {
@@ -152,13 +153,14 @@ impl Daemon {
         Ok(())
     }
 
-    /// The search domains of a container's networks.
+    /// The search domains of a container's networks and links.
     pub(crate) fn search_domains(&self, record: &Record) -> Vec<String> {
         let (namespace, domain) = (self.cluster.namespace(), &self.options.cluster_domain);
-        record
-            .user_networks()
-            .filter_map(|(name, _)| self.network(name).ok())
-            .map(|network| network.domain(namespace, domain))
+        let networks = record.user_networks().filter_map(|(name, _)| self.network(name).ok());
+        // What a link means is looked up before the names of its network.
+        links::domain(record, namespace, domain)
+            .into_iter()
+            .chain(networks.map(|network| network.domain(namespace, domain)))
             .collect()
     }
 
@@ -255,6 +257,11 @@ impl Daemon {
         self.remake_job(&container, template, true).await
     }
 
+    /// Whether others find a container by names that change with its address.
+    pub(crate) fn is_looked_for(&self, record: &Record) -> bool {
+        record.user_networks().next().is_some() || self.links.lead_to(record)
+    }
+
     /// Writes the members' addresses of all networks. Failures are logged: the next change tries again.
     pub(crate) async fn sync_networks(&self) {
         let _lock = self.network_lock.lock().await;
@@ -272,21 +279,17 @@ impl Daemon {
                 tracing::warn!(network = %network.name, %error, "the names of the network could not be written");
             }
         }
+        self.sync_links().await;
     }
 
     fn member(&self, network: &Network, container: &Container) -> Option<Member> {
-        let pod = container.pod()?;
-        // Its names must resolve before its first instruction, so it counts once it has an address.
-        if pod.metadata.deletion_timestamp.is_some() || container.state().phase == Phase::Exited {
-            return None;
-        }
         let record = &container.record;
         let membership = record.networks.get(&network.name)?;
         let own = [record.name.as_str(), record.id.get(..12)?];
         let host = record.body.hostname.as_deref().filter(|h| !h.is_empty());
         let aliases = membership.aliases.iter().map(String::as_str);
         Some(Member {
-            address: container.ip()?,
+            address: address(container)?,
             names: member_names(own.into_iter().chain(host).chain(aliases)),
         })
     }
@@ -362,7 +365,7 @@ fn check_network(request: &NetworkCreateRequest) -> Result<()> {
 pub struct Written(std::sync::Mutex<BTreeMap<String, Vec<Member>>>);
 
 impl Written {
-    fn changed(&self, object: &str, members: &[Member]) -> bool {
+    pub(super) fn changed(&self, object: &str, members: &[Member]) -> bool {
         let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let same = all.get(object).is_some_and(|old| old == members);
         if !same {
@@ -371,7 +374,7 @@ impl Written {
         !same
     }
 
-    fn forget(&self, object: &str) {
+    pub(super) fn forget(&self, object: &str) {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(object);
     }
 }

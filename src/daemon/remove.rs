@@ -53,6 +53,7 @@ impl Daemon {
             return Ok(());
         }
         self.remove_belongings(container, volumes).await?;
+        self.remove_links(record).await?;
         self.sync_networks().await;
         Ok(())
     }

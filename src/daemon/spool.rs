@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::Daemon;
 use crate::cluster::{Cluster, LogQuery};
+use crate::fault::Kind as FaultKind;
 use crate::translate::keys::role;
 use crate::translate::record::Record;
 
@@ -29,6 +30,9 @@ const FITS: usize = 900 * 1024;
 const LINES: i64 = 50_000;
 /// How long a captured log may take to end after its container has.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// When a log that a node did not give is asked for again.
+const AGAIN: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(250), Duration::from_millis(1000)];
 /// The key within the ConfigMap.
 const KEY: &str = "log.gz";
 
@@ -49,7 +53,16 @@ fn name(record: &Record) -> String {
 /// Reads what one container has logged, its last lines, until it ends if `follow`.
 async fn read(cluster: Cluster, pod: String, query: LogQuery) -> Vec<u8> {
     let mut kept = Vec::new();
-    let Ok(stream) = cluster.logs(&pod, &query).await else {
+    let mut opened = cluster.logs(&pod, &query).await;
+    for pause in AGAIN.iter().filter(|_| !query.previous) {
+        // Where there is none the cluster says so for good; a busy node says it for now.
+        if !opened.as_ref().is_err_and(|fault| fault.kind != FaultKind::NotFound) {
+            break;
+        }
+        tokio::time::sleep(*pause).await;
+        opened = cluster.logs(&pod, &query).await;
+    }
+    let Ok(stream) = opened else {
         return kept;
     };
     let mut stream = std::pin::pin!(stream);
@@ -125,14 +138,12 @@ impl Daemon {
         let mut now = read(self.cluster.clone(), pod.to_owned(), query).await;
         let mut log = read(self.cluster.clone(), pod.to_owned(), previous).await;
         if let Some(mut capture) = self.spool.take(uid)
-            && now.is_empty()
+            && (now.is_empty() || capture.is_finished())
         {
-            now = tokio::time::timeout(PATIENCE, &mut capture)
-                .await
-                .ok()
-                .and_then(Result::ok)
-                .unwrap_or_default();
+            let captured = tokio::time::timeout(PATIENCE, &mut capture).await;
             capture.abort();
+            // The Pod may go while its log is read.
+            now = captured.ok().and_then(Result::ok).filter(|all| all.len() > now.len()).unwrap_or(now);
         }
         if first_line(&log) == first_line(&now) {
             log.clear();

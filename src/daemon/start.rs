@@ -49,6 +49,7 @@ impl Daemon {
         }
         self.open_ports(&container.record).await?;
         self.ensure_helper(&container.record).await?;
+        self.ensure_links(&container.record).await?;
         self.runs.begin_run(&container.record.id);
         let _starting = self.runs.starting(&container.record.id);
         let before = pods(container);

@@ -121,7 +121,22 @@ pub fn export() -> u8 {
     packer.finish()
 }
 
-/// `unpack PATH [--keep-kinds]`: unpacks the archive on standard input into a folder.
+/// Standard input, and how many bytes came.
+struct Counted {
+    input: io::Stdin,
+    bytes: u64,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+}
+
+/// `unpack PATH [--keep-kinds]`: unpacks the archive on standard input into a folder, and tells how many bytes
+/// of it came: a busy node may end the input before it has passed on what was in it.
 pub fn unpack(mut arguments: Arguments) -> u8 {
     let folder = arguments.raw().unwrap_or_default();
     let keep_kinds = arguments.word().as_deref() == Some("--keep-kinds");
@@ -130,7 +145,8 @@ pub fn unpack(mut arguments: Arguments) -> u8 {
     }
     // Modes are the archive's.
     let _ = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-    let mut archive = Archive::new(BufReader::with_capacity(BLOCK, io::stdin()));
+    let input = Counted { input: io::stdin(), bytes: 0 };
+    let mut archive = Archive::new(BufReader::with_capacity(BLOCK, input));
     archive.set_preserve_permissions(true);
     // These are done here: the library ends at a header that leaves them out.
     archive.set_preserve_mtime(false);
@@ -152,6 +168,11 @@ pub fn unpack(mut arguments: Arguments) -> u8 {
             }
         }
     }
+    let mut rest = archive.into_inner();
+    if let Err(error) = io::copy(&mut rest, &mut io::sink()) {
+        return failed(&error);
+    }
+    println!("{}", rest.get_ref().bytes);
     0
 }
 

@@ -13,7 +13,7 @@ use super::record::Record;
 use super::settings::Aliases;
 use super::state::{Phase, State};
 use super::time::docker as time;
-use super::{bindings, settings};
+use super::{bindings, links, settings};
 
 /// What inspect needs beside the container.
 #[derive(Debug, Clone, Default)]
@@ -123,6 +123,10 @@ fn host_config(record: &Record, api: u32) -> Value {
         if fields.get("NetworkMode").and_then(Value::as_str).is_none_or(|m| m.is_empty() || m == "default") {
             fields.insert("NetworkMode".into(), json!("bridge"));
         }
+        let links = links::of_bridge(record).into_iter();
+        let links = links.map(|link| format!("/{}:/{}/{}", link.target, record.name, link.alias));
+        let links: Vec<String> = links.collect();
+        fields.insert("Links".into(), if links.is_empty() { Value::Null } else { json!(links) });
         let policy = fields.get("RestartPolicy").cloned().unwrap_or_default();
         let name = policy.get("Name").and_then(Value::as_str).filter(|name| !name.is_empty()).unwrap_or("no");
         let count = policy.get("MaximumRetryCount").and_then(Value::as_i64).unwrap_or(0);

@@ -54,6 +54,8 @@ pub mod role {
     pub const VOLUME: &str = "volume";
     /// A network's ConfigMap, headless Service and EndpointSlice.
     pub const NETWORK: &str = "network";
+    /// The headless Service and the EndpointSlice of a container's links.
+    pub const LINKS: &str = "links";
     /// The Service that publishes a container's ports.
     pub const PORTS: &str = "ports";
     /// A ConfigMap that remembers a pulled image.

@@ -98,32 +98,12 @@ impl Network {
 
     /// The headless Service that gives the network its domain.
     pub fn service(&self) -> Service {
-        Service {
-            metadata: self.metadata(),
-            spec: Some(ServiceSpec { cluster_ip: Some("None".into()), ..ServiceSpec::default() }),
-            ..Service::default()
-        }
+        headless_service(self.metadata())
     }
 
     /// The EndpointSlice with the members' addresses under all their names.
     pub fn endpoints(&self, members: &[Member]) -> EndpointSlice {
-        let mut metadata = self.metadata();
-        let labels = metadata.labels.get_or_insert_default();
-        labels.insert("kubernetes.io/service-name".into(), self.object.clone());
-        labels.insert("endpointslice.kubernetes.io/managed-by".into(), "d2k".into());
-        let endpoints = members
-            .iter()
-            .flat_map(|member| {
-                member.names.iter().map(|name| Endpoint {
-                    addresses: vec![member.address.clone()],
-                    hostname: Some(name.clone()),
-                    conditions: Some(EndpointConditions { ready: Some(true), ..Default::default() }),
-                    ..Endpoint::default()
-                })
-            })
-            .collect();
-        let family = if members.iter().any(|m| m.address.contains(':')) { "IPv6" } else { "IPv4" };
-        EndpointSlice { address_type: family.into(), endpoints, metadata, ports: None }
+        endpoint_slice(self.metadata(), members)
     }
 
     /// The search domain under which the members resolve.
@@ -164,6 +144,33 @@ impl Network {
             "Labels": request.labels.clone().unwrap_or_default(),
         })
     }
+}
+
+/// A Service that is a domain for names, with no address of its own.
+pub(super) fn headless_service(metadata: ObjectMeta) -> Service {
+    let spec = ServiceSpec { cluster_ip: Some("None".into()), ..ServiceSpec::default() };
+    Service { metadata, spec: Some(spec), ..Service::default() }
+}
+
+/// The names in the domain of the Service of the same name.
+pub(super) fn endpoint_slice(mut metadata: ObjectMeta, members: &[Member]) -> EndpointSlice {
+    let service = metadata.name.clone().unwrap_or_default();
+    let labels = metadata.labels.get_or_insert_default();
+    labels.insert("kubernetes.io/service-name".into(), service);
+    labels.insert("endpointslice.kubernetes.io/managed-by".into(), "d2k".into());
+    let endpoints = members
+        .iter()
+        .flat_map(|member| {
+            member.names.iter().map(|name| Endpoint {
+                addresses: vec![member.address.clone()],
+                hostname: Some(name.clone()),
+                conditions: Some(EndpointConditions { ready: Some(true), ..Default::default() }),
+                ..Endpoint::default()
+            })
+        })
+        .collect();
+    let family = if members.iter().any(|m| m.address.contains(':')) { "IPv6" } else { "IPv4" };
+    EndpointSlice { address_type: family.into(), endpoints, metadata, ports: None }
 }
 
 /// A running member of a network.

@@ -42,6 +42,8 @@ pub struct PodContext {
     pub restart_policy: String,
     /// DNS domains of the container's networks.
     pub network_searches: Vec<String>,
+    /// Variables that tell of linked containers.
+    pub link_variables: Vec<(String, String)>,
     /// What `DOCKER_HOST` is inside containers that asked for the Docker socket.
     pub docker_host: String,
     /// Secrets with registry credentials.
@@ -95,7 +97,7 @@ pub fn pod_template(record: &Record, context: &PodContext) -> Result<PodPlan> {
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command,
         args,
-        env: process::environment(record, &mounts, &context.docker_host, &mut warnings)?,
+        env: process::environment(record, &mounts, context, &mut warnings)?,
         working_dir: process::working_dir(body),
         tty: body.tty.filter(|on| *on),
         stdin: body.open_stdin.filter(|on| *on),

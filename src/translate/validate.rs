@@ -97,6 +97,7 @@ pub fn request(body: &ContainerCreateBody, image: &ImageFacts) -> Result<()> {
     log_driver(&host)?;
     hosts(&host)?;
     bindings(&host)?;
+    links(&host)?;
     capabilities("CapAdd", &host.cap_add)?;
     capabilities("CapDrop", &host.cap_drop)?;
     if host.annotations.iter().flatten().any(|(key, _)| key.is_empty()) {
@@ -105,6 +106,19 @@ pub fn request(body: &ContainerCreateBody, image: &ImageFacts) -> Result<()> {
         ));
     }
     limits::check(&host)
+}
+
+fn links(host: &HostConfig) -> Result<()> {
+    for link in host.links.iter().flatten() {
+        super::links::Link::parse(link)?;
+    }
+    let mode = host.network_mode.as_deref().unwrap_or_default();
+    if mode == "host" && host.links.iter().flatten().next().is_some() {
+        return Err(Fault::invalid(
+            "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+        ));
+    }
+    Ok(())
 }
 
 fn command(body: &ContainerCreateBody, image: &ImageFacts) -> Result<()> {

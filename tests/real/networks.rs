@@ -61,6 +61,19 @@ fn a_network_survives_d2k() {
 }
 
 #[test]
+fn a_member_is_found_under_its_new_address_after_a_restart() {
+    let Some(world) = World::new() else { return };
+    world.docker("network create backend").success();
+    let serve = "sh -c 'mkdir /www; echo again > /www/index.html; httpd -f -h /www'";
+    world.docker(format!("run -d --name web --network backend busybox {serve}")).success();
+    let before = world.field("web", ".NetworkSettings.Networks.backend.IPAddress");
+    world.docker("restart -t 1 web").success();
+    assert_ne!(world.field("web", ".NetworkSettings.Networks.backend.IPAddress"), before);
+    let fetched = world.docker(format!("run --rm --network backend {}", fetch("web")));
+    assert_eq!(fetched.success(), "again");
+}
+
+#[test]
 fn a_network_name_in_use_is_refused() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();

@@ -122,10 +122,7 @@ pub(super) const FIELDS: &[Field] = &[
     mapped("HostConfig.GroupAdd", "`supplementalGroups`; names give a warning"),
     mapped("HostConfig.IpcMode", "`host`: `hostIPC`; `none`: warning; `container:…`: refused"),
     warned("HostConfig.Cgroup", "Kubernetes chooses the cgroup"),
-    warned(
-        "HostConfig.Links",
-        "links are gone from Docker's own networks too; put both containers on a network (docker network create), where names resolve",
-    ),
+    mapped("HostConfig.Links", "names that resolve in this container's Pod alone, and Docker's variables"),
     warned("HostConfig.OomScoreAdj", "the kubelet sets it from the memory request and limit"),
     mapped("HostConfig.PidMode", "`host`: `hostPID`; `container:…`: refused"),
     mapped("HostConfig.Privileged", "`privileged`"),

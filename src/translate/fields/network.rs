@@ -10,10 +10,7 @@ pub(super) const FIELDS: &[Field] = &[
     warned("NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv4Address", ADDRESS),
     warned("NetworkingConfig.EndpointsConfig.*.IPAMConfig.IPv6Address", ADDRESS),
     warned("NetworkingConfig.EndpointsConfig.*.IPAMConfig.LinkLocalIPs", ADDRESS),
-    warned(
-        "NetworkingConfig.EndpointsConfig.*.Links",
-        "names of containers and aliases resolve on the network itself",
-    ),
+    mapped("NetworkingConfig.EndpointsConfig.*.Links", "names that resolve in this container's Pod alone"),
     warned("NetworkingConfig.EndpointsConfig.*.MacAddress", ADDRESS),
     warned(
         "NetworkingConfig.EndpointsConfig.*.DriverOpts",

@@ -10,6 +10,7 @@ use crate::fault::{Fault, Result};
 use crate::translate::image::ImageFacts;
 use crate::translate::mounts::Mounts;
 use crate::translate::path::clean;
+use crate::translate::pod::PodContext;
 use crate::translate::record::Record;
 use crate::translate::signal;
 
@@ -71,7 +72,7 @@ pub(super) fn working_dir(body: &ContainerCreateBody) -> Option<String> {
 pub(super) fn environment(
     record: &Record,
     mounts: &Mounts,
-    docker_host: &str,
+    context: &PodContext,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Vec<EnvVar>>> {
     let mut variables: Vec<(String, String)> = Vec::new();
@@ -84,6 +85,9 @@ pub(super) fn environment(
             variables.push((name.to_owned(), value.to_owned()));
         }
     };
+    for (name, value) in &context.link_variables {
+        set(name, value);
+    }
     for entry in record.body.env.iter().flatten() {
         match entry.split_once('=') {
             Some((name, value)) => {
@@ -98,7 +102,7 @@ pub(super) fn environment(
     let elsewhere =
         |entry: &String| entry.starts_with("DOCKER_HOST=") && !entry.starts_with("DOCKER_HOST=unix:");
     if mounts.docker_socket && !record.body.env.iter().flatten().any(elsewhere) {
-        set("DOCKER_HOST", docker_host);
+        set("DOCKER_HOST", &context.docker_host);
     }
     let variables: Vec<EnvVar> = variables
         .into_iter()

@@ -1,0 +1,143 @@
+//! Links: names by which one container knows others (`--link`, Compose's `links:`), whatever they are
+//! called elsewhere. They are a network that only this container looks into, a headless Service in its
+//! search path, and on Docker's default network the variables that tell of the other container.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::bindings;
+use super::keys::role;
+use super::network::{Member, endpoint_slice, headless_service};
+use super::record::Record;
+use crate::fault::{Fault, Result};
+
+/// One link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Name or ID of the other container.
+    pub target: String,
+    /// What it is called.
+    pub alias: String,
+}
+
+impl Link {
+    /// Reads `name`, `name:alias`, or what inspect tells: `/name:/container/alias`.
+    ///
+    /// # Errors
+    /// 400 with Docker's words.
+    pub fn parse(text: &str) -> Result<Self> {
+        if text.is_empty() {
+            return Err(Fault::invalid("empty string specified for links"));
+        }
+        let (target, alias) = text.split_once(':').unwrap_or((text, text));
+        let alias = alias.rsplit('/').next().unwrap_or_default();
+        let target = target.trim_start_matches('/');
+        if target.is_empty() || alias.is_empty() || alias.contains(':') {
+            return Err(Fault::invalid(format!("bad format for links: {text}")));
+        }
+        Ok(Self { target: target.to_owned(), alias: alias.to_owned() })
+    }
+
+    /// Whether it means this container.
+    pub fn means(&self, record: &Record) -> bool {
+        self.target == record.name || (self.target.len() >= 12 && record.id.starts_with(&self.target))
+    }
+}
+
+/// The links of Docker's default network, whose containers find one another by them alone.
+pub fn of_bridge(record: &Record) -> Vec<Link> {
+    let links = record.host().links.unwrap_or_default();
+    let links = links.iter().filter(|_| record.networks.contains_key("bridge"));
+    links.filter_map(|text| Link::parse(text).ok()).collect()
+}
+
+/// All links of a container, each once.
+pub fn of(record: &Record) -> Vec<Link> {
+    let mut all = of_bridge(record);
+    let settings = record.networks.values().filter_map(|membership| membership.settings.get("Links"));
+    let texts = settings.filter_map(|links| links.as_array()).flatten().filter_map(|link| link.as_str());
+    for link in texts.filter_map(|text| Link::parse(text).ok()) {
+        if !all.contains(&link) {
+            all.push(link);
+        }
+    }
+    all
+}
+
+/// The name of the Service and the EndpointSlice of a container's links.
+pub fn object_name(record: &Record) -> String {
+    format!("d2k-links-{}", record.short())
+}
+
+fn metadata(record: &Record) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(object_name(record)),
+        labels: Some(record.labels(role::LINKS)),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The headless Service that gives a container's links their domain.
+pub fn service(record: &Record) -> Service {
+    headless_service(metadata(record))
+}
+
+/// The EndpointSlice with the addresses of the linked containers.
+pub fn endpoints(record: &Record, members: &[Member]) -> EndpointSlice {
+    endpoint_slice(metadata(record), members)
+}
+
+/// The search domain under which the linked containers resolve; `None` without links.
+pub fn domain(record: &Record, namespace: &str, cluster_domain: &str) -> Option<String> {
+    let name = object_name(record);
+    (!of(record).is_empty()).then(|| format!("{name}.{namespace}.svc.{cluster_domain}"))
+}
+
+/// The variables that tell a container of the default network of another one (Docker's "Legacy container
+/// links", environment variables).
+pub fn variables(link: &Link, own: &str, other: &Record, address: &str) -> Vec<(String, String)> {
+    let prefix = link.alias.to_uppercase().replace('-', "_");
+    let mut all = BTreeMap::from([(format!("{prefix}_NAME"), format!("/{own}/{}", link.alias))]);
+    let mut ports = bindings::exposed(other);
+    // The first one is the one that most clients look for: TCP, the lowest.
+    ports.sort_by_key(|(port, protocol)| (protocol != "tcp", *port));
+    for (at, (port, protocol)) in ports.iter().filter(|_| !address.is_empty()).enumerate() {
+        let url = format!("{protocol}://{address}:{port}");
+        if at == 0 {
+            all.insert(format!("{prefix}_PORT"), url.clone());
+        }
+        let port_prefix = format!("{prefix}_PORT_{port}_{}", protocol.to_uppercase());
+        all.insert(format!("{port_prefix}_ADDR"), address.to_owned());
+        all.insert(format!("{port_prefix}_PORT"), port.to_string());
+        all.insert(format!("{port_prefix}_PROTO"), protocol.clone());
+        all.insert(port_prefix, url);
+    }
+    for entry in other.image.env.iter().chain(other.body.env.iter().flatten()) {
+        match entry.split_once('=') {
+            Some(("HOME" | "PATH", _)) | None => {}
+            Some((name, value)) => {
+                all.insert(format!("{prefix}_ENV_{name}"), value.to_owned());
+            }
+        }
+    }
+    all.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_read_in_each_form_that_clients_send() {
+        for text in ["db:mysql", "/db:/web/mysql"] {
+            assert_eq!(Link::parse(text).unwrap(), Link { target: "db".into(), alias: "mysql".into() });
+        }
+        assert_eq!(Link::parse("db").unwrap().alias, "db");
+        for text in ["", ":x", "db:", "a:b:c"] {
+            assert!(Link::parse(text).is_err(), "{text}");
+        }
+    }
+}
