@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::Daemon;
 use super::heard::Reader;
 use super::pipe::{Channel, Chunk};
-use super::spool::first_line;
+use super::spool::{first_line, is_log};
 use crate::cluster::LogQuery;
 use crate::fault::{Fault, Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
@@ -397,7 +397,7 @@ impl Daemon {
             if let Some(stream) = self.open_log(&run, &query).await? {
                 let _ = std::pin::pin!(stream).read_to_end(&mut log).await;
             }
-            Ok::<_, Fault>(log)
+            Ok::<_, Fault>(if is_log(&log) { log } else { Vec::new() })
         };
         let now = read(false).await?;
         let mut all = if run.restarts > 0 { read(true).await? } else { Vec::new() };

@@ -37,8 +37,8 @@ const REFUSED: Duration = Duration::from_millis(60);
 const AT_ONCE: Duration = Duration::from_millis(150);
 /// The same as a multiple of the time in which the stream was opened: a busy cluster tells later.
 const SLOWNESS: u32 = 8;
-/// The same after the kubelet has said that the container runs.
-const AFTER_NEWS: Duration = Duration::from_millis(30);
+/// The share of it that is left after the kubelet has said that the container runs.
+const AFTER_NEWS: u32 = 4;
 /// The same where a client reads and waits for the end anyway: more certain on a busy node.
 const AT_ONCE_IF_READ: Duration = Duration::from_millis(800);
 /// Longer than any container takes to start.
@@ -261,7 +261,7 @@ impl Daemon {
             if !told {
                 std::future::pending::<()>().await;
             }
-            tokio::time::sleep(AFTER_NEWS).await;
+            tokio::time::sleep(given.at_once / AFTER_NEWS).await;
         };
         let ended = tokio::select! {
             biased;

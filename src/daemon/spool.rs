@@ -73,7 +73,12 @@ async fn read(cluster: Cluster, pod: String, query: LogQuery) -> Vec<u8> {
             kept = tail(kept, KEPT);
         }
     }
-    kept
+    if is_log(&kept) { kept } else { Vec::new() }
+}
+
+/// Whether this is a log: what a kubelet says in place of one that it has no more has no time in front.
+pub(super) fn is_log(text: &[u8]) -> bool {
+    first_line(text).is_none_or(|line| super::logs::lines::split(line).0.is_some())
 }
 
 /// The last whole lines of at most `size` bytes.
@@ -220,6 +225,12 @@ mod tests {
     #[test]
     fn the_tail_of_a_log_begins_with_a_whole_line() {
         assert_eq!(tail(b"first\nsecond\nthird\n".to_vec(), 9), b"third\n");
+    }
+
+    #[test]
+    fn what_a_kubelet_says_in_place_of_a_log_is_none() {
+        assert!(is_log(b"2026-01-01T00:00:00Z a\n") && is_log(b""));
+        assert!(!is_log(b"unable to retrieve container logs for containerd://1a74"));
     }
 
     #[test]

@@ -315,10 +315,11 @@ def _():
     same(compose("exec -T db cat /data/kept").well().strip(), "kept")
 
 
-@behaviour("a profile's service comes only when asked for")
+@behaviour("a profile's service comes only when asked for, and knows another by a link")
 def _():
     compose("--profile tools up -d tools").well()
     same(states()["tools-1"]["State"], "running")
+    same(compose("--profile tools exec -T tools wget -q -O- http://store:5432/").well().strip(), f"db-of-{PROJECT}")
 
 
 @behaviour("two projects have a db each")
