@@ -280,7 +280,7 @@ impl Daemon {
         let status = ended.await;
         match status.code {
             // A helper of an earlier d2k does not tell, nor does tar.
-            Some(0) => Ok(came.trim().parse().map_or(true, |came: u64| came >= sent.bytes)),
+            Some(0) => Ok(came.trim().parse().map_or(true, |came: u64| came >= sent.content)),
             Some(code) if code == i32::from(protocol::WRONG_KIND) => Err(Fault::invalid(words.trim())),
             _ if words.to_lowercase().contains("read-only") => {
                 Err(Fault::forbidden("container rootfs is marked read-only"))
@@ -296,6 +296,8 @@ impl Daemon {
 /// What was sent of an archive.
 struct Sent {
     bytes: u64,
+    /// How far it says anything: what follows are zeros, which nobody need read.
+    content: u64,
     /// All of it, while it is small enough to be sent once more.
     held: Option<Vec<u8>>,
 }
@@ -305,15 +307,20 @@ const HELD: usize = 1024 * 1024;
 
 impl Default for Sent {
     fn default() -> Self {
-        Self { bytes: 0, held: Some(Vec::new()) }
+        Self { bytes: 0, content: 0, held: Some(Vec::new()) }
     }
 }
 
 impl Sent {
     fn note(&mut self, block: &[u8]) {
+        if let Some(last) = block.iter().rposition(|byte| *byte != 0) {
+            self.content = self.bytes + last as u64 + 1;
+        }
         self.bytes += block.len() as u64;
-        let held = self.held.take().filter(|held| held.len() + block.len() <= HELD);
-        self.held = held.map(|held| [&held, block].concat());
+        self.held = self.held.take().filter(|held| held.len() + block.len() <= HELD);
+        if let Some(held) = &mut self.held {
+            held.extend_from_slice(block);
+        }
     }
 }
 
@@ -415,4 +422,26 @@ fn pack(files: &Files, path: &str) -> Option<Vec<u8>> {
     }
     let bytes = builder.into_inner().ok()?;
     any.then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_says_something_up_to_its_last_byte_that_is_not_zero() {
+        let mut sent = Sent::default();
+        sent.note(b"ab\0c");
+        sent.note(&[0; 8]);
+        sent.note(b"d\0");
+        sent.note(&[0; 8]);
+        assert_eq!((sent.bytes, sent.content, sent.held.unwrap().len()), (22, 13, 22));
+    }
+
+    #[test]
+    fn a_large_archive_is_not_held() {
+        let mut sent = Sent::default();
+        (0..17).for_each(|_| sent.note(&[1; HELD / 16]));
+        assert_eq!((sent.content, sent.held), (HELD as u64 / 16 * 17, None));
+    }
 }

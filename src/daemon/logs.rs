@@ -17,7 +17,7 @@ use crate::cluster::LogQuery;
 use crate::fault::{Fault, Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::Record;
-use crate::translate::state::Phase;
+use crate::translate::state::{Phase, last_end};
 
 pub(crate) mod lines;
 
@@ -433,8 +433,9 @@ pub(crate) fn run_of(container: &Container) -> Option<Run> {
     let kept = container.record.state.pod == pod.metadata.uid.clone()? && container.kind != Kind::Job;
     let status = crate::translate::state::status_of(pod, &container.record.object)?;
     let state = status.state.as_ref();
-    let ran =
-        state.is_some_and(|s| s.running.is_some() || s.terminated.is_some()) || status.restart_count > 0;
+    let ran = state.is_some_and(|s| s.running.is_some() || s.terminated.is_some())
+        || last_end(status).is_some()
+        || status.restart_count > 0;
     (ran && !kept).then(|| Some(Run { pod: pod.metadata.name.clone()?, restarts: status.restart_count }))?
 }
 

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::Daemon;
 use crate::cluster::{Cluster, LogQuery};
-use crate::fault::Kind as FaultKind;
+use crate::fault::{Fault, Kind as FaultKind};
 use crate::translate::keys::role;
 use crate::translate::record::Record;
 
@@ -55,8 +55,8 @@ async fn read(cluster: Cluster, pod: String, query: LogQuery) -> Vec<u8> {
     let mut kept = Vec::new();
     let mut opened = cluster.logs(&pod, &query).await;
     for pause in AGAIN.iter().filter(|_| !query.previous) {
-        // Where there is none the cluster says so for good; a busy node says it for now.
-        if !opened.as_ref().is_err_and(|fault| fault.kind != FaultKind::NotFound) {
+        // Where there is none the cluster says so in other words.
+        if !opened.as_ref().is_err_and(is_busy) {
             break;
         }
         tokio::time::sleep(*pause).await;
@@ -74,6 +74,10 @@ async fn read(cluster: Cluster, pod: String, query: LogQuery) -> Vec<u8> {
         }
     }
     if is_log(&kept) { kept } else { Vec::new() }
+}
+
+fn is_busy(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::Internal | FaultKind::Unavailable)
 }
 
 /// Whether this is a log: what a kubelet says in place of one that it has no more has no time in front.

@@ -43,7 +43,7 @@ impl Link {
 
     /// Whether it means this container.
     pub fn means(&self, record: &Record) -> bool {
-        self.target == record.name || (self.target.len() >= 12 && record.id.starts_with(&self.target))
+        self.target == record.name || record.id.starts_with(&self.target)
     }
 }
 
