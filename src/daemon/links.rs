@@ -83,7 +83,10 @@ impl Daemon {
         if self.cluster.cache::<Service>().get(&name).is_none() {
             let set = self.policies.current();
             let asked = decisions::container(record);
-            self.create_shaped(&set, links::service(record), Some(&asked), &mut Vec::new()).await?;
+            let made = self.create_shaped(&set, links::service(record), Some(&asked), &mut Vec::new()).await;
+            // Another d2k may have made it.
+            made.map(|_| ())
+                .or_else(|fault| if fault.kind == FaultKind::Conflict { Ok(()) } else { Err(fault) })?;
         }
         self.sync_networks().await;
         Ok(())
