@@ -278,9 +278,12 @@ impl Daemon {
         let ended = process.ended();
         let (words, came) = last_words(process).await;
         let status = ended.await;
+        tracing::debug!(pod, ?status, words, came, sent = sent.bytes, "an archive was sent to be unpacked");
         match status.code {
-            // A helper of an earlier d2k does not tell, nor does tar.
-            Some(0) => Ok(came.trim().parse().map_or(true, |came: u64| came >= sent.content)),
+            Some(0) => Ok(match came.trim().parse::<u64>() {
+                Ok(came) => came >= sent.content,
+                Err(_) => !tells_what_came(container),
+            }),
             Some(code) if code == i32::from(protocol::WRONG_KIND) => Err(Fault::invalid(words.trim())),
             _ if words.to_lowercase().contains("read-only") => {
                 Err(Fault::forbidden("container rootfs is marked read-only"))
@@ -291,6 +294,13 @@ impl Daemon {
             ))),
         }
     }
+}
+
+/// Whether the container has a helper that tells what came: one of an earlier d2k does not, nor does tar.
+fn tells_what_came(container: &Container) -> bool {
+    let used = container.pod().and_then(|pod| helper::used_by(pod.spec.as_ref()?));
+    let known = container.record.helper.as_ref().map(|own| helper::config_map_name(&own.architecture));
+    known.is_some_and(|known| used == Some(known.as_str()))
 }
 
 /// What was sent of an archive.

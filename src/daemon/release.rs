@@ -94,6 +94,10 @@ impl Daemon {
         let serves = self.runs.serves(&record.id);
         if !serves {
             tokio::time::sleep(STRANGER).await;
+            if !self.is_at(container, &attempt) {
+                // It was stopped, or started again, in the meantime: what runs now is not this run.
+                return;
+            }
         }
         let name = pod.metadata.name.clone().unwrap_or_default();
         let given = match self.may_run(container, &attempt, serves).await {
@@ -124,6 +128,14 @@ impl Daemon {
                 self.runs.end_release(&attempt);
             }
         }
+    }
+
+    /// Whether this is what a container does now.
+    fn is_at(&self, container: &Container, attempt: &Attempt) -> bool {
+        let now = self.container_by_id(&container.record.id);
+        now.as_ref().and_then(Container::pod).is_some_and(|pod| {
+            pod.metadata.deletion_timestamp.is_none() && Attempt::of(&container.record, pod) == *attempt
+        })
     }
 
     /// Whether Docker would run the process in this Pod. What is to run once is bound to its Pod first.

@@ -5,6 +5,19 @@ use std::time::Duration;
 use crate::support::{World, eventually};
 
 #[test]
+fn a_container_that_is_restarted_right_after_d2k_was_goes_on_running() {
+    let Some(mut world) = World::new() else { return };
+    world.docker("run -d --name web busybox sleep 1000").success();
+    world.kill_d2k();
+    world.restart_d2k();
+    world.docker("restart -t 1 web").success();
+    // So long another d2k's run is left alone; what it was must not be taken for what is.
+    std::thread::sleep(std::time::Duration::from_secs(7));
+    assert_eq!(world.field("web", ".State.Status"), "running");
+    assert_eq!(world.object("deployment/web")["spec"]["replicas"], 1);
+}
+
+#[test]
 fn twenty_containers_outlive_a_killed_d2k_and_answer_as_before() {
     let Some(mut world) = World::new() else {
         return;
