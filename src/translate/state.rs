@@ -139,7 +139,9 @@ pub fn ended(record: &Record, pod: &Pod, earlier: i32) -> Option<RunState> {
     let status = status_of(pod, &record.object);
     let deleting = pod.metadata.deletion_timestamp.is_some();
     if let Some((done, restarts)) = status.and_then(|s| first_end(record, s, earlier, deleting)) {
-        return Some(RunState { restart_count: restarts, ..run_of(done, pod) });
+        // What runs once was not restarted, however often the kubelet has tried.
+        let restart_count = if helper::runs_once(record) { earlier } else { restarts };
+        return Some(RunState { restart_count, ..run_of(done, pod) });
     }
     if let Some(lost) = status.and_then(|status| lost_end(record, status, pod)) {
         return Some(lost);

@@ -79,6 +79,13 @@ fn a_process_that_runs_once_has_ended_although_its_next_run_cannot_be_had() {
 }
 
 #[test]
+fn what_runs_once_was_not_restarted_however_often_the_kubelet_tried() {
+    let mut pod = waiting("CrashLoopBackOff");
+    pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].restart_count = 1;
+    assert_eq!(state(&record("no"), Some(&pod), 0).run.restart_count, 0);
+}
+
+#[test]
 fn the_last_end_is_of_the_run_that_is_counted_while_the_next_one_waits() {
     let run = |pod: Pod| last_end(status_of(&pod, "web").unwrap()).unwrap().1;
     assert_eq!(run(waiting("CrashLoopBackOff")), 0);
