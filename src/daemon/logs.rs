@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::Daemon;
 use super::heard::Reader;
 use super::pipe::{Channel, Chunk};
-use super::spool::{first_line, is_log};
+use super::spool::{first_line, is_busy, is_log};
 use crate::cluster::LogQuery;
 use crate::fault::{Fault, Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
@@ -344,7 +344,8 @@ impl Daemon {
         loop {
             match self.cluster.logs(&run.pod, query).await {
                 Ok(stream) => return Ok(Some(stream)),
-                Err(fault) if fault.kind == FaultKind::NotFound || query.previous => return Ok(None),
+                Err(fault) if fault.kind == FaultKind::NotFound => return Ok(None),
+                Err(fault) if query.previous && !is_busy(&fault) => return Ok(None),
                 Err(fault) => {
                     tracing::debug!(pod = run.pod, error = fault.message, "the log cannot be read yet");
                     let Some(pause) = pauses.next() else { return Err(fault) };

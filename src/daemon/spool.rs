@@ -54,7 +54,7 @@ fn name(record: &Record) -> String {
 async fn read(cluster: Cluster, pod: String, query: LogQuery) -> Vec<u8> {
     let mut kept = Vec::new();
     let mut opened = cluster.logs(&pod, &query).await;
-    for pause in AGAIN.iter().filter(|_| !query.previous) {
+    for pause in &AGAIN {
         // Where there is none the cluster says so in other words.
         if !opened.as_ref().is_err_and(is_busy) {
             break;
@@ -76,7 +76,8 @@ async fn read(cluster: Cluster, pod: String, query: LogQuery) -> Vec<u8> {
     if is_log(&kept) { kept } else { Vec::new() }
 }
 
-fn is_busy(fault: &Fault) -> bool {
+/// Whether a log may be had when it is asked for again.
+pub(super) fn is_busy(fault: &Fault) -> bool {
     matches!(fault.kind, FaultKind::Internal | FaultKind::Unavailable)
 }
 
