@@ -96,7 +96,7 @@ impl Daemon {
             tokio::time::sleep(STRANGER).await;
             if !self.is_at(container, &attempt) {
                 // It was stopped, or started again, in the meantime: what runs now is not this run.
-                return;
+                return self.runs.end_release(&attempt);
             }
         }
         let name = pod.metadata.name.clone().unwrap_or_default();

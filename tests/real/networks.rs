@@ -2,14 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{World, eventually};
-
-/// A command that prints what `host` answers by HTTP, once it does.
-fn fetch(host: &str) -> String {
-    format!(
-        "busybox sh -c 'for i in $(seq 40); do wget -q -O- http://{host} 2>/dev/null && exit 0; sleep 0.5; done; exit 1'"
-    )
-}
+use crate::support::{World, eventually, fetch};
 
 #[test]
 fn dockers_own_networks_are_always_there() {

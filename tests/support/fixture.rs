@@ -40,3 +40,10 @@ pub fn static_program(source: &str, directory: &Path) -> Vec<u8> {
     assert!(status.success(), "rustc failed: {status}");
     std::fs::read(program).unwrap()
 }
+
+/// The words of a `docker run`, or of an exec in busybox, that print what `host` answers by HTTP, once it does.
+pub fn fetch(host: &str) -> String {
+    format!(
+        "busybox sh -c 'for i in $(seq 40); do wget -q -O- http://{host} 2>/dev/null && exit 0; sleep 0.5; done; exit 1'"
+    )
+}
