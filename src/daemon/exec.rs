@@ -179,6 +179,9 @@ impl Daemon {
                     None => drain(process).await,
                 };
                 let ran = status.code.is_some();
+                if !ran {
+                    tracing::debug!(exec = %exec.id, words = %status.message, "an exec ended without an exit code");
+                }
                 self.execs.with(|all| all.get_mut(&exec.id).map(|exec| exec.ran = ran));
                 status.code.unwrap_or_else(|| failure(&status.message).0)
             }

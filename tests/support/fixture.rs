@@ -42,8 +42,8 @@ pub fn static_program(source: &str, directory: &Path) -> Vec<u8> {
 }
 
 /// The words of a `docker run`, or of an exec in busybox, that print what `host` answers by HTTP, once it does.
+/// A cluster's DNS may give an address for some seconds after its Pod has gone, and nobody answers there.
 pub fn fetch(host: &str) -> String {
-    format!(
-        "busybox sh -c 'for i in $(seq 40); do wget -q -O- http://{host} 2>/dev/null && exit 0; sleep 0.5; done; exit 1'"
-    )
+    let ask = format!("timeout 3 wget -q -O- http://{host} 2>/dev/null");
+    format!("busybox sh -c 'for i in $(seq 40); do {ask} && exit 0; sleep 0.5; done; exit 1'")
 }
