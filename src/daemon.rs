@@ -15,6 +15,7 @@ pub mod heard;
 pub mod helper;
 pub mod history;
 pub mod images;
+pub mod input;
 pub mod keeper;
 pub mod lifecycle;
 pub mod links;

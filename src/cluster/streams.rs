@@ -57,6 +57,14 @@ pub struct ProcessStatus {
     pub message: String,
 }
 
+impl ProcessStatus {
+    /// The same, but a success that something else should have confirmed is none: Kubernetes says so, too,
+    /// where it has lost how the process ended.
+    pub fn unless_it_succeeded(self) -> Self {
+        if self.code == Some(0) { lost() } else { self }
+    }
+}
+
 /// A process in a container that this process is connected to. Dropping it ends the connection.
 pub struct Process {
     /// Standard input, if asked for; shutting it down is its end of file.
@@ -103,6 +111,12 @@ impl Process {
     /// How the process ended, when it has.
     pub fn ended(&self) -> impl Future<Output = ProcessStatus> + use<> {
         self.status.clone()
+    }
+
+    /// The same process with another way to know how it ended.
+    pub fn ending(mut self, end: BoxFuture<'static, ProcessStatus>) -> Self {
+        self.status = end.shared();
+        self
     }
 
     /// A handle that sends terminal sizes, to be used beside the streams. Can be taken once.

@@ -160,7 +160,7 @@ impl Daemon {
         let mut first = bytes::BytesMut::with_capacity(BLOCK);
         // Nothing is answered before tar has begun: what it has to say can still become a status.
         if stdout.read_buf(&mut first).await.unwrap_or(0) == 0 {
-            return Err(no_tools(container, &last_words(process).await.0));
+            return Err(no_tools(container, &last_words(process).await));
         }
         let (sender, receiver) = mpsc::channel(16);
         let ended = process.ended();
@@ -232,32 +232,8 @@ impl Daemon {
         pod: &str,
         path: &str,
         keep_kinds: bool,
-        archive: impl futures::Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
-    ) -> Result<()> {
-        let mut sent = Sent::default();
-        if self.tar_once((container, pod, path, keep_kinds), archive, &mut sent).await? {
-            return Ok(());
-        }
-        tracing::warn!(container = %container.record.name, "a part of an archive was lost on its way into the container");
-        if let Some(bytes) = sent.held {
-            let again = futures::stream::iter([Ok(bytes.into())]);
-            if self.tar_once((container, pod, path, keep_kinds), again, &mut Sent::default()).await? {
-                return Ok(());
-            }
-        }
-        Err(Fault::internal(format!(
-            "the archive did not arrive whole in container {}: a part of its {} bytes was lost on the node; copy it again",
-            container.record.name, sent.bytes
-        )))
-    }
-
-    /// Sends an archive to be unpacked; false if a part of it was lost on its way.
-    async fn tar_once(
-        &self,
-        (container, pod, path, keep_kinds): (&Container, &str, &str, bool),
         mut archive: impl futures::Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
-        sent: &mut Sent,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         use futures::StreamExt;
         let script = "cd \"$1\" && tar -xpf -";
         let command = match has_helper(container) {
@@ -265,25 +241,20 @@ impl Daemon {
             false => ["/bin/sh", "-c", script, "sh", path].map(str::to_owned).into(),
         };
         let wanted = Wanted { stdin: true, stdout: true, stderr: true, tty: false };
-        let mut process = self.cluster.exec(pod, &container.container_name(), &command, wanted).await?;
+        let mut process = self.exec_with_input(container, pod, command, wanted).await?;
         let mut stdin = process.stdin.take().ok_or_else(|| Fault::internal("tar has no input"))?;
         while let Some(block) = archive.next().await {
             let block = block.map_err(|e| Fault::invalid(format!("the archive did not arrive: {e}")))?;
-            sent.note(&block);
             if stdin.write_all(&block).await.is_err() {
                 break;
             }
         }
         let _ = stdin.shutdown().await;
         let ended = process.ended();
-        let (words, came) = last_words(process).await;
+        let words = last_words(process).await;
         let status = ended.await;
-        tracing::debug!(pod, ?status, words, came, sent = sent.bytes, "an archive was sent to be unpacked");
         match status.code {
-            Some(0) => Ok(match came.trim().parse::<u64>() {
-                Ok(came) => came >= sent.content,
-                Err(_) => !tells_what_came(container),
-            }),
+            Some(0) => Ok(()),
             Some(code) if code == i32::from(protocol::WRONG_KIND) => Err(Fault::invalid(words.trim())),
             _ if words.to_lowercase().contains("read-only") => {
                 Err(Fault::forbidden("container rootfs is marked read-only"))
@@ -296,46 +267,8 @@ impl Daemon {
     }
 }
 
-/// Whether the container has a helper that tells what came: one of an earlier d2k does not, nor does tar.
-fn tells_what_came(container: &Container) -> bool {
-    let used = container.pod().and_then(|pod| helper::used_by(pod.spec.as_ref()?));
-    let known = container.record.helper.as_ref().map(|own| helper::config_map_name(&own.architecture));
-    known.is_some_and(|known| used == Some(known.as_str()))
-}
-
-/// What was sent of an archive.
-struct Sent {
-    bytes: u64,
-    /// How far it says anything: what follows are zeros, which nobody need read.
-    content: u64,
-    /// All of it, while it is small enough to be sent once more.
-    held: Option<Vec<u8>>,
-}
-
-/// The largest archive that is held until it has arrived.
-const HELD: usize = 1024 * 1024;
-
-impl Default for Sent {
-    fn default() -> Self {
-        Self { bytes: 0, content: 0, held: Some(Vec::new()) }
-    }
-}
-
-impl Sent {
-    fn note(&mut self, block: &[u8]) {
-        if let Some(last) = block.iter().rposition(|byte| *byte != 0) {
-            self.content = self.bytes + last as u64 + 1;
-        }
-        self.bytes += block.len() as u64;
-        self.held = self.held.take().filter(|held| held.len() + block.len() <= HELD);
-        if let Some(held) = &mut self.held {
-            held.extend_from_slice(block);
-        }
-    }
-}
-
-/// What a process says on its standard error, or the cluster about it; and on its standard output.
-async fn last_words(mut process: Process) -> (String, String) {
+/// What a process says on its standard error, or the cluster about it.
+async fn last_words(mut process: Process) -> String {
     let ended = process.ended();
     let (mut words, mut output) = (Vec::new(), Vec::new());
     let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
@@ -345,10 +278,9 @@ async fn last_words(mut process: Process) -> (String, String) {
         }
     };
     tokio::join!(read(stderr, &mut words), read(stdout, &mut output));
-    let output = String::from_utf8_lossy(&output).into_owned();
     match words.is_empty() {
-        true => (ended.await.message, output),
-        false => (String::from_utf8_lossy(&words).into_owned(), output),
+        true => ended.await.message,
+        false => String::from_utf8_lossy(&words).into_owned(),
     }
 }
 
@@ -432,26 +364,4 @@ fn pack(files: &Files, path: &str) -> Option<Vec<u8>> {
     }
     let bytes = builder.into_inner().ok()?;
     any.then_some(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_archive_says_something_up_to_its_last_byte_that_is_not_zero() {
-        let mut sent = Sent::default();
-        sent.note(b"ab\0c");
-        sent.note(&[0; 8]);
-        sent.note(b"d\0");
-        sent.note(&[0; 8]);
-        assert_eq!((sent.bytes, sent.content, sent.held.unwrap().len()), (22, 13, 22));
-    }
-
-    #[test]
-    fn a_large_archive_is_not_held() {
-        let mut sent = Sent::default();
-        (0..17).for_each(|_| sent.note(&[1; HELD / 16]));
-        assert_eq!((sent.content, sent.held), (HELD as u64 / 16 * 17, None));
-    }
 }

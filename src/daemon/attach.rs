@@ -23,6 +23,7 @@ use crate::translate::helper;
 use crate::translate::record::Record;
 use crate::translate::state::Phase;
 
+mod rest;
 mod waiting;
 
 /// Longer than any client waits; the wait ends with the client.

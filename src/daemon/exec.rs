@@ -222,7 +222,10 @@ impl Daemon {
             stderr: !exec.streams.tty,
             tty: exec.streams.tty,
         };
-        self.cluster.exec(&pod, &container.container_name(), &argv, wanted).await
+        match wanted.stdin {
+            true => self.exec_with_input(container, &pod, argv, wanted).await,
+            false => self.cluster.exec(&pod, &container.container_name(), &argv, wanted).await,
+        }
     }
 
     /// Carries bytes both ways until the process has ended and all of its output is sent, or the

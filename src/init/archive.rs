@@ -121,22 +121,7 @@ pub fn export() -> u8 {
     packer.finish()
 }
 
-/// Standard input, and how many bytes came.
-struct Counted {
-    input: io::Stdin,
-    bytes: u64,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        self.bytes += count as u64;
-        Ok(count)
-    }
-}
-
-/// `unpack PATH [--keep-kinds]`: unpacks the archive on standard input into a folder, and tells how many bytes
-/// of it came: a busy node may end the input before it has passed on what was in it.
+/// `unpack PATH [--keep-kinds]`: unpacks the archive on standard input into a folder.
 pub fn unpack(mut arguments: Arguments) -> u8 {
     let folder = arguments.raw().unwrap_or_default();
     let keep_kinds = arguments.word().as_deref() == Some("--keep-kinds");
@@ -145,8 +130,7 @@ pub fn unpack(mut arguments: Arguments) -> u8 {
     }
     // Modes are the archive's.
     let _ = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-    let input = Counted { input: io::stdin(), bytes: 0 };
-    let mut archive = Archive::new(BufReader::with_capacity(BLOCK, input));
+    let mut archive = Archive::new(BufReader::with_capacity(BLOCK, io::stdin()));
     archive.set_preserve_permissions(true);
     // These are done here: the library ends at a header that leaves them out.
     archive.set_preserve_mtime(false);
@@ -168,7 +152,6 @@ pub fn unpack(mut arguments: Arguments) -> u8 {
             }
         }
     }
-    println!("{}", archive.into_inner().get_ref().bytes);
     0
 }
 

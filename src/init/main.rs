@@ -12,6 +12,7 @@ mod files;
 mod fill;
 mod gate;
 mod hold;
+mod input;
 mod processes;
 #[allow(dead_code, reason = "the other half of it is d2k's")]
 mod protocol;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let code = match arguments.word().as_deref() {
         Some("run") => run::run(arguments),
         Some("exec") => execute::execute(arguments),
+        Some("input") => input::input(arguments),
         Some("begin") => execute::begin(arguments),
         Some("release") => gate::release(),
         Some("kill") => signals::kill_first(arguments),

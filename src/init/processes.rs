@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufWriter, Write};
 
+use crate::protocol::CARRYING;
 use crate::user;
 
 /// The processes of the container.
@@ -53,7 +54,7 @@ fn line(pid: i32, passwd: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().nth(1)?;
     let login = user::name_of(uid, passwd).unwrap_or_else(|| uid.to_owned());
-    let name = name(pid)?;
+    let name = name(pid).filter(|name| name != CARRYING)?;
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command).replace('\0', " ");
     let clean = |text: &str| text.replace(['\t', '\n'], " ").trim_end().to_owned();

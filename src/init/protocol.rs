@@ -13,6 +13,8 @@ pub const WAITING: &str = "d2k-wait";
 pub const STAYING: &str = "d2k-init";
 /// The name of a helper that holds the container's processes.
 pub const HOLDING: &str = "d2k-hold";
+/// The name of a helper that stays beside a command with input.
+pub const CARRYING: &str = "d2k-input";
 /// How a termination message begins that tells why the container's process could not be run.
 pub const FAILURE: &str = "d2k-init: ";
 /// Exit code of a command of the helper that found no such file or directory.
@@ -39,3 +41,18 @@ pub const DIRECTORY: &str = "d";
 pub const LINK: &str = "l";
 /// Below which the volumes lie that are to be filled with the image's files, each in a folder of its own.
 pub const VOLUMES: &str = "/.d2k-volumes";
+/// Bytes of the length in front of each block of a command's input, most significant first.
+pub const LENGTH: usize = 4;
+/// The length that says, instead of a block, that d2k has heard of the command's end.
+pub const HEARD: u32 = u32::MAX;
+
+/// What a helper beside a command writes on standard error behind all that the command wrote there: how it
+/// ended. The mark is one that nobody else knows.
+pub fn trailer(mark: &str, code: u8) -> String {
+    format!("{}{code}\n", trailer_head(mark))
+}
+
+/// What stands in front of the exit code.
+pub fn trailer_head(mark: &str) -> String {
+    format!("\0{mark} ")
+}

@@ -96,6 +96,15 @@ fn attached_before_the_start_all_input_and_output_pass() {
 }
 
 #[test]
+fn the_output_is_whole_although_nobody_has_read_the_input() {
+    let Some(world) = World::new() else { return };
+    for _ in 0..4 {
+        let run = world.docker_in("run -i --rm busybox sh -c 'echo hi; exit 9'", vec![b'x'; 3_000_000]);
+        assert_eq!((run.status, run.stdout.as_str()), (9, "hi\n"), "{run}");
+    }
+}
+
+#[test]
 fn an_old_client_gets_a_raw_stream_and_one_without_upgrade_a_plain_answer() {
     let Some(world) = World::new() else { return };
     world.docker("create --name one busybox echo hello").success();

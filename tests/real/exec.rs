@@ -27,6 +27,27 @@ fn exec_reads_its_input_to_the_end() {
 }
 
 #[test]
+fn the_end_of_an_exec_is_known_although_nobody_has_read_its_input() {
+    let Some(world) = sleeping() else { return };
+    for _ in 0..10 {
+        let exec = world.docker_in("exec -i web sh -c 'echo hi; exit 9'", vec![b'x'; 3_000_000]);
+        assert_eq!((exec.status, exec.stdout.as_str()), (9, "hi\n"), "{exec}");
+    }
+}
+
+#[test]
+fn a_command_with_input_is_alone_in_the_list_of_processes() {
+    let Some(world) = sleeping() else { return };
+    let mut exec = world.docker_spawn("exec -i web cat");
+    exec.write("come\n");
+    eventually("it runs", || exec.stdout() == "come\n");
+    let top = world.docker("top web -o comm").lines();
+    assert_eq!(top, ["COMMAND", "sleep", "cat"]);
+    exec.close_stdin();
+    eventually("it has gone", || world.docker("top web").lines().len() == 2);
+}
+
+#[test]
 fn exec_passes_large_output_whole() {
     let Some(world) = sleeping() else { return };
     let count = world.sh("docker exec web head -c 20000000 /dev/zero | wc -c").success();

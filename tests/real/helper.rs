@@ -249,6 +249,7 @@ fn exec_takes_user_environment_and_directory_in_an_image_with_nothing_in_it() {
 fn files_are_copied_and_processes_listed_in_all_images_as_an_unprivileged_user() {
     let Some((world, bare)) = with_bare_image() else { return };
     world.sh("mkdir -p dir/sub && echo one > dir/a && echo two > dir/sub/b && ln -s a dir/link && chmod 640 dir/a").success();
+    world.sh("head -c 3000000 /dev/zero > large").success();
     for (at, image) in ["busybox sleep 1000", "nginx sleep 1000", &format!("{bare} tick")].iter().enumerate()
     {
         let name = format!("c{at}");
@@ -260,7 +261,9 @@ fn files_are_copied_and_processes_listed_in_all_images_as_an_unprivileged_user()
             ["640", "a"]
         );
         world.docker(format!("cp dir/a {name}:/nowhere/x")).failure(1, &[]);
-        world.docker(format!("cp dir/a {name}:/etc-file")).failure(1, &["read-only"]);
+        for file in ["dir/a", "large"] {
+            world.docker(format!("cp {file} {name}:/etc-file")).failure(1, &["read-only"]);
+        }
         world.docker(format!("cp {name}:/not-there .")).failure(1, &["Could not find the file /not-there"]);
         let top = world.docker(format!("top {name}")).lines();
         assert!(top[0].starts_with("UID") && top[0].contains("CMD"), "{top:?}");

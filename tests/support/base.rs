@@ -13,8 +13,7 @@ use super::registry::Image;
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What tests run in containers beyond a shell.
-const NEEDED: [&str; 9] =
-    ["httpd", "nc", "nslookup", "wget", "stty", "tar", "setsid", "tee", "timeout"];
+const NEEDED: [&str; 9] = ["httpd", "nc", "nslookup", "wget", "stty", "tar", "setsid", "tee", "timeout"];
 
 const FOLDERS: [&str; 16] = [
     "bin",

@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use super::super::Daemon;
 use super::super::gates::Place;
 use super::super::logs::{Query, run_of};
-use super::super::pipe::Pipe;
+use super::super::pipe::{Chunk, Pipe};
 use super::super::release::Attempt;
+use super::rest::Received;
 use super::{FOREVER, Options, pod_uid};
 use crate::cluster::Wanted;
 use crate::fault::Result;
@@ -41,9 +44,12 @@ impl Daemon {
         };
         let Ok(mut process) = connected else {
             drop(place);
-            return self.rest_of_log(&container, &attempt, &pipe).await;
+            return self.rest_of_log(&container, &attempt, &pipe.output).await;
         };
         self.take_turn(place, &container, &attempt, &mut process).await;
+        let takes_input = options.stdin && record.open_stdin() && !record.tty();
+        let received = takes_input.then(|| Received::of(&mut process));
+        let output = pipe.output.clone();
         let id = record.id.clone();
         let mut ran = false;
         let over = self.cluster.wait(FOREVER, || {
@@ -54,6 +60,11 @@ impl Daemon {
             (!same || (ran && !runs) || now.state().phase == Phase::Exited).then_some(())
         });
         self.carry_attached(record, options, process, pipe, over).await;
+        let now = self.container_by_id(&record.id);
+        let same = now.is_some_and(|now| now.pod().is_some_and(|p| Attempt::of(&now.record, p) == attempt));
+        if let Some(received) = received.filter(|_| same && !output.is_closed()) {
+            self.send_rest(&container, &attempt, &received, options, &output).await;
+        }
         Ok(())
     }
 
@@ -78,11 +89,16 @@ impl Daemon {
     }
 
     /// What a run has left that ended before anybody could be connected.
-    async fn rest_of_log(&self, container: &Container, attempt: &Attempt, pipe: &Pipe) -> Result<()> {
+    pub(super) async fn rest_of_log(
+        &self,
+        container: &Container,
+        attempt: &Attempt,
+        output: &mpsc::Sender<Chunk>,
+    ) -> Result<()> {
         let Some(now) = self.container_by_id(&container.record.id) else { return Ok(()) };
         let same = now.pod().is_some_and(|pod| pod.metadata.uid.as_ref() == Some(&attempt.uid));
         let Some(run) = run_of(&now).filter(|_| same) else { return Ok(()) };
         let query = Query { tty: now.record.tty(), ..Query::default() };
-        self.run_log(&now, &run, &query, &pipe.output).await
+        self.run_log(&now, &run, &query, output).await
     }
 }
