@@ -368,14 +368,15 @@ impl Daemon {
         pod.ok_or_else(|| Fault::conflict("the container ended before it could be attached to"))
     }
 
-    /// Takes part in giving leave, with a connection that is there.
+    /// Takes part in giving leave, with a connection that is there. Whether leave was given by it: then
+    /// all output comes by it, too.
     pub(crate) async fn take_turn(
         self: &Arc<Self>,
         place: Place,
         container: &Container,
         attempt: &Attempt,
         process: &mut Process,
-    ) {
+    ) -> bool {
         let turn = place.connected(process.stdin.is_some());
         // Leave was given before, where the client came late.
         let given = self.cluster.wait(FOREVER, || self.runs.was_released(attempt).then_some(()));
@@ -384,15 +385,15 @@ impl Daemon {
             _ = given => Turn::Given,
             _ = process.ended() => Turn::Given,
         };
-        if let Turn::Give(done) = turn {
-            let written = write_leave(process).await;
-            let output = CancellationToken::new();
-            process.stdout = process.stdout.take().map(|stream| noticed(stream, &output));
-            process.stderr = process.stderr.take().map(|stream| noticed(stream, &output));
-            process.stderr = process.stderr.take().map(|stream| self.overhear(container, attempt, stream));
-            let ended = process.ended().boxed().shared();
-            let _ = done.send(written.then(|| Given { ended, output, is_read: true, at_once: AT_ONCE }));
-        }
+        let Turn::Give(done) = turn else { return false };
+        let written = write_leave(process).await;
+        let output = CancellationToken::new();
+        process.stdout = process.stdout.take().map(|stream| noticed(stream, &output));
+        process.stderr = process.stderr.take().map(|stream| noticed(stream, &output));
+        process.stderr = process.stderr.take().map(|stream| self.overhear(container, attempt, stream));
+        let ended = process.ended().boxed().shared();
+        let _ = done.send(written.then(|| Given { ended, output, is_read: true, at_once: AT_ONCE }));
+        written
     }
 
     /// A Pod that must not run what another has run: the run is over.

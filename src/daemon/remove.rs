@@ -1,5 +1,7 @@
 //! `docker rm` and `container prune`: a container goes with everything that was made for it.
 
+use std::time::Duration;
+
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
@@ -8,6 +10,12 @@ use super::Daemon;
 use crate::fault::{Fault, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::keys;
+use crate::translate::record::Record;
+
+/// How long Pods may take to be gone.
+const PODS_GONE: Duration = Duration::from_secs(30);
+/// How long a volume that no Pod uses any more may take: a controller lets it go.
+const CLAIMS_GONE: Duration = Duration::from_secs(10);
 
 impl Daemon {
     /// Removes a container, with its anonymous volumes if `volumes`.
@@ -75,18 +83,28 @@ impl Daemon {
         if self.has_staged_files(record) {
             self.cluster.delete_uncached::<Secret>(&super::staging::secret_name(record)).await?;
         }
-        for claim in self.cluster.cache::<PersistentVolumeClaim>().group(record.short()) {
-            let meta = &claim.object.metadata;
-            let anonymous = meta.annotations.as_ref().is_some_and(|a| a.contains_key(keys::ANONYMOUS));
-            if volumes && anonymous {
-                let name = meta.name.clone().unwrap_or_default();
-                self.cluster.begin_delete::<PersistentVolumeClaim>(&name, None).await?;
-            }
+        for claim in self.anonymous_claims(record).iter().filter(|_| volumes) {
+            self.cluster.begin_delete::<PersistentVolumeClaim>(claim, None).await?;
         }
         // A Pod that still ends holds its volumes and its address.
         let pods = || self.cluster.cache::<Pod>().group(record.short()).is_empty().then_some(());
-        self.cluster.wait(std::time::Duration::from_secs(30), pods).await;
+        self.cluster.wait(PODS_GONE, pods).await;
+        let claims = || self.anonymous_claims(record).is_empty().then_some(());
+        if volumes {
+            self.cluster.wait(CLAIMS_GONE, claims).await;
+        }
         Ok(())
+    }
+
+    /// The claims of a container's anonymous volumes that no other container uses.
+    fn anonymous_claims(&self, record: &Record) -> Vec<String> {
+        let all = self.cluster.cache::<PersistentVolumeClaim>().group(record.short());
+        let claims = all.iter().map(|claim| &claim.object).filter(|claim| {
+            let annotations = claim.metadata.annotations.as_ref();
+            annotations.is_some_and(|annotations| annotations.contains_key(keys::ANONYMOUS))
+                && self.volume_users(claim).iter().all(|user| user.record.id == record.id)
+        });
+        claims.filter_map(|claim| claim.metadata.name.clone()).collect()
     }
 
     /// Removes all containers that do not run and fit; returns their IDs.

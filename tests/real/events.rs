@@ -273,7 +273,11 @@ fn a_container_that_waits_for_its_next_start_is_stopped_without_a_second_end() {
     let Some(world) = World::new() else { return };
     let events = listen(&world, "--filter type=container");
     world.docker("run -d --name web --restart always busybox false").success();
-    world.until_status("web", "restarting");
+    // The second run begins at once, the third one ten seconds later.
+    eventually("it waits for its third run", || {
+        let web = world.inspect("web");
+        web["State"]["Status"] == "restarting" && web["RestartCount"] == 1
+    });
     world.docker("stop web").success();
     let seen = events.wait_for("container stop web");
     let after = |word: &str| seen.lines().filter(|line| line.starts_with(word)).count();

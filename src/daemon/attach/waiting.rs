@@ -46,9 +46,9 @@ impl Daemon {
             drop(place);
             return self.rest_of_log(&container, &attempt, &pipe.output).await;
         };
-        self.take_turn(place, &container, &attempt, &mut process).await;
+        let whole = self.take_turn(place, &container, &attempt, &mut process).await;
         let takes_input = options.stdin && record.open_stdin() && !record.tty();
-        let received = takes_input.then(|| Received::of(&mut process));
+        let received = (whole && takes_input).then(|| Received::of(&mut process));
         let output = pipe.output.clone();
         let id = record.id.clone();
         let mut ran = false;
