@@ -301,7 +301,17 @@ impl Daemon {
         // What was sent as the previous run's may be this one's: it waits for the next.
         let seen = sender.position.last.is_some();
         if !query.follow {
-            return Ok(sender.stream(stream, seen).await);
+            if !sender.stream(stream, seen).await {
+                return Ok(false);
+            }
+            // The kubelet may have started the container again already: then this run is the one before.
+            if sender.position.last.is_none() && run.restarts == 0 {
+                let previous = LogQuery { previous: true, ..query };
+                if let Some(stream) = self.open_log(run, &previous).await? {
+                    return Ok(sender.stream(stream, false).await);
+                }
+            }
+            return Ok(true);
         }
         // The kubelet notices the end of a container up to 5 s late; the watch knows it at once.
         let output = sender.output.clone();
@@ -401,7 +411,9 @@ impl Daemon {
             Ok::<_, Fault>(if is_log(&log) { log } else { Vec::new() })
         };
         let now = read(false).await?;
-        let mut all = if run.restarts > 0 { read(true).await? } else { Vec::new() };
+        // The kubelet may have started the container again already.
+        let restarted = run.restarts > 0 || now.is_empty();
+        let mut all = if restarted { read(true).await? } else { Vec::new() };
         // A container that waits for its next run has one log, as the present and as the previous one.
         if first_line(&all) == first_line(&now) {
             all.clear();
