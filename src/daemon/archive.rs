@@ -1,5 +1,5 @@
-//! `docker cp` and `export`: the image's own `tar` by exec while the container runs; staged files
-//! before its start.
+//! `docker cp` and `export`: the helper, or without it the image's own `tar`, by exec while the container
+//! runs; staged files before its start.
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};

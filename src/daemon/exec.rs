@@ -1,5 +1,5 @@
 //! `docker exec`: sessions in memory, processes by the cluster's exec. Environment, directory and
-//! user have no field there: they are set by the image's own shell, in front of the command.
+//! user have no field there: the helper, or without it the image's own shell, sets them in front of the command.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};

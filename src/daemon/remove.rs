@@ -83,16 +83,16 @@ impl Daemon {
         if self.has_staged_files(record) {
             self.cluster.delete_uncached::<Secret>(&super::staging::secret_name(record)).await?;
         }
-        for claim in self.anonymous_claims(record).iter().filter(|_| volumes) {
+        let claims = if volumes { self.anonymous_claims(record) } else { Vec::new() };
+        for claim in &claims {
             self.cluster.begin_delete::<PersistentVolumeClaim>(claim, None).await?;
         }
         // A Pod that still ends holds its volumes and its address.
         let pods = || self.cluster.cache::<Pod>().group(record.short()).is_empty().then_some(());
         self.cluster.wait(PODS_GONE, pods).await;
-        let claims = || self.anonymous_claims(record).is_empty().then_some(());
-        if volumes {
-            self.cluster.wait(CLAIMS_GONE, claims).await;
-        }
+        let cache = self.cluster.cache::<PersistentVolumeClaim>();
+        let gone = || claims.iter().all(|claim| cache.get(claim).is_none()).then_some(());
+        self.cluster.wait(CLAIMS_GONE, gone).await;
         Ok(())
     }
 

@@ -12,7 +12,7 @@ fn a_container_that_is_restarted_right_after_d2k_was_goes_on_running() {
     world.restart_d2k();
     world.docker("restart -t 1 web").success();
     // So long another d2k's run is left alone; what it was must not be taken for what is.
-    std::thread::sleep(std::time::Duration::from_secs(7));
+    std::thread::sleep(Duration::from_secs(7));
     assert_eq!(world.field("web", ".State.Status"), "running");
     assert_eq!(world.object("deployment/web")["spec"]["replicas"], 1);
 }

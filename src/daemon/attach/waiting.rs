@@ -88,7 +88,7 @@ impl Daemon {
         }
     }
 
-    /// What a run has left that ended before anybody could be connected.
+    /// Sends the log of a run whose stream could not be had, or had not all.
     pub(super) async fn rest_of_log(
         &self,
         container: &Container,
