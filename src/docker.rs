@@ -5,6 +5,7 @@ pub mod archive;
 pub mod attach;
 pub mod body;
 pub mod containers;
+pub mod decisions;
 pub mod detach;
 pub mod early;
 pub mod error;
@@ -12,9 +13,12 @@ pub mod events;
 pub mod exec;
 pub mod filters;
 pub mod frames;
+pub mod guard;
+mod heads;
 pub mod hijack;
 pub mod images;
 pub mod lifecycle;
+pub mod limits;
 pub mod networks;
 pub mod peer;
 pub mod plugins;
@@ -41,6 +45,7 @@ pub fn routes(daemon: Arc<Daemon>) -> Router {
         .merge(archive::router())
         .merge(attach::router())
         .merge(containers::router())
+        .merge(decisions::router())
         .merge(events::router())
         .merge(exec::router())
         .merge(images::router())

@@ -1,5 +1,5 @@
 //! What d2k tells about itself: the log, and metrics in one table. Values are kept in the process
-//! and rendered as Prometheus text on the admin port.
+//! and rendered as Prometheus text on the admin port, which has no login and so tells nothing of what was run.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,7 +7,6 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 
 use axum::Router;
-use axum::extract::RawQuery;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
 use tracing_subscriber::EnvFilter;
@@ -113,9 +112,16 @@ struct Series {
 
 static VALUES: Mutex<BTreeMap<Key, Series>> = Mutex::new(BTreeMap::new());
 
+/// Series that are kept: labels are words of d2k and names of policies, which an operator may change for ever.
+const SERIES_MAX: usize = 1000;
+
 fn change(metric: &Metric, labels: &[&str], change: impl FnOnce(&mut Series)) {
-    let key = (metric.name, labels.iter().map(|&label| label.to_owned()).collect());
-    change(VALUES.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
+    let mut values = VALUES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut key: Key = (metric.name, labels.iter().map(|&label| label.to_owned()).collect());
+    if values.len() >= SERIES_MAX && !values.contains_key(&key) {
+        key.1.fill("other".to_owned());
+    }
+    change(values.entry(key).or_default());
 }
 
 /// Counts one.
@@ -208,15 +214,7 @@ where
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
-        .route("/policies/decisions", get(decisions))
         .route("/readyz", get(readiness))
-}
-
-/// The last decisions of the policies, as fixtures: `?last=N`, 20 if it is not given.
-async fn decisions(RawQuery(query): RawQuery) -> impl axum::response::IntoResponse {
-    let last = query.as_deref().and_then(|query| query.strip_prefix("last=")?.parse().ok()).unwrap_or(20);
-    let decisions = crate::policy::record::last(last);
-    ([(header::CONTENT_TYPE, "application/json")], serde_json::Value::from(decisions).to_string())
 }
 
 /// Begins to log to standard error. Called once; a second call changes nothing.
@@ -252,6 +250,16 @@ mod tests {
         assert!(text.contains("# TYPE d2k_requests_total counter\n"));
         assert!(text.contains("d2k_requests_total{method=\"TEST\",status=\"200\"} 2\n"));
         assert!(text.contains("d2k_streams_open{transport=\"test\"} 0\n"));
+    }
+
+    #[test]
+    fn labels_without_end_become_one_series() {
+        for number in 0..SERIES_MAX * 2 {
+            count(&POLICY_REFUSALS, &[&format!("policy-{number}"), "images"]);
+        }
+        let series = VALUES.lock().unwrap_or_else(PoisonError::into_inner).len();
+        assert!(series <= SERIES_MAX + TABLE.len(), "{series}");
+        assert!(render().contains("d2k_policy_refusals_total{policy=\"other\",hook=\"other\"}"));
     }
 
     #[test]

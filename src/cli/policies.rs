@@ -2,9 +2,11 @@
 //! namespace, or at a running d2k. The others need neither and are in `policy::desk`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use similar::TextDiff;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +17,9 @@ use crate::daemon::Daemon;
 use crate::policy::desk::Output;
 use crate::policy::{Options, Policies};
 use crate::serve;
+
+/// How long a running d2k may take to answer.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// The objects that the set of `folder` would make differently from the set that is configured now.
 /// Exit code 0: none, 3: some.
@@ -97,14 +102,13 @@ pub fn explain(settings: &Settings, key: &str, output: Output) -> Result<ExitCod
 
 /// The last decisions of a running d2k as fixtures, one YAML document each.
 pub fn record(settings: &Settings, last: usize, output: Output) -> Result<ExitCode, String> {
-    let Some(port) = settings.admin_port else {
-        return Err("the decisions are on the admin port, which is switched off (D2K_ADMIN_PORT)".into());
-    };
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let url = format!("http://127.0.0.1:{port}/policies/decisions?last={last}");
+    let (client, url) = api(settings)?;
+    let url = format!("{url}/policies/decisions?last={last}");
     let text = runtime()?.block_on(async {
-        let answer = reqwest::get(&url).await.map_err(|e| format!("no answer from {url}: {e}"))?;
-        answer.error_for_status().map_err(|e| e.to_string())?.text().await.map_err(|e| e.to_string())
+        let answer = client.get(&url).send().await.map_err(|e| format!("no answer from {url}: {e:#}"))?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|e| format!("{url}: {e}"))?;
+        if status.is_success() { Ok(text) } else { Err(format!("{url}: {status} {text}")) }
     })?;
     let decisions: Vec<serde_json::Value> = serde_json::from_str(&text).map_err(|e| format!("{url}: {e}"))?;
     if output == Output::Json {
@@ -114,6 +118,35 @@ pub fn record(settings: &Settings, last: usize, output: Output) -> Result<ExitCo
     let documents = decisions.iter().map(serde_yaml_ng::to_string).collect::<Result<Vec<_>, _>>();
     print!("{}", documents.map_err(|e| e.to_string())?.join("---\n"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// A client of the Docker API of these settings, and the API's URL. Behind TLS it shows the certificate in
+/// `DOCKER_CERT_PATH`, as Docker's own client does.
+fn api(settings: &Settings) -> Result<(reqwest::Client, String), String> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut client = reqwest::Client::builder().timeout(ANSWER_TIME);
+    if let Some(path) = &settings.socket {
+        client = client.unix_socket(path.as_path());
+        let client = client.build().map_err(|e| e.to_string())?;
+        return Ok((client, "http://localhost".to_owned()));
+    }
+    let address = if settings.listen.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { settings.listen };
+    let address = SocketAddr::new(address, settings.port);
+    if settings.tls.is_none() {
+        return Ok((client.build().map_err(|e| e.to_string())?, format!("http://{address}")));
+    }
+    let folder = std::env::var_os("DOCKER_CERT_PATH").map(PathBuf::from);
+    let folder = folder.ok_or("set DOCKER_CERT_PATH to the folder with ca.pem, cert.pem and key.pem")?;
+    let read = |name: &str| {
+        let path = folder.join(name);
+        std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))
+    };
+    let wrong = |e: reqwest::Error| format!("{}: {e}", folder.display());
+    let authority = reqwest::Certificate::from_pem(&read("ca.pem")?).map_err(wrong)?;
+    let identity = [read("cert.pem")?, read("key.pem")?].concat();
+    let identity = reqwest::Identity::from_pem(&identity).map_err(wrong)?;
+    let client = client.tls_certs_only([authority]).identity(identity).build().map_err(wrong)?;
+    Ok((client, format!("https://{address}")))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {

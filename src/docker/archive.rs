@@ -12,14 +12,15 @@ use axum::routing::get;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::io::SyncIoBridge;
+use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::body::Json;
+use super::early;
 use super::error::Result;
 use super::query::Query;
 use super::stream::bytes as stream_bytes;
@@ -51,20 +52,20 @@ fn with_stat(mut response: Response, stat: &Stat) -> Response {
 
 async fn stat(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<Response> {
     let path = path(&query)?;
-    let container = daemon.container(&id)?;
+    let container = daemon.managed(&id)?;
     let stat = daemon.path_stat(&container, path).await?;
     Ok(with_stat(StatusCode::OK.into_response(), &stat))
 }
 
 async fn read(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>, query: Query) -> Result<Response> {
     let path = path(&query)?;
-    let container = daemon.container(&id)?;
+    let container = daemon.managed(&id)?;
     let (stat, stream) = daemon.read_archive(&container, path).await?;
     Ok(with_stat(stream_bytes("application/x-tar", ReceiverStream::new(stream)), &stat))
 }
 
 async fn export(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Result<Response> {
-    let container = daemon.container(&id)?;
+    let container = daemon.managed(&id)?;
     let stream = daemon.export(&container).await?;
     Ok(stream_bytes("application/octet-stream", ReceiverStream::new(stream)))
 }
@@ -74,8 +75,6 @@ type Blocks = futures::stream::BoxStream<'static, std::io::Result<Bytes>>;
 
 /// Of a compressed archive, what is unpacked at a time.
 const BUFFER: usize = 64 * 1024;
-/// How much of a refused archive is read, so that its client gets to read the refusal.
-const DRAIN: usize = 64 * 1024 * 1024;
 
 async fn write(
     State(daemon): State<Arc<Daemon>>,
@@ -83,16 +82,10 @@ async fn write(
     query: Query,
     body: Body,
 ) -> Result<Response> {
-    let mut blocks: Blocks = body.into_data_stream().map_err(std::io::Error::other).boxed();
+    let mut blocks: Blocks = early::blocks(body);
     let result = unpack(&daemon, &id, &query, &mut blocks).await;
     if result.is_err() {
-        let mut left = DRAIN;
-        while let Some(Ok(block)) = blocks.next().await {
-            left = left.saturating_sub(block.len());
-            if left == 0 {
-                break;
-            }
-        }
+        early::drain(&mut StreamReader::new(blocks)).await;
     }
     result.map(|()| StatusCode::OK.into_response())
 }
@@ -100,7 +93,7 @@ async fn write(
 /// Compressed archives are told by their first bytes, whatever their headers say, as dockerd does.
 async fn unpack(daemon: &Daemon, id: &str, query: &Query, blocks: &mut Blocks) -> Result<()> {
     let path = path(query)?;
-    let container = daemon.container(id)?;
+    let container = daemon.managed(id)?;
     let mut first = Vec::new();
     while first.len() < compression::LONGEST_MARK
         && let Some(block) = blocks.next().await

@@ -1,55 +1,103 @@
 //! Bodies of requests that may be answered before they have come. A refusal that reads nothing would leave the
 //! body on the connection, which then closes under the client's next request.
 
-use std::time::Duration;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::http::header::{CONNECTION, HeaderValue};
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
-use http_body::Body as HttpBody;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::timeout;
 use tokio_util::io::StreamReader;
 
-/// What is read before the request is handled.
-const SMALL: u64 = 64 * 1024;
+use super::heads::Heads;
+use super::limits::{BODY_IDLE_TIME, HEAD_TIME, REFUSED_BODY_BYTES_MAX, REFUSED_BODY_TIME, SMALL_BODY_BYTES};
 
 /// The request with its body read, if that is small, and whether the connection has nothing unread then.
-pub async fn read<B>(request: Request<B>) -> (Request<Body>, bool)
+/// A larger body tells `heads` when it has been read or dropped; a small one is not counted there.
+pub(super) async fn read<B>(request: Request<B>, heads: &Heads) -> (Request<Body>, bool)
 where
-    B: HttpBody<Data = Bytes> + Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<axum::BoxError> + Send,
 {
     let (parts, body) = request.into_parts();
-    let whole = body.size_hint().upper().is_some_and(|size| size <= SMALL);
+    let whole = body.size_hint().upper().is_some_and(|size| size <= SMALL_BODY_BYTES);
+    heads.complete(if whole { 1 } else { 2 });
     let body = match whole {
-        false => Body::new(body),
-        true => match body.collect().await {
-            Ok(collected) => Body::from(collected.to_bytes()),
-            // Whoever reads it says so.
-            Err(error) => Body::from_stream(stream::iter([Err::<Bytes, _>(error)])),
+        false => Body::new(Arriving { body, heads: heads.clone() }),
+        true => match timeout(HEAD_TIME, body.collect()).await {
+            Ok(Ok(collected)) => Body::from(collected.to_bytes()),
+            // Its reader reports the error.
+            Ok(Err(error)) => Body::from_stream(stream::iter([Err::<Bytes, axum::BoxError>(error.into())])),
+            Err(_) => Body::from_stream(stream::iter([Err::<Bytes, axum::BoxError>(LATE.into())])),
         },
     };
     (Request::from_parts(parts, body), whole)
 }
 
-/// The most bytes that are read of what is refused anyway, and how long at most.
-const MOST: u64 = 64 * 1024 * 1024;
-const LONGEST: Duration = Duration::from_secs(10);
+const LATE: &str = "it did not arrive in time";
 
-/// A body as bytes to read.
+/// A body that arrives while its request is handled.
+struct Arriving<B> {
+    body: B,
+    heads: Heads,
+}
+
+impl<B> HttpBody for Arriving<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<axum::BoxError>,
+{
+    type Data = Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Drop for Arriving<B> {
+    fn drop(&mut self) {
+        self.heads.done();
+    }
+}
+
+/// A body as bytes to read. It fails where the client pauses for too long.
 pub fn reader(body: Body) -> impl AsyncRead + Send + Unpin {
-    let blocks = body.into_data_stream();
-    StreamReader::new(TryStreamExt::map_err(blocks, std::io::Error::other).boxed())
+    StreamReader::new(blocks(body))
+}
+
+/// A body as blocks of bytes. It fails where the client pauses for too long.
+pub fn blocks(body: Body) -> BoxStream<'static, std::io::Result<Bytes>> {
+    let blocks = tokio_stream::StreamExt::timeout(body.into_data_stream(), BODY_IDLE_TIME);
+    let late = |_| std::io::Error::new(std::io::ErrorKind::TimedOut, LATE);
+    blocks.map(move |block| block.map_err(late)?.map_err(std::io::Error::other)).boxed()
 }
 
 /// Reads a body that nobody needs, so that its client, which sends first and then reads, gets to read why.
 pub async fn drain(body: &mut (impl AsyncRead + Unpin)) {
     let mut nothing = tokio::io::sink();
-    let _ = tokio::time::timeout(LONGEST, tokio::io::copy(&mut body.take(MOST), &mut nothing)).await;
+    let mut body = body.take(REFUSED_BODY_BYTES_MAX);
+    let _ = timeout(REFUSED_BODY_TIME, tokio::io::copy(&mut body, &mut nothing)).await;
 }
 
 /// Tells the client that the connection ends where a refusal may have left a body on it.

@@ -8,11 +8,14 @@ use jiff::{SignedDuration, Timestamp};
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
+use super::body::values_at_most;
+use super::limits::JSON_VALUES_MAX;
 use super::query::moment;
 use crate::fault::{Fault, Result};
 
-/// A pattern may grow to this size when compiled; larger ones match nothing but themselves.
-const PATTERN_SIZE: usize = 1 << 20;
+/// All patterns of a request may grow to this size together when compiled, and one to an eighth of it; larger ones
+/// match nothing but themselves.
+const PATTERN_BYTES_MAX: usize = 8 << 20;
 
 /// What a client filters by.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +32,9 @@ impl Filters {
     pub fn parse(text: &str) -> Result<Self> {
         if text.trim().is_empty() {
             return Ok(Self::default());
+        }
+        if values_at_most(text.as_bytes()) > JSON_VALUES_MAX {
+            return Err(Fault::invalid(format!("invalid filter: more than {JSON_VALUES_MAX} values")));
         }
         let parsed: Option<HashMap<String, Value>> =
             serde_json::from_str(text).map_err(|e| Fault::invalid(format!("invalid filter: {e}")))?;
@@ -98,8 +104,10 @@ impl Filters {
 
     /// `name`: a pattern found anywhere in the name, with or without its leading slash.
     pub fn name(&self, name: &str) -> bool {
-        let patterns =
-            self.names.get_or_init(|| self.get("name").iter().map(|p| (p.clone(), compile(p))).collect());
+        let patterns = self.names.get_or_init(|| {
+            let texts = self.get("name");
+            texts.iter().map(|text| (text.clone(), compile(text, texts.len()))).collect()
+        });
         let bare = name.strip_prefix('/').unwrap_or(name);
         let slashed = format!("/{bare}");
         patterns.is_empty()
@@ -176,8 +184,9 @@ fn values(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-fn compile(pattern: &str) -> Option<Regex> {
-    RegexBuilder::new(pattern).size_limit(PATTERN_SIZE).build().ok()
+/// Compiles one of `count` patterns.
+fn compile(pattern: &str, count: usize) -> Option<Regex> {
+    RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX / count.max(8)).build().ok()
 }
 
 #[cfg(test)]

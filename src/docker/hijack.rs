@@ -17,14 +17,14 @@ use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::body::{LIMIT, parse, too_large};
+use super::body::{parse, too_large};
 use super::error::{Error, Result};
 use super::frames::{Channel, Chunk, encode};
+use super::limits::{HIJACK_BYTES_MAX, HIJACK_TIME, MESSAGE_BYTES_MAX};
 use super::peer::Peer;
 use super::stream::{RAW, WAITING, bytes, chunks, output_type};
 use super::version::ApiVersion;
@@ -98,28 +98,37 @@ impl Hijack {
     /// An empty body is an empty object.
     ///
     /// # Errors
-    /// 400 as for any JSON body.
+    /// 400 as for any JSON body, and where it does not arrive within [`HIJACK_TIME`].
     pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let late = |_| Fault::invalid("the request body did not arrive in time");
+        let object = tokio::time::timeout(HIJACK_TIME, self.object()).await.map_err(late)??;
+        Ok(parse(if object.is_empty() { b"{}" } else { &object })?.0)
+    }
+
+    /// The bytes of the first JSON object; what follows it is kept as input.
+    async fn object(&mut self) -> Result<Bytes> {
         let mut read = BytesMut::new();
+        let mut end = ObjectEnd::default();
         while let Some(frame) = self.body.frame().await {
             let frame = frame.map_err(|e| Fault::invalid(format!("the request body did not arrive: {e}")))?;
             let Ok(data) = frame.into_data() else {
                 continue;
             };
-            if read.len() + data.len() > LIMIT {
-                return Err(too_large().into());
-            }
-            read.extend_from_slice(&data);
-            if let Some(end) = end_of_object(&read) {
-                let object = read.split_to(end);
+            let before = read.len();
+            if let Some(at) = end.find(&data) {
+                read.extend_from_slice(&data);
+                let object = read.split_to(before + at);
                 // Go's encoder ends a body with a newline, which is no input.
                 self.rest =
                     read.strip_prefix(b"\n").map_or_else(|| read.clone().freeze(), Bytes::copy_from_slice);
-                return Ok(parse(&object)?.value);
+                return Ok(object.freeze());
             }
+            if before + data.len() > HIJACK_BYTES_MAX {
+                return Err(too_large(HIJACK_BYTES_MAX).into());
+            }
+            read.extend_from_slice(&data);
         }
-        let whole: &[u8] = if read.is_empty() { b"{}" } else { &read };
-        Ok(parse(whole)?.value)
+        Ok(read.freeze())
     }
 
     /// Answers and runs `serve` over the stream. Check everything that may be refused before.
@@ -150,10 +159,34 @@ impl Hijack {
     }
 }
 
-/// Where the first JSON value of a text ends, once it is whole.
-fn end_of_object(text: &[u8]) -> Option<usize> {
-    let mut values = serde_json::Deserializer::from_slice(text).into_iter::<Value>();
-    matches!(values.next(), Some(Ok(Value::Object(_)))).then(|| values.byte_offset())
+/// Finds the end of a JSON object in text that comes in parts. Each byte is looked at once.
+#[derive(Default)]
+struct ObjectEnd {
+    depth: usize,
+    quoted: bool,
+    escaped: bool,
+}
+
+impl ObjectEnd {
+    /// How many bytes of this part belong to the object, once it is whole.
+    fn find(&mut self, part: &[u8]) -> Option<usize> {
+        for (at, byte) in part.iter().enumerate() {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.quoted => self.escaped = true,
+                b'"' => self.quoted = !self.quoted,
+                b'{' if !self.quoted => self.depth += 1,
+                b'}' if !self.quoted => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 0 {
+                        return Some(at + 1);
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
 }
 
 fn rest_then<R: AsyncRead + Unpin>(rest: Bytes, reader: R) -> tokio::io::Chain<std::io::Cursor<Bytes>, R> {
@@ -268,7 +301,7 @@ where
     F: FnOnce(Session) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    upgrade.max_message_size(LIMIT).on_upgrade(move |socket| async move {
+    upgrade.max_message_size(MESSAGE_BYTES_MAX).on_upgrade(move |socket| async move {
         let tasks = peer.tasks.clone();
         tasks.track_future(converse_messages(socket, peer, serve)).await;
     })

@@ -1,9 +1,9 @@
-//! The connection of a request: whether its client is still there, and whether d2k is about to
-//! end. Handlers get it as an extractor; the server puts it into every request.
+//! The connection of a request: where it comes from, whether its client is still there, and whether d2k is about
+//! to end. Handlers get it as an extractor; the server puts it into every request.
 
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -14,6 +14,7 @@ use axum::http::request::Parts;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,11 +23,43 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Most bytes taken from a socket at once; the buffer is cleared to this size before.
 const READ_MAX: usize = 64 * 1024;
 
+/// The way on which a connection came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Via {
+    /// A unix socket: the file system decides who may open it.
+    #[default]
+    Unix,
+    /// TCP.
+    Tcp {
+        /// The address of the client, or of what translates its address.
+        from: IpAddr,
+        /// The client has shown a certificate of the authority that d2k was given.
+        verified: bool,
+    },
+    /// The network of an embedded cluster's Pods, by the address of the Pod.
+    PodNetwork(IpAddr),
+}
+
+impl Via {
+    /// The same way with a client whose certificate was checked, or not.
+    #[must_use]
+    pub fn verified(self, verified: bool) -> Self {
+        match self {
+            Self::Tcp { from, .. } => Self::Tcp { from, verified },
+            other => other,
+        }
+    }
+}
+
 /// The client's end of a request's connection. As an extractor it never fails; without a server
 /// (a router called directly) its client never goes.
 #[derive(Debug, Clone, Default)]
 pub struct Peer {
     socket: Option<Weak<Socket>>,
+    /// The way on which the connection came.
+    pub via: Via,
+    /// Its place among the connections of its listener: an upgraded connection keeps it.
+    _place: Option<Arc<OwnedSemaphorePermit>>,
     /// Cancelled when d2k ends: streams end cleanly.
     pub stopping: CancellationToken,
     /// Tasks that outlive their request and that the server waits for when it ends.
@@ -34,8 +67,20 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(socket: &Arc<Socket>, stopping: CancellationToken, tasks: TaskTracker) -> Self {
-        Self { socket: Some(Arc::downgrade(socket)), stopping, tasks }
+    pub(super) fn new(
+        socket: &Arc<Socket>,
+        via: Via,
+        place: OwnedSemaphorePermit,
+        stopping: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self { socket: Some(Arc::downgrade(socket)), via, _place: Some(Arc::new(place)), stopping, tasks }
+    }
+
+    /// A client without a connection that is said to have come this way.
+    #[cfg(test)]
+    pub(super) fn by(via: Via) -> Self {
+        Self { via, ..Self::default() }
     }
 
     /// Resolves when the client can receive nothing any more. A mere end of its sending is not that.

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use percent_encoding::percent_decode_str;
 
 use super::filters::Filters;
+use super::limits::QUERY_PARAMETERS_MAX;
 use crate::fault::{Fault, Result};
 
 /// The query of a request. As an extractor it never fails.
@@ -25,7 +26,7 @@ impl Query {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decode(key), decode(value))
         });
-        Self { pairs: pairs.collect() }
+        Self { pairs: pairs.take(QUERY_PARAMETERS_MAX).collect() }
     }
 
     /// The first value of a key, which may be empty.

@@ -1,5 +1,6 @@
-//! Accepts connections over TCP, TLS and a unix socket, speaks HTTP/1.1 on them, and ends in an
-//! orderly way: no new connections, running requests finish, after ten seconds it is over.
+//! Accepts connections over TCP, TLS, a unix socket and the network of embedded Pods, speaks HTTP/1.1 on them, and
+//! ends in an orderly way: no new connections, running requests finish, after ten seconds it is over.
+//! Each listener has places of its own for connections, so that containers cannot take those of other clients.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -21,30 +22,34 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 
 use super::early;
+use super::heads::{Bounded, Heads};
 use super::hijack::ReadsOn;
-use super::peer::{Io, Peer, Socket};
+use super::limits::{CONNECTIONS_MAX, HANDSHAKE_TIME, HEAD_BYTES_MAX, HEAD_TIME, HEADERS_MAX, IDLE_TIME};
+use super::peer::{Io, Peer, Socket, Via};
 use super::request_line::RequestLines;
 use super::tls::Tls;
 
 /// How long requests may go on after the signal to stop.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long a client may take to send a header; also how long an idle connection is kept.
-const HEADER_TIME: Duration = Duration::from_secs(300);
-/// How long a TLS handshake may take.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// Most headers of a request.
-const HEADERS: usize = 128;
-/// Most bytes of a request's line and headers: dockerode repeats whole create bodies in the query.
-const HEADER_BYTES: usize = 1024 * 1024;
 /// After which silence the system asks whether the other end still exists.
 const KEEPALIVE: Duration = Duration::from_secs(15);
+/// What a client reads for whose connection there is no place.
+const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable
+Content-Type: application/json
+Content-Length: 66
+\
+    Connection: close
+
+{\"message\":\"too many connections: close some, then try it again\"}
+";
 /// Pause after a failed accept (no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -57,11 +62,19 @@ pub struct Server {
 struct Listener {
     source: Source,
     tls: Option<Tls>,
+    places: Arc<Semaphore>,
+}
+
+impl Listener {
+    fn new(source: Source, tls: Option<Tls>) -> Self {
+        Self { source, tls, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+    }
 }
 
 enum Source {
     Tcp(TcpListener),
     Unix(UnixListener, PathBuf),
+    Pods(TcpListener),
 }
 
 impl Server {
@@ -78,8 +91,13 @@ impl Server {
         let wrong = |e: std::io::Error| format!("cannot listen on {address}: {e}");
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let bound = listener.local_addr().map_err(wrong)?;
-        self.listeners.push(Listener { source: Source::Tcp(listener), tls });
+        self.listeners.push(Listener::new(Source::Tcp(listener), tls));
         Ok(bound)
+    }
+
+    /// Listens on a socket that only Pods of an embedded cluster reach, at their own addresses.
+    pub fn pods(&mut self, listener: TcpListener) {
+        self.listeners.push(Listener::new(Source::Pods(listener), None));
     }
 
     /// Listens on a unix socket for its owner and group; a stale one is replaced.
@@ -88,7 +106,7 @@ impl Server {
     /// One line that names the path.
     pub fn unix(&mut self, path: &Path) -> Result<(), String> {
         let listener = bind_unix(path).map_err(|e| format!("cannot listen on {}: {e}", path.display()))?;
-        self.listeners.push(Listener { source: Source::Unix(listener, path.to_owned()), tls: None });
+        self.listeners.push(Listener::new(Source::Unix(listener, path.to_owned()), None));
         Ok(())
     }
 
@@ -154,9 +172,15 @@ where
             () = shared.stopping.cancelled() => break,
         };
         match socket {
-            Ok(socket) => {
+            Ok((socket, via)) => {
+                let Ok(place) = listener.places.clone().try_acquire_owned() else {
+                    shared.tasks.spawn(turn_away(socket, listener.tls.is_some()));
+                    continue;
+                };
                 let (tls, service) = (listener.tls.clone(), service.clone());
-                shared.tasks.spawn(connection(Arc::new(socket), tls, service, shared.clone()));
+                let via = via.verified(tls.as_ref().is_some_and(Tls::verifies_clients));
+                let socket = (Arc::new(socket), via, place);
+                shared.tasks.spawn(connection(socket, tls, service, shared.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -170,27 +194,49 @@ where
 }
 
 impl Source {
-    async fn next(&self) -> std::io::Result<Socket> {
+    async fn next(&self) -> std::io::Result<(Socket, Via)> {
         match self {
-            Self::Unix(listener, _) => Ok(Socket::Unix(listener.accept().await?.0)),
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+            Self::Unix(listener, _) => Ok((Socket::Unix(listener.accept().await?.0), Via::Unix)),
+            Self::Tcp(listener) | Self::Pods(listener) => {
+                let (stream, from) = listener.accept().await?;
+                let from = from.ip().to_canonical();
                 let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
                 // Both are improvements; a system that refuses them still works.
                 let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
                 let _ = stream.set_nodelay(true);
-                Ok(Socket::Tcp(stream))
+                let via = match self {
+                    Self::Pods(_) => Via::PodNetwork(from),
+                    _ => Via::Tcp { from, verified: false },
+                };
+                Ok((Socket::Tcp(stream), via))
             }
         }
     }
 }
 
-async fn connection<S>(socket: Arc<Socket>, tls: Option<Tls>, service: S, shared: Shared)
-where
+/// Tells a client that there are too many connections. One that expects TLS could not read it.
+async fn turn_away(socket: Socket, tls: bool) {
+    tracing::warn!(limit = CONNECTIONS_MAX, "a connection was refused: too many are open");
+    if !tls {
+        let mut io = Io(Arc::new(socket));
+        let _ = tokio::time::timeout(HANDSHAKE_TIME, async {
+            io.write_all(NO_PLACE).await?;
+            io.shutdown().await
+        })
+        .await;
+    }
+}
+
+async fn connection<S>(
+    (socket, via, place): (Arc<Socket>, Via, OwnedSemaphorePermit),
+    tls: Option<Tls>,
+    service: S,
+    shared: Shared,
+) where
     S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let peer = Peer::new(&socket, shared.stopping.clone(), shared.tasks.clone());
+    let peer = Peer::new(&socket, via, place, shared.stopping.clone(), shared.tasks.clone());
     let io = Io(socket);
     let Some(tls) = tls else {
         return speak(io, peer, service, shared).await;
@@ -208,25 +254,33 @@ where
     S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
+    let heads = Heads::default();
+    let io = Bounded { io, heads: heads.clone() };
+    let (reading, own) = (heads.clone(), peer.clone());
     let service = tower::service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        let (service, peer) = (service.clone(), peer.clone());
+        request.extensions_mut().insert(own.clone());
+        let (service, peer, heads) = (service.clone(), own.clone(), reading.clone());
         async move {
-            let (request, whole) = early::read(request).await;
+            let (request, whole) = early::read(request, &heads).await;
             let mut response = service.oneshot(request).await?;
             early::mark(&mut response, whole);
+            // An upgraded connection has no more heads.
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                heads.done();
+            }
             Ok::<_, Infallible>(response.map_while_there(peer))
         }
     });
     let mut http = http1::Builder::new();
-    http.half_close(true).title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(HEADER_TIME);
-    http.max_headers(HEADERS).max_buf_size(HEADER_BYTES);
+    http.half_close(true).title_case_headers(true).timer(TokioTimer::new()).header_read_timeout(IDLE_TIME);
+    http.max_headers(HEADERS_MAX).max_buf_size(HEAD_BYTES_MAX);
     let served = http
         .serve_connection(TokioIo::new(RequestLines::new(io)), TowerToHyperService::new(service))
         .with_upgrades();
     let mut served = pin!(served);
     let ended = tokio::select! {
         ended = &mut served => ended,
+        () = heads.late(HEAD_TIME) => return tracing::debug!("a request's head did not arrive in time"),
         () = shared.stopping.cancelled() => {
             served.as_mut().graceful_shutdown();
             tokio::select! {

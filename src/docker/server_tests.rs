@@ -22,7 +22,7 @@ pub(in crate::docker) async fn start(
     let stopping = CancellationToken::new();
     let mut server = Server::new(stopping.clone());
     let address = server.tcp("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
-    (address, stopping, tokio::spawn(server.run(front(routes))))
+    (address, stopping, tokio::spawn(server.run(front(routes, crate::docker::guard::tests::open()))))
 }
 
 /// Sends a request and reads until the server closes.
@@ -157,7 +157,8 @@ async fn a_unix_socket_is_for_owner_and_group_and_a_stale_one_is_replaced() {
     let error = Server::new(stopping.clone()).unix(&path).unwrap_err();
     assert!(error.ends_with("another program listens there"), "{error}");
     let dropped = Arc::new(AtomicBool::new(false));
-    let running = tokio::spawn(server.run(front(silent(dropped.clone()))));
+    let running =
+        tokio::spawn(server.run(front(silent(dropped.clone()), crate::docker::guard::tests::open())));
     let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
     stream.write_all(b"GET /events HTTP/1.1\r\n\r\n").await.unwrap();
     assert!(stream.read(&mut [0; 64]).await.unwrap() > 0);

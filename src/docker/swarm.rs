@@ -86,7 +86,7 @@ mod tests {
 
     async fn ask(method: &str, path: &str) -> (u16, Value) {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-        let answer = front(router()).oneshot(request).await.unwrap();
+        let answer = front(router(), crate::docker::guard::tests::open()).oneshot(request).await.unwrap();
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&body).unwrap())

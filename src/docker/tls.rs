@@ -49,6 +49,11 @@ impl Tls {
         Ok(Self { files, current: Arc::new(Mutex::new(current)) })
     }
 
+    /// Whether only clients with a certificate of the authority may connect.
+    pub fn verifies_clients(&self) -> bool {
+        self.files.authority.is_some()
+    }
+
     /// What the next connection is accepted with.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);

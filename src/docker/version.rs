@@ -1,7 +1,8 @@
-//! What is decided about a request before it is routed: its API version, whether a browser of a
-//! foreign page sent it; and the headers that every answer carries, refusals included.
+//! Prepares every request for the routes: asks the guard, takes the API version off the path. Adds the headers
+//! that every answer carries, refusals included, counts the answer, and turns a panic into the 500 of one request.
 
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -11,10 +12,13 @@ use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tower::Service;
 
 use super::error::{Error, page_not_found};
+use super::guard::Guard;
+use super::limits::METHOD_BYTES_MAX;
 use crate::fault::Fault;
 use crate::telemetry;
 
@@ -28,7 +32,6 @@ pub const ENGINE: &str = "29.7.2";
 const API_VERSION: HeaderName = HeaderName::from_static("api-version");
 const OSTYPE: HeaderName = HeaderName::from_static("ostype");
 const EXPERIMENTAL: HeaderName = HeaderName::from_static("docker-experimental");
-const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The API version of a request, `1.minor`. As an extractor it never fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,15 +63,16 @@ impl<S: Sync> FromRequestParts<S> for ApiVersion {
 
 /// The whole front around its routes: unknown paths and methods are Docker's 404, and every
 /// request and answer passes [`Versioned`].
-pub fn front(routes: Router) -> Versioned<Router> {
+pub fn front(routes: Router, guard: Guard) -> Versioned<Router> {
     let missing = || async { page_not_found() };
-    Versioned { inner: routes.fallback(missing).method_not_allowed_fallback(missing) }
+    Versioned { inner: routes.fallback(missing).method_not_allowed_fallback(missing), guard }
 }
 
-/// Strips and checks `/vX.Y`, refuses foreign browser pages, answers OPTIONS, marks all answers.
-#[derive(Debug, Clone)]
+/// Strips and checks `/vX.Y`, refuses what the guard refuses, answers OPTIONS, marks all answers.
+#[derive(Clone)]
 pub struct Versioned<S> {
     inner: S,
+    guard: Guard,
 }
 
 impl<S, B> Service<Request<B>> for Versioned<S>
@@ -85,33 +89,57 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (method, path) = (method_label(request.method()), request.uri().path().to_owned());
         let begun = Instant::now();
-        let inner = match admit(&mut request) {
-            Ok(()) => Ok(self.inner.call(request)),
-            Err(answer) => Err(answer),
-        };
+        let (inner, guard) = (self.inner.clone(), self.guard.clone());
+        // The ready one goes with the request, its copy waits for the next.
+        let inner = std::mem::replace(&mut self.inner, inner);
         Box::pin(async move {
-            let mut answer = match inner {
-                Ok(answer) => answer.await?,
-                Err(answer) => *answer,
-            };
+            let answered = AssertUnwindSafe(answer(inner, guard, request)).catch_unwind().await;
+            let mut answer = answered.unwrap_or_else(|_| {
+                let words = format!("d2k failed at {method} {path}: see its log");
+                Ok(Error(Fault::internal(words)).into_response())
+            })?;
             mark(answer.headers_mut());
             let status = answer.status();
             let took = begun.elapsed();
             tracing::debug!(%method, path, status = status.as_u16(), ?took, "answered");
-            telemetry::count(&telemetry::REQUESTS, &[method.as_str(), status.as_str()]);
-            telemetry::observe(&telemetry::REQUEST_SECONDS, &[method.as_str()], took.as_secs_f64());
+            telemetry::count(&telemetry::REQUESTS, &[method, status.as_str()]);
+            telemetry::observe(&telemetry::REQUEST_SECONDS, &[method], took.as_secs_f64());
             Ok(answer)
         })
     }
 }
 
+async fn answer<S, B>(mut inner: S, guard: Guard, request: Request<B>) -> Result<Response, Infallible>
+where
+    S: Service<Request<B>, Response = Response, Error = Infallible>,
+{
+    let (parts, body) = request.into_parts();
+    if let Err(fault) = guard.check(&parts).await {
+        let mut refusal = Error(fault).into_response();
+        // A connection that may not call keeps no place.
+        refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return Ok(refusal);
+    }
+    let mut request = Request::from_parts(parts, body);
+    match admit(&mut request) {
+        Ok(()) => inner.call(request).await,
+        Err(answer) => Ok(*answer),
+    }
+}
+
+/// A method as the label of a metric. A client may send any word, and each label is kept for ever.
+fn method_label(method: &Method) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
+}
+
 /// Prepares a request for the routes, or answers it at once.
 fn admit<B>(request: &mut Request<B>) -> Result<(), Box<Response>> {
-    if let Some(words) = foreign(request.headers()) {
-        return Err(Box::new(Error(Fault::forbidden(words)).into_response()));
+    if request.method().as_str().len() > METHOD_BYTES_MAX {
+        return Err(Box::new(page_not_found().into_response()));
     }
     if request.method() == Method::OPTIONS {
         return Err(Box::new(StatusCode::OK.into_response()));
@@ -163,20 +191,6 @@ fn check(text: &str) -> Result<ApiVersion, Box<Response>> {
     Ok(ApiVersion { minor })
 }
 
-/// Why a request must not be served: a browser sent it for a page that is not ours.
-fn foreign(headers: &HeaderMap) -> Option<&'static str> {
-    let site = headers.get(FETCH_SITE).map(HeaderValue::as_bytes);
-    let cross = site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
-    let origins = headers.get_all(header::ORIGIN);
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let ours = |origin: &HeaderValue| {
-        let authority = origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
-        authority.is_some_and(|authority| !host.is_empty() && authority.eq_ignore_ascii_case(host))
-    };
-    (cross || !origins.iter().all(ours))
-        .then_some("requests of web pages are refused: the Docker API gives whoever speaks to it all rights")
-}
-
 fn mark(headers: &mut HeaderMap) {
     // dockerd knows no 405, and so no header of one.
     headers.remove(header::ALLOW);
@@ -203,6 +217,7 @@ mod tests {
                 .route("/info", get(tell))
                 .route("/images/{*name}", get(tell))
                 .route("/auth", post(tell)),
+            super::super::guard::tests::open(),
         )
     }
 
@@ -274,19 +289,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pages_of_others_are_refused() {
-        let status = async |headers: &[(&str, &str)]| ask("GET", "/info", headers).await.0;
-        assert_eq!(status(&[("host", "d2k:2375"), ("origin", "http://D2K:2375")]).await, 200);
-        assert_eq!(status(&[("host", ""), ("sec-fetch-site", "none")]).await, 200);
-        let refused: [&[(&str, &str)]; 5] = [
-            &[("host", "d2k:2375"), ("origin", "http://evil.example")],
-            &[("host", "d2k:2375"), ("origin", "null")],
-            &[("origin", "http://")],
-            &[("host", "d2k:2375"), ("origin", "http://d2k:2375"), ("origin", "http://evil.example")],
-            &[("host", "d2k:2375"), ("sec-fetch-site", "cross-site")],
-        ];
-        for headers in refused {
-            assert_eq!(status(headers).await, 403, "{headers:?}");
+    async fn a_panic_ends_one_request() {
+        let fails = async || -> &'static str { panic!("a test's own panic") };
+        let routes = || {
+            let router = Router::new().route("/fails", get(fails)).route("/info", get(async || "fine"));
+            front(router, super::super::guard::tests::open())
+        };
+        let ask = async |path: &str| {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            let answer = routes().oneshot(request).await.unwrap();
+            let status = answer.status().as_u16();
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        };
+        let failed = ask("/fails").await;
+        assert_eq!(failed, (500, r#"{"message":"d2k failed at GET /fails: see its log"}"#.to_owned()));
+        assert_eq!(ask("/info").await, (200, "fine".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn methods_of_a_clients_own_are_one_label_and_a_page_not_found() {
+        for method in ["BREW", &"A".repeat(900_000)] {
+            assert_eq!(ask(method, "/info", &[]).await.0, 404);
         }
+        let metrics = telemetry::render();
+        assert!(metrics.contains("d2k_requests_total{method=\"other\",status=\"404\"}"), "{metrics}");
+        assert!(!metrics.contains("BREW") && metrics.len() < 500_000);
     }
 }
