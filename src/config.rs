@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::daemon::foreign::Foreign;
 use crate::docker::tls::Files;
 
 /// A row of the table of settings.
@@ -37,12 +38,15 @@ settings! {
     "D2K_PORT" "port" "2375" "PORT" "Port of the Docker API; 0 = any free port";
     "D2K_LISTEN" "listen" "" "ADDRESS" "Address to listen on [default: 0.0.0.0 in a cluster, else 127.0.0.1]";
     "D2K_SOCKET" "socket" "" "PATH" "Unix socket to listen on besides";
+    "D2K_HOSTS" "hosts" "" "LIST" "More host names under which clients reach d2k, separated by commas";
     "D2K_LOG_LEVEL" "log-level" "info" "LEVEL" "What is logged: debug, info, warn or error";
     "D2K_LOG_FORMAT" "log-format" "text" "FORMAT" "How it is logged: text or json";
     "D2K_KUBECONFIG" "kubeconfig" "" "PATH" "Path of a kubeconfig [default: the service account of the Pod]";
     "D2K_DATA_DIR" "data-dir" "" "PATH" "Folder of the embedded cluster [default: d2k below the user's state directory]";
     "D2K_LOW_PORT_THRESHOLD" "low-port-threshold" "1024" "PORT" "Reserved, not currently used";
+    "D2K_ADMIN_LISTEN" "admin-listen" "" "ADDRESS" "Address of the admin port [default: 0.0.0.0 in a cluster, else 127.0.0.1]";
     "D2K_ADMIN_PORT" "admin-port" "9323" "PORT" "Port of /metrics, /healthz and /readyz; 0 = none";
+    "D2K_FOREIGN" "foreign" "show" "WORD" "Workloads that d2k did not make: hide, show (look at them only) or manage";
     "D2K_START_TIMEOUT" "start-timeout" "120s" "DURATION" "How long a start waits for the container to run: seconds, or 90s, 2m";
     "D2K_PUBLISH" "publish" "service,proxy" "LIST" "How ports are published: service, proxy, or both";
     "D2K_TLS_CERT" "tls-cert" "" "PATH" "Certificate (PEM) to serve TLS with";
@@ -98,11 +102,16 @@ pub struct Settings {
     pub port: u16,
     pub listen: IpAddr,
     pub socket: Option<PathBuf>,
+    pub hosts: Vec<String>,
     pub log_level: LogLevel,
     pub log_format: LogFormat,
     pub kubeconfig: Option<PathBuf>,
     pub data_dir: Option<PathBuf>,
     pub low_port_threshold: u16,
+    pub foreign: Foreign,
+    /// Name of the Pod that d2k runs in: a Pod's host name is its name.
+    pub own_pod: Option<String>,
+    pub admin_listen: IpAddr,
     /// `None` = no admin port.
     pub admin_port: Option<u16>,
     pub start_timeout: Duration,
@@ -147,10 +156,19 @@ impl Settings {
         let default_host = format!("tcp://d2k.{namespace}.svc.{cluster_domain}:{port}");
         let publish = given.publish()?;
         Ok(Self {
-            listen: given.parsed("D2K_LISTEN", "an IP address", |v| {
-                if v.is_empty() { Some(everywhere) } else { v.parse().ok() }
-            })?,
+            listen: given.address("D2K_LISTEN", everywhere)?,
             socket: given.path("D2K_SOCKET"),
+            hosts: given.checked_list("D2K_HOSTS", "host names such as docker.example.com", |v| {
+                is_domain(&v.to_lowercase())
+            })?,
+            foreign: given.parsed("D2K_FOREIGN", "hide, show or manage", |v| match v {
+                "hide" => Some(Foreign::Hide),
+                "show" => Some(Foreign::Show),
+                "manage" => Some(Foreign::Manage),
+                _ => None,
+            })?,
+            own_pod: given.other("HOSTNAME").filter(|_| in_cluster),
+            admin_listen: given.address("D2K_ADMIN_LISTEN", everywhere)?,
             log_level: given.log_level()?,
             log_format: given.parsed("D2K_LOG_FORMAT", "text or json", |v| match v {
                 "text" => Some(LogFormat::Text),
@@ -249,6 +267,10 @@ impl Given<'_> {
 
     fn path(&self, name: &str) -> Option<PathBuf> {
         Some(self.text(name)).filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+
+    fn address(&self, name: &str, default: IpAddr) -> Result<IpAddr, String> {
+        self.parsed(name, "an IP address", |v| if v.is_empty() { Some(default) } else { v.parse().ok() })
     }
 
     fn port(&self, name: &str) -> Result<u16, String> {

@@ -4,6 +4,7 @@
 pub mod archive;
 pub mod attach;
 pub mod bus;
+pub mod callers;
 pub mod create;
 pub mod decisions;
 pub mod ending;
@@ -66,6 +67,10 @@ pub struct Options {
     pub publish_proxy: bool,
     /// Address to listen on for published ports.
     pub listen: std::net::IpAddr,
+    /// What clients may do with workloads that d2k did not make.
+    pub foreign: foreign::Foreign,
+    /// Name of the Pod that this process runs in, where it does.
+    pub own_pod: Option<String>,
     /// The cluster's DNS domain, `cluster.local`.
     pub cluster_domain: String,
     /// What a container gets as `DOCKER_HOST` in place of a bind of the Docker socket.
@@ -90,6 +95,7 @@ pub struct Daemon {
     /// Cancelled when d2k ends: streams end cleanly.
     pub stopping: CancellationToken,
     pub(crate) locks: locks::Locks,
+    pub(crate) outside: callers::Outside,
     pub(crate) attached: pipe::Attached,
     pub(crate) spool: spool::Captures,
     pub(crate) publisher: publish::Publisher,
@@ -126,6 +132,7 @@ impl Daemon {
             events: bus::Bus::default(),
             stopping,
             locks: locks::Locks::default(),
+            outside: callers::Outside::default(),
             attached: pipe::Attached::default(),
             spool: spool::Captures::default(),
             publisher: publish::Publisher::default(),

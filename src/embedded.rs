@@ -13,7 +13,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Reach;
@@ -132,7 +132,7 @@ fn lock(folder: &Path) -> Result<File, String> {
     Ok(file)
 }
 
-/// Starts the cluster; `docker` is where d2k's own Docker API listens.
+/// Starts the cluster.
 ///
 /// # Errors
 /// One line on what could not be started.
@@ -140,7 +140,6 @@ pub async fn start(
     prepared: Prepared,
     registry: Registry,
     namespace: &str,
-    docker: SocketAddr,
     stopping: CancellationToken,
 ) -> Result<Embedded, String> {
     let Prepared { helper, data, lock } = prepared;
@@ -161,7 +160,7 @@ pub async fn start(
         gateway: GATEWAY,
         pods: Range { base: Ipv4Addr::new(10, 88, 0, 0), prefix: PREFIX },
         services: Range { base: SERVICES, prefix: PREFIX },
-        forwards: vec![loopback(started.address), loopback(docker)],
+        forwards: vec![loopback(started.address)],
         ..network::Options::default()
     };
     let sockets: Arc<dyn Sockets> = Arc::new(engine.runtime().clone());
@@ -180,6 +179,16 @@ impl Embedded {
     /// Cancelled when the engine has gone, and all containers with it.
     pub fn gone(&self) -> CancellationToken {
         self.engine.runtime().gone()
+    }
+
+    /// A listener at the Pods' gateway for d2k's own Docker API. Its connections have the addresses of Pods.
+    ///
+    /// # Errors
+    /// One line that names the address.
+    pub async fn docker_listener(&self, port: u16) -> Result<TcpListener, String> {
+        let address = SocketAddr::from((GATEWAY, port));
+        let listener = self.engine.runtime().listen(address).await;
+        listener.map_err(|e| format!("the Docker API cannot listen at {address} in the Pods' network: {e}"))
     }
 
     /// The images, and which of them Pods have.

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Cluster, Connection, connect};
 use crate::config::Settings;
 use crate::daemon::{Daemon, Options, keeper};
+use crate::docker::guard::{Callers, Guard};
 use crate::docker::server::{Server, stop_signal};
 use crate::docker::tls::Tls;
 use crate::docker::{self, version};
@@ -45,7 +47,7 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
     }
     let mut admin = Server::new(stopping.clone());
     if let Some(port) = settings.admin_port {
-        admin.tcp(SocketAddr::new(settings.listen, port), None).await?;
+        admin.tcp(SocketAddr::new(settings.admin_listen, port), None).await?;
     }
     let connected = Arc::new(OnceLock::new());
     let admin = tokio::spawn(admin.run(telemetry::admin(readiness(connected.clone()))));
@@ -65,6 +67,9 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
         Policies::new(policy::Options { program, ..options_of_policies })
     });
     let (embedded, command) = bring(own, &mut settings, address, &below).await?;
+    if let Some(embedded) = &embedded {
+        front.pods(embedded.docker_listener(address.port()).await?);
+    }
     let kubeconfig = settings.kubeconfig.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
     let connecting =
         connect(&kubeconfig, &settings.namespace, embedded.as_ref().map(Embedded::reach), &stopping);
@@ -81,11 +86,12 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
         %address, namespace = settings.namespace, server = cluster.server(), kubernetes = cluster.version(),
         "serving the Docker API"
     );
+    warn_of_openness(&settings, address);
     let options = Options { local: embedded.as_ref().map(Embedded::images), ..options(&settings) };
     let daemon = Daemon::new(cluster, policies, registry, options, stopping.clone());
     let keeping = tokio::spawn(keeper::run(daemon.clone(), changes));
     daemon.probe_metrics().await;
-    let routes = version::front(docker::routes(daemon));
+    let routes = version::front(docker::routes(daemon.clone()), guard(&settings, daemon));
     let job = job(&command, address, &settings, (&stopping, &command_runs));
     let gone = embedded.as_ref().map(Embedded::gone);
     if let Some(gone) = gone.clone() {
@@ -119,7 +125,7 @@ async fn bring(
 ) -> Result<(Option<Embedded>, Vec<String>), String> {
     let Some(Own { prepared, command }) = own else { return Ok((None, Vec::new())) };
     let registry = registry(settings)?;
-    let started = embedded::start(prepared, registry, &settings.namespace, address, below.clone()).await?;
+    let started = embedded::start(prepared, registry, &settings.namespace, below.clone()).await?;
     settings.kubeconfig = Some(started.kubeconfig.clone());
     if !settings.is_given("D2K_DOCKER_HOST") {
         settings.docker_host = embedded::docker_host(address.port());
@@ -142,6 +148,29 @@ async fn job(
     let code = embedded::run_command(command, &format!("tcp://{address}"), kubeconfig).await;
     stopping.cancel();
     code
+}
+
+/// What the front may serve.
+fn guard(settings: &Settings, daemon: Arc<Daemon>) -> Guard {
+    let callers: Callers = Arc::new(move |from, pods_only| {
+        let daemon = daemon.clone();
+        async move { daemon.admit(from, pods_only).await }.boxed()
+    });
+    let Settings { namespace, cluster_domain, docker_host, hosts, .. } = settings;
+    Guard::new(namespace, cluster_domain, docker_host, hosts, callers)
+}
+
+/// Says what it means that others can reach the API without a certificate.
+fn warn_of_openness(settings: &Settings, address: SocketAddr) {
+    let verified = settings.tls.as_ref().is_some_and(|files| files.authority.is_some());
+    if !address.ip().is_loopback() && !verified {
+        tracing::warn!(
+            %address,
+            "[SECURITY] the Docker API is open to everyone who reaches this address: they can run containers with all \
+             rights of d2k in the namespace. Set D2K_TLS_CERT, D2K_TLS_KEY and D2K_TLS_CA so that only clients with a \
+             certificate are served, or listen on 127.0.0.1 or a unix socket"
+        );
+    }
 }
 
 /// Ready: the caches are filled, and the API server was reached a moment ago.
@@ -189,6 +218,8 @@ pub(crate) fn options(settings: &Settings) -> Options {
         publish_service: settings.publish_service,
         publish_proxy: settings.publish_proxy,
         listen: settings.listen,
+        foreign: settings.foreign,
+        own_pod: settings.own_pod.clone(),
         cluster_domain: settings.cluster_domain.clone(),
         docker_host: settings.docker_host.clone(),
         local: None,

@@ -11,6 +11,8 @@
 #[allow(dead_code, unused_imports, reason = "two suites share it, and each uses a part")]
 mod support;
 
+#[path = "embedded/access.rs"]
+mod access;
 #[path = "embedded/command.rs"]
 mod command;
 #[path = "embedded/folder.rs"]

@@ -14,6 +14,8 @@
 #[allow(dead_code, unused_imports, reason = "two suites share it, and each uses a part")]
 mod support;
 
+#[path = "real/access.rs"]
+mod access;
 #[path = "real/attach.rs"]
 mod attach;
 #[path = "real/bad_input.rs"]

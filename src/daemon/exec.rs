@@ -20,6 +20,10 @@ use crate::translate::exec::{Command, command_line, failure};
 
 /// How long the record of a finished exec is kept; Docker keeps it about five minutes.
 const KEPT: Duration = Duration::from_secs(600);
+/// How long an exec may wait for its start.
+const UNSTARTED_TIME: Duration = Duration::from_secs(300);
+/// Bytes of the commands and environments of all execs. The oldest that do not run make room.
+const EXEC_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes read from a process at once.
 const BLOCK: usize = 32 * 1024;
 /// How long a command run by d2k itself may take.
@@ -48,7 +52,23 @@ pub struct Exec {
     pub running: bool,
     /// How it ended, if it has.
     pub exit_code: Option<i32>,
+    created: Instant,
     finished: Option<Instant>,
+}
+
+impl Exec {
+    fn is_over(&self) -> bool {
+        match self.finished {
+            Some(at) => at.elapsed() >= KEPT,
+            None => !self.started && self.created.elapsed() >= UNSTARTED_TIME,
+        }
+    }
+
+    /// Bytes that its record takes in memory, about.
+    fn size(&self) -> usize {
+        let words = self.command.argv.iter().chain(&self.command.env);
+        words.map(|word| word.len() + 24).sum::<usize>() + 1024
+    }
 }
 
 /// Which streams of an exec are attached.
@@ -70,11 +90,22 @@ impl Execs {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn add(&self, exec: Exec) {
+    /// Adds an exec; the oldest ones that do not run are forgotten where all take too much memory.
+    fn add(&self, exec: Exec) -> Result<()> {
         self.with(|all| {
-            all.retain(|_, e| e.finished.is_none_or(|at| at.elapsed() < KEPT));
+            all.retain(|_, exec| !exec.is_over());
+            let mut bytes = all.values().map(Exec::size).sum::<usize>() + exec.size();
+            while bytes > EXEC_BYTES_MAX {
+                let idle = all.values().filter(|exec| !exec.running);
+                let oldest = idle.min_by_key(|exec| (exec.finished.is_none(), exec.created));
+                let Some(id) = oldest.map(|exec| exec.id.clone()) else {
+                    return Err(Fault::unavailable("too many execs run: end some, then try it again"));
+                };
+                bytes -= all.remove(&id).map_or(0, |exec| exec.size());
+            }
             all.insert(exec.id.clone(), exec);
-        });
+            Ok(())
+        })
     }
 
     /// IDs of the running execs of a container.
@@ -101,7 +132,7 @@ impl Daemon {
         if command.argv.is_empty() {
             return Err(Fault::invalid("No exec command specified"));
         }
-        let container = self.container(key)?;
+        let container = self.managed(key)?;
         if container.running_pod().is_none() {
             return Err(super::lifecycle::not_running(&container));
         }
@@ -113,11 +144,7 @@ impl Daemon {
         }
         command_line(&command, &container.record, has_helper(&container))?;
         let id = random_id();
-        self.tell(
-            &container.record,
-            "exec-created",
-            [("execID", id.clone()), ("command", command.argv.join(" "))],
-        );
+        let words = command.argv.join(" ");
         self.execs.add(Exec {
             id: id.clone(),
             container: container.record.id.clone(),
@@ -128,8 +155,10 @@ impl Daemon {
             ran: false,
             running: false,
             exit_code: None,
+            created: Instant::now(),
             finished: None,
-        });
+        })?;
+        self.tell(&container.record, "exec-created", [("execID", id.clone()), ("command", words)]);
         Ok(id)
     }
 
@@ -138,7 +167,7 @@ impl Daemon {
     /// # Errors
     /// 404 in Docker's words.
     pub fn exec(&self, id: &str) -> Result<Exec> {
-        let found = self.execs.with(|all| all.get(id).cloned());
+        let found = self.execs.with(|all| all.get(id).filter(|exec| !exec.is_over()).cloned());
         found.ok_or_else(|| Fault::not_found(format!("No such exec instance: {id}")))
     }
 

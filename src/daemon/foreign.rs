@@ -1,5 +1,6 @@
-//! Workloads that d2k did not make: started and stopped where their kind has a number of replicas,
-//! and refused with a reason where it has none.
+//! Workloads that d2k did not make. By default clients only look at them: `docker rm -f $(docker ps -aq)` is a line of
+//! many cleanup scripts, and a namespace may be shared with a database. Where `D2K_FOREIGN` is `manage`, they are
+//! started and stopped if their kind has a number of replicas, and refused with a reason if it has none.
 
 use std::time::Duration;
 
@@ -11,7 +12,36 @@ use super::Daemon;
 use crate::fault::{Fault, Result};
 use crate::translate::container::{Container, Kind};
 
+/// What clients may do with workloads of the namespace that d2k did not make.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Foreign {
+    /// They are not there.
+    Hide,
+    /// They are listed and inspected, with logs and statistics, and nothing else.
+    #[default]
+    Show,
+    /// They are treated as containers, as far as their kind allows.
+    Manage,
+}
+
 impl Daemon {
+    /// The container that a client means, if it may do more than look at it.
+    ///
+    /// # Errors
+    /// As [`Daemon::container`]; 403 for a workload that d2k did not make, unless clients manage those, too.
+    pub fn managed(&self, key: &str) -> Result<Container> {
+        let container = self.container(key)?;
+        if container.own || self.options.foreign == Foreign::Manage {
+            return Ok(container);
+        }
+        let (kind, name) = (container.kind.as_str(), &container.record.object);
+        Err(Fault::forbidden(format!(
+            "container {} is the {kind} {name}, which d2k did not make: clients may list and inspect it and read its \
+             logs; use kubectl, or set D2K_FOREIGN=manage",
+            container.record.name
+        )))
+    }
+
     pub(crate) async fn start_foreign(&self, container: &Container) -> Result<()> {
         self.scale_foreign(container, 1).await?;
         let id = container.record.id.clone();

@@ -32,7 +32,7 @@ impl Daemon {
     /// # Errors
     /// 304 if it does not run.
     pub async fn stop(&self, key: &str, timeout: Option<i64>, signal: Option<i32>) -> Result<()> {
-        let id = self.container(key)?.record.id.clone();
+        let id = self.managed(key)?.record.id.clone();
         let _lock = self.locks.container(&id).await;
         let container = self.container(&id)?;
         if !container.state().running() {
@@ -81,7 +81,7 @@ impl Daemon {
     /// # Errors
     /// 409 if it does not run.
     pub async fn kill(&self, key: &str, signal: i32) -> Result<()> {
-        let container = self.container(key)?;
+        let container = self.managed(key)?;
         let id = container.record.id.clone();
         if !container.state().running() {
             return Err(not_running(&container));
@@ -191,7 +191,7 @@ impl Daemon {
         timeout: Option<i64>,
         signal: Option<i32>,
     ) -> Result<()> {
-        let id = self.container(key)?.record.id.clone();
+        let id = self.managed(key)?.record.id.clone();
         let _lock = self.locks.container(&id).await;
         let container = self.container(&id)?;
         if container.state().running() {

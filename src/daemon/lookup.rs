@@ -1,5 +1,5 @@
-//! Finding containers: every workload of the namespace with its record and its Pods, by full ID,
-//! name or unique ID prefix, in Docker's order of precedence. Reads only the caches.
+//! Finding containers: every workload of the namespace that clients may see, with its record and its Pods, by full
+//! ID, name or unique ID prefix, in Docker's order of precedence. Reads only the caches.
 
 use std::sync::Arc;
 
@@ -9,24 +9,30 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::Daemon;
+use super::foreign::Foreign;
 use crate::cluster::{Entry, Object};
 use crate::fault::{Fault, Result};
 use crate::translate::container::{Container, Kind, foreign_record};
+use crate::translate::keys;
 use crate::translate::record::Record;
 use crate::translate::workload::job_is_over;
 
 /// What is derived from a workload once.
 struct Derived {
     own: bool,
+    /// It is d2k itself, by the label of `deploy/kubernetes.yaml`.
+    daemon: bool,
     record: Arc<Record>,
 }
 
 fn derive(meta: &ObjectMeta, kind: Kind, spec: Option<&PodSpec>, namespace: &str) -> Derived {
     if let Some(record) = Record::read(meta) {
-        return Derived { own: true, record: Arc::new(record) };
+        return Derived { own: true, daemon: false, record: Arc::new(record) };
     }
+    let label = meta.labels.as_ref().and_then(|labels| labels.get(keys::APPLICATION));
+    let daemon = label.is_some_and(|name| name == "d2k");
     let spec = spec.cloned().unwrap_or_default();
-    Derived { own: false, record: Arc::new(foreign_record(meta, kind, &spec, namespace)) }
+    Derived { own: false, daemon, record: Arc::new(foreign_record(meta, kind, &spec, namespace)) }
 }
 
 impl Daemon {
@@ -48,22 +54,37 @@ impl Daemon {
         all
     }
 
-    /// The container of a workload; `None` for objects that are none.
+    /// The container of a workload; `None` for objects that are none, or that clients do not see.
     pub fn container_of(&self, object: &Object) -> Option<Container> {
-        let derived = self.derived(object)?;
+        let derived = self.derived(object).filter(|derived| self.is_shown(derived))?;
+        let container = self.container_with(object, &derived)?;
+        (container.own || !self.runs_this(&container)).then_some(container)
+    }
+
+    fn is_shown(&self, derived: &Derived) -> bool {
+        derived.own || (!derived.daemon && self.options.foreign != Foreign::Hide)
+    }
+
+    /// Whether this process runs in one of the workload's Pods.
+    fn runs_this(&self, container: &Container) -> bool {
+        let own = self.options.own_pod.as_ref();
+        own.is_some() && container.pods.iter().any(|pod| pod.metadata.name.as_ref() == own)
+    }
+
+    fn container_with(&self, object: &Object, derived: &Derived) -> Option<Container> {
         match object {
-            Object::Deployment(entry) => Some(self.of_deployment(entry, &derived)),
-            Object::Job(entry) => Some(self.of_job(entry, &derived)),
+            Object::Deployment(entry) => Some(self.of_deployment(entry, derived)),
+            Object::Job(entry) => Some(self.of_job(entry, derived)),
             Object::StatefulSet(entry) => {
                 let replicas = entry.object.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
-                Some(self.foreign(&derived, Kind::StatefulSet, &entry.object.metadata, replicas))
+                Some(self.foreign(derived, Kind::StatefulSet, &entry.object.metadata, replicas))
             }
             Object::DaemonSet(entry) => {
-                Some(self.foreign(&derived, Kind::DaemonSet, &entry.object.metadata, 1))
+                Some(self.foreign(derived, Kind::DaemonSet, &entry.object.metadata, 1))
             }
             Object::Pod(entry) if entry.object.metadata.owner_references.is_none() => {
                 let pods = vec![entry.object.clone()];
-                Some(Container { pods, ..self.foreign(&derived, Kind::Pod, &entry.object.metadata, 1) })
+                Some(Container { pods, ..self.foreign(derived, Kind::Pod, &entry.object.metadata, 1) })
             }
             _ => None,
         }
@@ -211,7 +232,10 @@ impl Daemon {
 
     /// Records of all workloads, without their Pods: what a search by name needs.
     fn containers_lazy(&self) -> Vec<(Arc<Record>, Object)> {
-        let record = |object: Object| Some((self.derived(&object)?.record.clone(), object));
+        let record = |object: Object| {
+            let derived = self.derived(&object).filter(|derived| self.is_shown(derived))?;
+            Some((derived.record.clone(), object))
+        };
         self.workloads().into_iter().filter_map(record).collect()
     }
 }

@@ -42,7 +42,7 @@ impl Daemon {
     /// # Errors
     /// 409 if it does not run or is paused, 501 if it runs without the helper.
     pub async fn pause(&self, key: &str) -> Result<()> {
-        let id = self.container(key)?.record.id.clone();
+        let id = self.managed(key)?.record.id.clone();
         let _lock = self.locks.container(&id).await;
         let container = self.container(&id)?;
         let pod = container.running_pod().ok_or_else(|| not_running(&container))?;
@@ -90,7 +90,7 @@ impl Daemon {
     /// # Errors
     /// 409 if it is not paused.
     pub async fn unpause(&self, key: &str) -> Result<()> {
-        let id = self.container(key)?.record.id.clone();
+        let id = self.managed(key)?.record.id.clone();
         let _lock = self.locks.container(&id).await;
         self.unpause_locked(&self.container(&id)?).await
     }

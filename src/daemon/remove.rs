@@ -23,7 +23,7 @@ impl Daemon {
     /// # Errors
     /// 409 if it runs and `force` is not given.
     pub async fn remove(&self, key: &str, force: bool, volumes: bool) -> Result<()> {
-        let container = self.container(key)?;
+        let container = self.managed(key)?;
         let id = container.record.id.clone();
         if force && container.own && container.state().running() {
             self.strike(&container).await;

@@ -29,7 +29,7 @@ impl Daemon {
     /// # Errors
     /// 304 if it runs, 400/404/500 with the reason if it cannot run.
     pub async fn start(self: &Arc<Self>, key: &str) -> Result<()> {
-        let id = self.container(key)?.record.id.clone();
+        let id = self.managed(key)?.record.id.clone();
         let _lock = self.locks.container(&id).await;
         let container = self.container(&id)?;
         if container.removing {

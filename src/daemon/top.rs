@@ -26,7 +26,7 @@ impl Daemon {
     /// # Errors
     /// 409 if it does not run, 501 if its image has neither `ps` nor a shell.
     pub async fn top(&self, key: &str, arguments: &str) -> Result<Table> {
-        let container = self.container(key)?;
+        let container = self.managed(key)?;
         let pod = container.running_pod().ok_or_else(|| not_running(&container))?;
         let name = container.container_name();
         let arguments = if arguments.is_empty() { "-ef" } else { arguments };

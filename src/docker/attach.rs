@@ -64,7 +64,7 @@ async fn attach(
     query: Query,
     hijack: Hijack,
 ) -> Result<Response> {
-    let container = daemon.container(&id)?;
+    let container = daemon.managed(&id)?;
     let options = options(&query);
     // Noted before the answer: `--rm` must not take the output away from a client that just came.
     let reader = daemon.reader(&container.record.id);
@@ -85,7 +85,7 @@ async fn attach_ws(
     peer: Peer,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response> {
-    let container = daemon.container(&id)?;
+    let container = daemon.managed(&id)?;
     let mut options = options(&query);
     options.stream = true;
     let unsaid = !options.stdin && !options.stdout && !options.stderr;

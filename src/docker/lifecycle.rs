@@ -126,7 +126,7 @@ async fn resize(
     query: Query,
 ) -> Result<StatusCode> {
     let size = size(&query)?;
-    let container = daemon.container(&id)?;
+    let container = daemon.managed(&id)?;
     if !container.state().running() && !daemon.is_starting(&container.record.id) {
         return Err(Fault::conflict(format!("container {} is not running", container.record.id)).into());
     }

@@ -5,6 +5,10 @@
 pub const ROLE: &str = "d2k.io/role";
 /// Label on a container's workload, Pods and Services: the first 32 hex digits of the container ID.
 pub const CONTAINER: &str = "d2k.io/container";
+/// Kubernetes' recommended label for the name of an application; d2k's own Deployment has `d2k` there.
+pub const APPLICATION: &str = "app.kubernetes.io/name";
+/// Label on a Pod that may call the Docker API, with the value `true`.
+pub const DOCKER: &str = "d2k.io/docker";
 /// Annotation: the container's full ID, 64 hex digits.
 pub const ID: &str = "d2k.io/id";
 /// Annotation: the Docker name, without a slash.

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::fill;
 use super::helper;
+use super::keys;
 use super::mounts::{self, MountPlan};
 use super::record::Record;
 use super::resources;
@@ -129,8 +130,12 @@ pub fn pod_template(record: &Record, context: &PodContext) -> Result<PodPlan> {
         None => process::warn_of_signal(record, &mut warnings),
     }
     spec.containers = vec![container];
+    let mut labels = context.labels.clone();
+    if mounts.docker_socket {
+        labels.insert(keys::DOCKER.to_owned(), "true".to_owned());
+    }
     let metadata = ObjectMeta {
-        labels: filled(&context.labels),
+        labels: filled(&labels),
         annotations: annotations::of_pod(&host, &context.annotations, &mut warnings),
         ..ObjectMeta::default()
     };

@@ -85,6 +85,11 @@ impl Own {
         Some(Self { daemon, settings, folder })
     }
 
+    /// The port of the Docker API on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.daemon.port
+    }
+
     /// The folder of the cluster.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")

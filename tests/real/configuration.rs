@@ -398,7 +398,16 @@ fn the_manifest_runs_d2k_in_the_cluster_without_root_and_with_a_read_only_file_s
     let host = deploy(&world);
     let inside = |words: &str| world.sh(format!("DOCKER_HOST={host} docker {words}"));
     assert_eq!(inside("run --rm busybox echo hello").success(), "hello");
-    assert!(inside("ps --format '{{.Names}}'").lines().contains(&"d2k".to_owned()));
+    let listed = || inside("ps -a --format '{{.Names}}'").lines();
+    assert!(listed().is_empty(), "d2k lists itself: {:?}", listed());
+    inside("inspect d2k").failure(1, &["d2k"]);
+    inside("stop d2k").failure(1, &["No such container: d2k"]);
+    // Also where its label is another one.
+    let label = r#"[{"op":"replace","path":"/metadata/labels","value":{"team":"a"}}]"#;
+    world.kubectl(format!("patch deployment d2k --type=json -p '{label}'")).success();
+    inside("rm -f d2k").success();
+    assert!(listed().is_empty(), "d2k lists itself: {:?}", listed());
+    assert_eq!(world.object("deployment/d2k")["spec"]["replicas"], 1);
 }
 
 /// Runs d2k by the manifest in the namespace of a world; returns its `DOCKER_HOST`.

@@ -62,7 +62,13 @@ impl World {
     /// A world for what an embedded cluster does not have. There the test is skipped, for this reason.
     #[track_caller]
     pub fn on_cluster(reason: &str) -> Option<Self> {
-        has_all(reason).then(Self::new)?
+        Self::on_cluster_with(reason, &[])
+    }
+
+    /// As [`World::on_cluster`], with other settings besides.
+    #[track_caller]
+    pub fn on_cluster_with(reason: &str, settings: &[(&str, &str)]) -> Option<Self> {
+        has_all(reason).then(|| Self::with(settings))?
     }
 
     /// A world whose d2k has other settings besides, which win over those of the suite.
