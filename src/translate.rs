@@ -30,6 +30,7 @@ pub mod state;
 pub mod stats;
 pub mod time;
 pub mod top;
+pub mod update;
 pub mod validate;
 pub mod volume;
 pub mod workload;

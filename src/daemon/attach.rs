@@ -6,17 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
 
 use super::Daemon;
 use super::exec::{InputEnd, feed, read};
 use super::gates::Place;
-use super::logs::lines::{channel, split};
 use super::logs::{Query, Run, run_of};
 use super::pipe::{Channel, Chunk, Pipe};
-use crate::cluster::{LogQuery, Process, Resizer, TerminalSize, Wanted};
+use crate::cluster::{Process, Resizer, TerminalSize, Wanted};
 use crate::fault::Result;
 use crate::translate::container::Container;
 use crate::translate::helper;
@@ -152,12 +149,11 @@ impl Daemon {
             }
         };
         // The log is read before input is let in: what is in it was written without input.
-        let earlier = if before { self.written_before(container, run).await } else { Vec::new() };
-        for (channel, text) in earlier {
-            let wanted = if channel == Channel::Stderr { options.stderr } else { options.stdout };
-            let chunk = Chunk { channel, bytes: Bytes::from(text) };
-            if wanted && pipe.output.send(chunk).await.is_err() {
-                return Ok(());
+        if before {
+            let (no_stdout, no_stderr) = (!options.stdout, !options.stderr);
+            let query = Query { no_stdout, no_stderr, tty: record.tty(), ..Query::default() };
+            if let Err(fault) = self.written_so_far(container, run, &query, &pipe.output).await {
+                tracing::debug!(container = record.name, error = fault.message, "the log could not be read");
             }
         }
         let over = self.cluster.wait(FOREVER, || self.run_is_over(&record.id, run).then_some(()));
@@ -212,25 +208,6 @@ impl Daemon {
             () = self.stopping.cancelled() => {}
         }
         drop(unused);
-    }
-
-    /// What the run has written so far, in its order and by stream, without the lines' times.
-    async fn written_before(&self, container: &Container, run: &Run) -> Vec<(Channel, Vec<u8>)> {
-        let query = LogQuery { container: container.container_name(), ..LogQuery::default() };
-        let mut log = Vec::new();
-        if let Ok(stream) = self.cluster.logs(&run.pod, &query).await {
-            let _ = std::pin::pin!(stream).read_to_end(&mut log).await;
-        }
-        let log = self.mark(&run.pod, log).await;
-        let mut pieces: Vec<(Channel, Vec<u8>)> = Vec::new();
-        for line in log.split_inclusive(|b| *b == b'\n') {
-            let (channel, text) = (channel(line), split(line).1);
-            match pieces.last_mut() {
-                Some((last, piece)) if *last == channel => piece.extend_from_slice(text),
-                _ => pieces.push((channel, text.to_vec())),
-            }
-        }
-        pieces
     }
 }
 

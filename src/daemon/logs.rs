@@ -5,23 +5,23 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
+use futures::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt as _};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::Daemon;
 use super::heard::Reader;
 use super::pipe::{Channel, Chunk};
-use super::spool::{first_line, is_busy, is_log};
+use super::spool::is_busy;
 use crate::cluster::LogQuery;
-use crate::fault::{Fault, Kind as FaultKind, Result};
+use crate::fault::{Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::Record;
 use crate::translate::state::{Phase, last_end};
 
 pub(crate) mod lines;
 
-use lines::{channel, count_same, last_lines, split};
+use lines::{channel, split};
 
 /// Docker splits longer lines; so does the kubelet, at the same size.
 pub(super) const LONGEST_LINE: usize = 1024 * 1024;
@@ -79,16 +79,40 @@ impl Position {
     }
 }
 
-/// Sends the lines of a log to a client.
+/// Sends the lines of a log to a client, or counts them. Lines pass through one at a time: a log may be larger
+/// than the memory that d2k has.
 struct Sender<'a> {
     query: &'a Query,
-    output: &'a mpsc::Sender<Chunk>,
+    /// `None` counts only.
+    output: Option<&'a mpsc::Sender<Chunk>>,
+    /// Lines that fit the query's times.
+    count: usize,
+    /// Of those, how many are left out from the first one on, because of the query's `tail`.
+    skip: usize,
     position: Position,
-    /// What was heard of the Pod whose log is read.
+    /// Lines known to be from standard error, of the Pod whose log is read.
     heard: Option<Reader>,
 }
 
-impl Sender<'_> {
+impl<'a> Sender<'a> {
+    fn new(query: &'a Query, output: Option<&'a mpsc::Sender<Chunk>>) -> Self {
+        Self { query, output, count: 0, skip: 0, position: Position::default(), heard: None }
+    }
+
+    /// How many of the last lines of one run can be wanted at most, where the cluster can cut by that.
+    fn tail(&self) -> Option<i64> {
+        // The cluster knows no `until`, and lines after it do not count.
+        self.query.tail.filter(|_| self.query.until.is_none()).and_then(|tail| i64::try_from(tail).ok())
+    }
+
+    /// Resolves when the client has gone.
+    async fn closed(&self) {
+        match self.output {
+            Some(output) => output.closed().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Sends one line; false when the client has gone or no later line can be wanted.
     async fn line(&mut self, line: &[u8]) -> bool {
         let (time, text) = split(line);
@@ -104,6 +128,11 @@ impl Sender<'_> {
                 return true;
             }
         }
+        self.count += 1;
+        let Some(output) = self.output.filter(|_| self.count > self.skip) else {
+            self.position.note(time);
+            return true;
+        };
         let mut channel = channel(line);
         if let Some(heard) = &mut self.heard
             && channel == Channel::Stdout
@@ -133,7 +162,7 @@ impl Sender<'_> {
             _ => out.extend_from_slice(text),
         }
         let chunk = Chunk { channel, bytes: Bytes::from(out) };
-        let sent = self.output.send(chunk).await.is_ok();
+        let sent = output.send(chunk).await.is_ok();
         // After the send: a reader that is cut off here sends the line again when it goes on.
         self.position.note(time);
         sent
@@ -198,37 +227,32 @@ impl Daemon {
         query: &Query,
         output: &mpsc::Sender<Chunk>,
     ) -> Result<()> {
-        let mut sender = Sender { query, output, position: Position::default(), heard: None };
-        let (kept, whole) = self.logged_so_far(container, query.tail.is_some()).await?;
-        for line in last_lines(&whole, query) {
-            if !sender.line(line).await {
-                return Ok(());
-            }
-        }
-        if query.tail.is_some() {
-            if let Some(last) = whole.split_inclusive(|b| *b == b'\n').next_back() {
-                sender.position.last = split(last).0;
-                sender.position.same = count_same(&whole, sender.position.last);
-            }
-            if !query.follow {
-                return Ok(());
-            }
+        let mut sender = Sender::new(query, Some(output));
+        let (kept, past, count) = self.logged_so_far(container, query).await?;
+        sender.skip = query.tail.map_or(0, |tail| count.saturating_sub(tail));
+        if !sender.stream(past.as_slice(), false).await {
+            return Ok(());
         }
         self.live(&container.record, kept, &mut sender).await
     }
 
-    /// The Pod whose log was kept last, and the log up to it; `whole` with what the current Pod has logged.
-    async fn logged_so_far(&self, container: &Container, whole: bool) -> Result<(String, Vec<u8>)> {
+    /// The Pod whose log was kept last, the log up to it, and with a `tail` how many lines there are with those of
+    /// the current Pod.
+    async fn logged_so_far(&self, container: &Container, query: &Query) -> Result<(String, Vec<u8>, usize)> {
+        let counted = Query { follow: false, ..query.clone() };
         let mut container = container.clone();
         loop {
             let kept = container.record.state.pod.clone();
             let past = self.past_log(&container).await;
-            // `tail` counts over all Pods: what the live Pod has is read whole, once, to count it.
-            let current = if whole { self.read_now(&container).await? } else { Vec::new() };
+            let mut counter = Sender::new(&counted, None);
+            // A `tail` counts over all Pods. Lines are counted first and then read again, so that none is held.
+            if query.tail.is_some() && counter.stream(past.as_slice(), false).await {
+                self.live(&container.record, kept.clone(), &mut counter).await?;
+            }
             match self.container_by_id(&container.record.id) {
                 // The current Pod's log was kept in between, and may have been missed in both places.
                 Some(now) if now.record.state.pod != kept => container = now,
-                _ => return Ok((kept, [past, current].concat())),
+                _ => return Ok((kept, past, counter.count)),
             }
         }
     }
@@ -269,7 +293,7 @@ impl Daemon {
             });
             tokio::select! {
                 _ = news => {}
-                () = sender.output.closed() => return Ok(()),
+                () = sender.closed() => return Ok(()),
                 () = self.stopping.cancelled() => return Ok(()),
             }
         }
@@ -281,6 +305,7 @@ impl Daemon {
             container: container.container_name(),
             follow: sender.query.follow,
             since: sender.query.since,
+            tail: sender.tail(),
             ..LogQuery::default()
         };
         if self.run_is_over(&container.record.id, run) {
@@ -314,13 +339,19 @@ impl Daemon {
             return Ok(true);
         }
         // The kubelet notices the end of a container up to 5 s late; the watch knows it at once.
-        let output = sender.output.clone();
+        let output = sender.output.cloned();
+        let gone = async {
+            match output {
+                Some(output) => output.closed().await,
+                None => std::future::pending().await,
+            }
+        };
         let id = &container.record.id;
         let over = self.cluster.wait(Duration::MAX, || self.run_is_over(id, run).then_some(()));
         let go_on = tokio::select! {
             go_on = sender.stream(stream, seen) => go_on,
             _ = over => true,
-            () = output.closed() => false,
+            () = gone => false,
             () = self.stopping.cancelled() => false,
         };
         if !go_on {
@@ -332,7 +363,7 @@ impl Daemon {
             let since = sender.position.last.or(query.since);
             // The kubelet may have started the container again already: then this run is the one before.
             for previous in [true, false] {
-                let rest = LogQuery { follow: false, since, previous, ..query.clone() };
+                let rest = LogQuery { follow: false, since, previous, tail: None, ..query.clone() };
                 let Some(stream) = self.open_log(run, &rest).await? else {
                     continue;
                 };
@@ -376,7 +407,7 @@ impl Daemon {
         query: &Query,
         output: &mpsc::Sender<Chunk>,
     ) -> Result<()> {
-        let mut sender = Sender { query, output, position: Position::default(), heard: None };
+        let mut sender = Sender::new(query, Some(output));
         self.live_run(container, run, &mut sender).await.map(|_| ())
     }
 
@@ -397,28 +428,24 @@ impl Daemon {
         self.kept_log(&container.record).await
     }
 
-    /// What the current Pod has logged so far.
-    async fn read_now(&self, container: &Container) -> Result<Vec<u8>> {
-        let Some(run) = run_of(container) else {
-            return Ok(Vec::new());
-        };
-        let read = async |previous: bool| {
-            let query = LogQuery { container: container.container_name(), previous, ..LogQuery::default() };
-            let mut log = Vec::new();
-            if let Some(stream) = self.open_log(&run, &query).await? {
-                let _ = std::pin::pin!(stream).read_to_end(&mut log).await;
-            }
-            Ok::<_, Fault>(if is_log(&log) { log } else { Vec::new() })
-        };
-        let now = read(false).await?;
-        // The kubelet may have started the container again already.
-        let restarted = run.restarts > 0 || now.is_empty();
-        let mut all = if restarted { read(true).await? } else { Vec::new() };
-        // A container that waits for its next run has one log, as the present and as the previous one.
-        if first_line(&all) == first_line(&now) {
-            all.clear();
+    /// Sends what a run has written so far.
+    ///
+    /// # Errors
+    /// The cluster's words where the log cannot be read.
+    pub(crate) async fn written_so_far(
+        &self,
+        container: &Container,
+        run: &Run,
+        query: &Query,
+        output: &mpsc::Sender<Chunk>,
+    ) -> Result<()> {
+        let mut sender = Sender::new(query, Some(output));
+        sender.heard = self.heard.reader(&run.pod);
+        let wanted = LogQuery { container: container.container_name(), ..LogQuery::default() };
+        if let Some(stream) = self.open_log(run, &wanted).await? {
+            sender.stream(stream, false).await;
         }
-        Ok(self.mark(&run.pod, [all, now].concat()).await)
+        Ok(())
     }
 
     /// The log of a Pod, marked with what was heard of it.
@@ -460,11 +487,30 @@ mod tests {
     async fn what_the_kubelet_says_of_a_log_that_is_gone_is_no_line_of_it() {
         let (output, mut sent) = mpsc::channel(4);
         let query = Query::default();
-        let mut sender =
-            Sender { query: &query, output: &output, position: Position::default(), heard: None };
+        let mut sender = Sender::new(&query, Some(&output));
         let log = b"unable to retrieve container logs for containerd://602532fc\n2026-01-01T00:00:01Z a\n";
         assert!(sender.stream(log.as_slice(), false).await);
         assert_eq!(sent.try_recv().unwrap().bytes.as_ref(), b"a\n");
         assert!(sent.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_tail_counts_the_lines_that_the_times_leave() {
+        let log = b"2026-01-01T00:00:01Z a\n2026-01-01T00:00:02Z b\n2026-01-01T00:00:03Z c\n";
+        let lines = async |query: Query| {
+            let mut counter = Sender::new(&query, None);
+            counter.stream(log.as_slice(), false).await;
+            let (output, mut sent) = mpsc::channel(4);
+            let mut sender = Sender::new(&query, Some(&output));
+            sender.skip = query.tail.map_or(0, |tail| counter.count.saturating_sub(tail));
+            sender.stream(log.as_slice(), false).await;
+            std::iter::from_fn(|| sent.try_recv().ok()).map(|chunk| chunk.bytes[0]).collect::<Vec<u8>>()
+        };
+        let until = "2026-01-01T00:00:02Z".parse().ok();
+        assert_eq!(lines(Query { tail: Some(1), until, ..Query::default() }).await, b"b");
+        assert_eq!(lines(Query { tail: Some(2), ..Query::default() }).await, b"bc");
+        assert_eq!(lines(Query { tail: Some(0), ..Query::default() }).await, b"");
+        assert_eq!(lines(Query { tail: Some(9), since: until, ..Query::default() }).await, b"bc");
+        assert_eq!(lines(Query::default()).await, b"abc");
     }
 }

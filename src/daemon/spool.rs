@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::Daemon;
@@ -24,6 +26,13 @@ use crate::translate::record::Record;
 
 /// How much of a log is kept, in bytes before compression.
 const KEPT: usize = 4 * 1024 * 1024;
+/// How much of all logs is held while they are read, in bytes, and how much of one at least.
+const READING: usize = 32 * 1024 * 1024;
+const READING_LEAST: usize = 256 * 1024;
+/// How many logs are marked and compressed at the same time: each takes some times its size.
+static PACKING: Semaphore = Semaphore::const_new(2);
+/// Logs that are being read now.
+static READERS: AtomicUsize = AtomicUsize::new(0);
 /// What fits into a ConfigMap (1 MiB with all its metadata), in bytes after compression.
 const FITS: usize = 900 * 1024;
 /// How many lines are read of a log that is to be kept.
@@ -50,8 +59,30 @@ fn name(record: &Record) -> String {
     format!("d2k-log-{}", record.short())
 }
 
+/// One of the logs that are being read.
+struct Reading;
+
+impl Reading {
+    fn begin() -> Self {
+        READERS.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+
+    /// How much of a log is held at most, the more are read at once the less.
+    fn limit() -> usize {
+        (READING / READERS.load(Ordering::Relaxed).max(1)).clamp(READING_LEAST, 2 * KEPT)
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        READERS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Reads what one container has logged, its last lines, until it ends if `follow`.
 async fn read(cluster: Cluster, pod: String, query: LogQuery) -> Vec<u8> {
+    let _reading = Reading::begin();
     let mut kept = Vec::new();
     let mut opened = cluster.logs(&pod, &query).await;
     for pause in &AGAIN {
@@ -69,11 +100,12 @@ async fn read(cluster: Cluster, pod: String, query: LogQuery) -> Vec<u8> {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = stream.read(&mut buffer).await {
         kept.extend_from_slice(buffer.get(..count).unwrap_or_default());
-        if kept.len() > 2 * KEPT {
-            kept = tail(kept, KEPT);
+        let limit = Reading::limit();
+        if kept.len() > limit {
+            kept = tail(&kept, limit / 2);
         }
     }
-    if is_log(&kept) { kept } else { Vec::new() }
+    if is_log(&kept) { tail(&kept, KEPT) } else { Vec::new() }
 }
 
 /// Whether a log may be had when it is asked for again.
@@ -87,12 +119,12 @@ pub(super) fn is_log(text: &[u8]) -> bool {
 }
 
 /// The last whole lines of at most `size` bytes.
-fn tail(log: Vec<u8>, size: usize) -> Vec<u8> {
-    if log.len() <= size {
-        return log;
-    }
-    let cut = log.get(log.len() - size..).unwrap_or_default();
-    let start = cut.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1);
+fn tail(log: &[u8], size: usize) -> Vec<u8> {
+    let cut = log.get(log.len().saturating_sub(size)..).unwrap_or_default();
+    let start = match cut.len() == log.len() {
+        true => 0,
+        false => cut.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1),
+    };
     cut.get(start..).unwrap_or_default().to_vec()
 }
 
@@ -159,7 +191,9 @@ impl Daemon {
             log.clear();
         }
         log.append(&mut now);
+        drop(now);
         self.heard.all(pod).await;
+        let _place = PACKING.acquire().await;
         let log = self.mark(pod, until(&log, end)).await;
         if !log.is_empty() {
             self.append(record, log).await;
@@ -169,11 +203,11 @@ impl Daemon {
     async fn append(&self, record: &Record, log: Vec<u8>) {
         let mut all = self.kept_log(record).await;
         all.extend(log);
-        let mut size = KEPT;
-        let mut packed = pack(&tail(all.clone(), size));
-        while packed.len() > FITS && size > 1024 {
-            size /= 2;
-            packed = pack(&tail(all.clone(), size));
+        all = tail(&all, KEPT);
+        let mut packed = pack(&all);
+        while packed.len() > FITS && all.len() > 1024 {
+            all = tail(&all, all.len() / 2);
+            packed = pack(&all);
         }
         let map = ConfigMap {
             metadata: ObjectMeta {
@@ -229,7 +263,7 @@ mod tests {
 
     #[test]
     fn the_tail_of_a_log_begins_with_a_whole_line() {
-        assert_eq!(tail(b"first\nsecond\nthird\n".to_vec(), 9), b"third\n");
+        assert_eq!(tail(b"first\nsecond\nthird\n", 9), b"third\n");
     }
 
     #[test]

@@ -5,7 +5,8 @@ use bollard_stubs::models::HostConfig;
 use serde_json::{Value, json};
 
 use super::Daemon;
-use crate::fault::{Fault, Result};
+use crate::fault::Result;
+use crate::translate::update::{self, Updated};
 use crate::translate::{fields, keys, resources, validate};
 
 impl Daemon {
@@ -19,16 +20,8 @@ impl Daemon {
         let container = self.container(&id)?;
         self.require_own(&container, "updated")?;
         let record = &container.record;
-        let mut raw = record.raw.clone();
-        let sent =
-            changes.as_object().ok_or_else(|| Fault::invalid("invalid JSON: an object is expected"))?;
-        let host = raw.as_object_mut().map(|body| body.entry("HostConfig").or_insert_with(|| json!({})));
-        let host = host.and_then(Value::as_object_mut);
-        let host = host.ok_or_else(|| Fault::internal("the container's create request cannot be read"))?;
-        for (key, value) in sent.iter().filter(|(_, value)| is_set(value)) {
-            host.insert(key.clone(), value.clone());
-        }
-        let mut warnings = fields::check(&json!({"HostConfig": changes}))?;
+        let Updated { raw, changed, mut warnings } = update::apply(&record.raw, changes)?;
+        warnings.extend(fields::check(&json!({"HostConfig": changed}))?);
         let body = validate::body(&raw)?;
         validate::request(&body, &record.image)?;
         self.annotate(&container, &json!({keys::REQUEST: raw.to_string()})).await?;
@@ -56,17 +49,5 @@ impl Daemon {
             warnings.push(format!("the new limits take effect at the next start: {fault}"));
         }
         warnings
-    }
-}
-
-/// The CLI sends every field, unset ones as zero, empty or null.
-fn is_set(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(flag) => *flag,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(list) => !list.is_empty(),
-        Value::Object(map) => map.get("Name").map_or(!map.is_empty(), |name| name.as_str() != Some("")),
     }
 }

@@ -9,7 +9,6 @@ use axum::routing::get;
 use futures::StreamExt;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::broadcast::error::RecvError;
 
 use super::error::Result;
 use super::filters::Filters;
@@ -133,20 +132,21 @@ fn stream(daemon: Arc<Daemon>, wanted: Wanted) -> impl futures::Stream<Item = Va
         loop {
             let left = wanted.until.map(|until| until.duration_since(Timestamp::now()));
             let next = match left {
-                None => live.recv().await,
+                None => daemon.events.next(&mut live).await,
                 Some(left) => {
                     let Ok(left) = std::time::Duration::try_from(left) else { return };
-                    match tokio::time::timeout(left, live.recv()).await {
+                    match tokio::time::timeout(left, daemon.events.next(&mut live)).await {
                         Ok(next) => next,
                         Err(_) => return,
                     }
                 }
             };
-            match next {
-                Ok(event) if wanted.shows(&event) => yield event.json(wanted.legacy),
-                Ok(_) => {}
-                Err(RecvError::Lagged(lost)) => tracing::warn!(lost, "an events client is too slow and lost events"),
-                Err(RecvError::Closed) => return,
+            let (event, lost) = next;
+            if lost > 0 {
+                tracing::warn!(lost, "an events client is too slow and lost events");
+            }
+            if wanted.shows(&event) {
+                yield event.json(wanted.legacy);
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 
-use super::Query;
 use crate::daemon::heard::Reader;
 use crate::daemon::pipe::Channel;
 use crate::kubeapi::log_streams::STDERR_ZONE;
@@ -56,39 +55,9 @@ pub(super) async fn mark(log: &[u8], heard: &mut Reader) -> Vec<u8> {
     marked
 }
 
-/// The last lines of a log that fit the query's times.
-pub(super) fn last_lines<'a>(log: &'a [u8], query: &Query) -> Vec<&'a [u8]> {
-    let fits = |line: &&[u8]| {
-        let time = split(line).0;
-        time.is_none_or(|t| query.since.is_none_or(|s| t >= s) && query.until.is_none_or(|u| t <= u))
-    };
-    let lines: Vec<&[u8]> = log.split_inclusive(|b| *b == b'\n').filter(fits).collect();
-    let skip = query.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
-    lines.into_iter().skip(skip).collect()
-}
-
-/// How many of the last lines have exactly this time.
-pub(super) fn count_same(log: &[u8], time: Option<Timestamp>) -> usize {
-    log.split_inclusive(|b| *b == b'\n').rev().take_while(|line| split(line).0 == time).count()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const LOG: &[u8] = b"2026-01-01T00:00:01Z a\n2026-01-01T00:00:02Z b\n2026-01-01T00:00:03Z c\n";
-
-    fn lines(query: &Query) -> Vec<&'static str> {
-        last_lines(LOG, query).into_iter().map(|l| std::str::from_utf8(split(l).1).unwrap().trim()).collect()
-    }
-
-    #[test]
-    fn tail_counts_after_the_times_have_cut() {
-        let query = Query { tail: Some(1), until: "2026-01-01T00:00:02Z".parse().ok(), ..Query::default() };
-        assert_eq!(lines(&query), ["b"]);
-        assert_eq!(lines(&Query { tail: Some(0), ..Query::default() }), Vec::<&str>::new());
-        assert_eq!(lines(&Query::default()), ["a", "b", "c"]);
-    }
 
     #[test]
     fn only_a_time_with_the_mark_makes_a_line_standard_error() {
