@@ -19,4 +19,4 @@ pub use http::{Connection, Reply, frames, get as http_get, parse as http_parse};
 pub use kube::manifest;
 pub use process::{Output, Running, run, signal_process};
 pub use registry::{GuardedRegistry, Image, registry};
-pub use world::{World, eventually, has_all};
+pub use world::{World, eventually, has_all, within_patience};

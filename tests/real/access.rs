@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::World;
+use crate::support::{Connection, World, free_port, http_get, run};
 
 /// A d2k that listens where Pods reach it, and its address for them.
 fn open_world() -> Option<(World, String)> {
@@ -108,4 +108,82 @@ fn in_the_cluster_a_container_reaches_the_service_only_if_it_asked_for_the_socke
     let policy: Value = world.object("networkpolicy/d2k");
     let from = policy["spec"]["ingress"][0]["from"].to_string();
     assert!(from.contains(r#""d2k.io/docker":"true""#), "{from}");
+}
+
+#[test]
+fn a_name_that_a_web_page_could_rebind_is_refused_with_and_without_an_origin() {
+    let settings =
+        [("D2K_HOSTS", "builds.example.org"), ("D2K_DOCKER_HOST", "tcp://engine.example.net:2375")];
+    let Some(world) = World::with(&settings) else { return };
+    let status = |method: &str, path: &str, headers: &str| {
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: 0\r\n{headers}\r\n");
+        let answer = world.connect().send(request).rest();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    for headers in [
+        "Host: evil.example:2375\r\n",
+        "Host: evil.example:2375\r\nOrigin: http://evil.example:2375\r\n",
+        "Host: 127.0.0.1.evil.example\r\n",
+        "Host: d2k\r\nOrigin: http://evil.example\r\n",
+        "Host: d2k\r\nSec-Fetch-Site: cross-site\r\n",
+    ] {
+        for (method, path) in
+            [("GET", "/info"), ("GET", "/_ping"), ("POST", "/containers/create"), ("OPTIONS", "/info")]
+        {
+            assert_eq!(status(method, path, headers), "403", "{method} {path} {headers}");
+        }
+    }
+    for host in [
+        "127.0.0.1:2375",
+        "[::1]:2375",
+        "localhost",
+        "dind",
+        "docker.example.com",
+        "builds.example.org",
+        "engine.example.net:2375",
+    ] {
+        assert_eq!(status("GET", "/info", &format!("Host: {host}\r\n")), "200", "{host}");
+    }
+    let service = format!("d2k.{}.svc.cluster.local:2375", world.name());
+    assert_eq!(status("GET", "/info", &format!("Host: {service}\r\n")), "200");
+}
+
+#[test]
+fn over_a_unix_socket_any_name_is_served_and_the_operator_lists_decisions() {
+    let socket = std::env::temp_dir().join(format!("d2k-access-{}.sock", std::process::id()));
+    let path = socket.display().to_string();
+    let Some(world) = World::with(&[("D2K_SOCKET", path.as_str())]) else { return };
+    let answer = Connection::unix(&socket)
+        .send("GET /_ping HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\n\r\n")
+        .rest();
+    assert!(String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 200"));
+    world.docker("create --name web busybox echo hunter2").success();
+    let mut record = world.d2k();
+    record.args(["policy", "record", "--last", "50"]);
+    let listed = run(record, "d2k policy record", b"", std::time::Duration::from_secs(30)).success();
+    assert!(listed.contains("name: web"), "{listed}");
+}
+
+#[test]
+fn the_admin_port_has_an_address_of_its_own_and_tells_nothing_of_what_was_run() {
+    let admin = free_port();
+    let port = admin.to_string();
+    let Some(world) = World::with(&[("D2K_LISTEN", "0.0.0.0"), ("D2K_ADMIN_PORT", port.as_str())]) else {
+        return;
+    };
+    world.docker("run --rm -e TOKEN=hunter2 busybox true hunter2").success();
+    assert!(http_get(("127.0.0.1", admin), "/metrics").unwrap().text().contains("d2k_requests_total"));
+    for path in ["/policies/decisions", "/policies/decisions?last=100", "/metrics", "/readyz", "/"] {
+        let reply = http_get(("127.0.0.1", admin), path).unwrap();
+        assert!(!reply.text().contains("hunter2"), "{path}: {}", reply.text());
+        assert_eq!(reply.status == 404, !matches!(path, "/metrics" | "/readyz"), "{path}");
+    }
+    let listens = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let everywhere = format!("00000000:{admin:04X}");
+    assert!(!listens.contains(&everywhere), "the admin port is open beyond loopback");
+    assert!(world.log().contains("[SECURITY] the Docker API is open to everyone who reaches this address"));
+    let shown = world.get("/policies/decisions?last=100").text();
+    assert!(shown.contains("\"hook\":\"workload\"") && !shown.contains("hunter2"), "{shown}");
 }

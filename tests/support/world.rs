@@ -315,8 +315,8 @@ pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
     assert!(within_patience(holds), "not so after 45 s: {what}");
 }
 
-/// Whether something holds within 45 seconds.
-fn within_patience(mut holds: impl FnMut() -> bool) -> bool {
+/// Whether something holds within 45 s.
+pub fn within_patience(mut holds: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + Duration::from_secs(45);
     while !holds() {
         if Instant::now() >= end {
