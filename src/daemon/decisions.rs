@@ -4,16 +4,20 @@
 use bollard_stubs::models::RestartPolicyNameEnum;
 
 use super::Daemon;
+use super::images::question;
 use crate::fault::Result;
+use crate::policy::bindings::images::exports::d2k::policy::images::Purpose;
 use crate::policy::bindings::naming::exports::d2k::policy::naming;
 use crate::policy::bindings::ports::exports::d2k::policy::ports;
 use crate::policy::bindings::types::{
     Container, Mount, MountKind as Kind, Port, Protocol, PublishedPort, RestartPolicy,
 };
+use crate::policy::bindings::workload::exports::d2k::policy::workload;
 use crate::policy::set::{Decided, Set};
 use crate::translate::bindings;
 use crate::translate::mounts::{self, MountKind};
 use crate::translate::record::Record;
+use crate::translate::security::Privileges;
 use crate::translate::service;
 
 pub use naming::What;
@@ -43,12 +47,37 @@ impl Daemon {
             extra: Vec::new(),
         })
     }
+
+    /// Asks every policy that judges a create about a container as `record` has it now, and makes
+    /// nothing: for a request that was changed after its create, and for a start under policies
+    /// that were changed since. What they would choose (a name, a size) stays as it was chosen at
+    /// the create; only a refusal counts. Returns their warnings.
+    ///
+    /// # Errors
+    /// A refusal in the policy's words, a plan that makes no sense, or a failed call.
+    pub(crate) fn judge(&self, set: &Set, record: &Record) -> Result<Vec<String>> {
+        let asked = container(record);
+        let mut warnings = set.image(&question(&asked.image, Purpose::Create))?.warnings;
+        let input = workload::Input { container: asked.clone(), extra: Vec::new() };
+        warnings.extend(set.workload(&input)?.warnings);
+        let named = self.object_named(set, What::Container, &record.name, asked.labels.clone(), None)?;
+        warnings.extend(named.warnings);
+        warnings.extend(self.judge_volumes(set, record)?);
+        warnings.extend(set.ports(&ports::Input { container: asked, extra: Vec::new() })?.warnings);
+        Ok(warnings)
+    }
 }
 
 /// A container as the client asked for it, with what its image adds.
+///
+/// `privileged` is true for whatever reaches beyond Docker's default: `--privileged`, a namespace of
+/// the node, a capability that Docker's default set has not, a confinement that is switched off. So a
+/// policy that looks at nothing else refuses all of them; one that wants to tell them apart finds
+/// them in `extra` (see [`privileges`]).
 pub(crate) fn container(record: &Record) -> Container {
     let (body, host) = (&record.body, record.host());
     let exposed = bindings::exposed(record);
+    let asked_for = Privileges::of(&host);
     Container {
         name: record.name.clone(),
         image: body.image.clone().unwrap_or_default(),
@@ -72,11 +101,27 @@ pub(crate) fn container(record: &Record) -> Container {
         foreground: body.attach_stdout.unwrap_or(false),
         interactive: body.open_stdin.unwrap_or(false),
         tty: record.tty(),
-        privileged: host.privileged.unwrap_or(false),
+        privileged: asked_for.any(),
         memory: host.memory.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
         nano_cpus: host.nano_cpus.and_then(|cpus| u64::try_from(cpus).ok()).unwrap_or(0),
-        extra: Vec::new(),
+        extra: privileges(&asked_for),
     }
+}
+
+/// Why a container counts as privileged, as pairs of `extra`, each only where there is something
+/// to say and with commas between its words: `cap-add` (added capabilities beyond Docker's default
+/// set), `host-namespaces` (`ipc`, `network`, `pid`), `privileged` (`true` for the flag itself) and
+/// `unconfined` (`apparmor`, `seccomp`, `selinux`, `systempaths`).
+fn privileges(asked_for: &Privileges) -> Vec<(String, String)> {
+    let flag = if asked_for.privileged { "true" } else { "" };
+    let all = [
+        ("cap-add", asked_for.capabilities.join(",")),
+        ("host-namespaces", asked_for.host_namespaces.join(",")),
+        ("privileged", flag.to_owned()),
+        ("unconfined", asked_for.unconfined.join(",")),
+    ];
+    let said = all.into_iter().filter(|(_, words)| !words.is_empty());
+    said.map(|(name, words)| (name.to_owned(), words)).collect()
 }
 
 fn port(number: u16, protocol: &str) -> Port {

@@ -72,6 +72,10 @@ impl Daemon {
     }
 
     async fn run_workload(&self, container: &Container) -> Result<()> {
+        // The request or the policies may have changed since the create.
+        for warning in self.judge(&self.policies.current(), &container.record)? {
+            tracing::debug!(container = %container.record.name, "{warning}");
+        }
         self.require_networks(container)?;
         match container.kind {
             Kind::Job => self.run_job(container).await,
@@ -154,6 +158,8 @@ impl Daemon {
     ) -> Result<()> {
         let (set, asked) = (self.policies.current(), decisions::container(&container.record));
         let job = workload::job(&container.record, template, suspended);
+        // A policy that refuses it does so before the one that is there goes.
+        self.shape(&set, job.clone(), Some(&asked))?;
         self.replace_job(&set, &container.record, job, &asked).await
     }
 

@@ -126,6 +126,27 @@ impl Daemon {
         Ok(made)
     }
 
+    /// Asks the policies about the volumes that a container mounts; returns their warnings.
+    ///
+    /// # Errors
+    /// A refusal, or a failed call.
+    pub(crate) fn judge_volumes(&self, set: &Set, record: &Record) -> Result<Vec<String>> {
+        let inherited = self.inherited_mounts(&record.body)?;
+        let mut warnings = Vec::new();
+        for plan in mounts::plan(&record.body, &record.image, &inherited)?.plans {
+            let (name, anonymous) = match &plan.kind {
+                MountKind::Named(name) => (name.clone(), false),
+                MountKind::Anonymous => (anonymous_name(record, &plan.target), true),
+                MountKind::Tmpfs(_) | MountKind::Shm(_) => continue,
+            };
+            let request = request_of(&plan);
+            let labels = pairs(&request.labels.clone().unwrap_or_default());
+            warnings.extend(self.object_named(set, What::Volume, &name, labels, None)?.warnings);
+            warnings.extend(decide_volume(set, &request, &name, anonymous)?.warnings);
+        }
+        Ok(warnings)
+    }
+
     /// Docker volume name, or target of an anonymous volume → claim name.
     pub(crate) fn claims(&self, record: &Record) -> BTreeMap<String, String> {
         let inherited = self.inherited_mounts(&record.body).unwrap_or_default();

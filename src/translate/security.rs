@@ -11,8 +11,10 @@ use crate::fault::{Fault, Result};
 
 mod namespaces;
 mod options;
+mod privileges;
 mod user;
 
+pub use privileges::Privileges;
 pub use user::{Identity, identity};
 
 /// Security settings of a container.

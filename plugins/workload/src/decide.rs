@@ -52,7 +52,10 @@ pub fn decide(input: &Input, settings: &Settings) -> Result<Option<Plan>, Refusa
     }
     if container.privileged && settings.is_true("refuse-privileged") {
         let name = &container.name;
-        return Err(crate::forbid(format!("container {name}: privileged containers are not allowed here")));
+        let why = reasons(container);
+        return Err(crate::forbid(format!(
+            "container {name}: privileged containers are not allowed here{why}"
+        )));
     }
     let kind = match rule.get("kind") {
         Some("job") => WorkloadKind::Job,
@@ -65,6 +68,21 @@ pub fn decide(input: &Input, settings: &Settings) -> Result<Option<Plan>, Refusa
         _ => Helper::Auto,
     };
     Ok(Some(Plan { kind, helper, warnings: Vec::new(), extra: Vec::new() }))
+}
+
+/// What makes a container count as privileged, beside the flag of this name: d2k tells it in `extra`.
+fn reasons(container: &Container) -> String {
+    let words = [
+        ("cap-add", "added capabilities"),
+        ("host-namespaces", "namespaces of the node"),
+        ("unconfined", "no confinement by"),
+    ];
+    let said = |(name, words): (&str, &str)| {
+        let (_, value) = container.extra.iter().find(|(known, _)| known == name)?;
+        Some(format!("{words}: {}", value.replace(',', ", ")))
+    };
+    let said: Vec<String> = words.into_iter().filter_map(said).collect();
+    if said.is_empty() { String::new() } else { format!(" ({})", said.join("; ")) }
 }
 
 /// A Job for `--rm`, and for a run in the foreground that is not restarted, unless it is a Compose
@@ -154,6 +172,24 @@ mod tests {
             Input { container: container(RestartPolicy::Never, false, false, None), extra: Vec::new() };
         let settings = Settings::of(&[("rules.0.name", "web"), ("rules.0.refuse", "no webs today")]);
         assert_eq!(decide(&input, &settings).unwrap_err().message, "container web: no webs today");
+    }
+
+    #[test]
+    fn a_refusal_of_a_privileged_container_tells_what_makes_it_one() {
+        let settings = Settings::of(&[("refuse-privileged", "true")]);
+        let words = |extra: &[(&str, &str)]| {
+            let mut asked = container(RestartPolicy::Never, false, false, None);
+            asked.privileged = true;
+            asked.extra = extra.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            decide(&Input { container: asked, extra: Vec::new() }, &settings).unwrap_err().message
+        };
+        assert_eq!(words(&[]), "container web: privileged containers are not allowed here");
+        let both = [("cap-add", "NET_ADMIN,SYS_ADMIN"), ("host-namespaces", "pid")];
+        assert_eq!(
+            words(&both),
+            "container web: privileged containers are not allowed here (added capabilities: NET_ADMIN, SYS_ADMIN; \
+             namespaces of the node: pid)"
+        );
     }
 
     #[test]

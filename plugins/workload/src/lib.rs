@@ -12,7 +12,7 @@ d2k_guest::policy! {
         ("foreground", "job", "What a run in the foreground without restarts becomes: job or deployment."),
         ("auto-remove", "job", "What a run with --rm becomes: job or deployment."),
         ("helper", "auto", "Whether d2k's own program is in front of the process: auto, always or never."),
-        ("refuse-privileged", "false", "Refuse privileged containers: true or false."),
+        ("refuse-privileged", "false", "Refuse what reaches beyond Docker's default (--privileged, namespaces of the node, added capabilities, no confinement): true or false."),
         ("rules.*.label", "", "The rule fits containers with this label: key, or key=value."),
         ("rules.*.image", "", "The rule fits containers of this image; * stands for any characters."),
         ("rules.*.name", "", "The rule fits containers of this name; * stands for any characters."),

@@ -12,7 +12,6 @@ pub(super) fn apply(
     security: &mut Security,
     warnings: &mut Vec<String>,
 ) -> Result<()> {
-    let mut unmasked = lifted(&host.masked_paths) || lifted(&host.readonly_paths);
     for option in host.security_opt.iter().flatten() {
         let wrong = || Fault::invalid(format!("invalid --security-opt 2: {option:?}"));
         let (key, value) = match option.split_once('=').or_else(|| option.split_once(':')) {
@@ -26,7 +25,7 @@ pub(super) fn apply(
             ("seccomp", profile) => container.seccomp_profile = Some(seccomp(profile, warnings)),
             ("apparmor", profile) if !profile.is_empty() => container.app_armor_profile = Some(apparmor(profile)),
             ("label", label) => selinux(label, container.se_linux_options.get_or_insert_default()).ok_or_else(wrong)?,
-            ("systempaths", "unconfined") => unmasked = true,
+            ("systempaths", "unconfined") => {}
             ("writable-cgroups", "false") => {}
             ("writable-cgroups", "true") => warnings.push(
                 "HostConfig.SecurityOpt: writable-cgroups is not applied, Kubernetes has no field for it; --privileged makes cgroups writable".to_owned(),
@@ -34,10 +33,19 @@ pub(super) fn apply(
             _ => return Err(wrong()),
         }
     }
-    if unmasked {
+    if shows_system_paths(host) {
         show_system_paths(host, container, security, warnings);
     }
     Ok(())
+}
+
+/// Whether the paths of the system that Docker hides and protects are to be seen.
+pub(super) fn shows_system_paths(host: &HostConfig) -> bool {
+    let lifts =
+        |option: &String| matches!(option.as_str(), "systempaths=unconfined" | "systempaths:unconfined");
+    lifted(&host.masked_paths)
+        || lifted(&host.readonly_paths)
+        || host.security_opt.iter().flatten().any(lifts)
 }
 
 /// An empty list (the CLI sends it for `systempaths=unconfined`) hides nothing; no list hides the usual paths.
