@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod bindings;
+pub mod bounds;
 pub mod container;
 pub mod exec;
 pub mod fields;

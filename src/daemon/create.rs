@@ -24,7 +24,7 @@ use crate::registry::Credentials;
 use crate::translate::mounts::MountPlan;
 use crate::translate::pod::{PodContext, pod_template};
 use crate::translate::record::{Membership, PublishedPort, Record, RunState};
-use crate::translate::{bindings, fields, helper, mounts, names, service, validate, workload};
+use crate::translate::{bindings, bounds, fields, helper, mounts, names, service, validate, workload};
 
 /// A create call.
 pub struct Request {
@@ -59,6 +59,8 @@ impl Daemon {
         if asked.is_empty() {
             return Err(Fault::invalid("no image specified: \"Image\" is empty or missing"));
         }
+        super::images::check_name(&asked)?;
+        bounds::container(&request.name, &request.body, &request.raw)?;
         let set = self.policies.current();
         let meant = set.image(&super::images::question(&asked, Purpose::Create))?;
         warnings.extend(meant.warnings);

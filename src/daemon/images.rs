@@ -306,6 +306,15 @@ pub fn repo_digest(image: &Image) -> Option<String> {
     (!image.facts.digest.is_empty()).then(|| format!("{}@{}", reference.name(), image.facts.digest))
 }
 
+/// Refuses what is neither the name of an image nor a full ID, before anybody is asked about it.
+///
+/// # Errors
+/// 400 in Docker's words.
+pub(crate) fn check_name(text: &str) -> Result<()> {
+    let is_id = text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if is_id { Ok(()) } else { Reference::parse(text).map(|_| ()) }
+}
+
 /// Which image is meant by a reference.
 pub(crate) fn question(reference: &str, purpose: Purpose) -> images::Input {
     images::Input { reference: reference.to_owned(), purpose, extra: Vec::new() }

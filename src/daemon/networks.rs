@@ -15,6 +15,7 @@ use super::Daemon;
 use super::decisions::{What, pairs};
 use super::links::address;
 use crate::fault::{Fault, Kind as FaultKind, Result};
+use crate::translate::bounds;
 use crate::translate::container::{Container, Kind};
 use crate::translate::keys;
 use crate::translate::links;
@@ -331,6 +332,7 @@ pub(crate) fn membership(network: &Network, settings: Option<&EndpointSettings>)
 
 fn check_network(request: &NetworkCreateRequest) -> Result<()> {
     let name = request.name.as_str();
+    bounds::network(request)?;
     if name.trim().is_empty() {
         return Err(Fault::invalid("invalid name: name is empty"));
     }

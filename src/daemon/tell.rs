@@ -62,7 +62,7 @@ impl Daemon {
             change: change.to_owned(),
             object_kind: object_kind(subject).to_owned(),
             id: id.to_owned(),
-            attributes: pairs(attributes),
+            attributes: fitting(attributes),
             extra: Vec::new(),
         };
         let decided = match self.policies.current().event(&input) {
@@ -88,6 +88,41 @@ impl Daemon {
     }
 }
 
+/// Bytes of one attribute of an event. An exec's command or an image's label can be far longer, and
+/// whoever reads events looks at its beginning.
+const ATTRIBUTE_BYTES: usize = 8 << 10;
+/// Bytes of all attributes: a policy may repeat them in three events of one reply (256 KiB).
+const ATTRIBUTES_BYTES: usize = 64 << 10;
+
+/// Attributes that a policy can hold and repeat: long values are cut, and say so. Where the names of
+/// labels alone are too many, those with the longest are left out, so that `name` and `image` stay.
+fn fitting(attributes: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let size = |limit: usize| attributes.iter().map(|(k, v)| k.len() + v.len().min(limit)).sum::<usize>();
+    let limits = std::iter::successors(Some(ATTRIBUTE_BYTES), |limit| Some(limit / 2).filter(|l| *l >= 64));
+    let limit = limits.into_iter().find(|limit| size(*limit) <= ATTRIBUTES_BYTES).unwrap_or(64);
+    let mut left = ATTRIBUTES_BYTES;
+    let mut cut = pairs(attributes);
+    cut.iter_mut().for_each(|(_, value)| *value = shortened(std::mem::take(value), limit));
+    cut.sort_by_key(|(name, _)| name.len());
+    cut.retain(|(name, value)| {
+        let fits = left.checked_sub(name.len() + value.len());
+        left = fits.unwrap_or(0);
+        fits.is_some()
+    });
+    cut.sort();
+    cut
+}
+
+fn shortened(text: String, limit: usize) -> String {
+    /// What a cut value ends with.
+    const MARK: &str = "...";
+    if text.len() <= limit {
+        return text;
+    }
+    let end = (0..=limit - MARK.len()).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.get(..end).unwrap_or_default().to_owned() + MARK
+}
+
 /// The kind of object behind what Docker's events are about.
 fn object_kind(subject: &str) -> &'static str {
     match subject {
@@ -96,5 +131,33 @@ fn object_kind(subject: &str) -> &'static str {
         "network" => "Service",
         "image" => "ConfigMap",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attributes(all: &[(&str, String)]) -> BTreeMap<String, String> {
+        all.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+    }
+
+    #[test]
+    fn ordinary_attributes_stay_as_they_are() {
+        let all =
+            attributes(&[("image", "nginx".into()), ("name", "web".into()), ("tier", "x".repeat(8 << 10))]);
+        assert_eq!(fitting(&all), pairs(&all));
+    }
+
+    #[test]
+    fn long_attributes_are_cut_so_that_a_policy_can_repeat_them() {
+        let command = attributes(&[("command", "é".repeat(200_000)), ("name", "web".into())]);
+        let cut = fitting(&command);
+        assert!(cut[0].1.len() <= ATTRIBUTE_BYTES && cut[0].1.ends_with("é..."), "{}", cut[0].1.len());
+        assert_eq!(cut[1], ("name".to_owned(), "web".to_owned()));
+        let labels: BTreeMap<_, _> = (0..1000).map(|n| (format!("label-{n:04}"), "x".repeat(5000))).collect();
+        let cut = fitting(&labels);
+        assert!(cut.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() <= ATTRIBUTES_BYTES);
+        assert!(cut.len() > 800, "{}", cut.len());
     }
 }

@@ -7,7 +7,7 @@ use bollard_stubs::models::{ContainerCreateBody, HealthConfig, HostConfig, Resta
 use serde_json::Value;
 
 use super::image::ImageFacts;
-use super::{pod, security, signal};
+use super::{bounds, pod, security, signal};
 use crate::fault::{Fault, Result};
 
 mod limits;
@@ -65,6 +65,7 @@ const CAPABILITIES: [&str; 41] = [
 
 /// Docker's rule for container names.
 pub fn name(name: &str) -> Result<()> {
+    bounds::name("container", name)?;
     let bare = name.strip_prefix('/').unwrap_or(name);
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     if bare.len() >= 2 && bare.starts_with(|c: char| c.is_ascii_alphanumeric()) && bare.chars().all(legal) {

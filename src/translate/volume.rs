@@ -11,8 +11,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::keys;
 use super::quantity::{bytes, volume_size};
+use super::{bounds, keys};
 use crate::fault::{Fault, Result};
 
 /// What d2k chose for a volume that is to be made.
@@ -30,6 +30,7 @@ pub struct NewVolume {
 
 /// Docker's rule for volume names.
 pub fn check_name(name: &str) -> Result<()> {
+    bounds::name("volume", name)?;
     if name.len() == 1 {
         return Err(Fault::invalid(
             "volume name is too short, names should be at least two alphanumeric characters",
@@ -75,6 +76,7 @@ pub struct Plan {
 /// # Errors
 /// 400, 404 for an unknown driver, 503 for a volume of a swarm.
 pub fn check(request: &VolumeCreateRequest, name: &str) -> Result<()> {
+    bounds::volume(request, name)?;
     let worded = |fault: Fault| Fault { message: format!("create {name}: {}", fault.message), ..fault };
     check_name(name).map_err(worded)?;
     check_driver(request.driver.as_deref().unwrap_or_default()).map_err(worded)?;

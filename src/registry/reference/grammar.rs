@@ -5,6 +5,8 @@ use crate::fault::{Fault, Result};
 
 /// Docker's words for a name that fits nothing.
 pub(super) const INVALID: &str = "invalid reference format";
+/// A host name has at most 253 characters; a colon and a port follow it.
+const LONGEST_REGISTRY: usize = 259;
 const LONGEST_REPOSITORY: usize = 255;
 const LONGEST_TAG: usize = 128;
 
@@ -19,6 +21,9 @@ pub(super) fn check_name(registry: &str, repository: &str) -> Result<()> {
 }
 
 fn is_registry(text: &str) -> bool {
+    if text.len() > LONGEST_REGISTRY {
+        return false;
+    }
     if let Some((address, port)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         let port_fits = port.is_empty() || port.strip_prefix(':').is_some_and(is_digits);
         return port_fits
