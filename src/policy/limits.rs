@@ -14,7 +14,7 @@ use wasmtime::{Engine, ResourceLimiter};
 pub struct Limits {
     /// Processor time of a call.
     pub time: Duration,
-    /// Bytes of all memories of an instance together.
+    /// Bytes of all memories and tables of a call together.
     pub memory: usize,
     /// Bytes that a call may hand over, its reply and its log lines together.
     pub reply: usize,
@@ -26,7 +26,16 @@ impl Default for Limits {
     }
 }
 
-/// Counts the memory of an instance, and refuses what is above the limit.
+/// Memories of all instances of a call; a component of ordinary code has one or two.
+const MEMORIES: usize = 16;
+/// Tables of all instances of a call, and the instances: a component is linked of some five modules.
+const TABLES: usize = 64;
+const INSTANCES: usize = 64;
+/// Bytes that an entry of a table takes here.
+const ENTRY_BYTES: usize = size_of::<usize>();
+
+/// Counts the memories and tables of all instances of a call together, and refuses what is above the
+/// limit.
 pub struct Memory {
     limit: usize,
     /// Bytes in use.
@@ -40,10 +49,17 @@ impl Memory {
     pub fn new(limit: usize) -> Self {
         Self { limit, used: 0, exceeded: false }
     }
-}
 
-/// Entries of all tables; a policy needs some hundred.
-const TABLE: usize = 100_000;
+    fn grow(&mut self, bytes: usize) -> wasmtime::Result<bool> {
+        let used = self.used.saturating_add(bytes);
+        if used > self.limit {
+            self.exceeded = true;
+            return Err(wasmtime::Error::msg("out of memory"));
+        }
+        self.used = used;
+        Ok(true)
+    }
+}
 
 impl ResourceLimiter for Memory {
     fn memory_growing(
@@ -52,22 +68,28 @@ impl ResourceLimiter for Memory {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let used = self.used + desired.saturating_sub(current);
-        if used > self.limit {
-            self.exceeded = true;
-            return Err(wasmtime::Error::msg("out of memory"));
-        }
-        self.used = used;
-        Ok(true)
+        self.grow(desired.saturating_sub(current))
     }
 
     fn table_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE)
+        self.grow(desired.saturating_sub(current).saturating_mul(ENTRY_BYTES))
+    }
+
+    fn instances(&self) -> usize {
+        INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        TABLES
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES
     }
 }
 
