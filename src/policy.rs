@@ -1,19 +1,33 @@
 //! The decisions of the translation: what an object is called, which workload a run becomes, how
 //! ports and volumes are mapped, which image is meant, which events are sent. WebAssembly
 //! components decide, those of the operator first, and they are swapped while d2k runs.
+//!
+//! A set that is refused never takes effect, and the one before goes on. A policy that the settings
+//! call `required` is never left out either: no set without it takes its place, it cannot be
+//! switched off by `docker plugin disable` (403), and where a start cannot have it, d2k is not ready
+//! and refuses (503) whatever a policy would be asked about. The same holds where the settings
+//! themselves cannot be read, since they may say so. A set without required policies is given up
+//! for the one before when one of its policies fails again and again, and is tried again later.
 
+mod activation;
 pub mod ask;
 pub mod bindings;
+mod child;
 pub mod compile;
 pub mod component;
 pub mod defaults;
 pub mod desk;
 pub mod failure;
+mod failures;
+mod files;
 pub mod fixtures;
+mod kept;
 pub mod limits;
 pub mod load;
 mod plans;
+mod private;
 pub mod record;
+mod required;
 pub mod set;
 pub mod settings;
 pub mod value;
@@ -21,19 +35,17 @@ pub mod watch;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::Instant;
 
 use tokio::sync::broadcast;
 
 use self::compile::Cache;
-use self::load::{Found, Refused, Source};
+use self::failures::GivenUp;
+use self::load::Found;
+use self::required::Required;
 use self::set::Set;
 use self::settings::Settings;
-use crate::telemetry;
-
-/// After so many failed calls a set is given up for the one before.
-const FAILURES: u32 = 5;
 
 /// What the policies are made from.
 #[derive(Debug, Clone, Default)]
@@ -78,15 +90,23 @@ pub struct Policies {
 struct Slots {
     current: Arc<Set>,
     previous: Option<Arc<Set>>,
-    /// Digests of sets that failed too often.
-    given_up: BTreeSet<String>,
+    given_up: GivenUp,
     /// Policies that were switched off by hand.
     off: BTreeSet<String>,
-    refused: Option<String>,
+    refused: Option<Refusal>,
+}
+
+/// Why what was found is not used.
+struct Refusal {
+    words: String,
+    /// What was found, if it could be read.
+    digest: Option<String>,
+    at: Instant,
 }
 
 impl Policies {
-    /// Loads what is configured; where that is refused, the last good set, else the built-in one.
+    /// Loads what is configured; where that is refused, the last good set. Where there is none, or it
+    /// has not what is required, nothing is decided; where nothing is required, the built-in ones do.
     ///
     /// # Errors
     /// The settings of the built-in policies are wrong, or the settings file cannot be read.
@@ -96,32 +116,18 @@ impl Policies {
             None => Cache::none(),
         };
         let (news, _) = broadcast::channel(64);
-        let built_in = |myself: &Weak<Self>| {
-            Set::new(
-                &Found::default(),
-                &options.base,
-                &cache,
-                &BTreeSet::new(),
-                failures(myself, Found::default().digest()),
-            )
-        };
-        let mut first = Err(String::new());
+        let mut first = Ok(());
         let policies = Arc::new_cyclic(|myself| {
-            let set = built_in(myself).map_err(|refused| refused.to_string());
-            let current = match set {
-                Ok(set) => {
-                    first = Ok(());
-                    Arc::new(set)
-                }
-                Err(words) => {
-                    first = Err(words);
-                    Arc::new(Set::empty())
-                }
-            };
+            let failed = activation::on_failure(myself, Found::default().digest());
+            let set = Set::new(&Found::default(), &options.base, &cache, failed.clone());
+            let current = set.unwrap_or_else(|refused| {
+                first = Err(refused.to_string());
+                Set::empty(failed)
+            });
             let slots = Slots {
-                current,
+                current: Arc::new(current),
                 previous: None,
-                given_up: BTreeSet::new(),
+                given_up: GivenUp::default(),
                 off: BTreeSet::new(),
                 refused: None,
             };
@@ -144,18 +150,26 @@ impl Policies {
     /// The first load: nothing is served yet, so a mistake in the settings file alone is told at once.
     fn start(&self) -> Result<(), String> {
         let Err(refused) = self.reload() else { return Ok(()) };
-        if self.options.directory.is_none() {
-            return Err(refused);
+        let Some(directory) = &self.options.directory else { return Err(refused) };
+        let required = Required::by(&self.options);
+        match kept::last(&self.cache, &self.options).map(|found| (self.make(&found), found)) {
+            Some((Ok(set), found)) if required.is_met_by(&set, &found, directory) => {
+                tracing::warn!("the last good set of policies decides");
+                self.swap(set, false);
+                return Ok(());
+            }
+            Some((Err(refused), _)) => {
+                tracing::warn!(%refused, "the last good set of policies is refused, too");
+            }
+            Some((Ok(_), _)) => tracing::warn!("the last good set of policies has not what is required"),
+            None => tracing::warn!("there is no last good set of policies"),
         }
-        let kept = self.cache.folder().map(|folder| folder.join(LAST_GOOD));
-        let Some(found) = kept.and_then(|folder| load::read(&folder).ok()) else {
-            tracing::warn!("there is no last good set of policies: the built-in ones decide");
-            return Ok(());
-        };
-        match self.activate(&found) {
-            Ok(()) => tracing::warn!("the last good set of policies decides"),
-            Err(refused) => {
-                tracing::warn!(%refused, "the last good set of policies is refused, too: the built-in ones decide")
+        match required.missing(&refused) {
+            None => tracing::warn!("the built-in policies decide"),
+            Some(words) => {
+                tracing::error!("policies: nothing is decided: {words}");
+                let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+                slots.current = Arc::new(slots.current.closed(&words));
             }
         }
         Ok(())
@@ -168,178 +182,23 @@ impl Policies {
 
     /// Why the last thing that was found is not used.
     pub fn refused(&self) -> Option<String> {
-        self.slots.read().unwrap_or_else(PoisonError::into_inner).refused.clone()
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.refused.as_ref().map(|refusal| refusal.words.clone())
+    }
+
+    /// What is required and is not there: until it is, d2k is not ready and decides nothing.
+    pub fn missing(&self) -> Option<String> {
+        self.current().missing().map(str::to_owned)
+    }
+
+    /// What an operator is to know, in one line: what is missing, or refused.
+    pub fn warning(&self) -> Option<String> {
+        let refused = || self.refused().map(|words| format!("policies: {words}; the set before goes on"));
+        self.missing().map(|words| format!("policies: nothing is decided: {words}")).or_else(refused)
     }
 
     /// What happens to the set from now on.
     pub fn news(&self) -> broadcast::Receiver<News> {
         self.news.subscribe()
     }
-
-    /// Reads what is configured and lets it decide, if it is good and not what decides already.
-    ///
-    /// # Errors
-    /// Why it is refused, in one line; the set before goes on.
-    pub fn reload(&self) -> Result<(), String> {
-        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = self.find().and_then(|found| {
-            let (same, given_up) = {
-                let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-                (slots.current.digest == found.digest(), slots.given_up.contains(&found.digest()))
-            };
-            match (same, given_up) {
-                (true, _) => Ok(()),
-                (_, true) => Err("this set of policies has failed too often: change it".to_owned()),
-                _ => self
-                    .activate(&found)
-                    .map_err(|refused| refused.to_string())
-                    .inspect(|()| self.keep(&found)),
-            }
-        });
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        match &result {
-            Ok(()) => slots.refused = None,
-            Err(words) if slots.refused.as_ref() != Some(words) => {
-                slots.refused = Some(words.clone());
-                drop(slots);
-                telemetry::count(&telemetry::POLICY_RELOADS, &["refused"]);
-                tracing::warn!("policies: {words}; the set before goes on");
-                let _ = self.news.send(News::Refused(words.clone()));
-            }
-            Err(_) => {}
-        }
-        result
-    }
-
-    fn find(&self) -> Result<Found, String> {
-        let mut found = match &self.options.directory {
-            Some(directory) => load::read(directory).map_err(|refused| refused.to_string())?,
-            None => Found::default(),
-        };
-        if let Some(file) = &self.options.settings {
-            let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-            if !found.settings.is_empty() {
-                return Err(format!(
-                    "there are two settings files: {} and the folder's {}",
-                    file.display(),
-                    load::SETTINGS
-                ));
-            }
-            found.settings = text;
-        }
-        Ok(found)
-    }
-
-    fn activate(&self, found: &Found) -> Result<(), Refused> {
-        let off = self.slots.read().unwrap_or_else(PoisonError::into_inner).off.clone();
-        let set =
-            Set::new(found, &self.options.base, &self.cache, &off, failures(&self.myself, found.digest()))?;
-        self.swap(Arc::new(set), false);
-        Ok(())
-    }
-
-    fn swap(&self, set: Arc<Set>, rolled_back: bool) {
-        let policies: Vec<String> = set.policies.iter().map(|p| p.id()).collect();
-        {
-            let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-            let before = std::mem::replace(&mut slots.current, set);
-            slots.previous = if rolled_back { None } else { Some(before) };
-        }
-        telemetry::count(&telemetry::POLICY_RELOADS, &[if rolled_back { "rolled-back" } else { "active" }]);
-        tracing::info!(policies = policies.join(", "), "policies decide");
-        let _ = self.news.send(News::Active { policies, rolled_back });
-    }
-
-    /// Keeps a good set for a start at which the configured one is refused.
-    fn keep(&self, found: &Found) {
-        let Some(folder) = self.cache.folder() else { return };
-        let (aside, kept) =
-            (folder.join(format!("{LAST_GOOD}.{}", std::process::id())), folder.join(LAST_GOOD));
-        let written = write_found(&aside, found).and_then(|()| {
-            let _ = std::fs::remove_dir_all(&kept);
-            std::fs::rename(&aside, &kept)
-        });
-        if let Err(error) = written {
-            let _ = std::fs::remove_dir_all(&aside);
-            tracing::debug!(%error, "the set of policies could not be kept for the next start");
-        }
-    }
-
-    /// A call of a set failed for the last time that it may.
-    fn give_up(&self, digest: &str) {
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        if slots.current.digest != digest {
-            return;
-        }
-        let before = slots.previous.take().filter(|set| !slots.given_up.contains(&set.digest));
-        slots.given_up.insert(digest.to_owned());
-        drop(slots);
-        tracing::error!("policies failed {FAILURES} times: the set before decides again");
-        match before {
-            Some(set) => self.swap(set, true),
-            None => {
-                let found = Found::default();
-                let failed = failures(&self.myself, found.digest());
-                match Set::new(&found, &self.options.base, &self.cache, &BTreeSet::new(), failed) {
-                    Ok(set) => self.swap(Arc::new(set), true),
-                    Err(refused) => tracing::error!(%refused, "the built-in policies cannot be loaded"),
-                }
-            }
-        }
-    }
-
-    /// Switches a policy on or off until d2k ends.
-    ///
-    /// # Errors
-    /// The set without it, or with it, is refused.
-    pub fn switch(&self, name: &str, on: bool) -> Result<(), String> {
-        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = {
-            let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-            let before = slots.off.clone();
-            if on {
-                slots.off.remove(name)
-            } else {
-                slots.off.insert(name.to_owned())
-            };
-            before
-        };
-        let result =
-            self.find().and_then(|found| self.activate(&found).map_err(|refused| refused.to_string()));
-        if result.is_err() {
-            self.slots.write().unwrap_or_else(PoisonError::into_inner).off = before;
-        }
-        result
-    }
-}
-
-/// The folder of the cache with the last good set.
-const LAST_GOOD: &str = "last-good";
-
-fn write_found(folder: &std::path::Path, found: &Found) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    if !found.settings.is_empty() {
-        std::fs::write(folder.join(load::SETTINGS), &found.settings)?;
-    }
-    for Source { origin, bytes, fixtures } in &found.sources {
-        std::fs::write(folder.join(origin), bytes)?;
-        if let (Some(text), Some((stem, _))) = (fixtures, origin.rsplit_once('.')) {
-            std::fs::write(folder.join(format!("{stem}.fixtures.yaml")), text)?;
-        }
-    }
-    Ok(())
-}
-
-type OnFailure = Box<dyn Fn() + Send + Sync>;
-
-/// Counts the failed calls of a set.
-fn failures(policies: &Weak<Policies>, digest: String) -> OnFailure {
-    let (policies, count) = (policies.clone(), AtomicU32::new(0));
-    Box::new(move || {
-        if count.fetch_add(1, Ordering::Relaxed) + 1 == FAILURES
-            && let Some(policies) = policies.upgrade()
-        {
-            policies.give_up(&digest);
-        }
-    })
 }

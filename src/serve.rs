@@ -50,7 +50,8 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
         admin.tcp(SocketAddr::new(settings.admin_listen, port), None).await?;
     }
     let connected = Arc::new(OnceLock::new());
-    let admin = tokio::spawn(admin.run(telemetry::admin(readiness(connected.clone()))));
+    let deciding = Arc::new(OnceLock::new());
+    let admin = tokio::spawn(admin.run(telemetry::admin(readiness(connected.clone(), deciding.clone()))));
     let (signalled, command_runs) = (stopping.clone(), CancellationToken::new());
     let commanded = command_runs.clone();
     tokio::spawn(async move {
@@ -80,6 +81,7 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
     let Connection { cluster, changes } = connection;
     let _ = connected.set(cluster.clone());
     let policies = policies.await.map_err(|e| e.to_string())?.map_err(|e| format!("policies: {e}"))?;
+    let _ = deciding.set(policies.clone());
     tokio::spawn(policies.clone().watch(stopping.clone()));
     let registry = registry(&settings)?;
     tracing::info!(
@@ -173,13 +175,19 @@ fn warn_of_openness(settings: &Settings, address: SocketAddr) {
     }
 }
 
-/// Ready: the caches are filled, and the API server was reached a moment ago.
+/// Ready: the caches are filled, the API server was reached a moment ago, and every policy that is
+/// required decides.
 fn readiness(
     connected: Arc<OnceLock<Cluster>>,
+    deciding: Arc<OnceLock<Arc<Policies>>>,
 ) -> impl Fn() -> Result<(), String> + Clone + Send + Sync + 'static {
-    move || match connected.get() {
-        None => Err("not connected to the cluster yet".to_owned()),
-        Some(cluster) => cluster.trouble().map_or(Ok(()), Err),
+    move || match (connected.get(), deciding.get()) {
+        (None, _) => Err("not connected to the cluster yet".to_owned()),
+        (_, None) => Err("the policies are not loaded yet".to_owned()),
+        (Some(cluster), Some(policies)) => {
+            let missing = || policies.missing().map(|words| format!("policies: {words}"));
+            cluster.trouble().or_else(missing).map_or(Ok(()), Err)
+        }
     }
 }
 

@@ -4,8 +4,11 @@
 
 mod policies {
     mod activation;
+    mod blame;
     mod desk;
+    mod files;
     mod hostile;
+    mod required;
     mod support;
     mod swap;
 }

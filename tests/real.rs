@@ -56,6 +56,8 @@ mod logs;
 mod networks;
 #[path = "real/policies.rs"]
 mod policies;
+#[path = "real/policies_kept.rs"]
+mod policies_kept;
 #[path = "real/ports.rs"]
 mod ports;
 #[path = "real/system.rs"]

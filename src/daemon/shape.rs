@@ -31,6 +31,7 @@ impl Daemon {
         object: K,
         container: Option<&Container>,
     ) -> Result<Shaped<K>> {
+        set.whole()?;
         let mut shaped = Shaped { object, beside: Vec::new(), warnings: Vec::new() };
         if !set.shapes() {
             return Ok(shaped);

@@ -70,7 +70,7 @@ async fn one(
                 let message = format!("plugin {name:?} is already {verb}d");
                 return Err(Fault::conflict(message).into());
             }
-            switch(daemon, policy.info.name.clone(), wanted).await?;
+            daemon.policies.switch(&policy.info.name, wanted)?;
             Ok(StatusCode::OK.into_response())
         }
         _ => Err(Fault::not_implemented(format!(
@@ -79,12 +79,6 @@ async fn one(
         ))
         .into()),
     }
-}
-
-async fn switch(daemon: Arc<Daemon>, name: String, on: bool) -> Result<(), Fault> {
-    let policies = daemon.policies.clone();
-    let switched = tokio::task::spawn_blocking(move || policies.switch(&name, on)).await;
-    switched.map_err(|e| Fault::internal(e.to_string()))?.map_err(Fault::conflict)
 }
 
 /// By name, name and version, or the beginning of the ID, as Docker finds plugins.

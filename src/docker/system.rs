@@ -104,8 +104,7 @@ fn driver_status(daemon: &Daemon) -> Vec<[String; 2]> {
 fn warnings(daemon: &Daemon) -> Vec<String> {
     let mut warnings =
         vec!["networks are not isolated: all Pods of the namespace reach one another".to_owned()];
-    warnings
-        .extend(daemon.policies.refused().map(|words| format!("policies: {words}; the set before goes on")));
+    warnings.extend(daemon.policies.warning());
     warnings
 }
 

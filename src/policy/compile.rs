@@ -1,21 +1,21 @@
 //! From the bytes of a component to machine code. Compiling takes tens of milliseconds and leaves
 //! its memory in the process, so it is done in a child, and the result is kept in a folder of d2k's own.
 
-use std::fs;
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component;
 
+pub use super::child::{COMMAND, child};
+use super::child::{Error, compile as compile_in_child, first_line};
 use super::component::engine;
+use super::private::Private;
 
-/// The hidden command of this program that compiles: component on its input, code on its output.
-pub const COMMAND: &str = "compile-policy";
 /// The largest component, in bytes.
 pub const LARGEST: usize = 4 << 20;
+/// Bytes of a kept file: code has some ten times the size of its component.
+const LARGEST_KEPT: usize = 128 << 20;
 /// A WebAssembly file begins so; a component has this version and layer behind it.
 const MAGIC: &[u8] = b"\0asm";
 const COMPONENT: &[u8] = &[0x0d, 0, 1, 0];
@@ -29,7 +29,7 @@ pub fn digest(bytes: &[u8]) -> String {
 /// Where compiled components are kept. Only what this user wrote is ever loaded.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    folder: Option<PathBuf>,
+    folder: Option<Arc<Private>>,
     program: Option<PathBuf>,
 }
 
@@ -37,14 +37,10 @@ impl Cache {
     /// A cache in `folder`, which is made if it is not there; components are compiled by a child
     /// of `program`, a d2k. Where the folder cannot be used, nothing is kept.
     pub fn new(folder: &Path, program: Option<PathBuf>) -> Self {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        match made.map_err(|e| e.to_string()).and_then(|()| private(folder)) {
-            Ok(()) => Self { folder: Some(folder.to_owned()), program },
-            Err(error) => {
-                tracing::debug!(folder = %folder.display(), error, "compiled policies are not kept");
-                Self::none()
-            }
-        }
+        let opened = Private::open(folder).inspect_err(|error| {
+            tracing::debug!(folder = %folder.display(), %error, "compiled policies are not kept");
+        });
+        Self { folder: opened.ok().map(Arc::new), program }
     }
 
     /// Keeps nothing and compiles in this process.
@@ -53,7 +49,7 @@ impl Cache {
     }
 
     /// The folder, if there is one.
-    pub fn folder(&self) -> Option<&Path> {
+    pub(super) fn folder(&self) -> Option<&Private> {
         self.folder.as_deref()
     }
 
@@ -63,25 +59,27 @@ impl Cache {
     /// What is wrong with the bytes.
     pub fn load(&self, bytes: &[u8]) -> Result<Component, String> {
         check(bytes)?;
-        let Some(folder) = &self.folder else { return compile(bytes) };
-        let file = folder.join(format!("{}-{}.code", digest(bytes), engine_key()));
-        if let Some(component) = read(&file) {
+        let name = format!("{}-{}.code", digest(bytes), engine_key());
+        if let Some(component) = self.folder().and_then(|folder| read(folder, &name)) {
             return Ok(component);
         }
-        match self.program.as_ref().map(|program| compile_in_child(program, bytes)) {
-            Some(Ok(code)) => {
-                write(&file, &code);
-                read(&file).map_or_else(|| compile(bytes), Ok)
-            }
-            Some(Err(ChildError::Refused(words))) => Err(words),
-            Some(Err(ChildError::Failed)) | None => {
-                let component = compile(bytes)?;
-                if let Ok(code) = component.serialize() {
-                    write(&file, &code);
-                }
-                Ok(component)
+        let code = match self.program.as_ref().map(|program| compile_in_child(program, bytes)) {
+            Some(Ok(code)) => Some(code),
+            Some(Err(Error::Refused(words))) => return Err(words),
+            Some(Err(Error::Failed)) | None => None,
+        };
+        let component = match code.as_deref().and_then(load_code) {
+            Some(component) => component,
+            None => compile(bytes)?,
+        };
+        if let Some(folder) = self.folder() {
+            let code = code.or_else(|| component.serialize().ok()).unwrap_or_default();
+            let sum = Sha256::digest(&code);
+            if let Err(error) = folder.write(&name, &[sum.as_slice(), &code]) {
+                tracing::debug!(%error, "a compiled policy is not kept");
             }
         }
+        Ok(component)
     }
 }
 
@@ -103,47 +101,6 @@ fn compile(bytes: &[u8]) -> Result<Component, String> {
     Component::from_binary(engine(), bytes).map_err(|e| first_line(&format!("{e:#}")))
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
-}
-
-/// The child's part: reads a component, writes its code.
-///
-/// # Errors
-/// What is wrong with the bytes.
-pub fn child(mut input: impl std::io::Read, mut output: impl std::io::Write) -> Result<(), String> {
-    let mut bytes = Vec::new();
-    input.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    let code = engine().precompile_component(&bytes).map_err(|e| first_line(&format!("{e:#}")))?;
-    output.write_all(&code).map_err(|e| e.to_string())
-}
-
-enum ChildError {
-    /// The component is bad.
-    Refused(String),
-    /// The child could not do its work.
-    Failed,
-}
-
-fn compile_in_child(program: &Path, bytes: &[u8]) -> Result<Vec<u8>, ChildError> {
-    let spawned = Command::new(program)
-        .arg(COMMAND)
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = spawned.map_err(|_| ChildError::Failed)?;
-    // The child reads all of its input before it writes.
-    let written = child.stdin.take().map(|mut stdin| stdin.write_all(bytes));
-    let output = child.wait_with_output().map_err(|_| ChildError::Failed)?;
-    match (output.status.code(), written) {
-        (Some(0), Some(Ok(()))) if !output.stdout.is_empty() => Ok(output.stdout),
-        (Some(1), _) => Err(ChildError::Refused(first_line(&String::from_utf8_lossy(&output.stderr)))),
-        _ => Err(ChildError::Failed),
-    }
-}
-
 /// Another runtime, or another processor, has other code.
 fn engine_key() -> String {
     use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -152,17 +109,9 @@ fn engine_key() -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// Nobody else may write into the folder, since what is in it is run.
-fn private(folder: &Path) -> Result<(), String> {
-    let meta = fs::metadata(folder).map_err(|e| e.to_string())?;
-    let mine = meta.uid() == rustix::process::geteuid().as_raw();
-    if mine && meta.mode() & 0o022 == 0 { Ok(()) } else { Err("others may write into it".into()) }
-}
-
 /// A file is the digest of the code, then the code: what was damaged is compiled anew.
-fn read(file: &Path) -> Option<Component> {
-    let mut kept = Vec::new();
-    fs::File::open(file).ok()?.read_to_end(&mut kept).ok()?;
+fn read(folder: &Private, name: &str) -> Option<Component> {
+    let kept = folder.read(name, LARGEST_KEPT).ok()?;
     let (sum, code) = kept.split_at_checked(32)?;
     if Sha256::digest(code).as_slice() != sum {
         return None;
@@ -171,19 +120,11 @@ fn read(file: &Path) -> Option<Component> {
 }
 
 /// The one place of this program with unsafe code. wasmtime runs what it is given here, unchecked:
-/// it is code that this user's d2k compiled, in a folder that nobody else can write into, whole by
-/// its digest, for this very engine (wasmtime checks version and configuration itself).
+/// it is code that a d2k of this user compiled for this very engine (wasmtime checks version and
+/// configuration itself), and comes from the pipe of that child, or whole by its digest from a file
+/// in a folder that nobody else can write into.
 #[allow(unsafe_code)]
 fn load_code(code: &[u8]) -> Option<Component> {
-    // SAFETY: see above; `private` and the digest are checked by the callers.
+    // SAFETY: see above; `Private` checks owner and mode of folder and file, `read` the digest.
     unsafe { Component::deserialize(engine(), code) }.ok()
-}
-
-/// Written aside and moved, so that a reader never sees half of it.
-fn write(file: &Path, code: &[u8]) {
-    let aside = file.with_extension(format!("{}.part", std::process::id()));
-    let kept = [Sha256::digest(code).as_slice(), code].concat();
-    if fs::write(&aside, kept).and_then(|()| fs::rename(&aside, file)).is_err() {
-        let _ = fs::remove_file(&aside);
-    }
 }

@@ -10,6 +10,7 @@ use wasmtime::{Config, Engine, Store, UpdateDeadline};
 use super::bindings::{self, log};
 use super::failure::Failure;
 use super::limits::{Limits, Memory, Ticker, processor_time};
+use super::load::BUILT_IN;
 
 /// What a policy may import: `types` holds no functions.
 const IMPORTS: [&str; 2] = ["d2k:policy/log@", "d2k:policy/types@"];
@@ -263,6 +264,8 @@ pub struct Policy {
     pub settings: Vec<(String, String)>,
     /// What one call may use.
     pub limits: Limits,
+    /// Nothing is decided without it.
+    pub required: bool,
     /// The component.
     pub linked: Linked,
 }
@@ -272,6 +275,11 @@ impl Policy {
     pub fn id(&self) -> String {
         let digest = self.digest.get(..12).unwrap_or(&self.digest);
         format!("{}@{} sha256:{digest}", self.info.name, self.info.version)
+    }
+
+    /// Whether it came with d2k.
+    pub fn is_built_in(&self) -> bool {
+        self.origin == BUILT_IN
     }
 
     /// The settings by name, with the defaults of those that are not written.

@@ -2,15 +2,20 @@
 //! Each step can refuse it, with one line that names the step; what is refused never takes effect.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::compile::{self, Cache};
 use super::component::{Linked, Policy};
-use super::fixtures;
 use super::settings::{self, Entry, Settings};
+use super::{files, fixtures};
 
 /// The file of a policy directory that has the settings.
 pub const SETTINGS: &str = "settings.yaml";
+/// The origin of the policies that come with d2k.
+pub const BUILT_IN: &str = "built in";
+/// Components of a policy directory: each takes its time on every reload.
+const MOST: usize = 64;
 
 /// A step on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +52,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    fn new(file: &str, step: Step, reason: impl Into<String>) -> Self {
+    pub(super) fn new(file: &str, step: Step, reason: impl Into<String>) -> Self {
         Self { file: file.to_owned(), step, reason: reason.into() }
     }
 }
@@ -100,32 +105,70 @@ impl Found {
 /// # Errors
 /// The file that cannot be read.
 pub fn read(directory: &Path) -> Result<Found, Refused> {
-    let refuse = |name: &str, e: std::io::Error| Refused::new(name, Step::Read, e.to_string());
-    let shown = directory.display().to_string();
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(|e| refuse(&shown, e))? {
-        let name = entry.map_err(|e| refuse(&shown, e))?.file_name();
-        names.extend(name.to_str().filter(|n| !n.starts_with('.')).map(str::to_owned));
-    }
-    names.sort();
-    let text = |name: &str| match std::fs::read_to_string(directory.join(name)) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        read => read.map(Some).map_err(|e| refuse(name, e)),
-    };
-    let mut found = Found { settings: text(SETTINGS)?.unwrap_or_default(), ..Found::default() };
-    for name in names.iter().filter(|name| name.ends_with(".wasm") || name.ends_with(".cwasm")) {
+    let names = components(directory)?;
+    let mut found = Found { settings: settings_of(directory)?.unwrap_or_default(), ..Found::default() };
+    for name in &names {
         let path = directory.join(name);
-        let size = std::fs::metadata(&path).map_err(|e| refuse(name, e))?.len();
-        if size > compile::LARGEST as u64 {
-            let words = format!("it has {size} bytes; the largest component has {}", compile::LARGEST);
-            return Err(Refused::new(name, Step::Read, words));
-        }
-        let bytes = std::fs::read(&path).map_err(|e| refuse(name, e))?;
+        let bytes = files::read(&path, compile::LARGEST).map_err(|e| refuse(name, &too_large(&path, e)))?;
         let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
-        let fixtures = text(&format!("{stem}.fixtures.yaml"))?;
+        let fixtures = text(directory, &format!("{stem}.fixtures.yaml"))?;
         found.sources.push(Source { origin: name.clone(), bytes, fixtures });
     }
     Ok(found)
+}
+
+/// The file names of the components of a policy directory, in order.
+///
+/// # Errors
+/// The directory cannot be read, or there are more than it may have.
+pub(super) fn components(directory: &Path) -> Result<Vec<String>, Refused> {
+    let shown = directory.display().to_string();
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(|e| refuse(&shown, &e))? {
+        let name = entry.map_err(|e| refuse(&shown, &e))?.file_name();
+        let is_component = |name: &&str| name.ends_with(".wasm") || name.ends_with(".cwasm");
+        names.extend(name.to_str().filter(|n| !n.starts_with('.')).filter(is_component).map(str::to_owned));
+    }
+    if names.len() > MOST {
+        let words = format!("it has {} components, at most {MOST} are taken", names.len());
+        return Err(Refused::new(&shown, Step::Read, words));
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The settings file of a policy directory, if there is one.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) fn settings_of(directory: &Path) -> Result<Option<String>, Refused> {
+    text(directory, SETTINGS)
+}
+
+fn text(directory: &Path, name: &str) -> Result<Option<String>, Refused> {
+    match files::read_text(&directory.join(name)) {
+        // A link that leads nowhere is not the same as no file.
+        Err(e) if e.kind() == ErrorKind::NotFound && directory.join(name).symlink_metadata().is_err() => {
+            Ok(None)
+        }
+        read => read.map(Some).map_err(|e| refuse(name, &e)),
+    }
+}
+
+fn refuse(name: &str, error: &std::io::Error) -> Refused {
+    Refused::new(name, Step::Read, error.to_string())
+}
+
+/// A component that is too large is told with its size.
+fn too_large(path: &Path, error: std::io::Error) -> std::io::Error {
+    match (error.kind(), std::fs::metadata(path)) {
+        (ErrorKind::FileTooLarge, Ok(meta)) => {
+            let words =
+                format!("it has {} bytes; the largest component has {}", meta.len(), compile::LARGEST);
+            std::io::Error::new(ErrorKind::FileTooLarge, words)
+        }
+        _ => error,
+    }
 }
 
 /// Takes a component all the way. `written` are the settings of all policies, by name.
@@ -158,6 +201,7 @@ pub fn load(source: &Source, written: &Settings, cache: &Cache) -> Result<Policy
         size: source.bytes.len(),
         settings: entry.settings,
         limits: entry.limits,
+        required: entry.required,
         linked,
     })
 }

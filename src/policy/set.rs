@@ -11,11 +11,13 @@ use super::bindings::types::{Refusal, RefusalKind};
 use super::bindings::{events, images, log, manifest, naming, ports, volumes, workload};
 use super::compile::Cache;
 use super::component::{Hook, Policy, State, call};
+use super::failure::Failure;
 use super::load::{self, Found, Refused, Source, Step};
-use super::settings::{self, Settings};
+use super::settings::{self, File, Settings};
 use super::{defaults, plans, record};
 use crate::fault::{Fault, Kind, Result};
 use crate::telemetry;
+use crate::translate::bounds::json_bytes;
 
 /// A decision, and who took it.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,8 +41,21 @@ pub struct Set {
     pub disabled: Vec<Arc<Policy>>,
     /// Tells one set from another.
     pub digest: String,
-    failed: Box<dyn Fn() + Send + Sync>,
+    /// All of them in order, and whether the settings let them be asked.
+    all: Vec<(Arc<Policy>, bool)>,
+    /// Nothing is decided without all of them.
+    required: bool,
+    /// What is required and is not there: nothing is decided until it is.
+    missing: Option<String>,
+    failed: OnFailure,
 }
+
+/// Told of each failed call that counts against a policy.
+pub(super) type OnFailure = Arc<dyn Fn(&Policy, &Failure) + Send + Sync>;
+
+/// Bytes of a question, as JSON, that any policy must be able to hold. Where a larger one makes it
+/// pass a limit, the request is to blame and not the policy.
+const SMALL_QUESTION: usize = 64 << 10;
 
 type Answer<P> = wasmtime::Result<std::result::Result<Option<P>, Refusal>>;
 
@@ -64,50 +79,115 @@ macro_rules! hook {
 }
 
 impl Set {
-    /// Makes a set of what was found and the built-in policies. Those named in `off` are not asked;
-    /// `failed` is called whenever a call fails.
+    /// Makes a set of what was found and the built-in policies; `failed` is told of failed calls.
     ///
     /// # Errors
-    /// The first file that is refused, and why.
-    pub fn new(
+    /// The first file that is refused, and why; a required policy that is not there.
+    pub(super) fn new(
         found: &Found,
         base: &Settings,
         cache: &Cache,
-        off: &BTreeSet<String>,
-        failed: Box<dyn Fn() + Send + Sync>,
+        failed: OnFailure,
     ) -> std::result::Result<Self, Refused> {
-        let refuse = |reason| Refused { file: load::SETTINGS.into(), step: Step::Settings, reason };
-        let mut written = settings::parse(&found.settings).map_err(refuse)?;
+        let refuse = |reason| Refused::new(load::SETTINGS, Step::Settings, reason);
+        let File { policies: mut written, required } = settings::parse(&found.settings).map_err(refuse)?;
         merge(&mut written, base);
         let built_in = defaults::ALL.iter().map(|(_, bytes)| Source {
-            origin: "built in".into(),
+            origin: load::BUILT_IN.into(),
             bytes: bytes.to_vec(),
             fixtures: None,
         });
-        let (mut policies, mut disabled, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let (mut all, mut names) = (Vec::new(), BTreeSet::new());
         for source in found.sources.iter().cloned().chain(built_in) {
             let policy = load::load(&source, &written, cache)?;
             if !names.insert(policy.info.name.clone()) {
                 let reason = format!("another policy is called {}, too: names are unique", policy.info.name);
-                return Err(Refused { file: source.origin, step: Step::Describe, reason });
+                return Err(Refused::new(&source.origin, Step::Describe, reason));
             }
-            let off = off.contains(&policy.info.name)
-                || written.get(&policy.info.name).is_some_and(|entry| entry.disabled);
-            if off { disabled.push(Arc::new(policy)) } else { policies.push(Arc::new(policy)) }
+            let on = !written.get(&policy.info.name).is_some_and(|entry| entry.disabled);
+            all.push((Arc::new(policy), on));
         }
-        if let Some(stranger) = written.keys().find(|name| !names.contains(*name)) {
+        if let Some((stranger, entry)) = written.iter().find(|(name, _)| !names.contains(*name)) {
             let there_are: Vec<&str> = names.iter().map(String::as_str).collect();
+            let required = if entry.required { " (it is required)" } else { "" };
+            let there_are = there_are.join(", ");
             return Err(refuse(format!(
-                "{stranger}: there is no such policy; there are {}",
-                there_are.join(", ")
+                "{stranger}: there is no such policy{required}; there are {there_are}"
             )));
         }
-        Ok(Self { policies, disabled, digest: found.digest(), failed })
+        let set = Self { all, required, digest: found.digest(), ..Self::empty(failed) };
+        Ok(set.without(&BTreeSet::new()))
     }
 
     /// A set that decides nothing.
-    pub fn empty() -> Self {
-        Self { policies: Vec::new(), disabled: Vec::new(), digest: String::new(), failed: Box::new(|| ()) }
+    pub(super) fn empty(failed: OnFailure) -> Self {
+        Self {
+            policies: Vec::new(),
+            disabled: Vec::new(),
+            digest: String::new(),
+            all: Vec::new(),
+            required: false,
+            missing: None,
+            failed,
+        }
+    }
+
+    /// The same set without those named in `off`, as far as they are not required.
+    pub(super) fn without(&self, off: &BTreeSet<String>) -> Self {
+        let asked = |(policy, on): &&(Arc<Policy>, bool)| {
+            *on && (self.requires(policy) || !off.contains(&policy.info.name))
+        };
+        let (policies, disabled): (Vec<_>, Vec<_>) = self.all.iter().partition(asked);
+        let alone =
+            |all: Vec<&(Arc<Policy>, bool)>| all.into_iter().map(|(policy, _)| policy.clone()).collect();
+        Self {
+            policies: alone(policies),
+            disabled: alone(disabled),
+            digest: self.digest.clone(),
+            all: self.all.clone(),
+            required: self.required,
+            missing: self.missing.clone(),
+            failed: self.failed.clone(),
+        }
+    }
+
+    /// The same set, which decides nothing but events, since what `words` says is missing.
+    pub(super) fn closed(&self, words: &str) -> Self {
+        let closed = self.without(&BTreeSet::new());
+        // It is not what was found, which takes its place as soon as it is good.
+        Self { missing: Some(words.to_owned()), digest: String::new(), ..closed }
+    }
+
+    /// Whether nothing may be decided without a policy.
+    pub fn requires(&self, policy: &Policy) -> bool {
+        self.required || policy.required
+    }
+
+    /// Whether nothing may be decided without some policy.
+    pub(super) fn requires_any(&self) -> bool {
+        self.required || self.all.iter().any(|(policy, _)| policy.required)
+    }
+
+    /// Whether another set has everything that this one requires.
+    pub(super) fn may_give_way_to(&self, other: &Self) -> bool {
+        let has = |name: &str| other.policies.iter().any(|policy| policy.info.name == name);
+        !self.required && self.all.iter().all(|(policy, _)| !policy.required || has(&policy.info.name))
+    }
+
+    /// What is required and is not there.
+    pub fn missing(&self) -> Option<&str> {
+        self.missing.as_deref()
+    }
+
+    /// That nothing that is required is missing.
+    ///
+    /// # Errors
+    /// 503 with what is missing.
+    pub fn whole(&self) -> Result<()> {
+        match &self.missing {
+            None => Ok(()),
+            Some(words) => Err(Fault::unavailable(format!("nothing can be decided: {words}"))),
+        }
     }
 
     hook!(
@@ -150,7 +230,7 @@ impl Set {
         input: &manifest::exports::d2k::policy::manifest::Input,
     ) -> Result<Option<manifest::exports::d2k::policy::manifest::Plan>> {
         let Some(pre) = policy.linked.hooks.manifest.as_ref() else { return Ok(None) };
-        self.ask(policy, Hook::Manifest, |store| {
+        self.ask(policy, Hook::Manifest, input, |store| {
             let instance = pre.instantiate(&mut *store)?;
             instance.d2k_policy_manifest().call_decide(store, input, &policy.settings)
         })
@@ -164,11 +244,16 @@ impl Set {
         sound: impl Fn(&mut P) -> std::result::Result<Vec<String>, String>,
     ) -> Result<Decided<P>>
     where
-        I: serde::Serialize + Clone + Send + 'static,
-        P: serde::Serialize + Clone + Send + 'static,
+        I: serde::Serialize,
+        P: serde::Serialize,
     {
+        // An event tells what has happened: clients wait for it whatever is missing.
+        if hook != Hook::Events {
+            self.whole()?;
+        }
         for policy in self.policies.iter().filter(|p| p.linked.hooks.list_has(hook)) {
-            let answer = self.ask(policy, hook, |store| decide(policy, store).unwrap_or(Ok(Ok(None))))?;
+            let body = |store: &mut Store<State>| decide(policy, store).unwrap_or(Ok(Ok(None)));
+            let answer = self.ask(policy, hook, input, body)?;
             let Some(mut plan) = answer else { continue };
             record::note(hook, policy, input, &plan);
             let warnings = sound(&mut plan).map_err(|words| {
@@ -186,6 +271,7 @@ impl Set {
         &self,
         policy: &Policy,
         hook: Hook,
+        question: &impl serde::Serialize,
         body: impl FnMut(&mut Store<State>) -> Answer<P>,
     ) -> Result<Option<P>> {
         let begin = Instant::now();
@@ -207,12 +293,30 @@ impl Set {
                     Err(refused(name, &refusal))
                 }
             },
-            Err((failure, _)) => {
-                telemetry::count(&telemetry::POLICY_FAILURES, &[name, failure.reason()]);
-                tracing::warn!(policy = name, hook, "policy {failure}");
-                (self.failed)();
-                Err(Fault::internal(format!("policy {name} ({hook}) {failure}")))
+            Err((failure, _)) => Err(self.blame(policy, hook, &failure, json_bytes(question))),
+        }
+    }
+
+    /// A failed call is the policy's, unless the request is so large that it explains it: else any
+    /// client could have a policy given up.
+    fn blame(&self, policy: &Policy, hook: &str, failure: &Failure, bytes: usize) -> Fault {
+        let name = policy.info.name.as_str();
+        let large = bytes > SMALL_QUESTION;
+        let reason = if large { "request" } else { failure.reason() };
+        telemetry::count(&telemetry::POLICY_FAILURES, &[name, reason]);
+        tracing::warn!(policy = name, hook, bytes, "policy {failure}");
+        if !large {
+            (self.failed)(policy, failure);
+        }
+        match (large, failure) {
+            (true, Failure::Time { .. } | Failure::Memory { .. } | Failure::Reply { .. }) => {
+                Fault::invalid(format!(
+                    "the request is too large for policy {name} ({hook}), which had {} KiB to decide about and \
+                     {failure}",
+                    bytes / 1024
+                ))
             }
+            _ => Fault::internal(format!("policy {name} ({hook}) {failure}")),
         }
     }
 }

@@ -19,29 +19,52 @@ pub struct Entry {
     pub limits: Limits,
     /// It is not asked.
     pub disabled: bool,
+    /// Nothing is decided without it.
+    pub required: bool,
 }
 
 /// What is written for all policies, by name.
 pub type Settings = BTreeMap<String, Entry>;
 
+/// What a settings file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct File {
+    /// By policy.
+    pub policies: Settings,
+    /// `required: true` beside the policies: nothing is decided without all that is in the folder.
+    pub required: bool,
+}
+
+impl File {
+    /// Whether nothing may be decided without some policy.
+    pub fn requires_any(&self) -> bool {
+        self.required || self.policies.values().any(|entry| entry.required)
+    }
+}
+
 /// Reads a settings file.
 ///
 /// # Errors
 /// The first thing that is wrong with it, by its name.
-pub fn parse(text: &str) -> Result<Settings, String> {
-    let file: Option<Mapping> = serde_yaml_ng::from_str(text).map_err(|e| e.to_string())?;
-    file.into_iter()
-        .flatten()
-        .map(|(name, value)| {
-            let name = key(&name, "")?;
-            let value: Option<Mapping> = match value {
-                Value::Null => None,
-                Value::Mapping(map) => Some(map),
-                _ => return Err(format!("{name}: expected settings, limits and enabled below it")),
-            };
-            Ok((name.clone(), entry(&name, value.unwrap_or_default())?))
-        })
-        .collect()
+pub fn parse(text: &str) -> Result<File, String> {
+    let mapping: Option<Mapping> = serde_yaml_ng::from_str(text).map_err(|e| e.to_string())?;
+    let mut file = File::default();
+    for (name, value) in mapping.into_iter().flatten() {
+        let name = key(&name, "")?;
+        let value = match (name.as_str(), value) {
+            ("required", Value::Bool(required)) => {
+                file.required = required;
+                continue;
+            }
+            (_, Value::Null) => Mapping::new(),
+            (_, Value::Mapping(map)) => map,
+            ("required", _) => return Err("required: expected true or false".into()),
+            _ => return Err(format!("{name}: expected settings, limits, enabled and required below it")),
+        };
+        let entry = entry(&name, value)?;
+        file.policies.insert(name, entry);
+    }
+    Ok(file)
 }
 
 fn entry(policy: &str, map: Mapping) -> Result<Entry, String> {
@@ -58,13 +81,19 @@ fn entry(policy: &str, map: Mapping) -> Result<Entry, String> {
                 }
             }
             ("enabled", Value::Bool(enabled)) => entry.disabled = !enabled,
-            ("enabled", _) => return Err(format!("{policy}.enabled: expected true or false")),
+            ("required", Value::Bool(required)) => entry.required = required,
+            (flag @ ("enabled" | "required"), _) => {
+                return Err(format!("{policy}.{flag}: expected true or false"));
+            }
             (other, _) => {
                 return Err(format!(
-                    "{policy}.{other}: there are settings, limits (time, memory, reply) and enabled"
+                    "{policy}.{other}: there are settings, limits (time, memory, reply), enabled and required"
                 ));
             }
         }
+    }
+    if entry.required && entry.disabled {
+        return Err(format!("{policy}: it is required, and enabled is false: only one of them can be"));
     }
     entry.settings.sort();
     Ok(entry)
@@ -160,14 +189,14 @@ mod tests {
     #[test]
     fn nested_settings_get_their_path_as_name() {
         let text = "ports:\n  settings:\n    rules:\n    - {label: tier=web, annotations: {a.b/c: x}}\n    size: 5\n";
-        let settings = parse(text).unwrap();
+        let settings = parse(text).unwrap().policies;
         let want = [("rules.0.annotations.a.b/c", "x"), ("rules.0.label", "tier=web"), ("size", "5")];
         assert_eq!(settings["ports"].settings, want.map(|(k, v)| (k.to_owned(), v.to_owned())));
     }
 
     #[test]
     fn limits_are_times_and_sizes() {
-        let settings = parse("p: {limits: {time: 50ms, memory: 32Mi}, enabled: false}").unwrap();
+        let settings = parse("p: {limits: {time: 50ms, memory: 32Mi}, enabled: false}").unwrap().policies;
         assert_eq!(settings["p"].limits.time, Duration::from_millis(50));
         assert_eq!(settings["p"].limits.memory, 32 << 20);
         assert!(settings["p"].disabled);
@@ -175,6 +204,18 @@ mod tests {
         assert!(parse("p: {limits: {speed: 5}}").unwrap_err().contains("p.limits.speed"));
         assert!(parse("p: {setting: {}}").unwrap_err().contains("p.setting"));
         assert!(parse("p: 5").unwrap_err().starts_with("p:"));
+    }
+
+    #[test]
+    fn a_policy_or_all_of_them_can_be_required() {
+        let file = parse("required: true\np: {}\nq: {required: true}").unwrap();
+        assert!(file.required && !file.policies["p"].required && file.policies["q"].required);
+        assert!(!parse("p: {required: false}").unwrap().requires_any());
+        // A policy may be called so.
+        assert!(parse("required: {required: true}").unwrap().policies["required"].required);
+        assert!(parse("required: yes please").unwrap_err().starts_with("required:"));
+        assert!(parse("p: {required: 1}").unwrap_err().starts_with("p.required:"));
+        assert!(parse("p: {required: true, enabled: false}").unwrap_err().starts_with("p: it is required"));
     }
 
     #[test]

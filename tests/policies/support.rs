@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use d2k::fault::Fault;
+use d2k::policy::bindings::events::exports::d2k::policy::events;
 use d2k::policy::bindings::naming::exports::d2k::policy::naming::{Input, What};
 use d2k::policy::set::Decided;
 use d2k::policy::{Options, Policies};
@@ -54,6 +55,13 @@ impl Drop for Folder {
     }
 }
 
+/// A folder for a cache that nobody else uses.
+pub fn kept() -> Folder {
+    let folder = Folder::new();
+    fs::set_permissions(&folder.0, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    folder
+}
+
 /// Compiled once for all tests.
 pub fn cache() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("policy-cache")
@@ -75,6 +83,19 @@ pub fn decided(
         taken_by_other: None,
         extra: Vec::new(),
     })
+}
+
+/// How Docker's events tell of a start.
+pub fn event(policies: &Policies) -> Result<String, Fault> {
+    let decided = policies.current().event(&events::Input {
+        subject: "container".into(),
+        change: "started".into(),
+        object_kind: "Job".into(),
+        id: "abc".into(),
+        attributes: Vec::new(),
+        extra: Vec::new(),
+    })?;
+    Ok(decided.plan.events[0].action.clone())
 }
 
 /// The settings file that makes the hostile policy do something.

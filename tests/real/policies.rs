@@ -10,10 +10,10 @@ use serde_json::json;
 use crate::support::{World, eventually, has_all};
 
 /// A policy folder that is removed at the end.
-struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("d2k-policies-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -21,21 +21,21 @@ impl Folder {
         Self(path)
     }
 
-    fn world(&self) -> Option<World> {
+    pub fn world(&self) -> Option<World> {
         World::with(&[("D2K_POLICY_DIR", self.0.to_str().unwrap())])
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.0.join(name), text).unwrap();
     }
 
-    fn example(&self, name: &str) {
+    pub fn example(&self, name: &str) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins/examples");
         std::fs::copy(root.join(name).join(format!("{name}.wasm")), self.0.join(format!("{name}.wasm")))
             .unwrap();
     }
 
-    fn remove(&self, name: &str) {
+    pub fn remove(&self, name: &str) {
         std::fs::remove_file(self.0.join(name)).unwrap();
     }
 }
@@ -51,7 +51,7 @@ fn service_type(world: &World, name: &str) -> String {
 }
 
 /// Waits until d2k has taken note of a change in its folder, at most a second.
-fn within_a_second(what: &str, holds: impl Fn() -> bool) {
+pub fn within_a_second(what: &str, holds: impl Fn() -> bool) {
     let begin = Instant::now();
     while !holds() {
         assert!(begin.elapsed() < Duration::from_secs(1), "not within a second: {what}");

@@ -1,0 +1,166 @@
+//! Compiling in a child: it leaves no memory behind in the daemon, and a component that would take
+//! the compiler minutes or gigabytes ends the child alone.
+
+use std::io::{Read, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::component::engine;
+
+/// The hidden command of this program that compiles: component on its input, code on its output.
+pub const COMMAND: &str = "compile-policy";
+/// Seconds that the child may take, by the clock and of the processor. The largest component of
+/// ordinary code takes less than ten on a slow machine.
+const SECONDS: u64 = 30;
+/// Bytes of address space of the child. One of 1.6 MB with a JavaScript engine takes a quarter.
+const ADDRESS_SPACE: u64 = 1 << 30;
+/// Bytes of code that are taken from the child: many times what a component has.
+const LARGEST_CODE: u64 = 128 << 20;
+/// Bytes of the child's words that are read.
+const WORDS: u64 = 4 << 10;
+
+/// Why the child gave no code.
+pub(super) enum Error {
+    /// The component is bad.
+    Refused(String),
+    /// There was no child that does this work.
+    Failed,
+}
+
+/// The child's part: reads a component, writes its code.
+///
+/// # Errors
+/// What is wrong with the bytes.
+pub fn child(mut input: impl Read, mut output: impl std::io::Write) -> Result<(), String> {
+    limit(ADDRESS_SPACE).map_err(|e| format!("the limits of the compiler cannot be set: {e}"))?;
+    let mut bytes = Vec::new();
+    input.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    let code = engine().precompile_component(&bytes).map_err(|e| first_line(&format!("{e:#}")))?;
+    output.write_all(&code).map_err(|e| e.to_string())
+}
+
+fn limit(address_space: u64) -> rustix::io::Result<()> {
+    let at = |most: u64| Rlimit { current: Some(most), maximum: Some(most) };
+    setrlimit(Resource::As, at(address_space))?;
+    setrlimit(Resource::Cpu, at(SECONDS))?;
+    // It writes pipes alone, and no image of its memory either.
+    setrlimit(Resource::Fsize, at(0))?;
+    setrlimit(Resource::Core, at(0))
+}
+
+/// The parent's part: the code of a component.
+///
+/// # Errors
+/// What is wrong with the component, a limit that the child passed, or no child.
+pub(super) fn compile(program: &Path, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    compile_within(Duration::from_secs(SECONDS), program, bytes)
+}
+
+fn compile_within(limit: Duration, program: &Path, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let spawned = Command::new(program)
+        .arg(COMMAND)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = spawned.map_err(|_| Error::Failed)?;
+    let said = converse(&mut child, bytes, limit);
+    if said.is_none() {
+        let _ = child.kill();
+    }
+    // Its output is closed or it is killed: it ends now.
+    let ended = child.wait().map_err(|_| Error::Failed)?;
+    let Some((code, words)) = said else {
+        return Err(Error::Refused(format!("compiling it takes more than {} s", limit.as_secs())));
+    };
+    match ended.code() {
+        Some(0) if !code.is_empty() => Ok(code),
+        Some(1) => Err(Error::Refused(first_line(&words))),
+        Some(_) => Err(Error::Failed),
+        // A signal: the processor's time is up, or an allocation failed.
+        None => Err(Error::Refused(format!(
+            "compiling it takes more than {SECONDS} s or {} MiB ({ended})",
+            ADDRESS_SPACE >> 20
+        ))),
+    }
+}
+
+/// Hands over the component and takes code and words, which end with the child; none if that takes
+/// too long. No thread outlives the child, whose end closes the pipes.
+fn converse(child: &mut Child, bytes: &[u8], limit: Duration) -> Option<(Vec<u8>, String)> {
+    let (mut stdin, stdout, stderr) = (child.stdin.take()?, child.stdout.take()?, child.stderr.take()?);
+    let (sender, receiver) = mpsc::channel();
+    let component = bytes.to_vec();
+    thread::spawn(move || {
+        // Where it ends before it has read all, its words tell why.
+        let _ = stdin.write_all(&component);
+        drop(stdin);
+        let code = read_at_most(stdout, LARGEST_CODE);
+        let words = String::from_utf8_lossy(&read_at_most(stderr, WORDS)).into_owned();
+        let _ = sender.send((code, words));
+    });
+    receiver.recv_timeout(limit).ok()
+}
+
+fn read_at_most(from: impl Read, most: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = from.take(most).read_to_end(&mut bytes);
+    bytes
+}
+
+pub(super) fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A program that does not compile but what a shell script says.
+    fn script(name: &str, text: &str) -> std::path::PathBuf {
+        let path = std::env::temp_dir().join(format!("d2k-child-{}-{name}", std::process::id()));
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        path
+    }
+
+    fn refusal(name: &str, text: &str) -> String {
+        let program = script(name, text);
+        let result = compile_within(Duration::from_secs(1), &program, &[0; 1 << 20]);
+        std::fs::remove_file(program).unwrap();
+        match result {
+            Err(Error::Refused(words)) => words,
+            Err(Error::Failed) => "failed".into(),
+            Ok(code) => format!("{} bytes of code", code.len()),
+        }
+    }
+
+    #[test]
+    fn a_child_that_takes_too_long_is_ended() {
+        let begin = Instant::now();
+        assert_eq!(refusal("hangs", "exec sleep 60"), "compiling it takes more than 1 s");
+        assert_eq!(refusal("closes", "exec sleep 60 >&- 2>&-").split(' ').next(), Some("compiling"));
+        assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn a_child_that_a_limit_has_ended_refuses_the_component() {
+        assert!(refusal("killed", "kill -ABRT $$").contains("30 s or 1024 MiB (signal: 6"));
+    }
+
+    #[test]
+    fn the_words_and_the_code_of_a_child_are_taken() {
+        assert_eq!(refusal("says", "cat >/dev/null; echo it is bad >&2; exit 1"), "it is bad");
+        assert_eq!(refusal("code", "cat"), "1048576 bytes of code");
+        assert_eq!(refusal("other", "cat >/dev/null; exit 7"), "failed");
+    }
+}
