@@ -79,7 +79,7 @@ enum Policy {
         #[command(flatten)]
         flags: Flags,
     },
-    /// Write the last decisions of a running d2k as fixtures, without the values of environment variables
+    /// Write the last decisions of a running d2k as fixtures, with what may be a secret masked (variables, arguments, labels)
     Record {
         /// How many
         #[arg(long, default_value_t = 20)]

@@ -103,6 +103,34 @@ fn a_child_of_d2k_compiles_within_limits() {
     assert_eq!(child.wait().unwrap().code(), Some(1));
 }
 
+#[test]
+fn a_policy_is_switched_off_while_another_one_takes_the_compiler_for_ever() {
+    let (folder, cache) = (Folder::new(), kept());
+    let program = folder.0.join("compiler");
+    std::fs::write(&program, "#!/bin/sh\nexec sleep 60\n").unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let options = || Options { cache: Some(cache.0.clone()), ..folder.options() };
+    drop(Policies::new(options()).unwrap());
+    // What comes with d2k is in the cache now, and nothing else is.
+    let policies = Policies::new(Options { program: Some(program), ..options() }).unwrap();
+    folder.write("hostile.wasm", component("hostile"));
+    let (reloading, (sender, receiver)) = (policies.clone(), std::sync::mpsc::channel());
+    std::thread::spawn(move || sender.send(reloading.reload()));
+    assert!(receiver.recv_timeout(Duration::from_millis(500)).is_err(), "it is still being compiled");
+    let begin = Instant::now();
+    policies.switch("naming", false).unwrap();
+    assert!(name(&policies, "web").is_err());
+    policies.switch("naming", true).unwrap();
+    assert_eq!(name(&policies, "web").unwrap(), "web");
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    let refused = receiver.recv_timeout(Duration::from_secs(60)).expect("it has a deadline").unwrap_err();
+    assert_eq!(refused, "hostile.wasm refused at compile: compiling it takes more than 30 s");
+    // It is not tried again and again.
+    let begin = Instant::now();
+    assert_eq!(policies.reload().unwrap_err(), refused);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
 /// A component whose one table would take far more than a policy may have.
 fn tables(count: usize, entries: usize) -> Vec<u8> {
     let tables = format!("(table {entries} funcref)").repeat(count);
