@@ -45,6 +45,7 @@ pub mod top;
 pub mod update;
 pub mod view;
 pub mod volumes;
+pub mod volumes_from;
 pub mod wait;
 
 use std::sync::Arc;

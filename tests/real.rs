@@ -64,3 +64,5 @@ mod ports;
 mod system;
 #[path = "real/volumes.rs"]
 mod volumes;
+#[path = "real/volumes_from.rs"]
+mod volumes_from;

@@ -178,6 +178,7 @@ fn record(name: &str, raw: &Value, body: ContainerCreateBody, image: ImageFacts)
         image,
         ports: Vec::new(),
         networks: BTreeMap::new(),
+        inherited: None,
         state: RunState::default(),
         warnings: Vec::new(),
         staged: false,

@@ -21,10 +21,9 @@ use crate::policy::bindings::workload::exports::d2k::policy::workload::{
 use crate::policy::component::Hook;
 use crate::policy::set::Set;
 use crate::registry::Credentials;
-use crate::translate::mounts::MountPlan;
 use crate::translate::pod::{PodContext, pod_template};
 use crate::translate::record::{Membership, PublishedPort, Record, RunState};
-use crate::translate::{bindings, bounds, fields, helper, mounts, names, service, validate, workload};
+use crate::translate::{bindings, bounds, fields, helper, names, service, validate, workload};
 
 /// A create call.
 pub struct Request {
@@ -68,6 +67,7 @@ impl Daemon {
         let image = self.image_for_create(&asked, &meant.plan.reference, registry).await?;
         validate::request(&request.body, &image)?;
         self.require_linked(&request.body)?;
+        let inherited = self.resolve_volumes_from(&request.body)?;
         let name = self.choose_name(&request.name)?;
         let _name = self.locks.name(&name).ok_or_else(|| self.name_conflict(&name, None))?;
         if let Some(owner) = self.name_owner(&name) {
@@ -80,6 +80,7 @@ impl Daemon {
             name,
             created: Timestamp::now(),
             networks: self.memberships(&request.body),
+            inherited: Some(inherited),
             body: request.body,
             raw: request.raw,
             image,
@@ -349,7 +350,7 @@ impl Daemon {
         let context = PodContext {
             unused_claims: self.unused(&claims),
             claims,
-            inherited: self.inherited_mounts(&record.body)?,
+            inherited: self.inherited_mounts(record)?,
             restart_policy: if job { "Never" } else { "Always" }.to_owned(),
             network_searches: self.search_domains(record),
             link_variables: self.link_variables(record),
@@ -366,28 +367,6 @@ impl Daemon {
         };
         let plan = pod_template(record, &context)?;
         Ok((plan.template, plan.warnings))
-    }
-
-    /// Mounts of the containers named in `VolumesFrom`.
-    pub(crate) fn inherited_mounts(&self, body: &ContainerCreateBody) -> Result<Vec<MountPlan>> {
-        let from = body.host_config.as_ref().and_then(|h| h.volumes_from.clone()).unwrap_or_default();
-        let mut inherited = Vec::new();
-        for spec in from {
-            let (key, mode) = spec.split_once(':').unwrap_or((&spec, ""));
-            // Not 404: the CLI takes that for a missing image.
-            let other = self.container(key).map_err(|fault| Fault::invalid(fault.message))?;
-            let deeper = self.inherited_mounts(&other.record.body)?;
-            let plans = mounts::plan(&other.record.body, &other.record.image, &deeper)?.plans;
-            let claims = self.claims(&other.record);
-            for mut plan in plans.into_iter().filter(|p| p.claim_key().is_some()) {
-                if let Some(claim) = plan.claim_key().and_then(|key| claims.get(key)) {
-                    plan.kind = mounts::MountKind::Named(self.volume_of_claim(claim));
-                }
-                plan.read_only |= mode == "ro";
-                inherited.push(plan);
-            }
-        }
-        Ok(inherited)
     }
 }
 

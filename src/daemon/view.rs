@@ -34,7 +34,7 @@ impl Daemon {
     /// The mounts of a container with the Docker names of their volumes.
     pub fn mounts_of(&self, container: &Container) -> Vec<(MountPlan, String)> {
         let record = &container.record;
-        let inherited = self.inherited_mounts(&record.body).unwrap_or_default();
+        let inherited = self.inherited_mounts(record).unwrap_or_default();
         let plans =
             mounts::plan(&record.body, &record.image, &inherited).map(|m| m.plans).unwrap_or_default();
         plans

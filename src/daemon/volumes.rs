@@ -107,7 +107,7 @@ impl Daemon {
         record: &Record,
         warnings: &mut Vec<String>,
     ) -> Result<Vec<String>> {
-        let inherited = self.inherited_mounts(&record.body)?;
+        let inherited = self.inherited_mounts(record)?;
         let plans = mounts::plan(&record.body, &record.image, &inherited)?.plans;
         let mut made = Vec::new();
         for plan in plans {
@@ -149,7 +149,7 @@ impl Daemon {
 
     /// Docker volume name, or target of an anonymous volume → claim name.
     pub(crate) fn claims(&self, record: &Record) -> BTreeMap<String, String> {
-        let inherited = self.inherited_mounts(&record.body).unwrap_or_default();
+        let inherited = self.inherited_mounts(record).unwrap_or_default();
         let plans =
             mounts::plan(&record.body, &record.image, &inherited).map(|m| m.plans).unwrap_or_default();
         let mut claims = BTreeMap::new();
@@ -190,12 +190,6 @@ impl Daemon {
                 tracing::debug!(claim, error = fault.message, "that a volume is in use is not on record");
             }
         }
-    }
-
-    /// The Docker name of a claim's volume.
-    pub(crate) fn volume_of_claim(&self, claim: &str) -> String {
-        let found = self.cluster.cache::<PersistentVolumeClaim>().get(claim);
-        found.map_or_else(|| claim.to_owned(), |c| volume::name(&c.object))
     }
 
     /// The containers that mount a volume.

@@ -147,6 +147,7 @@ pub fn foreign_record(meta: &ObjectMeta, kind: Kind, spec: &PodSpec, namespace: 
         image,
         ports: Vec::new(),
         networks: BTreeMap::from([("bridge".to_owned(), Membership::default())]),
+        inherited: None,
         state: RunState::default(),
         warnings: Vec::new(),
         staged: false,

@@ -23,6 +23,8 @@ pub const IMAGE: &str = "d2k.io/image";
 pub const PORTS: &str = "d2k.io/ports";
 /// Annotation: network memberships, JSON.
 pub const NETWORKS: &str = "d2k.io/networks";
+/// Annotation: mounts taken from other containers ([`crate::translate::mounts::Inherited`]), JSON array.
+pub const VOLUMES_FROM: &str = "d2k.io/volumes-from";
 /// Annotation: what is known of the last run and survives its Pod, JSON.
 pub const STATE: &str = "d2k.io/state";
 /// Annotation: warnings of the create call, JSON array.

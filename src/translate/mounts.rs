@@ -11,9 +11,12 @@ use super::volume;
 use crate::fault::{Fault, Result};
 
 mod bind;
+mod inherited;
 #[cfg(test)]
 mod tests;
 mod tmpfs;
+
+pub use inherited::{Inherited, add as inherit, entries as volumes_from};
 
 /// Size of `/dev/shm` that Docker and the kubelet's runtime both give to every container.
 const DEFAULT_SHM: i64 = 64 << 20;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::helper::Helper;
 use super::image::ImageFacts;
 use super::keys;
+use super::mounts::Inherited;
 
 /// Everything d2k keeps about a container it made.
 #[derive(Debug, Clone)]
@@ -34,6 +35,8 @@ pub struct Record {
     pub ports: Vec<PublishedPort>,
     /// Network name → membership. Holds `bridge` (or `host`, `none`) for the default.
     pub networks: BTreeMap<String, Membership>,
+    /// Mounts taken from other containers; `None` if an earlier version kept only their names.
+    pub inherited: Option<Vec<Inherited>>,
     /// What is known of the last run.
     pub state: RunState,
     /// Warnings given at creation.
@@ -122,6 +125,7 @@ impl Record {
             image: parse(notes, keys::IMAGE).unwrap_or_default(),
             ports: parse(notes, keys::PORTS).unwrap_or_default(),
             networks: parse(notes, keys::NETWORKS).unwrap_or_default(),
+            inherited: parse(notes, keys::VOLUMES_FROM),
             state: parse(notes, keys::STATE).unwrap_or_default(),
             warnings: parse(notes, keys::WARNINGS).unwrap_or_default(),
             staged: notes.contains_key(keys::FILES),
@@ -151,6 +155,10 @@ impl Record {
         if let Some(helper) = &self.helper {
             notes.insert(keys::HELPER.into(), json(helper));
         }
+        // Also if it is empty: a record without it is one of an earlier version.
+        if let Some(inherited) = self.inherited.as_ref().filter(|_| !self.volumes_from().is_empty()) {
+            notes.insert(keys::VOLUMES_FROM.into(), json(inherited));
+        }
         if self.staged {
             notes.insert(keys::FILES.into(), "true".into());
         }
@@ -175,6 +183,11 @@ impl Record {
     /// The host configuration, empty if none was sent.
     pub fn host(&self) -> HostConfig {
         self.body.host_config.clone().unwrap_or_default()
+    }
+
+    /// The entries of `--volumes-from` as they were sent.
+    pub fn volumes_from(&self) -> &[String] {
+        self.body.host_config.as_ref().and_then(|host| host.volumes_from.as_deref()).unwrap_or_default()
     }
 
     /// Docker labels: the image's, overridden by the request's.
