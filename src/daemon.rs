@@ -34,6 +34,8 @@ pub mod pull_secrets;
 pub mod release;
 pub mod remove;
 pub mod replace;
+pub mod reservations;
+pub mod run_binding;
 pub mod runs;
 pub mod shape;
 pub mod spool;

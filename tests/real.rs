@@ -52,6 +52,8 @@ mod images;
 mod links;
 #[path = "real/logs.rs"]
 mod logs;
+#[path = "real/names.rs"]
+mod names;
 #[path = "real/networks.rs"]
 mod networks;
 #[path = "real/policies.rs"]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use either::Either;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, PropagationPolicy};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource};
 use serde::Serialize;
@@ -21,16 +21,36 @@ const CACHE_LAG: Duration = Duration::from_secs(5);
 const MANAGER: &str = "d2k";
 
 impl Cluster {
-    /// Creates an object.
+    /// Creates an object. The client tries again where a proxy answers 503 or 504, and the first try
+    /// may have succeeded: an object of the same container that was not there before is that one.
     ///
     /// # Errors
     /// `Conflict` if the name is taken; the cluster's words otherwise.
     pub async fn create<K: Cached>(&self, object: &K) -> Result<Arc<Entry<K>>> {
-        let what = named("create", object);
-        let api: Api<K> = self.api();
-        let params = PostParams { field_manager: Some(MANAGER.into()), ..Default::default() };
-        let made = api.create(&params, object).await.map_err(|e| fault(&what, &e))?;
-        Ok(self.settle(made).await)
+        let name = object.meta().name.clone().unwrap_or_default();
+        let before = self.cache::<K>().get(&name).and_then(|entry| entry.object.meta().uid.clone());
+        let refused = match self.create_uncached(object).await {
+            Ok(made) => return Ok(self.settle(made).await),
+            Err(refused) => refused,
+        };
+        if refused.kind == Kind::Conflict
+            && let Some(group) = object.group()
+            && let Ok(Some(found)) = self.find::<K>(&name).await
+            && found.group() == Some(group)
+            && found.meta().uid != before
+            && found.meta().deletion_timestamp.is_none()
+        {
+            return Ok(self.settle(found).await);
+        }
+        Err(refused)
+    }
+
+    /// An object of a kind that d2k may list but not get, as the cluster has it now.
+    async fn find<K: Cached>(&self, name: &str) -> Result<Option<K>> {
+        let only = ListParams::default().fields(&format!("metadata.name={name}"));
+        let list = self.api::<K>().list(&only).await;
+        let list = list.map_err(|e| fault(&format!("read {} {name}", K::kind(&())), &e))?;
+        Ok(list.items.into_iter().next())
     }
 
     /// Changes an object by a JSON merge patch (RFC 7386).
@@ -111,6 +131,66 @@ impl Cluster {
             .map_err(|e| fault(&named("apply", object), &e))
     }
 
+    /// Creates an object without waiting for a cache to show it.
+    ///
+    /// # Errors
+    /// `Conflict` if the name is taken; the cluster's words otherwise.
+    pub async fn create_uncached<K>(&self, object: &K) -> Result<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned
+            + Serialize,
+    {
+        let params = PostParams { field_manager: Some(MANAGER.into()), ..Default::default() };
+        let made = self.api::<K>().create(&params, object).await;
+        made.map_err(|e| fault(&named("create", object), &e))
+    }
+
+    /// Changes an object by a JSON merge patch without waiting for a cache to show it.
+    ///
+    /// # Errors
+    /// `NotFound` if it is gone; `Conflict` if the patch names a `resourceVersion` that it has no more.
+    pub async fn patch_uncached<K>(&self, name: &str, patch: &Value) -> Result<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..Default::default() };
+        let made = self.api::<K>().patch(name, &params, &Patch::Merge(patch)).await;
+        made.map_err(|e| fault(&format!("change {} {name}", K::kind(&())), &e))
+    }
+
+    /// Deletes an object as it was read; one that is gone, or is another or changed one by now, stays
+    /// as it is and is no error.
+    ///
+    /// # Errors
+    /// The cluster's words.
+    pub async fn delete_exactly<K>(&self, object: &K) -> Result<()>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        let name = object.meta().name.clone().unwrap_or_default();
+        let exactly = Preconditions {
+            uid: object.meta().uid.clone(),
+            resource_version: object.meta().resource_version.clone(),
+        };
+        let params = DeleteParams { preconditions: Some(exactly), ..DeleteParams::default() };
+        match self.api::<K>().delete(&name, &params).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let fault = fault(&named("delete", object), &error);
+                if matches!(fault.kind, Kind::NotFound | Kind::Conflict) { Ok(()) } else { Err(fault) }
+            }
+        }
+    }
+
     /// Reads an object of a kind without cache.
     ///
     /// # Errors
@@ -137,7 +217,7 @@ impl Cluster {
             + std::fmt::Debug
             + DeserializeOwned,
     {
-        let params = kube::api::ListParams::default().labels(labels);
+        let params = ListParams::default().labels(labels);
         let list = self.api::<K>().list(&params).await;
         Ok(list.map_err(|e| fault(&format!("list {}s", K::kind(&())), &e))?.items)
     }

@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 
 use bollard_stubs::models::ContainerCreateBody;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PodTemplateSpec, Service};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PodTemplateSpec, Service};
 use serde_json::Value;
 
 use super::Daemon;
 use super::decisions::{self, What, pairs};
+use super::locks::NameGuard;
 use super::networks::{membership, random_id};
 use super::publish::Reserved;
+use super::reservations::Reservation;
 use crate::fault::{Fault, Kind as FaultKind, Result};
 use crate::policy::bindings::images::exports::d2k::policy::images::Purpose;
 use crate::policy::bindings::ports::exports::d2k::policy::ports;
@@ -21,9 +25,13 @@ use crate::policy::bindings::workload::exports::d2k::policy::workload::{
 use crate::policy::component::Hook;
 use crate::policy::set::Set;
 use crate::registry::Credentials;
+use crate::translate::container::{Container, Kind};
 use crate::translate::pod::{PodContext, pod_template};
 use crate::translate::record::{Membership, PublishedPort, Record, RunState};
 use crate::translate::{bindings, bounds, fields, helper, names, service, validate, workload};
+
+/// How many generated names are tried before the container is called by its ID.
+const NAMES_TRIED: usize = 100;
 
 /// A create call.
 pub struct Request {
@@ -68,16 +76,19 @@ impl Daemon {
         validate::request(&request.body, &image)?;
         self.require_linked(&request.body)?;
         let inherited = self.resolve_volumes_from(&request.body)?;
-        let name = self.choose_name(&request.name)?;
-        let _name = self.locks.name(&name).ok_or_else(|| self.name_conflict(&name, None))?;
-        if let Some(owner) = self.name_owner(&name) {
-            return Err(self.name_conflict(&name, Some(&owner)));
-        }
-        let (ports, _reserved) = self.choose_ports(&request.body, &mut warnings).await?;
+        let id = random_id();
+        let (_guard, reserved) = self.take_name(&request.name, &id).await?;
+        let (ports, _ports) = match self.choose_ports(&request.body, &mut warnings).await {
+            Ok(chosen) => chosen,
+            Err(fault) => {
+                self.release_name(reserved.name(), &id).await;
+                return Err(fault);
+            }
+        };
         let mut record = Record {
-            id: random_id(),
+            id,
             object: String::new(),
-            name,
+            name: reserved.name().to_owned(),
             created: Timestamp::now(),
             networks: self.memberships(&request.body),
             inherited: Some(inherited),
@@ -93,21 +104,38 @@ impl Daemon {
             paused: String::new(),
             decided: [(Hook::Images.name().to_owned(), meant.by)].into(),
         };
-        self.make(&set, &mut record, &mut warnings).await?;
+        if let Err(fault) = self.make(&set, &mut record, &reserved, &mut warnings).await {
+            self.release_name(&record.name, &record.id).await;
+            return Err(fault);
+        }
         for warning in &warnings {
             tracing::warn!(container = %record.name, "{warning}");
         }
         Ok(Created { id: record.id, warnings })
     }
 
-    fn choose_name(&self, asked: &str) -> Result<String> {
+    /// Reserves the name that was asked for, or one of d2k's choice.
+    async fn take_name(&self, asked: &str, id: &str) -> Result<(NameGuard<'_>, Reservation)> {
         let asked = asked.strip_prefix('/').unwrap_or(asked);
-        if asked.is_empty() {
-            let free = |name: &String| self.name_owner(name).is_none();
-            return Ok(std::iter::repeat_with(names::random).find(free).unwrap_or_else(random_id));
+        if !asked.is_empty() {
+            validate::name(asked)?;
+            return self.try_name(asked, id).await;
         }
-        validate::name(asked)?;
-        Ok(asked.to_owned())
+        for name in std::iter::repeat_with(names::random).take(NAMES_TRIED) {
+            match self.try_name(&name, id).await {
+                Err(fault) if fault.kind == FaultKind::Conflict => {}
+                taken => return taken,
+            }
+        }
+        self.try_name(id, id).await
+    }
+
+    async fn try_name(&self, name: &str, id: &str) -> Result<(NameGuard<'_>, Reservation)> {
+        let guard = self.locks.name(name).ok_or_else(|| self.name_conflict(name, None))?;
+        if let Some(owner) = self.name_owner(name) {
+            return Err(self.name_conflict(name, Some(&owner)));
+        }
+        Ok((guard, self.reserve_name(name, id).await?))
     }
 
     /// Networks of a new container: the network mode, and those of `NetworkingConfig`. One that does
@@ -170,29 +198,39 @@ impl Daemon {
         Ok(port)
     }
 
-    async fn make(&self, set: &Set, record: &mut Record, warnings: &mut Vec<String>) -> Result<()> {
+    async fn make(
+        &self,
+        set: &Set,
+        record: &mut Record,
+        reserved: &Reservation,
+        warnings: &mut Vec<String>,
+    ) -> Result<()> {
         let workload = set.workload(&workload_question(record))?;
         warnings.extend(workload.warnings);
         record.decided.insert(Hook::Workload.name().to_owned(), workload.by);
         self.choose_helper(record, &workload.plan.helper, warnings).await;
         self.choose_object_name(set, record, warnings)?;
         let made_volumes = self.make_volumes(set, record, warnings).await?;
-        let result = self.make_workload(set, record, &workload.plan.kind, warnings).await;
+        let job = matches!(workload.plan.kind, WorkloadKind::Job);
+        let result = match self.make_workload(set, record, job, warnings).await {
+            Ok(()) => self.confirm_name(reserved).await,
+            Err(fault) => Err(fault),
+        };
         if result.is_err() {
             self.unmake(record, &made_volumes).await;
         }
         result
     }
 
-    /// A free object name: no container of another name has it, nor any Service.
+    /// An object name that no workload has. That of a Service is seen when it is made.
     fn choose_object_name(&self, set: &Set, record: &mut Record, warnings: &mut Vec<String>) -> Result<()> {
         let labels = pairs(&record.docker_labels());
         let ask = |other| self.object_named(set, What::Container, &record.name, labels.clone(), other);
         let mut named = ask(None)?;
         let name = &named.plan.name;
         let taken = self.containers().iter().any(|c| c.record.object == *name && c.own)
-            || self.cluster.cache::<k8s_openapi::api::apps::v1::Deployment>().get(name).is_some()
-            || self.cluster.cache::<k8s_openapi::api::batch::v1::Job>().get(name).is_some();
+            || self.cluster.cache::<Deployment>().get(name).is_some()
+            || self.cluster.cache::<Job>().get(name).is_some();
         if taken {
             named = ask(Some(&record.id))?;
         }
@@ -202,31 +240,45 @@ impl Daemon {
         Ok(())
     }
 
+    /// Makes the Service and the workload. Where somebody else's object has the name of one of them,
+    /// both get another.
     async fn make_workload(
         &self,
         set: &Set,
         record: &mut Record,
-        kind: &WorkloadKind,
+        job: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<()> {
+        let (told, ports) = (warnings.len(), record.ports.clone());
+        match self.try_workload(set, record, job, warnings).await {
+            Err(fault) if fault.kind == FaultKind::Conflict => {}
+            result => return result,
+        }
+        warnings.truncate(told);
+        record.ports = ports;
+        self.drop_service(record).await;
+        let same_name = |c: &Container| c.record.name == record.name && c.record.id != record.id;
+        if let Some(other) = self.workload_containers(&record.object).into_iter().find(same_name) {
+            // An earlier version made it, which reserves no names.
+            return Err(self.name_conflict(&record.name, Some(&other.record.id)));
+        }
+        let labels = pairs(&record.docker_labels());
+        let other = Some(record.id.as_str());
+        record.object = self.object_named(set, What::Container, &record.name, labels, other)?.plan.name;
+        self.try_workload(set, record, job, warnings).await
+    }
+
+    async fn try_workload(
+        &self,
+        set: &Set,
+        record: &mut Record,
+        job: bool,
         warnings: &mut Vec<String>,
     ) -> Result<()> {
         self.make_service(set, record, warnings).await?;
-        let job = matches!(kind, WorkloadKind::Job);
         let (template, told) = self.template_and_warnings(record, job).await?;
         warnings.extend(told);
-        match self.create_object(set, record, &template, job, warnings).await {
-            Err(fault) if fault.kind == FaultKind::Conflict => {
-                // Somebody else's object has the name; ours gets another.
-                self.drop_service(record).await;
-                let labels = pairs(&record.docker_labels());
-                let other = Some(record.id.as_str());
-                record.object =
-                    self.object_named(set, What::Container, &record.name, labels, other)?.plan.name;
-                self.make_service(set, record, warnings).await?;
-                let (template, _) = self.template_and_warnings(record, job).await?;
-                self.create_object(set, record, &template, job, warnings).await
-            }
-            result => result,
-        }
+        self.create_object(set, record, &template, job, warnings).await
     }
 
     async fn create_object(
@@ -250,11 +302,18 @@ impl Daemon {
 
     async fn unmake(&self, record: &Record, volumes: &[String]) {
         self.drop_service(record).await;
+        if let Some(made) = self.own_container(&record.object, &record.id) {
+            // Its name is another container's by now.
+            let deleted = match made.kind {
+                Kind::Job => self.cluster.delete::<Job>(&record.object, None).await,
+                _ => self.cluster.delete::<Deployment>(&record.object, None).await,
+            };
+            if let Err(error) = deleted {
+                tracing::warn!(object = %record.object, %error, "the workload of a failed create was left behind");
+            }
+        }
         for claim in volumes {
-            let deleted = self
-                .cluster
-                .begin_delete::<k8s_openapi::api::core::v1::PersistentVolumeClaim>(claim, None)
-                .await;
+            let deleted = self.cluster.begin_delete::<PersistentVolumeClaim>(claim, None).await;
             if let Err(error) = deleted {
                 tracing::warn!(%claim, %error, "a volume of a failed create was left behind");
             }
@@ -332,7 +391,7 @@ impl Daemon {
     /// The Pod template as the record and the cluster are now.
     pub(crate) async fn template(&self, record: &Record) -> Result<PodTemplateSpec> {
         let is_job = match self.own_container(&record.object, &record.id) {
-            Some(container) => container.kind == crate::translate::container::Kind::Job,
+            Some(container) => container.kind == Kind::Job,
             None => {
                 let decided = self.policies.current().workload(&workload_question(record))?;
                 matches!(decided.plan.kind, WorkloadKind::Job)

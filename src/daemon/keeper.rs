@@ -39,6 +39,8 @@ pub async fn run(daemon: Arc<Daemon>, mut changes: mpsc::UnboundedReceiver<Chang
     tokio::spawn(async move { left.free_what_was_left().await });
     tokio::spawn(tell_of_policies(daemon.clone()));
     tokio::spawn(daemon.clone().collect_helpers());
+    let names = daemon.clone();
+    tokio::spawn(async move { names.collect_reservations().await });
     let mut keeper = Keeper { daemon, pods: HashMap::new() };
     while let Some(change) = changes.recv().await {
         keeper.take(&change).await;
@@ -100,6 +102,10 @@ impl Keeper {
             daemon.held.forget(id);
             daemon.runs.forget_container(id);
             daemon.links.forget(id);
+            if container.own {
+                let (daemon, container) = (daemon.clone(), container.clone());
+                tokio::spawn(async move { daemon.release_name_of(&container).await });
+            }
             daemon.tell(&container.record, "removed", []);
         } else if change.previous.is_none() && !daemon.runs.end_replace(id) && !change.initial {
             daemon.tell(&container.record, "created", []);

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::Daemon;
 use super::pause::has_helper;
+use super::reservations::Reservation;
 use crate::fault::{Fault, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::{self, RunState};
@@ -226,11 +227,30 @@ impl Daemon {
         if let Some(owner) = self.name_owner(name) {
             return Err(worded(self.name_conflict(name, Some(&owner))));
         }
-        self.annotate(&container, &json!({keys::NAME: name})).await?;
+        let reserved = self.reserve_name(name, &record.id).await.map_err(worded)?;
+        self.bear(&container, name, &reserved).await.map_err(worded)?;
+        self.release_name(&record.name, &record.id).await;
         let renamed = self.container(&record.id)?;
         self.tell(&renamed.record, "renamed", [("oldName", format!("/{}", record.name))]);
         self.sync_networks().await;
         Ok(())
+    }
+
+    /// Writes the new name down, and the old one again if another container has got the new one meanwhile.
+    async fn bear(&self, container: &Container, name: &str, reserved: &Reservation) -> Result<()> {
+        let record = &container.record;
+        let written = match self.annotate(container, &json!({keys::NAME: name})).await {
+            Ok(()) => self.confirm_name(reserved).await,
+            Err(fault) => Err(fault),
+        };
+        if written.is_err() {
+            let undone = self.annotate(container, &json!({keys::NAME: record.name})).await;
+            if let Err(error) = undone {
+                tracing::warn!(container = %record.name, %error, "a failed rename was not undone");
+            }
+            self.release_name(name, &record.id).await;
+        }
+        written
     }
 
     /// Changes annotations of a container's workload.
@@ -267,14 +287,6 @@ impl Daemon {
             "container {} is the {kind} {name}, which d2k did not make: it cannot be {verb} here; use kubectl",
             container.record.name
         )))
-    }
-
-    pub(crate) fn name_conflict(&self, name: &str, owner: Option<&str>) -> Fault {
-        let owner = owner.unwrap_or("that is being created");
-        Fault::conflict(format!(
-            "Conflict. The container name \"/{name}\" is already in use by container \"{owner}\". You have to remove \
-             (or rename) that container to be able to reuse that name."
-        ))
     }
 }
 

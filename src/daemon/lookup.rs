@@ -230,6 +230,11 @@ impl Daemon {
         self.containers_lazy().iter().find(|(record, _)| record.name == name).map(|(r, _)| r.id.clone())
     }
 
+    /// The records of all workloads, without their Pods.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Arc<Record>> {
+        self.containers_lazy().into_iter().map(|(record, _)| record)
+    }
+
     /// Records of all workloads, without their Pods: what a search by name needs.
     fn containers_lazy(&self) -> Vec<(Arc<Record>, Object)> {
         let record = |object: Object| {

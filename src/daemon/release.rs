@@ -7,10 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
@@ -19,10 +16,9 @@ use super::Daemon;
 use super::gates::{Place, Turn};
 use crate::cluster::{Process, ProcessStatus, Wanted};
 use crate::fault::{Fault, Result};
-use crate::translate::container::{Container, Kind};
+use crate::translate::container::Container;
 use crate::translate::helper::{self, protocol};
-use crate::translate::keys;
-use crate::translate::record::{self, Leave, Record, RunState};
+use crate::translate::record::{Leave, Record, RunState};
 use crate::translate::state;
 
 /// How long a Pod that another d2k has started is left to that d2k.
@@ -120,7 +116,7 @@ impl Daemon {
                     self.see_to_it(container, &name, &attempt, given).await;
                 }
                 if helper::runs_once(record) {
-                    self.note_leave(container, &attempt.uid, true).await;
+                    self.note_leave_given(container, &attempt.uid).await;
                 }
             }
             Err(fault) => {
@@ -136,60 +132,6 @@ impl Daemon {
         now.as_ref().and_then(Container::pod).is_some_and(|pod| {
             pod.metadata.deletion_timestamp.is_none() && Attempt::of(&container.record, pod) == *attempt
         })
-    }
-
-    /// Whether Docker would run the process in this Pod. What is to run once is bound to its Pod first.
-    async fn may_run(&self, container: &Container, attempt: &Attempt, serves: bool) -> Result<bool> {
-        if !helper::runs_once(&container.record) {
-            return Ok(true);
-        }
-        if attempt.restarts > 0 {
-            return Ok(false);
-        }
-        let known = match self.runs.pod_of_run(&container.record.id) {
-            Some(pod) => pod,
-            // This process does not know the run from its beginning.
-            None if !serves => self.on_record(container).await?.0.leave.clone().map(|leave| leave.pod),
-            None => None,
-        };
-        match known {
-            Some(uid) if uid == attempt.uid => return Ok(true),
-            Some(uid) if !self.is_another_run(container, &uid).await? => return Ok(false),
-            _ => {}
-        }
-        self.runs.bind(&container.record.id, &attempt.uid);
-        self.note_leave(container, &attempt.uid, false).await;
-        Ok(true)
-    }
-
-    /// Whether the run of a Pod was over when this Pod was asked for: somebody has scaled the workload up.
-    async fn is_another_run(&self, container: &Container, earlier: &str) -> Result<bool> {
-        let (record, wanted) = self.on_record(container).await?;
-        Ok(wanted && record.state.finished.is_some() && record.state.pod == earlier)
-    }
-
-    async fn note_leave(&self, container: &Container, uid: &str, given: bool) {
-        let leave = Leave { pod: uid.to_owned(), given };
-        if let Err(fault) = self.annotate(container, &json!({keys::LEAVE: record::json(&leave)})).await {
-            tracing::warn!(container = %container.record.name, error = fault.message, "which Pod may run is not on record");
-        }
-    }
-
-    /// What is on record, and whether the workload is to run, as the cluster has it now: the watch may be
-    /// behind.
-    async fn on_record(&self, container: &Container) -> Result<(Record, bool)> {
-        let nothing = json!({"metadata": {"annotations": {}}});
-        let object = &container.record.object;
-        let (record, wanted) = if container.kind == Kind::Job {
-            let job = self.cluster.patch::<Job>(object, &nothing).await?;
-            let wanted = job.object.spec.as_ref().is_some_and(|spec| spec.suspend != Some(true));
-            (Record::read(&job.object.metadata), wanted)
-        } else {
-            let deployment = self.cluster.patch::<Deployment>(object, &nothing).await?;
-            let wanted = deployment.object.spec.as_ref().is_some_and(|spec| spec.replicas != Some(0));
-            (Record::read(&deployment.object.metadata), wanted)
-        };
-        record.map(|record| (record, wanted)).ok_or_else(|| Fault::internal("its annotations cannot be read"))
     }
 
     /// Lets the process run: by a reader's own stream, else by one that is opened for it.
@@ -403,9 +345,10 @@ impl Daemon {
             // Its end is seen and written down as any other.
             return;
         }
-        let known = self.on_record(container).await.map(|(record, _)| record.state);
-        if known.is_ok_and(|state| {
-            state.finished.is_some() && self.runs.pod_of_run(&record.id) == Some(Some(state.pod))
+        let known = self.record_now(container).await;
+        if known.is_ok_and(|now| {
+            now.state.finished.is_some()
+                && self.runs.pod_of_run(&record.id) == Some(Some(now.state.pod.clone()))
         }) {
             // The end of the Pod before it is on record, and says more.
             return;

@@ -18,8 +18,13 @@ use crate::translate::record::Record;
 /// The key within the ConfigMap.
 const KEY: &str = "job.json";
 
+/// The name of the ConfigMap that keeps the Job of a container, by the container's ID.
+pub(crate) fn kept_name(id: &str) -> String {
+    format!("d2k-job-{}", id.get(..32).unwrap_or(id))
+}
+
 fn name(record: &Record) -> String {
-    format!("d2k-job-{}", record.short())
+    kept_name(&record.id)
 }
 
 impl Daemon {

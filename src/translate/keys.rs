@@ -74,6 +74,8 @@ pub mod role {
     pub const REPLACING: &str = "replacing";
     /// A ConfigMap with the helper for containers.
     pub const HELPER: &str = "helper";
+    /// A ConfigMap that reserves the name of a container.
+    pub const NAME: &str = "name";
     /// A Secret with registry credentials.
     pub const REGISTRY: &str = "registry";
 }

@@ -64,6 +64,15 @@ impl Daemon {
         http::ask(stream, "GET", "/_ping", &[], b"").is_some_and(|reply| reply.status == 200)
     }
 
+    /// Sends a request with a JSON body; `Value::Null` sends none.
+    #[track_caller]
+    pub fn post(&self, path: &str, body: &serde_json::Value) -> http::Reply {
+        let text = if body.is_null() { String::new() } else { body.to_string() };
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        http::ask(stream, "POST", path, &[("Content-Type", "application/json")], text.as_bytes())
+            .unwrap_or_else(|| panic!("POST {path} got no answer\n{}", self.log_tail()))
+    }
+
     /// Its process ID.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -193,6 +193,14 @@ impl World {
             .unwrap_or_else(|| panic!("{method} {path} got no answer\n{}", self.daemon.log_tail()))
     }
 
+    /// A second d2k of the same namespace, on a port of its own.
+    #[track_caller]
+    pub fn second_d2k(&self, settings: &[(&str, &str)]) -> Daemon {
+        let mut all = self.settings.clone();
+        all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        Daemon::start(free_port(), &all, &self.directory.join("second.log"))
+    }
+
     /// A connection to d2k for bytes of one's own.
     pub fn connect(&self) -> Connection {
         Connection::open(self.port())
