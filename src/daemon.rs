@@ -5,6 +5,7 @@ pub mod archive;
 pub mod attach;
 pub mod bus;
 pub mod callers;
+pub mod collect_logins;
 pub mod create;
 pub mod decisions;
 pub mod ending;
@@ -108,7 +109,6 @@ pub struct Daemon {
     pub(crate) runs: runs::Runs,
     pub(crate) health: health::Healths,
     pub(crate) stats: stats::Meters,
-    pub(crate) pull_secrets: pull_secrets::Known,
     pub(crate) execs: exec::Execs,
     pub(crate) gates: gates::Gates,
     pub(crate) heard: heard::Heard,
@@ -145,7 +145,6 @@ impl Daemon {
             runs: runs::Runs::default(),
             health: health::Healths::default(),
             stats: stats::Meters::default(),
-            pull_secrets: pull_secrets::Known::default(),
             execs: exec::Execs::default(),
             gates: gates::Gates::default(),
             heard: heard::Heard::default(),

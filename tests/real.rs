@@ -62,6 +62,8 @@ mod policies;
 mod policies_kept;
 #[path = "real/ports.rs"]
 mod ports;
+#[path = "real/registry_logins.rs"]
+mod registry_logins;
 #[path = "real/system.rs"]
 mod system;
 #[path = "real/volumes.rs"]

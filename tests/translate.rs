@@ -179,6 +179,7 @@ fn record(name: &str, raw: &Value, body: ContainerCreateBody, image: ImageFacts)
         ports: Vec::new(),
         networks: BTreeMap::new(),
         inherited: None,
+        pull_secret: None,
         state: RunState::default(),
         warnings: Vec::new(),
         staged: false,

@@ -102,7 +102,7 @@ caches! {
     pods: Pod as Pod, None;
     services: Service as Service, Some(keys::ROLE);
     claims: PersistentVolumeClaim as Claim, None;
-    config_maps: ConfigMap as ConfigMap, Some("d2k.io/role in (network, image)");
+    config_maps: ConfigMap as ConfigMap, Some("d2k.io/role in (network, image, registry)");
 }
 
 /// What a watch task needs.

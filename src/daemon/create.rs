@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::Daemon;
 use super::decisions::{self, What, pairs};
+use super::images::Puller;
 use super::locks::NameGuard;
 use super::networks::{membership, random_id};
 use super::publish::Reserved;
@@ -45,6 +46,8 @@ pub struct Request {
     pub raw: Value,
     /// Credentials for the registry, if the client sent any.
     pub credentials: Option<Credentials>,
+    /// Who the client is, as far as its connection tells ([`crate::docker::peer`]).
+    pub client: String,
 }
 
 /// The answer.
@@ -71,8 +74,12 @@ impl Daemon {
         let set = self.policies.current();
         let meant = set.image(&super::images::question(&asked, Purpose::Create))?;
         warnings.extend(meant.warnings);
-        let registry = (request.credentials.as_ref(), request.platform.as_str());
-        let image = self.image_for_create(&asked, &meant.plan.reference, registry).await?;
+        let puller = Puller {
+            credentials: request.credentials.as_ref(),
+            platform: &request.platform,
+            client: &request.client,
+        };
+        let (image, pull_secret) = self.image_for_create(&asked, &meant.plan.reference, &puller).await?;
         validate::request(&request.body, &image)?;
         self.require_linked(&request.body)?;
         let inherited = self.resolve_volumes_from(&request.body)?;
@@ -95,6 +102,7 @@ impl Daemon {
             body: request.body,
             raw: request.raw,
             image,
+            pull_secret,
             ports,
             state: RunState::default(),
             warnings: Vec::new(),
@@ -414,7 +422,7 @@ impl Daemon {
             network_searches: self.search_domains(record),
             link_variables: self.link_variables(record),
             docker_host: self.options.docker_host.clone(),
-            pull_secrets: self.pull_secrets(record).await,
+            pull_secrets: self.pull_secrets(record),
             staged_files: self.staged_files(record).await?,
             staged_secret: (record.staged && helper::unpacks(record))
                 .then(|| super::staging::secret_name(record)),

@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 use super::Daemon;
 use crate::fault::{Fault, Result};
 use crate::policy::bindings::images::exports::d2k::policy::images::{self, Purpose};
-use crate::registry::{Credentials, Platform, PullItem, Reference};
-use crate::translate::image::ImageFacts;
+use crate::registry::{Credentials, Platform, PullItem, Reference, RegistryError, RegistryErrorKind};
+use crate::translate::image::{Access, ImageFacts};
 use crate::translate::keys::{self, role};
 use crate::translate::record::json;
 
@@ -29,6 +29,16 @@ pub struct Image {
     pub object: String,
     /// When it was given this name, if that is known.
     pub tagged: Option<jiff::Timestamp>,
+}
+
+/// Who asks for an image in order to run it.
+pub(crate) struct Puller<'a> {
+    /// What the client sent for the registry, if anything.
+    pub credentials: Option<&'a Credentials>,
+    /// `?platform=`, empty for any.
+    pub platform: &'a str,
+    /// Who the client is, as far as its connection tells.
+    pub client: &'a str,
 }
 
 fn object_name(reference: &str) -> String {
@@ -141,37 +151,107 @@ impl Daemon {
         Ok(())
     }
 
-    /// The image of a create call: one that is known, else what its registry says. The client
-    /// pulls when this is a 404, and gets the registry's own words then.
+    /// The image of a create call: one that is known, else what its registry says; and the Secret that its
+    /// Pods need. The client pulls when this is a 404, and gets the registry's own words then.
     pub(crate) async fn image_for_create(
         &self,
         asked: &str,
         meant: &str,
-        (credentials, platform): (Option<&Credentials>, &str),
-    ) -> Result<ImageFacts> {
+        puller: &Puller<'_>,
+    ) -> Result<(ImageFacts, Option<String>)> {
+        if let Some(local) = &self.local {
+            // An image that lies here is everybody's, as with Docker. What does not lie here the client
+            // pulls, and creates again.
+            let known = self.image(asked).or_else(|_| {
+                Reference::parse(meant)?;
+                local.get(meant)
+            });
+            return known.map(|image| (image.facts, None));
+        }
         if let Ok(known) = self.image(asked) {
-            return Ok(known.facts);
+            return self.image_for_client(asked, known, puller).await;
         }
         let reference = Reference::parse(meant)?;
-        if let Some(local) = &self.local {
-            // Docker's own flow: the client pulls, and creates again.
-            return local.get(meant).map(|image| image.facts);
-        }
-        let registry = match platform.parse::<Platform>() {
+        let registry = match puller.platform.parse::<Platform>() {
             Ok(platform) => self.registry.for_platform(platform),
             Err(_) => self.registry.clone(),
         };
-        match registry.image(&reference, credentials).await {
-            Ok(facts) => {
+        match registry.image(&reference, puller.credentials).await {
+            Ok(mut facts) => {
+                let secret = self.opened(&mut facts, puller.credentials, puller.client).await;
                 let name = Reference::parse(asked)?.to_string();
                 self.remember(&name, &facts).await?;
-                Ok(facts)
+                Ok((facts, secret))
             }
             Err(error) if error.is_unreachable() => {
                 tracing::warn!(image = asked, %error, "no registry in reach; nothing is known of the image");
-                Ok(self.registry.synthesised(&reference))
+                let mut facts = self.registry.synthesised(&reference);
+                let secret = self.opened(&mut facts, puller.credentials, puller.client).await;
+                Ok((facts, secret))
             }
-            Err(_) => Err(Fault::not_found(format!("No such image: {}", reference.familiar()))),
+            Err(error) => {
+                self.note_refusal(&reference, &error, puller.credentials, puller.client).await;
+                Err(no_such(meant))
+            }
+        }
+    }
+
+    /// A known image, for a client that may have it: everybody if it is public; else who has opened it by
+    /// a login, with this call or a pull before. Of others the registry is asked what it would give them.
+    async fn image_for_client(
+        &self,
+        asked: &str,
+        known: Image,
+        puller: &Puller<'_>,
+    ) -> Result<(ImageFacts, Option<String>)> {
+        let Image { name, mut facts, object, .. } = known;
+        let reference = Reference::parse(&facts.reference)?;
+        if facts.access == Access::Public {
+            return Ok((facts, None));
+        }
+        if puller.credentials.is_some() {
+            match self.registry.opens(&reference, puller.credentials).await {
+                Ok(()) => {
+                    facts.synthesised = false;
+                    let secret = self.opened(&mut facts, puller.credentials, puller.client).await;
+                    return Ok((facts, secret));
+                }
+                Err(error) => self.note_refusal(&reference, &error, puller.credentials, puller.client).await,
+            }
+        }
+        if let Some(secret) = self.login_of(&reference, puller.client) {
+            return Ok((facts, secret));
+        }
+        if facts.synthesised && !object.is_empty() {
+            // The registry did not answer to the pull; the nodes will ask it.
+            return Ok((facts, None));
+        }
+        match self.registry.opens(&reference, None).await {
+            Ok(()) => {
+                facts.access = Access::Public;
+                if !object.is_empty() {
+                    self.remember(&name, &facts).await?;
+                }
+                Ok((facts, None))
+            }
+            Err(error) if error.is_unreachable() && facts.access == Access::Unknown => Ok((facts, None)),
+            Err(error) => {
+                tracing::debug!(image = asked, %error, "the image is not for this client");
+                Err(no_such(asked))
+            }
+        }
+    }
+
+    async fn note_refusal(
+        &self,
+        reference: &Reference,
+        error: &RegistryError,
+        credentials: Option<&Credentials>,
+        client: &str,
+    ) {
+        let refused = matches!(error.kind, RegistryErrorKind::Denied | RegistryErrorKind::BadCredentials);
+        if let Some(credentials) = credentials.filter(|_| refused) {
+            self.refused(reference, credentials, client).await;
         }
     }
 
@@ -184,6 +264,7 @@ impl Daemon {
         reference: Reference,
         credentials: Option<Credentials>,
         platform: Option<Platform>,
+        client: String,
     ) -> Result<BoxStream<'static, Value>> {
         let asked = reference.to_string();
         let decided = self.policies.current().image(&question(&asked, Purpose::Pull))?;
@@ -199,6 +280,7 @@ impl Daemon {
         let registry = platform.map_or_else(|| self.registry.clone(), |p| self.registry.for_platform(p));
         let mut items = Box::pin(registry.pull(&meant, credentials.as_ref(), known.as_deref()).peekable());
         if let Some(PullItem::Failed(error)) = items.as_mut().peek().await {
+            self.note_refusal(&meant, error, credentials.as_ref(), &client).await;
             return Err(error.clone().into());
         }
         Ok(async_stream::stream! {
@@ -207,7 +289,8 @@ impl Daemon {
                     PullItem::Progress(line) => yield line,
                     PullItem::Failed(error) => yield crate::registry::pull::error_line(&error.to_string()),
                     PullItem::Done(facts) => {
-                        if let Err(fault) = self.pulled(&reference, &facts, credentials.as_ref()).await {
+                        let opened_by = (credentials.as_ref(), client.as_str());
+                        if let Err(fault) = self.pulled(&reference, *facts, opened_by).await {
                             yield crate::registry::pull::error_line(&fault.message);
                         }
                     }
@@ -220,13 +303,11 @@ impl Daemon {
     async fn pulled(
         &self,
         reference: &Reference,
-        facts: &ImageFacts,
-        credentials: Option<&Credentials>,
+        mut facts: ImageFacts,
+        (credentials, client): (Option<&Credentials>, &str),
     ) -> Result<()> {
-        if let Some(credentials) = credentials {
-            self.keep_credentials(reference, credentials).await;
-        }
-        self.remember(&reference.to_string(), facts).await?;
+        self.opened(&mut facts, credentials, client).await;
+        self.remember(&reference.to_string(), &facts).await?;
         let attributes = BTreeMap::from([("name".to_owned(), reference.familiar_name())]);
         self.tell_of("image", "pulled", &reference.familiar(), attributes);
         Ok(())

@@ -39,6 +39,7 @@ pub async fn run(daemon: Arc<Daemon>, mut changes: mpsc::UnboundedReceiver<Chang
     tokio::spawn(async move { left.free_what_was_left().await });
     tokio::spawn(tell_of_policies(daemon.clone()));
     tokio::spawn(daemon.clone().collect_helpers());
+    tokio::spawn(daemon.clone().collect_logins());
     let names = daemon.clone();
     tokio::spawn(async move { names.collect_reservations().await });
     let mut keeper = Keeper { daemon, pods: HashMap::new() };

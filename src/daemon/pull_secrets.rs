@@ -1,73 +1,330 @@
-//! Registry credentials for the kubelet: what a client sent with a pull or a login becomes a
-//! Secret of the namespace, and the Pods of that registry's images name it.
+//! Registry logins for the kubelet: credentials that opened an image for a client become a Secret, which
+//! only the Pods of containers name that this client creates.
+//!
+//! Docker's clients send credentials with a pull and none with the create that follows. The two are tied
+//! together by the client (its certificate, its user on this machine, else its address) and the
+//! repository. There is one Secret for each repository and user, so that a token for one repository does
+//! not replace that for another. It is written only if the registry refuses the image without these
+//! credentials and gives it with them: a public image names no Secret, and so does not break with a stale
+//! login. Where the registry cannot be asked, the credentials are unchecked: they get a Secret of their
+//! own for this client alone.
+//!
+//! Beside each Secret lies a ConfigMap of the same name, which tells what it is for and who presented
+//! it: d2k must not list Secrets, and all d2k of a namespace must know. It is there also where no Secret
+//! can be made (a token that no kubelet takes, a Role without rights on Secrets): the nodes may have
+//! credentials of their own. Both are deleted when the registry refuses the credentials, and when no
+//! workload names them ([`super::collect_logins`]).
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, LocalObjectReference, PodSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Daemon;
-use crate::registry::{Credentials, Reference};
+use crate::fault::{Kind, Result};
+use crate::registry::{Credentials, Reference, RegistryErrorKind};
+use crate::translate::image::{Access, ImageFacts};
 use crate::translate::keys::{self, role};
 use crate::translate::record::Record;
 
-/// Names of the Secrets that are known to exist.
-#[derive(Default)]
-pub struct Known(Mutex<HashSet<String>>);
+/// How long a login serves the creates of a client that is known by its address only: addresses of Pods
+/// are given to others. A certificate or a user serves as long as the Secret is there.
+const ADDRESS_HOURS: i64 = 12;
+/// What the names of Secrets with logins begin with.
+const PREFIX: &str = "d2k-registry-";
+/// Hex digits in the names that an earlier version gave; those of today have 32.
+const EARLIER_HASH: usize = 16;
+/// The key of a Secret of the type `kubernetes.io/dockerconfigjson`.
+const CONFIG: &str = ".dockerconfigjson";
 
-fn name(registry: &str) -> String {
-    let hash = hex::encode(Sha256::digest(registry));
-    format!("d2k-registry-{}", hash.get(..16).unwrap_or(&hash))
+/// Keys of the ConfigMap.
+const REPOSITORY: &str = "repository";
+const IMAGE: &str = "image";
+const UNCHECKED: &str = "unchecked";
+const SECRET: &str = "secret";
+const CLIENT: &str = "client-";
+
+/// What the ConfigMap beside a Secret tells.
+pub(super) struct Login<'a>(&'a ConfigMap);
+
+impl<'a> Login<'a> {
+    pub(super) fn of(map: &'a ConfigMap) -> Option<Self> {
+        (map.metadata.labels.as_ref()?.get(keys::ROLE)? == role::REGISTRY).then_some(Self(map))
+    }
+
+    fn field(&self, key: &str) -> &str {
+        self.0.data.as_ref().and_then(|data| data.get(key)).map_or("", String::as_str)
+    }
+
+    /// Name of the Secret, and of the ConfigMap.
+    pub(super) fn name(&self) -> &str {
+        self.0.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The repository that it opens, with its registry.
+    pub(super) fn repository(&self) -> &str {
+        self.field(REPOSITORY)
+    }
+
+    /// The image for which it was presented last.
+    pub(super) fn image(&self) -> Option<Reference> {
+        Reference::parse(self.field(IMAGE)).ok()
+    }
+
+    /// The Secret, if one could be made.
+    fn secret(&self) -> Option<String> {
+        (!self.field(SECRET).is_empty()).then(|| self.name().to_owned())
+    }
+
+    /// When each client presented it last, by the client's key.
+    fn clients(&self) -> impl Iterator<Item = (&str, Timestamp)> {
+        self.0.data.iter().flatten().filter_map(|(key, time)| {
+            let time = time.split(' ').next()?.parse().ok()?;
+            key.starts_with(CLIENT).then_some((key.as_str(), time))
+        })
+    }
+
+    /// When anybody presented it last.
+    pub(super) fn presented(&self) -> Option<Timestamp> {
+        self.clients().map(|(_, time)| time).max()
+    }
+
+    fn serves(&self, client: &str, repository: &str) -> bool {
+        let own = client_key(client);
+        self.repository() == repository
+            && self
+                .clients()
+                .any(|(key, time)| key == own && (!is_address(client) || is_younger(time, ADDRESS_HOURS)))
+    }
+}
+
+fn is_address(client: &str) -> bool {
+    client.is_empty() || client.starts_with("address ")
+}
+
+fn is_younger(time: Timestamp, hours: i64) -> bool {
+    Timestamp::now().duration_since(time) < SignedDuration::from_hours(hours)
+}
+
+fn hash(text: &str) -> String {
+    let hash = hex::encode(Sha256::digest(text));
+    hash.get(..32).unwrap_or(&hash).to_owned()
+}
+
+fn client_key(client: &str) -> String {
+    format!("{CLIENT}{}", hash(client))
+}
+
+/// What was found out about credentials.
+enum Verdict {
+    /// The image is given without them.
+    NotNeeded,
+    /// They open the image, and nothing else does.
+    Needed,
+    /// The registry could not be asked.
+    Unchecked,
 }
 
 impl Daemon {
-    /// Keeps credentials for the registry of an image. A Role without rights on Secrets is no
-    /// failure of the pull: the nodes may have credentials of their own.
-    pub(crate) async fn keep_credentials(&self, reference: &Reference, credentials: &Credentials) {
-        let Some(config) = credentials.docker_config_json(reference) else {
-            return;
-        };
-        let name = name(reference.registry());
-        let secret = Secret {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                labels: Some(BTreeMap::from([(keys::ROLE.to_owned(), role::REGISTRY.to_owned())])),
-                ..ObjectMeta::default()
-            },
-            type_: Some("kubernetes.io/dockerconfigjson".into()),
-            data: Some(BTreeMap::from([(".dockerconfigjson".to_owned(), ByteString(config.into_bytes()))])),
-            ..Secret::default()
-        };
-        match self.cluster.apply(&secret).await {
-            Ok(_) => {
-                self.pull_secrets.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+    /// Finds out how an image was opened that a registry has just described, and keeps the credentials
+    /// that this took. The name of their Secret, which the containers of this client need.
+    pub(crate) async fn opened(
+        &self,
+        facts: &mut ImageFacts,
+        credentials: Option<&Credentials>,
+        client: &str,
+    ) -> Option<String> {
+        let reference = Reference::parse(&facts.reference).ok()?;
+        let Some(credentials) = credentials else {
+            if !facts.synthesised {
+                facts.access = Access::Public;
             }
-            Err(error) => {
-                tracing::warn!(registry = reference.registry(), %error, "the pull secret was not kept")
+            return None;
+        };
+        let verdict = match facts.synthesised {
+            true => Verdict::Unchecked,
+            false => match self.registry.opens(&reference, None).await.map_err(|error| error.kind) {
+                Ok(()) => Verdict::NotNeeded,
+                Err(RegistryErrorKind::Unreachable | RegistryErrorKind::Other) => Verdict::Unchecked,
+                Err(_) => Verdict::Needed,
+            },
+        };
+        facts.access = match verdict {
+            Verdict::NotNeeded => Access::Public,
+            Verdict::Needed => Access::Private,
+            Verdict::Unchecked => Access::Unknown,
+        };
+        match verdict {
+            Verdict::NotNeeded => None,
+            Verdict::Needed => self.keep_login(&reference, credentials, client, true).await,
+            Verdict::Unchecked => self.keep_login(&reference, credentials, client, false).await,
+        }
+    }
+
+    /// Notes a login and writes its Secret.
+    async fn keep_login(
+        &self,
+        reference: &Reference,
+        credentials: &Credentials,
+        client: &str,
+        checked: bool,
+    ) -> Option<String> {
+        let name = login_name(reference, credentials, (!checked).then_some(client));
+        let config = credentials.docker_config_json(reference);
+        let mut data = Map::from_iter([
+            (REPOSITORY.to_owned(), json!(reference.name())),
+            (IMAGE.to_owned(), json!(reference.to_string())),
+            (client_key(client), json!(format!("{} {client}", Timestamp::now()))),
+            (SECRET.to_owned(), config.as_ref().map_or(Value::Null, |_| json!(name))),
+            (UNCHECKED.to_owned(), if checked { Value::Null } else { json!("true") }),
+        ]);
+        if let Err(error) = self.note_login(&name, &data).await {
+            tracing::warn!(image = %reference, %error, "a login was not noted; the client must pull again to use it");
+            return None;
+        }
+        // What is not a user with a password, no kubelet takes.
+        let secret = secret(&name, config?);
+        let Err(error) = self.cluster.apply(&secret).await else { return Some(name) };
+        tracing::warn!(image = %reference, %error, "the credentials were not kept for the nodes");
+        data.insert(SECRET.to_owned(), Value::Null);
+        if let Err(error) = self.note_login(&name, &data).await {
+            tracing::warn!(image = %reference, %error, "that a login has no Secret was not noted");
+        }
+        None
+    }
+
+    /// Writes the ConfigMap of a login; a null takes a key away. Each client has a key of its own, so that
+    /// two of them do not undo one another's note.
+    async fn note_login(&self, name: &str, data: &Map<String, Value>) -> Result<()> {
+        match self.cluster.patch::<ConfigMap>(name, &json!({"data": data})).await {
+            Err(fault) if fault.kind == Kind::NotFound => {}
+            written => return written.map(|_| ()),
+        }
+        let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+        let map = ConfigMap {
+            metadata: metadata(name),
+            data: Some(data.iter().filter_map(text).collect()),
+            ..ConfigMap::default()
+        };
+        match self.cluster.create(&map).await {
+            Err(fault) if fault.kind == Kind::Conflict => {
+                self.cluster.patch::<ConfigMap>(name, &json!({"data": data})).await.map(|_| ())
+            }
+            made => made.map(|_| ()),
+        }
+    }
+
+    /// Whether a client has presented a login for a repository, and the Secret with it. A login that a
+    /// registry took goes before one that is unchecked.
+    pub(crate) fn login_of(&self, reference: &Reference, client: &str) -> Option<Option<String>> {
+        let maps = self.cluster.cache::<ConfigMap>().all();
+        let repository = reference.name();
+        let logins = maps.iter().filter_map(|entry| Login::of(&entry.object));
+        let serving = logins.filter(|login| login.serves(client, &repository));
+        let best = serving.max_by_key(|login| (login.field(UNCHECKED).is_empty(), login.presented()));
+        best.map(|login| login.secret())
+    }
+
+    /// A registry has refused credentials: the Secret goes if it has these. Another password of the same
+    /// user is somebody's mistake, and harms nobody.
+    pub(crate) async fn refused(&self, reference: &Reference, credentials: &Credentials, client: &str) {
+        let Some(config) = credentials.docker_config_json(reference) else { return };
+        for own in [None, Some(client)] {
+            let name = login_name(reference, credentials, own);
+            if self.cluster.cache::<ConfigMap>().get(&name).is_none() {
+                continue;
+            }
+            if self.kept_config(&name).await.as_deref() == Some(&config) {
+                self.forget_login(&name).await;
             }
         }
     }
 
-    /// The Secrets that a container's Pod needs to pull its image.
-    pub(crate) async fn pull_secrets(&self, record: &Record) -> Vec<String> {
-        let Ok(reference) = Reference::parse(&record.image.reference) else {
-            return Vec::new();
+    /// The text of the Secret with a login.
+    async fn kept_config(&self, name: &str) -> Option<String> {
+        let secret = self.cluster.read::<Secret>(name).await.ok()??;
+        String::from_utf8(secret.data?.remove(CONFIG)?.0).ok()
+    }
+
+    /// Whether the registry refuses the credentials of a login that was good once.
+    pub(super) async fn is_refused_now(&self, login: &Login<'_>) -> bool {
+        let Some(reference) = login.image() else { return false };
+        let Some(config) = self.kept_config(login.name()).await else { return false };
+        let Some(credentials) = Credentials::from_docker_config_json(&config) else { return true };
+        let opened = self.registry.opens(&reference, Some(&credentials)).await;
+        opened.is_err_and(|error| {
+            matches!(error.kind, RegistryErrorKind::Denied | RegistryErrorKind::BadCredentials)
+        })
+    }
+
+    /// Deletes a Secret and, after it, the ConfigMap that tells of it.
+    pub(super) async fn forget_login(&self, name: &str) {
+        let deleted = async {
+            self.cluster.delete_uncached::<Secret>(name).await?;
+            self.cluster.delete::<ConfigMap>(name, None).await
         };
-        let name = name(reference.registry());
-        let known = || self.pull_secrets.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&name);
-        if known() {
-            return vec![name];
+        if let Err(error) = deleted.await {
+            tracing::warn!(secret = name, %error, "a login that serves nobody was not deleted");
         }
-        // It may be of an earlier d2k.
-        match self.cluster.read::<Secret>(&name).await {
-            Ok(Some(_)) => {
-                self.pull_secrets.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
-                vec![name]
-            }
-            Ok(None) | Err(_) => Vec::new(),
+    }
+
+    /// The Secrets that a container's Pods need to pull its image: the one that its own create noted; of a
+    /// container of an earlier version those that its workload names.
+    pub(crate) fn pull_secrets(&self, record: &Record) -> Vec<String> {
+        if let Some(secret) = &record.pull_secret {
+            return vec![secret.clone()];
         }
+        let deployment = self.cluster.cache::<Deployment>().get(&record.object);
+        let job = self.cluster.cache::<Job>().get(&record.object);
+        let of_deployment = deployment.as_ref().and_then(|d| d.object.spec.as_ref()?.template.spec.as_ref());
+        let of_job = job.as_ref().and_then(|j| j.object.spec.as_ref()?.template.spec.as_ref());
+        of_deployment.into_iter().chain(of_job).flat_map(named_by).collect()
+    }
+}
+
+/// The Secrets with logins that a Pod names.
+pub(super) fn named_by(spec: &PodSpec) -> impl Iterator<Item = String> {
+    let all: &[LocalObjectReference] = spec.image_pull_secrets.as_deref().unwrap_or_default();
+    all.iter().map(|secret| secret.name.clone()).filter(|name| name.starts_with(PREFIX))
+}
+
+/// The name that an earlier version gave to the one Secret of a registry.
+pub(super) fn earlier_name(registry: &str) -> String {
+    let hash = hex::encode(Sha256::digest(registry));
+    format!("{PREFIX}{}", hash.get(..EARLIER_HASH).unwrap_or(&hash))
+}
+
+/// Whether a Secret is called as an earlier version did.
+pub(super) fn is_earlier(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|hash| hash.len() == EARLIER_HASH)
+}
+
+/// The name of a login's Secret and ConfigMap. Unchecked credentials have their own for each client.
+fn login_name(reference: &Reference, credentials: &Credentials, only: Option<&str>) -> String {
+    let (user, _) = credentials.pair();
+    let whose = only.map_or(String::new(), |client| format!("\nunchecked, of {client}"));
+    format!("{PREFIX}{}", hash(&format!("{}\n{user}{whose}", reference.name())))
+}
+
+fn metadata(name: &str) -> ObjectMeta {
+    let labels = [
+        (keys::ROLE.to_owned(), role::REGISTRY.to_owned()),
+        ("app.kubernetes.io/managed-by".to_owned(), "d2k".to_owned()),
+    ];
+    ObjectMeta { name: Some(name.to_owned()), labels: Some(labels.into()), ..ObjectMeta::default() }
+}
+
+fn secret(name: &str, config: String) -> Secret {
+    Secret {
+        metadata: metadata(name),
+        type_: Some("kubernetes.io/dockerconfigjson".into()),
+        data: Some(BTreeMap::from([(CONFIG.to_owned(), ByteString(config.into_bytes()))])),
+        ..Secret::default()
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::body::{Json, JsonBody, OptionalJson};
 use super::error::Result;
 use super::filters::Filters;
+use super::peer::Peer;
 use super::query::Query;
 use super::stream::json_later;
 use super::version::ApiVersion;
@@ -82,6 +83,7 @@ async fn create(
     version: ApiVersion,
     query: Query,
     headers: HeaderMap,
+    peer: Peer,
     body: OptionalJson<Value>,
 ) -> Result<Response> {
     let Some(JsonBody { raw, .. }) = body.0 else {
@@ -96,6 +98,7 @@ async fn create(
         body: validate::body(&raw)?,
         raw,
         credentials: credentials(&headers),
+        client: peer.identity().to_owned(),
     };
     let created = daemon.create(request).await?;
     let answer = Json(json!({"Id": created.id, "Warnings": created.warnings}));

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::body::{Json, OptionalJson};
 use super::containers::{credentials, or_null};
 use super::error::{Error, Result, page_not_found};
+use super::peer::Peer;
 use super::query::Query;
 use super::stream::{Newline, json_lines};
 use super::version::ApiVersion;
@@ -60,15 +61,22 @@ async fn create(
     State(daemon): State<Arc<Daemon>>,
     query: Query,
     headers: HeaderMap,
+    peer: Peer,
     body: Body,
 ) -> Result<Response> {
     match query.text("fromImage") {
-        Some(name) => pull(daemon, name, &query, &headers).await,
+        Some(name) => pull(daemon, name, &query, &headers, &peer).await,
         None => archives::import(daemon, &query, body).await,
     }
 }
 
-async fn pull(daemon: Arc<Daemon>, name: &str, query: &Query, headers: &HeaderMap) -> Result<Response> {
+async fn pull(
+    daemon: Arc<Daemon>,
+    name: &str,
+    query: &Query,
+    headers: &HeaderMap,
+    peer: &Peer,
+) -> Result<Response> {
     let mut reference = Reference::parse(name)?;
     if let Some(tag) = query.text("tag") {
         reference = reference.with_suffix(tag)?;
@@ -77,7 +85,7 @@ async fn pull(daemon: Arc<Daemon>, name: &str, query: &Query, headers: &HeaderMa
         Some(text) => Some(text.parse::<Platform>()?),
         None => None,
     };
-    let lines = daemon.pull(reference, credentials(headers), platform).await?;
+    let lines = daemon.pull(reference, credentials(headers), platform, peer.identity().to_owned()).await?;
     Ok(json_lines("application/json", Newline::CrLf, lines))
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use sha2::{Digest, Sha256};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
@@ -60,6 +61,7 @@ pub struct Peer {
     pub via: Via,
     /// Its place among the connections of its listener: an upgraded connection keeps it.
     _place: Option<Arc<OwnedSemaphorePermit>>,
+    identity: Arc<str>,
     /// Cancelled when d2k ends: streams end cleanly.
     pub stopping: CancellationToken,
     /// Tasks that outlive their request and that the server waits for when it ends.
@@ -74,13 +76,28 @@ impl Peer {
         stopping: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
-        Self { socket: Some(Arc::downgrade(socket)), via, _place: Some(Arc::new(place)), stopping, tasks }
+        let identity = socket.identity().into();
+        let socket = Some(Arc::downgrade(socket));
+        Self { socket, via, _place: Some(Arc::new(place)), identity, stopping, tasks }
     }
 
     /// A client without a connection that is said to have come this way.
     #[cfg(test)]
     pub(super) fn by(via: Via) -> Self {
         Self { via, ..Self::default() }
+    }
+
+    /// The same client, which has shown a certificate (DER) that was verified.
+    pub(super) fn with_certificate(self, certificate: &[u8]) -> Self {
+        let hash = hex::encode(Sha256::digest(certificate));
+        Self { identity: format!("certificate {hash}").into(), ..self }
+    }
+
+    /// Who the client is, as far as its connection tells: `certificate` and a hash of it, `user` and a
+    /// number on this machine, or `address` and an IP address, behind which there may be several. Empty
+    /// without a server.
+    pub fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// Resolves when the client can receive nothing any more. A mere end of its sending is not that.
@@ -129,6 +146,19 @@ pub(super) enum Socket {
 }
 
 impl Socket {
+    fn identity(&self) -> String {
+        match self {
+            Self::Tcp(socket) => {
+                let address = socket.peer_addr().map(|peer| peer.ip().to_canonical().to_string());
+                format!("address {}", address.unwrap_or_default())
+            }
+            Self::Unix(socket) => match socket.peer_cred() {
+                Ok(peer) => format!("user {}", peer.uid()),
+                Err(_) => String::new(),
+            },
+        }
+    }
+
     async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         match self {
             Self::Tcp(socket) => socket.ready(interest).await,

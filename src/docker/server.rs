@@ -242,7 +242,14 @@ async fn connection<S>(
         return speak(io, peer, service, shared).await;
     };
     match tokio::time::timeout(HANDSHAKE_TIME, tls.acceptor().accept(io)).await {
-        Ok(Ok(stream)) => speak(stream, peer, service, shared).await,
+        Ok(Ok(stream)) => {
+            let certificates = stream.get_ref().1.peer_certificates();
+            let peer = match certificates.and_then(|all| all.first()) {
+                Some(own) => peer.with_certificate(own),
+                None => peer,
+            };
+            speak(stream, peer, service, shared).await;
+        }
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
     }

@@ -95,6 +95,15 @@ impl Credentials {
         Some(json!({ "auths": { server: entry } }).to_string())
     }
 
+    /// The credentials in a text that [`Self::docker_config_json`] has made.
+    pub fn from_docker_config_json(text: &str) -> Option<Self> {
+        let config: serde_json::Value = serde_json::from_str(text).ok()?;
+        let (server, entry) = config.get("auths")?.as_object()?.iter().next()?;
+        let field = |key: &str| Some(entry.get(key)?.as_str()?.to_owned());
+        let server = if server == HUB_KEY { String::new() } else { server.clone() };
+        Some(Self { server, ..Self::basic(&field("username")?, &field("password")?) })
+    }
+
     /// User name and password as a registry takes them; a refresh token goes by the name `<token>`, as
     /// Docker sends it.
     pub fn pair(&self) -> (String, String) {
@@ -183,6 +192,9 @@ mod tests {
             let text = credentials.docker_config_json(&reference).expect("secret");
             let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
             assert_eq!(value["auths"][key]["auth"], STANDARD.encode("ann:pw"));
+            let read = Credentials::from_docker_config_json(&text).expect("credentials");
+            assert_eq!(read.pair(), credentials.pair());
+            assert_eq!(read.host(), reference.registry());
         }
         let token = Credentials { registry_token: "t".into(), ..Credentials::default() };
         assert_eq!(token.docker_config_json(&Reference::parse("x").expect("x")), None);

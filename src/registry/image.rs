@@ -20,6 +20,14 @@ use super::reference::Reference;
 use super::settings::Platform;
 use super::transport::{Answer, Repository, check_digest, sha256};
 
+/// Media types of what a name may lead to.
+const MANIFESTS: [&str; 4] = [
+    OCI_IMAGE_INDEX_MEDIA_TYPE,
+    IMAGE_MANIFEST_LIST_MEDIA_TYPE,
+    OCI_IMAGE_MEDIA_TYPE,
+    IMAGE_MANIFEST_MEDIA_TYPE,
+];
+
 /// A compressed layer as the manifest lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
@@ -84,6 +92,26 @@ impl Registry {
             let place = Repository::new(&self.transport, endpoint, reference, credentials);
             match describe(&place, reference).await {
                 Ok(inspect) => return Ok(inspect),
+                Err(error) => failures.add(error),
+            }
+        }
+        Err(failures.verdict(reference))
+    }
+
+    /// Whether the manifest of a name is given to these credentials, or to nobody in particular.
+    ///
+    /// # Errors
+    /// The registry's refusal, or that it does not answer.
+    pub async fn opens(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+    ) -> Result<(), RegistryError> {
+        let mut failures = Failures::default();
+        for endpoint in self.transport.places.endpoints(reference.registry()) {
+            let place = Repository::new(&self.transport, endpoint, reference, credentials);
+            match place.has_manifest(reference.wanted(), &MANIFESTS.join(", ")).await {
+                Ok(()) => return Ok(()),
                 Err(error) => failures.add(error),
             }
         }
@@ -228,13 +256,7 @@ async fn describe(
 }
 
 async fn named(place: &Repository<'_>, wanted: &str) -> Result<Named, RegistryError> {
-    let accept = [
-        OCI_IMAGE_INDEX_MEDIA_TYPE,
-        IMAGE_MANIFEST_LIST_MEDIA_TYPE,
-        OCI_IMAGE_MEDIA_TYPE,
-        IMAGE_MANIFEST_MEDIA_TYPE,
-    ];
-    let answer = place.manifest(wanted, &accept.join(", ")).await?;
+    let answer = place.manifest(wanted, &MANIFESTS.join(", ")).await?;
     let digest = sha256(&answer.body);
     let digest = if wanted.contains(':') {
         check_digest(&answer.body, wanted)?;

@@ -246,3 +246,28 @@ async fn distribution_describes_the_name() {
     assert_eq!(single.descriptor.media_type.as_deref(), Some(kind));
     assert!(single.descriptor.size > Some(100));
 }
+
+#[tokio::test]
+async fn whether_a_registry_opens_an_image_is_told_by_one_question() {
+    let fake = Fake::start(Door::Basic).await;
+    let reference = fake.reference("private/app:1");
+    let kind = async |reference: &Reference, known: Option<&Credentials>| {
+        reader(&[]).opens(reference, known).await.map_err(|error| error.kind)
+    };
+    assert_eq!(kind(&reference, None).await, Err(RegistryErrorKind::Denied));
+    assert_eq!(
+        kind(&reference, Some(&ann(&fake.host, "guessed"))).await,
+        Err(RegistryErrorKind::BadCredentials)
+    );
+    fake.asked();
+    assert_eq!(kind(&reference, Some(&ann(&fake.host, "pw"))).await, Ok(()));
+    assert!(fake.asked().iter().all(|line| line.starts_with("HEAD ")), "no pull is counted");
+    let unknown = fake.reference("private/app:2");
+    assert_eq!(kind(&unknown, Some(&ann(&fake.host, "pw"))).await, Err(RegistryErrorKind::NotFound));
+    let bearer = Fake::start(Door::Bearer).await;
+    assert_eq!(kind(&bearer.reference("library/app:1"), None).await, Ok(()));
+    assert!(kind(&bearer.reference("private/app:1"), None).await.is_err());
+    assert_eq!(kind(&bearer.reference("private/app:1"), Some(&ann(&bearer.host, "pw"))).await, Ok(()));
+    let away = Reference::parse(&format!("{}/library/app:1", nowhere().await)).expect("reference");
+    assert_eq!(kind(&away, None).await, Err(RegistryErrorKind::Unreachable));
+}

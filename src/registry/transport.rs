@@ -188,6 +188,19 @@ impl<'a> Repository<'a> {
         self.accept(answer)
     }
 
+    /// Whether a manifest is there for us. Asked by HEAD, which counts against nobody's limit of pulls.
+    pub(super) async fn has_manifest(&self, wanted: &str, accept: &str) -> Result<(), RegistryError> {
+        let url = self.url(&format!("manifests/{wanted}"));
+        let answer = self.ask(&self.transport.http, Method::HEAD, &url, accept, MANIFEST_LIMIT).await?;
+        match answer.status {
+            StatusCode::NOT_FOUND => Err(self.unknown(&answer).await),
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                self.manifest(wanted, accept).await.map(drop)
+            }
+            _ => self.accept(answer).map(drop),
+        }
+    }
+
     /// The config blob, checked against its digest.
     pub(super) async fn blob(&self, digest: &str) -> Result<Vec<u8>, RegistryError> {
         let url = self.url(&format!("blobs/{digest}"));

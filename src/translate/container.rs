@@ -148,6 +148,7 @@ pub fn foreign_record(meta: &ObjectMeta, kind: Kind, spec: &PodSpec, namespace: 
         ports: Vec::new(),
         networks: BTreeMap::from([("bridge".to_owned(), Membership::default())]),
         inherited: None,
+        pull_secret: None,
         state: RunState::default(),
         warnings: Vec::new(),
         staged: false,

@@ -69,6 +69,28 @@ pub struct ImageFacts {
     /// True if no registry answered and the facts were made up from the reference.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub synthesised: bool,
+    /// Whether its registry gives it to everybody.
+    #[serde(skip_serializing_if = "Access::is_unknown")]
+    pub access: Access,
+}
+
+/// Whether a registry gives an image to everybody.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Nobody has asked; so it is in what an earlier version wrote down.
+    #[default]
+    Unknown,
+    /// It was given without credentials.
+    Public,
+    /// It was refused without credentials, and given with them.
+    Private,
+}
+
+impl Access {
+    fn is_unknown(&self) -> bool {
+        *self == Self::Unknown
+    }
 }
 
 /// One line of `docker history`.

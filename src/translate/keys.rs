@@ -19,6 +19,8 @@ pub const CREATED: &str = "d2k.io/created";
 pub const REQUEST: &str = "d2k.io/request";
 /// Annotation: what the registry said about the image ([`crate::translate::image::ImageFacts`]), JSON.
 pub const IMAGE: &str = "d2k.io/image";
+/// Annotation: the Secret with the login that opened the image for the client of the create call.
+pub const PULL_SECRET: &str = "d2k.io/pull-secret";
 /// Annotation: allocated ports, JSON.
 pub const PORTS: &str = "d2k.io/ports";
 /// Annotation: network memberships, JSON.
@@ -76,6 +78,6 @@ pub mod role {
     pub const HELPER: &str = "helper";
     /// A ConfigMap that reserves the name of a container.
     pub const NAME: &str = "name";
-    /// A Secret with registry credentials.
+    /// A Secret with registry credentials, and the ConfigMap that tells of it.
     pub const REGISTRY: &str = "registry";
 }

@@ -31,6 +31,8 @@ pub struct Record {
     pub raw: Value,
     /// What the registry said about the image at creation.
     pub image: ImageFacts,
+    /// Name of the Secret with the login that opened the image; `None` if it took none.
+    pub pull_secret: Option<String>,
     /// Published ports with their allocated numbers.
     pub ports: Vec<PublishedPort>,
     /// Network name → membership. Holds `bridge` (or `host`, `none`) for the default.
@@ -123,6 +125,7 @@ impl Record {
             body: super::validate::body(&raw).ok()?,
             raw,
             image: parse(notes, keys::IMAGE).unwrap_or_default(),
+            pull_secret: notes.get(keys::PULL_SECRET).cloned(),
             ports: parse(notes, keys::PORTS).unwrap_or_default(),
             networks: parse(notes, keys::NETWORKS).unwrap_or_default(),
             inherited: parse(notes, keys::VOLUMES_FROM),
@@ -154,6 +157,9 @@ impl Record {
         }
         if let Some(helper) = &self.helper {
             notes.insert(keys::HELPER.into(), json(helper));
+        }
+        if let Some(secret) = &self.pull_secret {
+            notes.insert(keys::PULL_SECRET.into(), secret.clone());
         }
         // Also if it is empty: a record without it is one of an earlier version.
         if let Some(inherited) = self.inherited.as_ref().filter(|_| !self.volumes_from().is_empty()) {

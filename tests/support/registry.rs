@@ -3,8 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
 
 use base64::Engine;
 use serde_json::{Value, json};
@@ -180,12 +180,21 @@ fn tar_of(files: &[(String, Vec<u8>, u32)]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// A registry at a port of its own that wants the user `tester` with the password `s3cret`, and
+/// A registry at a port of its own that wants the user `tester` with a password, `s3cret` at first, and
 /// passes on to the registry of the cluster what it lets through.
 pub struct GuardedRegistry {
     /// Its port on 127.0.0.1.
     pub port: u16,
-    stopped: Arc<AtomicBool>,
+    rules: Arc<Mutex<Rules>>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+/// Whom a registry lets in.
+struct Rules {
+    password: &'static str,
+    /// Requests without credentials are let through; wrong ones never are.
+    public: bool,
+    stopped: bool,
 }
 
 impl GuardedRegistry {
@@ -193,29 +202,42 @@ impl GuardedRegistry {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let stopped = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&stopped);
-        std::thread::spawn(move || {
+        let rules = Arc::new(Mutex::new(Rules { password: "s3cret", public: false, stopped: false }));
+        let shared = Arc::clone(&rules);
+        let accepting = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                if stop.load(Ordering::Relaxed) {
+                if shared.lock().unwrap().stopped {
                     return;
                 }
-                std::thread::spawn(move || guard(stream));
+                let shared = Arc::clone(&shared);
+                std::thread::spawn(move || guard(stream, &shared));
             }
         });
-        Self { port, stopped }
+        Self { port, rules, accepting: Some(accepting) }
+    }
+
+    /// Changes the password.
+    pub fn set_password(&self, password: &'static str) {
+        self.rules.lock().unwrap().password = password;
+    }
+
+    /// Gives everything to everybody who does not come with wrong credentials.
+    pub fn make_public(&self) {
+        self.rules.lock().unwrap().public = true;
     }
 }
 
 impl Drop for GuardedRegistry {
     fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Relaxed);
+        self.rules.lock().unwrap().stopped = true;
         let _ = TcpStream::connect(("127.0.0.1", self.port));
+        // From here on nothing listens.
+        let _ = self.accepting.take().map(JoinHandle::join);
     }
 }
 
 /// Answers one request of a connection and closes it.
-fn guard(mut client: TcpStream) {
+fn guard(mut client: TcpStream, rules: &Mutex<Rules>) {
     let mut request = Vec::new();
     let mut part = [0; 4096];
     while !request.windows(4).any(|window| window == b"\r\n\r\n") {
@@ -225,10 +247,14 @@ fn guard(mut client: TcpStream) {
         }
     }
     let request = String::from_utf8_lossy(&request).into_owned();
-    let login = base64::engine::general_purpose::STANDARD.encode("tester:s3cret");
-    let allowed = request.lines().any(|line| {
-        line.to_lowercase().starts_with("authorization: basic ") && line.ends_with(login.as_str())
-    });
+    let allowed = {
+        let rules = rules.lock().unwrap();
+        let login = base64::engine::general_purpose::STANDARD.encode(format!("tester:{}", rules.password));
+        match request.lines().find(|line| line.to_lowercase().starts_with("authorization:")) {
+            Some(line) => line.ends_with(&format!("Basic {login}")),
+            None => rules.public,
+        }
+    };
     if !allowed {
         let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
         let _ = write!(

@@ -8,6 +8,7 @@ use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use super::daemon::{self, Daemon};
 use super::http::{self, Connection, Reply};
@@ -190,6 +191,25 @@ impl World {
         let path = path.as_str();
         let stream = std::net::TcpStream::connect(("127.0.0.1", self.port())).unwrap();
         http::ask(stream, method, path, headers, body)
+            .unwrap_or_else(|| panic!("{method} {path} got no answer\n{}", self.daemon.log_tail()))
+    }
+
+    /// The same from another address of this machine, such as `127.0.0.2`: another client.
+    #[track_caller]
+    pub fn http_from(
+        &self,
+        address: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Reply {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let own: std::net::SocketAddr = format!("{address}:0").parse().unwrap();
+        let there: std::net::SocketAddr = ([127, 0, 0, 1], self.port()).into();
+        socket.bind(&own.into()).unwrap();
+        socket.connect(&there.into()).unwrap();
+        http::ask(socket.into(), method, path, headers, body)
             .unwrap_or_else(|| panic!("{method} {path} got no answer\n{}", self.daemon.log_tail()))
     }
 
