@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Daemon;
 use crate::fault::Result;
+use crate::translate::record::Record;
 use crate::translate::update::{self, Updated};
 use crate::translate::{fields, keys, resources, validate};
 
@@ -24,6 +25,8 @@ impl Daemon {
         warnings.extend(fields::check(&json!({"HostConfig": changed}))?);
         let body = validate::body(&raw)?;
         validate::request(&body, &record.image)?;
+        let after = Record { body: body.clone(), raw: raw.clone(), ..(**record).clone() };
+        warnings.extend(self.judge(&self.policies.current(), &after)?);
         self.annotate(&container, &json!({keys::REQUEST: raw.to_string()})).await?;
         if let Some(pod) = container.running_pod() {
             let host = body.host_config.unwrap_or_default();

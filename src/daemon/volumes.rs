@@ -131,7 +131,7 @@ impl Daemon {
     /// # Errors
     /// A refusal, or a failed call.
     pub(crate) fn judge_volumes(&self, set: &Set, record: &Record) -> Result<Vec<String>> {
-        let inherited = self.inherited_mounts(&record.body)?;
+        let inherited = self.inherited_mounts(record)?;
         let mut warnings = Vec::new();
         for plan in mounts::plan(&record.body, &record.image, &inherited)?.plans {
             let (name, anonymous) = match &plan.kind {
