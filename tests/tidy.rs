@@ -243,3 +243,33 @@ fn the_readme_tells_what_happens_to_each_field_of_a_create_request() {
     }
     assert_eq!(table, wanted, "run this test with D2K_BLESS=1 to write the table anew");
 }
+
+#[test]
+fn the_security_page_shows_the_rights_of_the_manifest() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("deploy/kubernetes.yaml")).unwrap();
+    let mut wanted = String::from("| API group | Resources | Verbs |\n|---|---|---|\n");
+    let objects =
+        manifest.split("\n---\n").map(|text| serde_yaml_ng::from_str::<serde_json::Value>(text).unwrap());
+    let words = |value: &serde_json::Value| {
+        let words: Vec<_> = value.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+        words.join(", ")
+    };
+    for role in objects.filter(|object| object["kind"] == "Role") {
+        for rule in role["rules"].as_array().unwrap() {
+            let group = words(&rule["apiGroups"]);
+            let group = if group.is_empty() { "core".to_owned() } else { group };
+            wanted += &format!("| {group} | {} | {} |\n", words(&rule["resources"]), words(&rule["verbs"]));
+        }
+    }
+    let path = root.join("docs/SECURITY.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once("<!-- role -->\n").unwrap();
+    let (table, after) = rest.split_once("<!-- end of role -->").unwrap();
+    if std::env::var_os("D2K_BLESS").is_some() {
+        let new = format!("{before}<!-- role -->\n{wanted}<!-- end of role -->{after}");
+        fs::write(&path, new).unwrap();
+        return;
+    }
+    assert_eq!(table, wanted, "run this test with D2K_BLESS=1 to write the table anew");
+}
