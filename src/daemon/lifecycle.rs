@@ -195,6 +195,10 @@ impl Daemon {
         let id = self.managed(key)?.record.id.clone();
         let _lock = self.locks.container(&id).await;
         let container = self.container(&id)?;
+        if container.own {
+            // What may not start again is not stopped either.
+            self.judge(&self.policies.current(), &container.record)?;
+        }
         if container.state().running() {
             self.stop_locked(&container, timeout, signal).await?;
             self.tell(&container.record, "stopped", []);

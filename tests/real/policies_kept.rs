@@ -125,6 +125,7 @@ fn a_start_is_judged_by_the_policies_that_are_in_force_then() {
     // One is a Deployment and one a Job.
     world.docker("create --name service --cap-add NET_ADMIN --restart always busybox sleep 1000").success();
     world.docker("create --name once --cap-add NET_ADMIN --rm busybox true").success();
+    world.docker("run -d --name runs --cap-add NET_ADMIN busybox sleep 1000").success();
     world.docker("create --name good busybox sleep 1000").success();
     folder.write("settings.yaml", "workload: {settings: {refuse-privileged: true}}\n");
     within_a_second("the setting", || {
@@ -133,6 +134,8 @@ fn a_start_is_judged_by_the_policies_that_are_in_force_then() {
     let words = ["refused by policy workload: container", "added capabilities: NET_ADMIN"];
     world.docker("start service").failure(1, &words);
     world.docker("start once").failure(1, &words);
+    world.docker("restart -t 1 runs").failure(1, &words);
+    assert_eq!(world.field("runs", ".State.Status"), "running", "it is not stopped for nothing");
     world.docker("start good").success();
     assert_eq!(world.field("service", ".State.Status"), "created");
     folder.remove("settings.yaml");
@@ -190,7 +193,7 @@ fn a_required_policy_cannot_be_disabled_and_closes_d2k_where_it_is_missing_at_th
     folder.example("quota");
     folder.write("settings.yaml", settings);
     eventually("the policy decides", || {
-        world.docker("volume create --label team=web --opt size=1Gi x").both().ends_with("x\n")
+        world.docker("volume create --label team=web --opt size=1Gi mended").both().ends_with("mended\n")
     });
     is_in_force(&world);
     assert_eq!(ready().0, 200);
