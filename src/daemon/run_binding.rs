@@ -34,6 +34,12 @@ struct OnRecord {
 }
 
 impl OnRecord {
+    /// Whether the run is bound to another Pod than this one.
+    fn refuses(&self, pod: &str) -> bool {
+        let other = self.record.leave.as_ref().filter(|bound| bound.pod != pod);
+        other.is_some_and(|bound| !self.is_another_run_than(&bound.pod))
+    }
+
     /// Whether the run of a Pod was over when another Pod was asked for: somebody has scaled the
     /// workload up.
     fn is_another_run_than(&self, earlier: &str) -> bool {
@@ -77,16 +83,19 @@ impl Daemon {
     async fn bind_run(&self, container: &Container, pod: &str) -> Result<bool> {
         let leave = Leave { pod: pod.to_owned(), given: false };
         let mut last = None;
-        for attempt in 0..TRIES {
-            // The watch is seldom behind; where it is, the write says so.
-            let now = match self.in_cache(container).filter(|_| attempt == 0) {
+        // What the watch has shown, where that allows it; the write says if it is behind. A refusal is
+        // decided by what is on record: the news of a Pod may come before those of its workload.
+        let mut cached = self.in_cache(container).filter(|now| !now.refuses(pod));
+        for _ in 0..TRIES {
+            let now = match cached.take() {
                 Some(now) => now,
                 None => self.on_record(container).await?,
             };
-            match &now.record.leave {
-                Some(bound) if bound.pod == pod => return Ok(self.is_bound(container, pod)),
-                Some(bound) if !now.is_another_run_than(&bound.pod) => return Ok(false),
-                _ => {}
+            if now.refuses(pod) {
+                return Ok(false);
+            }
+            if now.record.leave.as_ref().is_some_and(|bound| bound.pod == pod) {
+                return Ok(self.is_bound(container, pod));
             }
             match self.write_leave_note(container, &leave, &now).await {
                 Ok(()) => return Ok(self.is_bound(container, pod)),
@@ -111,13 +120,14 @@ impl Daemon {
     pub(super) async fn note_leave_given(&self, container: &Container, pod: &str) {
         let leave = Leave { pod: pod.to_owned(), given: true };
         let noted = async {
-            let mut now = self.in_cache(container);
+            let is_bound = |now: &OnRecord| now.record.leave.as_ref().is_some_and(|bound| bound.pod == pod);
+            let mut now = self.in_cache(container).filter(is_bound);
             for _ in 0..TRIES {
                 let read = match now.take() {
                     Some(now) => now,
                     None => self.on_record(container).await?,
                 };
-                if read.record.leave.as_ref().is_none_or(|bound| bound.pod != pod) {
+                if !is_bound(&read) {
                     return Ok(());
                 }
                 match self.write_leave_note(container, &leave, &read).await {
