@@ -123,6 +123,32 @@ fn two_d2ks_of_one_namespace_show_the_same() {
 }
 
 #[test]
+fn a_run_that_another_d2k_has_bound_to_another_pod_is_not_run_again() {
+    let Some(world) = World::new() else { return };
+    for name in ["bound", "free"] {
+        world.docker(format!("create --name {name} busybox echo ran")).success();
+        // Its Pod waits for a node until one has this label, by which time d2k has begun the run.
+        let label = format!("test-{}", world.name());
+        let held = serde_json::json!({"spec": {"template": {"spec": {"nodeSelector": {&label: name}}}}});
+        world.kubectl(format!("patch job {name} --type merge -p '{held}'")).success();
+        let run = world.docker_spawn(format!("start -a {name}"));
+        let pods = format!("get pods -o name -l job-name={name}");
+        eventually("it has a Pod", || !world.kubectl(&pods).success().is_empty());
+        if name == "bound" {
+            let leave = r#"{"pod":"another","given":true}"#;
+            world.kubectl(format!("annotate job {name} 'd2k.io/leave={leave}'")).success();
+        }
+        world.kubectl(format!("label nodes --all --overwrite {label}={name}")).success();
+        let run = run.finish();
+        world.until_status(name, "exited");
+        let ran = world.docker(format!("logs {name}")).success() == "ran";
+        assert_eq!(ran, name == "free", "{run}");
+        world.kubectl(format!("label nodes --all {label}-")).success();
+    }
+    assert_eq!(world.field("bound", ".State.ExitCode"), "137");
+}
+
+#[test]
 fn a_workload_deleted_by_kubectl_is_gone_for_docker_as_well() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sleep 1000").success();
