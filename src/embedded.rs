@@ -2,6 +2,7 @@
 //! this machine. Puts `kubeapi`, the local engine and its network together.
 
 mod command;
+mod folder;
 mod services;
 
 use std::fs::File;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
@@ -99,12 +99,8 @@ pub fn data_dir(settings: &Settings) -> Result<PathBuf, String> {
 /// # Errors
 /// One line that names the step that failed and what to do.
 pub fn prepare(data: &Path) -> Result<Prepared, String> {
-    let wrong = |e: std::io::Error| {
-        format!("the folder {} cannot be used: {e}; choose another one (D2K_DATA_DIR)", data.display())
-    };
-    std::fs::create_dir_all(data).map_err(wrong)?;
-    let data = data.canonicalize().map_err(wrong)?;
-    let lock = lock(&data)?;
+    let data = folder::private(data)?;
+    let lock = folder::lock(&data)?;
     let warning = runtime::enter_user_namespace()?;
     if !warning.is_empty() {
         eprintln!("d2k: {warning}");
@@ -119,17 +115,6 @@ pub fn prepare(data: &Path) -> Result<Prepared, String> {
         services_prefix: PREFIX,
     };
     Ok(Prepared { helper: runtime::prepare(options)?, data, lock })
-}
-
-/// One daemon at a time has a folder; the kernel gives it back when the daemon is killed.
-fn lock(folder: &Path) -> Result<File, String> {
-    let path = folder.join("lock");
-    let file = File::options().create(true).append(true).open(&path);
-    let file = file.map_err(|error| format!("{} cannot be opened: {error}", path.display()))?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        format!("another d2k uses the folder {}; end it, or choose another folder", folder.display())
-    })?;
-    Ok(file)
 }
 
 /// Starts the cluster.
@@ -223,22 +208,5 @@ impl Reach for Inside {
             Ok(socket)
         }
         .boxed()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_has_one_daemon_at_a_time() {
-        let folder = std::env::temp_dir().join(format!("d2k-lock-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let first = lock(&folder).unwrap();
-        let refused = lock(&folder).unwrap_err();
-        assert!(refused.contains("another d2k uses the folder"), "{refused}");
-        drop(first);
-        lock(&folder).unwrap();
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -29,6 +29,8 @@ mod own;
 mod pods;
 #[path = "embedded/pods_files.rs"]
 mod pods_files;
+#[path = "embedded/private.rs"]
+mod private;
 #[path = "embedded/soak.rs"]
 mod soak;
 #[path = "embedded/traces.rs"]

@@ -9,6 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::folder;
+
 /// How long a command may take to end when it is told to.
 const ENDING: Duration = Duration::from_secs(30);
 
@@ -30,11 +32,7 @@ impl Job {
         if given.is_some() {
             return Ok(Self { words, folder: None });
         }
-        let folder =
-            std::env::temp_dir().join(format!("d2k-{}-{:08x}", std::process::id(), rand::random::<u32>()));
-        std::fs::create_dir_all(&folder)
-            .map_err(|e| format!("{}: {e}; choose a folder (D2K_DATA_DIR)", folder.display()))?;
-        Ok(Self { words, folder: Some(folder) })
+        Ok(Self { words, folder: Some(folder::temporary()?) })
     }
 }
 

@@ -109,7 +109,7 @@ impl Credentials {
     }
 }
 
-/// Writes a file that only its owner reads.
+/// Writes a file that only its owner reads, even if there was one before that others could read.
 ///
 /// # Errors
 /// Those of the file system.
@@ -117,6 +117,7 @@ pub fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     file.write_all(text.as_bytes())
 }
 

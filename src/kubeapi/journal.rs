@@ -1,9 +1,11 @@
 //! The journal: every write as one line of JSON, appended before it is answered. A line that was cut
 //! off by a crash is the last one and is dropped; other damage is passed over and the file kept. A long
-//! journal is replaced by what is alive, and so is one that could not be written for a while.
+//! journal is replaced by what is alive, and so is one that could not be written for a while. It holds
+//! every Secret, so that only its owner may read it and what is kept of it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -166,7 +168,9 @@ fn read(path: &Path) -> std::io::Result<Found> {
 /// Keeps a damaged file, since what it says no more may be read by a person.
 fn set_aside(path: &Path, lines: &[usize]) -> std::io::Result<()> {
     let aside = path.with_extension(format!("damaged-{}", jiff::Timestamp::now().as_second()));
-    std::fs::copy(path, &aside)?;
+    // A copy has the mode of its source, which an older version has made for everybody.
+    let mut kept = create_private(&aside)?;
+    std::io::copy(&mut File::open(path)?, &mut kept)?;
     tracing::error!(
         path = %path.display(), kept = %aside.display(), lines = ?lines.iter().take(10).collect::<Vec<_>>(), count = lines.len(),
         "the journal is damaged: these lines are passed over, and objects may be missing or as they were before"
@@ -190,8 +194,15 @@ fn rewrite(path: &Path, objects: &[Arc<Value>], version: u64) -> std::io::Result
     Ok(length)
 }
 
+/// An empty file that only its owner reads, even if there was one before that others could read.
+fn create_private(path: &Path) -> std::io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
 fn write_to(temporary: &Path, objects: &[Arc<Value>], version: u64) -> std::io::Result<u64> {
-    let mut file = BufWriter::new(File::create(temporary)?);
+    let mut file = BufWriter::new(create_private(temporary)?);
     let mut length = 0;
     let lines = objects.iter().map(|object| json!({"version": version, "object": **object}));
     for line in lines.chain([json!({"version": version})]) {
@@ -287,6 +298,29 @@ mod tests {
         append(&mut journal, false, &object("c", "1"), 3);
         let (_, objects, version) = Journal::open(&path).unwrap();
         assert_eq!((objects.len(), version), (3, 3));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn only_its_owner_reads_it_and_what_is_kept_of_a_damaged_one() {
+        let folder = std::env::temp_dir().join(format!("d2k-journal-mode-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("journal");
+        // What an older version has left: readable by everybody, and a rewrite that was cut off.
+        for name in ["journal", "journal.new"] {
+            std::fs::write(folder.join(name), "{}\n no JSON \n").unwrap();
+            let mode = std::fs::Permissions::from_mode(0o644);
+            std::fs::set_permissions(folder.join(name), mode).unwrap();
+        }
+        let (mut journal, _, _) = Journal::open(&path).unwrap();
+        append(&mut journal, false, &object("a", "1"), 1);
+        journal.compact(vec![Arc::new(object("a", "1"))], 1);
+        let files: Vec<_> = std::fs::read_dir(&folder).unwrap().flatten().collect();
+        assert_eq!(files.len(), 2, "{files:?}");
+        for file in files {
+            let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{}", file.path().display());
+        }
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -57,6 +57,30 @@ impl Folder {
     }
 }
 
+/// A command that a line of shell starts with `exec "$0" "$@"`, itself behind these words.
+pub fn wrapped(before: &[&str], line: &str, inner: &Command) -> Command {
+    let mut words = before.iter().copied().chain(["sh", "-c", line]);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.current_dir(inner.get_current_dir().unwrap());
+    command
+}
+
+/// A command that has cgroups of version 2 alone, in a mount namespace of its own unless the machine has
+/// them itself; these words come before it. Their controllers are missing where version 1 has them.
+pub fn with_unified_cgroups(before: &[&str], inner: &Command) -> Command {
+    let alone = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let mount = "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && ";
+    let line = format!("{}exec {} \"$0\" \"$@\"", if alone { "" } else { mount }, before.join(" "));
+    wrapped(if alone { &[] } else { &["unshare", "--mount"] }, &line, inner)
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);

@@ -179,6 +179,7 @@ fn helper(role: &str, options: &str) -> Result<(), String> {
     // A container must never find the daemon's socket as its standard input.
     let nothing = fs::File::open("/dev/null").map_err(|error| error.to_string())?;
     rustix::stdio::dup2_stdin(&nothing).map_err(|error| error.to_string())?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(containers::UMASK));
     match role {
         "outer" => outer::keep(&options, &socket),
         "inner" => {

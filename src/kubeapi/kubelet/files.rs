@@ -1,6 +1,7 @@
 //! The files that every container has from the cluster: names of hosts, how names are resolved.
 
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::Value;
@@ -80,7 +81,8 @@ pub fn resolv_conf(pod: &Value, dns: IpAddr, domain: &str) -> String {
     text
 }
 
-/// Writes a file and the folders above it.
+/// Writes a file that every user of a container reads, whatever the umask of d2k is, and the folders
+/// above it.
 ///
 /// # Errors
 /// Those of the file system.
@@ -88,7 +90,8 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    std::fs::write(path, bytes)
+    std::fs::write(path, bytes)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))
 }
 
 #[cfg(test)]

@@ -291,7 +291,7 @@ fn select(
 /// once, as the kubelet's atomic writer does.
 fn project(folder: &Path, entries: &[Entry], group: Option<u32>) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
+    show_to_all(folder)?;
     let stamp = format!("..{}", environment::stamp());
     for entry in entries {
         let path = clean(&entry.path).ok_or_else(|| {
@@ -299,6 +299,10 @@ fn project(folder: &Path, entries: &[Entry], group: Option<u32>) -> std::io::Res
         })?;
         let file = folder.join(&stamp).join(&path);
         files::write(&file, &entry.bytes)?;
+        // Every user of a container may look for the file, whatever the umask of d2k is.
+        for above in path.ancestors().skip(1) {
+            show_to_all(&folder.join(&stamp).join(above))?;
+        }
         own(&file, u32::try_from(entry.mode).unwrap_or(0o644), group)?;
         if let Some(first) = path.components().next() {
             let link = folder.join(first);
@@ -308,6 +312,7 @@ fn project(folder: &Path, entries: &[Entry], group: Option<u32>) -> std::io::Res
         }
     }
     std::fs::create_dir_all(folder.join(&stamp))?;
+    show_to_all(&folder.join(&stamp))?;
     let passing = folder.join("..data_tmp");
     let _ = std::fs::remove_file(&passing);
     symlink(&stamp, &passing)?;
@@ -322,6 +327,10 @@ fn project(folder: &Path, entries: &[Entry], group: Option<u32>) -> std::io::Res
         }
     }
     Ok(())
+}
+
+fn show_to_all(folder: &Path) -> std::io::Result<()> {
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
 }
 
 /// A relative path that does not leave its folder.

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::StatFs;
@@ -112,6 +113,7 @@ pub(super) fn rootfs(
         [] => {
             let empty = folder.join("empty");
             fs::create_dir_all(&empty)?;
+            fs::set_permissions(&empty, fs::Permissions::from_mode(0o755))?;
             vec![empty]
         }
         _ if length > LONGEST => vec![flat()?],

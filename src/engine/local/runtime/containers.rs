@@ -26,6 +26,8 @@ use crate::engine::local::runtime::sandbox::Pod;
 use crate::engine::local::runtime::users::Root;
 use crate::engine::local::runtime::wire::{Command, Failure, Launch};
 
+/// Of containers and of what is made for them, as with other runtimes, whatever it is of d2k itself.
+pub const UMASK: u32 = 0o022;
 /// The longest that a program may take to replace the helper's copy.
 const BECOMING: Duration = Duration::from_secs(10);
 
@@ -204,7 +206,9 @@ impl Containers {
         if let Some(process) = config.get_mut("process").and_then(Value::as_object_mut) {
             process.insert(
                 "user".into(),
-                json!({ "uid": identity.uid, "gid": identity.gid, "additionalGids": groups }),
+                json!({
+                    "uid": identity.uid, "gid": identity.gid, "additionalGids": groups, "umask": UMASK,
+                }),
             );
             add_environment(process, Some(&format!("HOME={}", identity.home)));
             let folder = process.get("cwd").and_then(Value::as_str).unwrap_or("/").to_owned();
