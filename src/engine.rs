@@ -148,6 +148,9 @@ pub struct Mount {
     pub target: PathBuf,
     /// What is mounted there.
     pub source: Source,
+    /// Relative path of the part of the source that is mounted; empty for all of it. Folders that are
+    /// missing are made.
+    pub sub: PathBuf,
     /// Whether it can only be read.
     pub read_only: bool,
 }
@@ -157,8 +160,8 @@ pub struct Mount {
 pub enum Source {
     /// A file or a folder of the machine.
     Host(PathBuf),
-    /// A folder, empty for all, of the memory of this name that the sandbox has.
-    Memory(String, PathBuf),
+    /// The memory of this name that the sandbox has.
+    Memory(String),
 }
 
 /// Who a container runs as and what it may do.

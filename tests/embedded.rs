@@ -33,5 +33,7 @@ mod pods_files;
 mod private;
 #[path = "embedded/soak.rs"]
 mod soak;
+#[path = "embedded/subpath.rs"]
+mod subpath;
 #[path = "embedded/traces.rs"]
 mod traces;

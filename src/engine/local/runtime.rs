@@ -23,6 +23,7 @@ pub use handle::Runtime;
 pub use wire::{Facts, Options};
 
 mod attached;
+mod capabilities;
 mod cgroups;
 mod containers;
 mod handle;
@@ -39,6 +40,7 @@ mod reasons;
 mod sandbox;
 mod spec;
 mod streams;
+mod subpath;
 mod users;
 mod wire;
 

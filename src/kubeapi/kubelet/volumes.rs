@@ -209,7 +209,8 @@ impl<E: Engine> Kubelet<E> {
         files::write(&message, "").map_err(wrong)?;
         std::fs::set_permissions(&message, std::fs::Permissions::from_mode(0o666)).map_err(wrong)?;
         let mut bind = |target: &str, path: PathBuf| {
-            all.push(Mount { target: target.into(), source: Source::Host(path), read_only: false });
+            let source = Source::Host(path);
+            all.push(Mount { target: target.into(), source, sub: PathBuf::new(), read_only: false });
         };
         bind("/etc/hosts", hosts);
         bind("/etc/hostname", hostname);
@@ -221,20 +222,16 @@ impl<E: Engine> Kubelet<E> {
                 "" => string(mount, &["subPath"]).to_owned(),
                 text => environment::expand(text, env),
             };
+            let sub = if sub.is_empty() { PathBuf::new() } else { inner(&sub)? };
             let source = match volumes.get(string(mount, &["name"])) {
-                Some(Volume::Memory(name)) => {
-                    Source::Memory(name.clone(), if sub.is_empty() { PathBuf::new() } else { inner(&sub)? })
-                }
-                Some(Volume::Path(path) | Volume::Files(path)) if sub.is_empty() => {
-                    Source::Host(path.clone())
-                }
-                Some(Volume::Path(path) | Volume::Files(path)) => Source::Host(below(path, &sub)?),
+                Some(Volume::Memory(name)) => Source::Memory(name.clone()),
+                Some(Volume::Path(path) | Volume::Files(path)) => Source::Host(path.clone()),
                 None => continue,
             };
             all.retain(|other: &Mount| other.target != Path::new(target));
             let files = matches!(volumes.get(string(mount, &["name"])), Some(Volume::Files(_)));
             let read_only = files || at(mount, &["readOnly"]).as_bool() == Some(true);
-            all.push(Mount { target: target.into(), source, read_only });
+            all.push(Mount { target: target.into(), source, sub, read_only });
         }
         // What is mounted into another mount comes after it.
         all.sort_by_key(|mount| mount.target.components().count());
@@ -291,7 +288,7 @@ fn select(
 /// once, as the kubelet's atomic writer does.
 fn project(folder: &Path, entries: &[Entry], group: Option<u32>) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
-    show_to_all(folder)?;
+    open_to_all(folder)?;
     let stamp = format!("..{}", environment::stamp());
     for entry in entries {
         let path = clean(&entry.path).ok_or_else(|| {
@@ -301,7 +298,7 @@ fn project(folder: &Path, entries: &[Entry], group: Option<u32>) -> std::io::Res
         files::write(&file, &entry.bytes)?;
         // Every user of a container may look for the file, whatever the umask of d2k is.
         for above in path.ancestors().skip(1) {
-            show_to_all(&folder.join(&stamp).join(above))?;
+            open_to_all(&folder.join(&stamp).join(above))?;
         }
         own(&file, u32::try_from(entry.mode).unwrap_or(0o644), group)?;
         if let Some(first) = path.components().next() {
@@ -312,7 +309,7 @@ fn project(folder: &Path, entries: &[Entry], group: Option<u32>) -> std::io::Res
         }
     }
     std::fs::create_dir_all(folder.join(&stamp))?;
-    show_to_all(&folder.join(&stamp))?;
+    open_to_all(&folder.join(&stamp))?;
     let passing = folder.join("..data_tmp");
     let _ = std::fs::remove_file(&passing);
     symlink(&stamp, &passing)?;
@@ -329,7 +326,7 @@ fn project(folder: &Path, entries: &[Entry], group: Option<u32>) -> std::io::Res
     Ok(())
 }
 
-fn show_to_all(folder: &Path) -> std::io::Result<()> {
+fn open_to_all(folder: &Path) -> std::io::Result<()> {
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
 }
 
@@ -343,30 +340,6 @@ fn clean(path: &str) -> Option<PathBuf> {
 fn inner(sub: &str) -> Result<PathBuf, Trouble> {
     let words = || format!("subPath {sub:?} must not leave the volume");
     clean(sub.trim_matches('/')).ok_or_else(|| Trouble::new("CreateContainerConfigError", words()))
-}
-
-fn below(path: &Path, sub: &str) -> Result<PathBuf, Trouble> {
-    let wrong = |words: String| Trouble::new("CreateContainerConfigError", words);
-    let sub = inner(sub)?;
-    let whole = path.join(sub);
-    let missing = whole.ancestors().take_while(|at| at.symlink_metadata().is_err());
-    let missing: Vec<&Path> = missing.collect();
-    for folder in missing.into_iter().rev() {
-        let made = std::fs::create_dir(folder).and_then(|()| open_to_all(folder));
-        made.map_err(|e| wrong(format!("{}: {e}", folder.display())))?;
-    }
-    // A link that a container has put there must not lead out of the volume.
-    let (real, root) = (whole.canonicalize(), path.canonicalize());
-    match (real, root) {
-        (Ok(real), Ok(root)) if real.starts_with(&root) => Ok(real),
-        _ => Err(wrong(format!("subPath {} leads out of the volume", whole.display()))),
-    }
-}
-
-/// For every user, and for the group of the folder above where that hands its own on.
-fn open_to_all(folder: &Path) -> std::io::Result<()> {
-    let inherited = folder.metadata()?.permissions().mode() & 0o2000;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777 | inherited))
 }
 
 fn own(path: &Path, mode: u32, group: Option<u32>) -> std::io::Result<()> {

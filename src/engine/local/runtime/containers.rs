@@ -23,6 +23,7 @@ use crate::engine::local::runtime::overlay;
 use crate::engine::local::runtime::program::Program;
 use crate::engine::local::runtime::reasons;
 use crate::engine::local::runtime::sandbox::Pod;
+use crate::engine::local::runtime::subpath;
 use crate::engine::local::runtime::users::Root;
 use crate::engine::local::runtime::wire::{Command, Failure, Launch};
 
@@ -67,6 +68,7 @@ impl Containers {
         let create = |message: String| Failure::new("CreateContainerError", message);
         overlay::mount_all(&launch.rootfs, self.unprivileged).map_err(create)?;
         let started = self.start_mounted(&launch, pod, files);
+        subpath::release(&launch.parts);
         match started {
             Ok((container, files)) => {
                 self.all.insert(launch.id, container);
@@ -85,6 +87,8 @@ impl Containers {
         pod: &Pod,
         files: Vec<OwnedFd>,
     ) -> Result<(Container, Vec<OwnedFd>), Failure> {
+        let wrong = |message: String| Failure::new("CreateContainerConfigError", message);
+        subpath::hold(&launch.parts).map_err(wrong)?;
         let config = self.configure(launch, pod)?;
         let process = config.get("process").cloned().unwrap_or_default();
         let bundle = self.bundle(&launch.id);
@@ -194,9 +198,6 @@ impl Containers {
         if launch.must_not_be_root && identity.uid == 0 {
             return Err(wrong("container has runAsNonRoot and image will run as root".into()));
         }
-        for (volume, sub) in &launch.memory {
-            memory_folder(volume, sub).map_err(wrong)?;
-        }
         let mut config = launch.spec.clone();
         let mut groups = if self.groups { identity.groups } else { Vec::new() };
         // As other runtimes have it: the group of the process is one of its groups.
@@ -286,25 +287,6 @@ fn make_working_folder(
         Some(_) => Ok(()),
     };
     made.map_err(|error| format!("the working directory cannot be made: {error}"))
-}
-
-/// Makes a folder in a Pod's memory, where a link that a container has put there must not lead out.
-fn memory_folder(volume: &Path, sub: &Path) -> Result<(), String> {
-    let words = |error: std::io::Error| format!("subPath {}: {error}", sub.display());
-    if !sub.as_os_str().is_empty() {
-        let missing = sub.ancestors().take_while(|at| !volume.join(at).exists()).map(|at| volume.join(at));
-        let missing: Vec<PathBuf> = missing.collect();
-        Root::open(volume)?.make_folders(sub)?;
-        if !volume.join(sub).canonicalize().map_err(words)?.starts_with(volume) {
-            return Err(format!("subPath {} leads out of the volume", sub.display()));
-        }
-        for folder in missing {
-            // As the volume itself: for every user, and for its group.
-            let about = fs::metadata(volume).map_err(words)?;
-            fs::set_permissions(&folder, about.permissions()).map_err(words)?;
-        }
-    }
-    Ok(())
 }
 
 fn write(folder: &Path, name: &str, content: &Value) -> Result<(), String> {

@@ -256,20 +256,21 @@ impl Runtime {
         let hostname = self.0.state().pods.get(&start.pod).map(|pod| pod.hostname.clone());
         let missing = || Trouble::new("CreateContainerError", format!("Pod {} has no sandbox", start.pod));
         let memory = memory_volumes(&run_folder(&self.0.options), &start.pod);
-        let spec = spec::config(
-            start,
-            &Surroundings {
-                root: &rootfs.root,
-                shared_memory: &shared_memory(&run_folder(&self.0.options), &start.pod),
-                memory: &memory,
-                hostname: &hostname.ok_or_else(missing)?,
-                cgroup: &self.0.cgroups.path(&start.id),
-                unified: self.0.cgroups.unified(),
-                pids: self.0.cgroups.counts_processes(),
-                views: self.0.cgroups.views(&start.id),
-                unprivileged: self.0.unprivileged,
-            },
-        );
+        let parts = run_folder(&self.0.options).join("parts").join(&start.id);
+        let around = Surroundings {
+            root: &rootfs.root,
+            shared_memory: &shared_memory(&run_folder(&self.0.options), &start.pod),
+            memory: &memory,
+            parts: &parts,
+            hostname: &hostname.ok_or_else(missing)?,
+            cgroup: &self.0.cgroups.path(&start.id),
+            unified: self.0.cgroups.unified(),
+            pids: self.0.cgroups.counts_processes(),
+            views: self.0.cgroups.views(&start.id),
+            unprivileged: self.0.unprivileged,
+        };
+        let spec = spec::config(start, &around);
+        let (parts, folders) = (spec::parts(start, &around), spec::folders(start, &around));
         Ok(Launch {
             id: start.id.clone(),
             pod: start.pod.clone(),
@@ -277,8 +278,8 @@ impl Runtime {
             groups: start.security.groups.clone(),
             must_not_be_root: start.security.must_not_be_root,
             beside: start.beside.clone(),
-            memory: spec::memory(start, &memory),
-            folders: spec::folders(start),
+            parts,
+            folders,
             rootfs,
             spec,
         })

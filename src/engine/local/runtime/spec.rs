@@ -7,73 +7,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::engine::{Limits, Mount, Security, Source, Start};
+use crate::engine::local::runtime::capabilities;
+use crate::engine::local::runtime::subpath::Part;
+use crate::engine::{Limits, Mount, Source, Start};
 
 /// What programs are looked for in where nothing is said.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// All capabilities in the order of their numbers.
-const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
-/// Those that Docker leaves to a container.
-const DEFAULT: [&str; 14] = [
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
 
 const MASKED: [&str; 12] = [
     "/proc/acpi",
@@ -101,6 +40,8 @@ pub struct Surroundings<'a> {
     pub shared_memory: &'a Path,
     /// Where the Pod's volumes in memory are.
     pub memory: &'a Path,
+    /// Where the container's parts of volumes are mounted.
+    pub parts: &'a Path,
     /// Host name of the Pod.
     pub hostname: &'a str,
     /// Path of the cgroup.
@@ -120,7 +61,7 @@ pub struct Surroundings<'a> {
 pub fn config(start: &Start, around: &Surroundings<'_>) -> Value {
     let security = &start.security;
     let privileged = security.privileged;
-    let capabilities = capabilities(security, own_capabilities());
+    let capabilities = capabilities::of(security);
     let mut linux = json!({
         "cgroupsPath": around.cgroup,
         "resources": resources(&start.limits, privileged, around.unified, around.pids),
@@ -190,7 +131,9 @@ fn mounts(start: &Start, around: &Surroundings<'_>) -> Vec<Value> {
     all.retain(|usual| {
         !start.mounts.iter().any(|asked| usual.get("destination") == Some(&json!(asked.target)))
     });
-    all.extend(start.mounts.iter().map(|mount| asked(mount, around.memory)));
+    all.extend(
+        start.mounts.iter().enumerate().map(|(number, mount)| asked(mount, number, privileged, around)),
+    );
     all
 }
 
@@ -198,41 +141,61 @@ fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Value {
     json!({ "destination": target, "type": kind, "source": source, "options": options })
 }
 
-fn asked(mount: &Mount, memory: &Path) -> Value {
+/// What a container writes into a volume is no device node and changes no user for another container that
+/// has the volume. Mounts below a folder of the machine are no exception. A privileged container may have
+/// the machine's devices anyway, and its `/dev` may be what is mounted.
+fn asked(mount: &Mount, number: usize, privileged: bool, around: &Surroundings<'_>) -> Value {
     let access = if mount.read_only { "ro" } else { "rw" };
-    match &mount.source {
-        Source::Host(source) => json!({
-            "destination": mount.target, "type": "bind", "source": source,
-            "options": ["rbind", "rprivate", access],
-        }),
-        Source::Memory(name, sub) => json!({
-            "destination": mount.target, "type": "bind", "source": memory.join(name).join(sub).components().collect::<PathBuf>(),
-            "options": ["rbind", "rprivate", "nosuid", "nodev", access],
-        }),
+    let mut options = vec!["rbind", "rprivate", "nosuid", "rnosuid", access];
+    if !privileged {
+        options.extend(["nodev", "rnodev"]);
+    }
+    json!({
+        "destination": mount.target, "type": "bind", "source": source(mount, number, around),
+        "options": options,
+    })
+}
+
+/// Where the helper finds what is mounted; `number` tells the mounts of a container apart.
+fn source(mount: &Mount, number: usize, around: &Surroundings<'_>) -> PathBuf {
+    if mount.sub.as_os_str().is_empty() {
+        volume(mount, around)
+    } else {
+        around.parts.join(number.to_string())
     }
 }
 
-/// The folders of a Pod's memory that a container has mounted.
-pub fn memory(start: &Start, volumes: &Path) -> Vec<(PathBuf, PathBuf)> {
-    let folder = |mount: &Mount| match &mount.source {
-        Source::Memory(name, sub) => Some((volumes.join(name), sub.clone())),
-        Source::Host(_) => None,
+fn volume(mount: &Mount, around: &Surroundings<'_>) -> PathBuf {
+    match &mount.source {
+        Source::Host(path) => path.clone(),
+        Source::Memory(name) => around.memory.join(name),
+    }
+}
+
+/// The parts of volumes among the mounts.
+pub fn parts(start: &Start, around: &Surroundings<'_>) -> Vec<Part> {
+    let asked = start.mounts.iter().enumerate().filter(|(_, mount)| !mount.sub.as_os_str().is_empty());
+    let part = |(number, mount): (usize, &Mount)| Part {
+        volume: volume(mount, around),
+        sub: mount.sub.clone(),
+        at: source(mount, number, around),
     };
-    start.mounts.iter().filter_map(folder).collect()
+    asked.map(part).collect()
 }
 
 /// Where each mount's files really are, for a working directory inside one.
-pub fn folders(start: &Start) -> Vec<(PathBuf, Option<PathBuf>)> {
-    let behind = |mount: &Mount| match &mount.source {
-        Source::Host(folder) if !mount.read_only => Some(folder.clone()),
+pub fn folders(start: &Start, around: &Surroundings<'_>) -> Vec<(PathBuf, Option<PathBuf>)> {
+    let behind = |number: usize, mount: &Mount| match &mount.source {
+        Source::Host(_) if !mount.read_only => Some(source(mount, number, around)),
         _ => None,
     };
-    start.mounts.iter().map(|mount| (mount.target.clone(), behind(mount))).collect()
+    let all = start.mounts.iter().enumerate();
+    all.map(|(number, mount)| (mount.target.clone(), behind(number, mount))).collect()
 }
 
 fn resources(limits: &Limits, privileged: bool, unified: bool, pids: bool) -> Value {
     let mut all = serde_json::Map::new();
-    // Without a C library, version 2 has no rules for devices; the mounts' `nodev` stands in for them.
+    // Without a C library, version 2 has no rules for devices.
     if !unified {
         all.insert("devices".into(), json!([{ "allow": privileged, "access": "rwm" }]));
     }
@@ -255,32 +218,6 @@ fn resources(limits: &Limits, privileged: bool, unified: bool, pids: bool) -> Va
         all.insert("pids".into(), json!({ "limit": limit }));
     }
     Value::Object(all)
-}
-
-/// What a container has: Docker's rule for what is added to and dropped from the default.
-fn capabilities(security: &Security, own: u64) -> Vec<String> {
-    let is = |list: &[String], name: &str| {
-        list.iter().any(|word| word.to_uppercase().trim_start_matches("CAP_") == name)
-    };
-    let (all, none) = (security.privileged || is(&security.add, "ALL"), is(&security.drop, "ALL"));
-    CAPABILITIES
-        .iter()
-        .enumerate()
-        .filter(|(number, _)| own & (1 << number) != 0)
-        .map(|(_, name)| *name)
-        .filter(|name| {
-            let base = if all { true } else { !none && DEFAULT.contains(name) };
-            security.privileged || is(&security.add, name) || base && !is(&security.drop, name)
-        })
-        .map(|name| format!("CAP_{name}"))
-        .collect()
-}
-
-/// The capabilities of this process: nobody can give what he does not have.
-fn own_capabilities() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let own = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    own.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0)
 }
 
 fn open_files() -> Value {
@@ -319,43 +256,64 @@ fn devices() -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Security;
 
-    fn named(security: &Security) -> Vec<String> {
-        capabilities(security, u64::MAX)
-    }
-
-    #[test]
-    fn capabilities_follow_dockers_rule() {
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        assert_eq!(named(&Security::default()).len(), DEFAULT.len());
-        let only = Security { add: words(&["cap_net_admin"]), drop: words(&["ALL"]), ..Security::default() };
-        assert_eq!(named(&only), ["CAP_NET_ADMIN"]);
-        let but = Security { add: words(&["ALL"]), drop: words(&["SYS_ADMIN"]), ..Security::default() };
-        assert_eq!(named(&but).len(), CAPABILITIES.len() - 1);
-        let all = Security { privileged: true, drop: words(&["ALL"]), ..Security::default() };
-        assert_eq!(named(&all).len(), CAPABILITIES.len());
-        assert!(capabilities(&all, 1).eq(&["CAP_CHOWN"]));
-    }
-
-    #[test]
-    fn a_mount_that_is_asked_for_replaces_the_usual_one() {
-        let target = PathBuf::from("/dev/shm");
-        let asked = Mount { target, source: Source::Memory("shm".into(), PathBuf::new()), read_only: false };
-        let start = Start { mounts: vec![asked], ..Start::default() };
-        let around = Surroundings {
+    fn around() -> Surroundings<'static> {
+        Surroundings {
             root: Path::new("/r"),
             shared_memory: Path::new("/s"),
             memory: Path::new("/m"),
+            parts: Path::new("/p"),
             hostname: "h",
             cgroup: Path::new("/c"),
             unified: false,
             pids: true,
             views: Vec::new(),
             unprivileged: false,
-        };
-        let all = mounts(&start, &around);
+        }
+    }
+
+    #[test]
+    fn a_mount_that_is_asked_for_replaces_the_usual_one() {
+        let target = PathBuf::from("/dev/shm");
+        let source = Source::Memory("shm".into());
+        let asked = Mount { target, source, sub: PathBuf::new(), read_only: false };
+        let start = Start { mounts: vec![asked], ..Start::default() };
+        let all = mounts(&start, &around());
         let shm: Vec<_> = all.iter().filter(|m| m.get("destination") == Some(&json!("/dev/shm"))).collect();
         assert_eq!(shm.len(), 1);
         assert!(shm.iter().all(|m| m.get("source") == Some(&json!("/m/shm"))));
+    }
+
+    #[test]
+    fn volumes_hold_no_devices_and_change_no_user() {
+        let mount = |target: &str, source, sub: &str| Mount {
+            target: target.into(),
+            source,
+            sub: sub.into(),
+            read_only: false,
+        };
+        let host = || Source::Host("/v".into());
+        let asked = vec![
+            mount("/a", host(), ""),
+            mount("/b", host(), "x/y"),
+            mount("/c", Source::Memory("m".into()), ""),
+        ];
+        let start = Start { mounts: asked, ..Start::default() };
+        let all = mounts(&start, &around());
+        let found = |target: &str| all.iter().find(|m| m.get("destination") == Some(&json!(target))).unwrap();
+        for (target, source) in [("/a", "/v"), ("/b", "/p/1"), ("/c", "/m/m")] {
+            assert_eq!(found(target).get("source"), Some(&json!(source)));
+            let options = found(target).get("options").unwrap().to_string();
+            assert!(options.contains("nodev") && options.contains("nosuid"), "{options}");
+        }
+        assert!(!found("/dev").get("options").unwrap().to_string().contains("nodev"));
+        let security = Security { privileged: true, ..Security::default() };
+        let all = mounts(&Start { security, ..start.clone() }, &around());
+        let asked: Vec<_> = all.iter().rev().take(3).map(|mount| mount.get("options").unwrap()).collect();
+        assert!(asked.iter().all(|options| !options.to_string().contains("nodev")), "{asked:?}");
+        let part = Part { volume: "/v".into(), sub: "x/y".into(), at: "/p/1".into() };
+        assert_eq!(parts(&start, &around()), [part]);
+        assert_eq!(folders(&start, &around()).get(1).unwrap().1, Some("/p/1".into()));
     }
 }

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::local::rootfs::Rootfs;
+use crate::engine::local::runtime::subpath::Part;
 use crate::engine::{Memory, Trouble};
 
 /// More than the largest environment that a kernel takes.
@@ -141,8 +142,8 @@ pub struct Launch {
     pub must_not_be_root: bool,
     /// ID of a container whose processes it sees.
     pub beside: Option<String>,
-    /// Folders in the Pod's memory that are mounted: the volume's, and what is below it.
-    pub memory: Vec<(PathBuf, PathBuf)>,
+    /// Parts of volumes that are mounted.
+    pub parts: Vec<Part>,
     /// The OCI configuration, complete but for user, namespaces and cgroup.
     pub spec: serde_json::Value,
     /// Targets of mounts and the folder behind each, for a working directory that is to be made.
