@@ -81,6 +81,8 @@ pub struct Options {
     pub docker_host: String,
     /// The images of this machine, where the cluster is d2k's own.
     pub local: Option<local_images::LocalImages>,
+    /// What `docker info` warns of besides, in whole sentences.
+    pub warnings: Vec<String>,
 }
 
 /// The daemon. One a process, shared by all requests.

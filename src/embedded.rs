@@ -182,6 +182,11 @@ impl Embedded {
         LocalImages { images, used: Arc::new(move || services::images_of_pods(&api)) }
     }
 
+    /// What this machine does not give to containers, or does not keep from them, in whole sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        self.engine.warnings()
+    }
+
     /// The way to Pods.
     pub fn reach(&self) -> Arc<dyn Reach> {
         Arc::new(Inside(self.engine.clone()))

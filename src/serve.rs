@@ -89,7 +89,11 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
         "serving the Docker API"
     );
     warn_of_openness(&settings, address);
-    let options = Options { local: embedded.as_ref().map(Embedded::images), ..options(&settings) };
+    let options = Options {
+        local: embedded.as_ref().map(Embedded::images),
+        warnings: embedded.as_ref().map(Embedded::warnings).unwrap_or_default(),
+        ..options(&settings)
+    };
     let daemon = Daemon::new(cluster, policies, registry, options, stopping.clone());
     let keeping = tokio::spawn(keeper::run(daemon.clone(), changes));
     daemon.probe_metrics().await;
@@ -231,5 +235,6 @@ pub(crate) fn options(settings: &Settings) -> Options {
         cluster_domain: settings.cluster_domain.clone(),
         docker_host: settings.docker_host.clone(),
         local: None,
+        warnings: Vec::new(),
     }
 }

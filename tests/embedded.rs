@@ -15,6 +15,8 @@ mod support;
 mod access;
 #[path = "embedded/command.rs"]
 mod command;
+#[path = "embedded/devices.rs"]
+mod devices;
 #[path = "embedded/folder.rs"]
 mod folder;
 #[path = "embedded/kubectl.rs"]

@@ -105,6 +105,7 @@ fn warnings(daemon: &Daemon) -> Vec<String> {
     let mut warnings =
         vec!["networks are not isolated: all Pods of the namespace reach one another".to_owned()];
     warnings.extend(daemon.policies.warning());
+    warnings.extend(daemon.options.warnings.iter().cloned());
     warnings
 }
 

@@ -41,13 +41,13 @@ impl Local {
     pub async fn open(helper: Helper, registry: Registry) -> std::result::Result<Self, String> {
         let data = helper.data().to_owned();
         let runtime = Runtime::new(helper).map_err(|error| format!("the engine's threads: {error}"))?;
-        let (folder, facts) = (data.clone(), runtime.facts());
+        let (folder, overlay) = (data.clone(), runtime.facts().overlay);
         let opened = tokio::task::spawn_blocking(move || -> io::Result<Images> {
             // No container outlives its daemon.
             discard(&folder, Path::new(CONTAINERS))?;
             fs::create_dir_all(folder.join(CONTAINERS))?;
             let images = Images::open(folder.join("images"), registry)?;
-            Ok(match facts.overlay {
+            Ok(match overlay {
                 true => images,
                 false => images.without_overlays("the data folder cannot hold what an overlay writes"),
             })
@@ -59,8 +59,22 @@ impl Local {
             tracing::warn!(why, "overlayfs cannot be used: every container gets a copy of its image's files");
         }
         let this = Self { runtime, images, data };
+        for warning in this.warnings() {
+            tracing::warn!("{warning}");
+        }
         this.delete_discarded();
         Ok(this)
+    }
+
+    /// What this machine does not give to containers, or does not keep from them, in whole sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        let device_rules = self.runtime.facts().no_device_rules.as_ref().map(|why| {
+            format!(
+                "device rules cannot be set on this machine ({why}): containers that are not privileged have no \
+                 CAP_MKNOD, not even with --cap-add"
+            )
+        });
+        device_rules.into_iter().collect()
     }
 
     /// The images.

@@ -26,6 +26,7 @@ mod attached;
 mod capabilities;
 mod cgroups;
 mod containers;
+mod devices;
 mod handle;
 mod handover;
 mod inner;
@@ -62,8 +63,8 @@ pub struct Helper {
 
 impl Helper {
     /// What it has found out about the machine.
-    pub fn facts(&self) -> Facts {
-        self.facts
+    pub fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// The daemon's folder, as an absolute path.

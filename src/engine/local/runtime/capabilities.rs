@@ -1,4 +1,5 @@
-//! The capabilities of a container: Docker's default ones, what is added to and dropped from them.
+//! The capabilities of a container: Docker's default ones, what is added to and dropped from them, and
+//! what no container gets on this machine.
 
 use std::fs;
 
@@ -67,9 +68,9 @@ const DEFAULT: [&str; 14] = [
     "SYS_CHROOT",
 ];
 
-/// The names of a container's capabilities.
-pub fn of(security: &Security) -> Vec<String> {
-    named(security, own_capabilities())
+/// The names of a container's capabilities. Without device rules, making device nodes is not among them.
+pub fn of(security: &Security, no_device_rules: bool) -> Vec<String> {
+    named(security, own_capabilities() & !withheld(security, no_device_rules))
 }
 
 /// What a container has: Docker's rule for what is added to and dropped from the default.
@@ -89,6 +90,13 @@ fn named(security: &Security, own: u64) -> Vec<String> {
         })
         .map(|name| format!("CAP_{name}"))
         .collect()
+}
+
+/// Capabilities that no container gets here, by their bits. Where nothing keeps a container from devices,
+/// it must not make nodes of them, however it asks; a privileged one has them all anyway.
+fn withheld(security: &Security, no_device_rules: bool) -> u64 {
+    let make = CAPABILITIES.iter().position(|name| *name == "MKNOD").unwrap_or_default();
+    if no_device_rules && !security.privileged { 1 << make } else { 0 }
 }
 
 /// The capabilities of this process: nobody can give what he does not have.
@@ -117,5 +125,22 @@ mod tests {
         let all = Security { privileged: true, drop: words(&["ALL"]), ..Security::default() };
         assert_eq!(whole(&all).len(), CAPABILITIES.len());
         assert!(named(&all, 1).eq(&["CAP_CHOWN"]));
+    }
+
+    #[test]
+    fn without_device_rules_no_container_makes_nodes_but_a_privileged_one() {
+        let has = |security: &Security, no_device_rules: bool| {
+            let kept = !withheld(security, no_device_rules);
+            named(security, kept).iter().any(|name| name == "CAP_MKNOD")
+        };
+        let plain = Security::default();
+        let asks = Security { add: vec!["MKNOD".into()], ..Security::default() };
+        let all = Security { add: vec!["ALL".into()], ..Security::default() };
+        let privileged = Security { privileged: true, ..Security::default() };
+        for security in [&plain, &asks, &all] {
+            assert!(has(security, false) && !has(security, true), "{security:?}");
+        }
+        assert!(has(&privileged, true));
+        assert_eq!(named(&plain, !withheld(&plain, true)).len(), DEFAULT.len() - 1);
     }
 }

@@ -62,6 +62,12 @@ impl Cgroups {
         Path::new("/").join(&self.name).join(container)
     }
 
+    /// The folder of a container's cgroup of version 2; none with version 1.
+    pub fn unified_folder(&self, container: &str) -> Option<PathBuf> {
+        let (root, _) = self.hierarchies.first().filter(|_| self.unified)?;
+        Some(root.join(&self.name).join(container))
+    }
+
     /// What a container sees of version 1: where, and the folder that is there; nothing of version 2.
     pub fn views(&self, container: &str) -> Vec<(PathBuf, PathBuf)> {
         let mut all = Vec::new();
@@ -124,7 +130,14 @@ impl Cgroups {
 
     /// Whether the machine can limit the number of processes.
     pub fn counts_processes(&self) -> bool {
-        self.place("pids", "").is_some()
+        match self.unified_folder("") {
+            Some(folder) => {
+                // Beside hierarchies of version 1, version 2 has the controllers that they leave.
+                let above = folder.parent().unwrap_or(&folder).join("cgroup.controllers");
+                fs::read_to_string(above).is_ok_and(|known| known.split_whitespace().any(|c| c == "pids"))
+            }
+            None => self.place("pids", "").is_some(),
+        }
     }
 
     fn place(&self, controller: &str, container: &str) -> Option<PathBuf> {

@@ -1,8 +1,8 @@
 //! Containers in the helper: `libcontainer` creates and enters them, this file feeds it, finds out what
 //! went wrong in words, and removes what they leave.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::error::Error;
 use std::fs;
 use std::io::{IoSliceMut, Read};
 use std::mem::MaybeUninit;
@@ -19,9 +19,10 @@ use serde_json::{Value, json};
 
 use crate::engine::local::rootfs::Rootfs;
 use crate::engine::local::runtime::cgroups::Cgroups;
+use crate::engine::local::runtime::devices::{Attached, Devices};
 use crate::engine::local::runtime::overlay;
 use crate::engine::local::runtime::program::Program;
-use crate::engine::local::runtime::reasons;
+use crate::engine::local::runtime::reasons::{self, chain};
 use crate::engine::local::runtime::sandbox::Pod;
 use crate::engine::local::runtime::subpath;
 use crate::engine::local::runtime::users::Root;
@@ -41,6 +42,8 @@ pub struct Container {
     pub pod: String,
     rootfs: Rootfs,
     process: Value,
+    /// Its device rules, where the helper keeps them.
+    _devices: Option<Attached>,
 }
 
 /// All containers of the helper.
@@ -51,6 +54,7 @@ pub struct Containers {
     run: PathBuf,
     /// Their cgroups.
     pub cgroups: Cgroups,
+    devices: RefCell<Devices>,
     unprivileged: bool,
     /// Whether a process can have more groups here: not with one user in a user namespace.
     groups: bool,
@@ -58,9 +62,9 @@ pub struct Containers {
 
 impl Containers {
     /// None yet.
-    pub fn new(run: PathBuf, cgroups: Cgroups, unprivileged: bool) -> Self {
+    pub fn new(run: PathBuf, cgroups: Cgroups, devices: Devices, unprivileged: bool) -> Self {
         let groups = !fs::read_to_string("/proc/self/setgroups").is_ok_and(|word| word.trim() == "deny");
-        Self { all: HashMap::new(), run, cgroups, unprivileged, groups }
+        Self { all: HashMap::new(), run, cgroups, devices: RefCell::new(devices), unprivileged, groups }
     }
 
     /// Starts a container; a terminal's master, if it has one.
@@ -94,14 +98,20 @@ impl Containers {
         let bundle = self.bundle(&launch.id);
         let create = |message: String| Failure::new("CreateContainerError", message);
         write(&bundle, "config.json", &config).map_err(create)?;
+        let mut devices = None;
         let (pid, files) = self.launch(files, |builder| {
             let builder = builder(&launch.id, &self.run.join("state"))?;
             let mut made =
                 builder.as_init(&bundle).with_systemd(false).build().map_err(|error| chain(&error))?;
+            // The cgroup is there and the program not yet.
+            if !launch.privileged {
+                devices = self.devices.borrow_mut().attach(&self.cgroups, &launch.id)?;
+            }
             made.start().map_err(|error| chain(&error))?;
             made.pid().map(nix::unistd::Pid::as_raw).ok_or_else(|| "it has no process".to_owned())
         })?;
-        Ok((Container { pid, pod: launch.pod.clone(), rootfs: launch.rootfs.clone(), process }, files))
+        let (pod, rootfs) = (launch.pod.clone(), launch.rootfs.clone());
+        Ok((Container { pid, pod, rootfs, process, _devices: devices }, files))
     }
 
     /// Runs a command in a container that runs.
@@ -325,20 +335,6 @@ fn master(listener: &UnixListener) -> Result<OwnedFd, String> {
             _ => None,
         })
         .ok_or_else(|| "the terminal has not come".to_owned())
-}
-
-/// An error with its causes, each said once.
-fn chain(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let more = next.to_string();
-        if !words.contains(&more) {
-            words = format!("{words}: {more}");
-        }
-        cause = next.source();
-    }
-    words
 }
 
 fn open_files() -> Vec<RawFd> {

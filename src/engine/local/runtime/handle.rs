@@ -99,8 +99,8 @@ impl Runtime {
     }
 
     /// What the helper has found out about the machine.
-    pub fn facts(&self) -> Facts {
-        self.0.facts
+    pub fn facts(&self) -> &Facts {
+        &self.0.facts
     }
 
     /// Ends everything, and waits until it has gone.
@@ -267,6 +267,7 @@ impl Runtime {
             unified: self.0.cgroups.unified(),
             pids: self.0.cgroups.counts_processes(),
             views: self.0.cgroups.views(&start.id),
+            no_device_rules: self.0.facts.no_device_rules.is_some(),
             unprivileged: self.0.unprivileged,
         };
         let spec = spec::config(start, &around);
@@ -278,6 +279,7 @@ impl Runtime {
             groups: start.security.groups.clone(),
             must_not_be_root: start.security.must_not_be_root,
             beside: start.beside.clone(),
+            privileged: start.security.privileged,
             parts,
             folders,
             rootfs,

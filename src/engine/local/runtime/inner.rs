@@ -18,6 +18,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open};
 use crate::engine::local::rootfs::{Overlay, Rootfs};
 use crate::engine::local::runtime::cgroups::Cgroups;
 use crate::engine::local::runtime::containers::Containers;
+use crate::engine::local::runtime::devices::Devices;
 use crate::engine::local::runtime::handover::{self, apart};
 use crate::engine::local::runtime::sandbox::{self, Pod};
 use crate::engine::local::runtime::wire::{
@@ -52,12 +53,12 @@ struct Inner {
 pub fn serve(options: Options, socket: OwnedFd) -> Result<(), String> {
     let run = run_folder(&options);
     reasons::hear();
-    let (facts, cgroups) = match prepare(&options, &run) {
+    let (facts, cgroups, devices) = match prepare(&options, &run) {
         Ok(ready) => ready,
         Err(words) => return send(&socket, &Notice::Failed(words), &[]).map_err(|error| error.to_string()),
     };
     send(&socket, &Notice::Ready(facts), &[]).map_err(|error| error.to_string())?;
-    let containers = Containers::new(run.clone(), cgroups, unprivileged());
+    let containers = Containers::new(run.clone(), cgroups, devices, unprivileged());
     let (pods, watched) = (HashMap::new(), HashMap::new());
     Inner { options, socket, run, pods, made: 0, containers, watched }
         .turn()
@@ -65,7 +66,7 @@ pub fn serve(options: Options, socket: OwnedFd) -> Result<(), String> {
 }
 
 /// Makes the helper's own namespaces and tries what containers need.
-fn prepare(options: &Options, run: &Path) -> Result<(Facts, Cgroups), String> {
+fn prepare(options: &Options, run: &Path) -> Result<(Facts, Cgroups, Devices), String> {
     let root_needed = "run as root, or allow unprivileged user namespaces \
                        (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)";
     unshare(CloneFlags::CLONE_NEWNS)
@@ -101,7 +102,9 @@ fn prepare(options: &Options, run: &Path) -> Result<(Facts, Cgroups), String> {
     }
     let cgroups = Cgroups::detect(&options.name)?;
     cgroups.probe()?;
-    Ok((Facts { overlay: overlay_works(&options.data), host_network }, cgroups))
+    let devices = Devices::prepare(&cgroups, unprivileged());
+    let no_device_rules = devices.unguarded().map(str::to_owned);
+    Ok((Facts { overlay: overlay_works(&options.data), host_network, no_device_rules }, cgroups, devices))
 }
 
 fn keep_host_network(run: &Path) -> bool {

@@ -1,6 +1,7 @@
 //! Why a start has failed: `libcontainer` tells its caller little and its log much, so what it logs as
 //! an error while it starts something goes through the same pipe as the words of `program`.
 
+use std::error::Error;
 use std::fs::File;
 use std::io::{Result, Write};
 use std::os::fd::OwnedFd;
@@ -57,4 +58,18 @@ pub fn understand(report: &str) -> (bool, String) {
         // The innermost step logs first.
         None => (false, report.lines().next().unwrap_or_default().trim().to_owned()),
     }
+}
+
+/// An error with its causes, each said once.
+pub fn chain(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let more = next.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        cause = next.source();
+    }
+    words
 }

@@ -53,6 +53,8 @@ pub struct Surroundings<'a> {
     /// What the container sees of cgroups of version 1. Mounted one by one: the library's own mount of
     /// them can be written, and fails in a PID namespace that exists already.
     pub views: Vec<(PathBuf, PathBuf)>,
+    /// Whether nothing keeps the container from a device whose node it can make.
+    pub no_device_rules: bool,
     /// In a user namespace, where some numbers and devices do not exist.
     pub unprivileged: bool,
 }
@@ -61,7 +63,7 @@ pub struct Surroundings<'a> {
 pub fn config(start: &Start, around: &Surroundings<'_>) -> Value {
     let security = &start.security;
     let privileged = security.privileged;
-    let capabilities = capabilities::of(security);
+    let capabilities = capabilities::of(security, around.no_device_rules);
     let mut linux = json!({
         "cgroupsPath": around.cgroup,
         "resources": resources(&start.limits, privileged, around.unified, around.pids),
@@ -195,7 +197,7 @@ pub fn folders(start: &Start, around: &Surroundings<'_>) -> Vec<(PathBuf, Option
 
 fn resources(limits: &Limits, privileged: bool, unified: bool, pids: bool) -> Value {
     let mut all = serde_json::Map::new();
-    // Without a C library, version 2 has no rules for devices.
+    // Version 2 has no files for them: `devices` attaches a program.
     if !unified {
         all.insert("devices".into(), json!([{ "allow": privileged, "access": "rwm" }]));
     }
@@ -269,6 +271,7 @@ mod tests {
             unified: false,
             pids: true,
             views: Vec::new(),
+            no_device_rules: false,
             unprivileged: false,
         }
     }

@@ -138,6 +138,8 @@ pub struct Launch {
     pub user: String,
     /// More groups.
     pub groups: Vec<u32>,
+    /// All devices may be used.
+    pub privileged: bool,
     /// Refuse user 0.
     pub must_not_be_root: bool,
     /// ID of a container whose processes it sees.
@@ -191,12 +193,14 @@ pub enum Notice {
 }
 
 /// What the helper has found out about the machine.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// Whether overlays can be mounted with their upper folder in the data folder.
     pub overlay: bool,
     /// Whether a Pod can have the machine's network.
     pub host_network: bool,
+    /// Why containers cannot be kept from devices by rules, if they cannot.
+    pub no_device_rules: Option<String>,
 }
 
 /// A `Trouble` that can travel.
