@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub mod local;
+pub mod log_files;
 
 /// What an engine answers.
 pub type Result<T, E = Trouble> = std::result::Result<T, E>;
@@ -137,7 +138,8 @@ pub struct Start {
     pub limits: Limits,
     /// ID of a container of the same Pod whose processes it sees.
     pub beside: Option<String>,
-    /// Log in the CRI format (`<RFC 3339 with nanoseconds> stdout|stderr F|P <line>`), appended to.
+    /// Log in the CRI format (`<RFC 3339 with nanoseconds> stdout|stderr F|P <line>`), appended to and rotated
+    /// (`log_files`).
     pub log: PathBuf,
 }
 

@@ -23,6 +23,8 @@ mod folder;
 mod kubectl;
 #[path = "embedded/limits.rs"]
 mod limits;
+#[path = "embedded/log_files.rs"]
+mod log_files;
 #[path = "embedded/network.rs"]
 mod network;
 #[path = "embedded/own.rs"]

@@ -8,6 +8,8 @@ mod environment;
 mod files;
 mod follow;
 mod forward;
+mod log_reader;
+mod log_tail;
 mod logs;
 mod metrics;
 mod node;

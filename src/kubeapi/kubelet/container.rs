@@ -179,6 +179,7 @@ impl<E: Engine> Kubelet<E> {
                 state.begin(restarts, id, &image.id);
                 state.enter(Phase::Terminated(end));
             });
+            super::logs::forget_before(&log, restarts - 1);
             return Ok(());
         }
         tracing::debug!(pod = meta::name(pod), container = name, ?limits, "a container runs");
@@ -190,6 +191,7 @@ impl<E: Engine> Kubelet<E> {
             state.started = !probed("startupProbe");
             state.ready = !probed("startupProbe") && !probed("readinessProbe");
         });
+        super::logs::forget_before(&log, restarts - 1);
         if !old.is_empty() {
             let _ = self.engine.remove(&old).await;
         }

@@ -1,30 +1,24 @@
-//! Logs of containers, from the files that the engine writes (CRI logging format): whole, the last
-//! lines, from a time on, followed.
+//! Logs of containers, as clients ask for them: whole, the last lines, from a time on, followed. A kubelet
+//! reads the newest file of a rotated log only; here all that is kept is one log (`log_reader`).
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{Response, StatusCode};
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::fs::File;
-use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::Kubelet;
+use super::log_reader::{self, Follow, Shown, read};
 use super::pod::Running;
 use super::state::Phase;
-use crate::engine::Engine;
+use crate::engine::{Engine, log_files};
 use crate::kubeapi::http::{Asked, plain};
 use crate::kubeapi::kinds::LOG_OPTIONS;
 use crate::kubeapi::log_streams;
 use crate::kubeapi::meta::{self, items, string};
 use crate::kubeapi::status::{Cause, Result, Status};
-
-/// How soon what a file has got is sent to who follows it.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// What is shown of the log of a container that has failed without a message of its own, at most.
 const LAST_LINES: usize = 80;
@@ -32,15 +26,9 @@ const LAST_LINES: usize = 80;
 const LAST_BYTES: usize = 2048;
 
 /// What is asked of a log.
-#[derive(Default)]
 struct Wanted {
     follow: bool,
-    timestamps: bool,
-    /// The times of standard error are marked.
-    streams: bool,
-    since: Option<Timestamp>,
-    tail: Option<usize>,
-    limit: Option<usize>,
+    shown: Shown,
 }
 
 impl<E: Engine> Kubelet<E> {
@@ -71,7 +59,7 @@ impl<E: Engine> Kubelet<E> {
         }
         let path = self.log_path(meta::uid(&pod), &name, run);
         let follows = wanted.follow && matches!(state.phase, Phase::Running { .. });
-        let lines = read(path, wanted, follows.then_some((running, name, state.id)));
+        let lines = read(path, wanted.shown, follows.then_some(Follow { running, name, id: state.id }));
         Ok(plain(StatusCode::OK, "text/plain", Body::from_stream(lines)))
     }
 
@@ -154,140 +142,35 @@ fn wanted(asked: &Asked) -> Result<Wanted> {
         ),
     };
     let size = |number: Option<i64>| number.and_then(|number| usize::try_from(number).ok());
-    Ok(Wanted {
-        follow: query.is("follow"),
+    let shown = Shown {
         timestamps: query.is("timestamps"),
         streams: query.is(log_streams::PARAMETER),
         since,
         tail: size(tail),
         limit: size(limit),
-    })
-}
-
-/// Whoever follows a log reads until this run has ended.
-type Follow = Option<(Arc<Running>, String, String)>;
-
-fn read(
-    path: PathBuf,
-    wanted: Wanted,
-    follow: Follow,
-) -> impl futures::Stream<Item = std::result::Result<Bytes, std::io::Error>> + Send {
-    async_stream::try_stream! {
-        let Ok(file) = File::open(&path).await else { return };
-        let skip = match wanted.tail {
-            Some(tail) => offset_of_tail(&path, tail).await?,
-            None => 0,
-        };
-        let mut reader = BufReader::with_capacity(256 * 1024, file);
-        tokio::io::AsyncSeekExt::seek(&mut reader, std::io::SeekFrom::Start(skip)).await?;
-        let (mut line, mut out) = (Vec::new(), Vec::new());
-        let (mut sent, mut fresh) = (0_usize, true);
-        loop {
-            // Before the file is read to its end, so that nothing written meanwhile is missed.
-            let over = follow.as_ref().is_none_or(|(running, name, id)| {
-                let state = running.state(name);
-                state.id != *id || !matches!(state.phase, Phase::Running { .. })
-            });
-            while reader.read_until(b'\n', &mut line).await? > 0 {
-                if line.last() != Some(&b'\n') {
-                    break;
-                }
-                fresh = show(&line, &wanted, fresh, &mut out);
-                line.clear();
-                if out.len() > 64 * 1024 {
-                    let chunk = cut(std::mem::take(&mut out), &mut sent, wanted.limit);
-                    yield chunk;
-                }
-            }
-            if !out.is_empty() {
-                let chunk = cut(std::mem::take(&mut out), &mut sent, wanted.limit);
-                yield chunk;
-            }
-            if over || wanted.limit.is_some_and(|limit| sent >= limit) {
-                return;
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-}
-
-fn cut(mut out: Vec<u8>, sent: &mut usize, limit: Option<usize>) -> Bytes {
-    if let Some(limit) = limit {
-        out.truncate(limit.saturating_sub(*sent));
-    }
-    *sent += out.len();
-    out.into()
-}
-
-/// One line of the file as the client wants it; whether the next one begins a line of the program.
-fn show(line: &[u8], wanted: &Wanted, fresh: bool, out: &mut Vec<u8>) -> bool {
-    let mut parts = line.splitn(4, |byte| *byte == b' ');
-    let (Some(time), Some(stream), Some(tag), Some(text)) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return true;
     };
-    let whole = tag == b"F";
-    let early = wanted.since.is_some_and(|since| {
-        std::str::from_utf8(time).ok().and_then(|t| t.parse::<Timestamp>().ok()).is_some_and(|t| t < since)
-    });
-    if early {
-        return whole;
-    }
-    if wanted.timestamps && fresh {
-        match time.strip_suffix(b"Z") {
-            Some(time) if wanted.streams && stream == b"stderr" => {
-                out.extend_from_slice(time);
-                out.extend_from_slice(log_streams::STDERR_ZONE.as_bytes());
-            }
-            _ => out.extend_from_slice(time),
-        }
-        out.push(b' ');
-    }
-    let text = if whole { text } else { text.strip_suffix(b"\n").unwrap_or(text) };
-    out.extend_from_slice(text);
-    whole
+    Ok(Wanted { follow: query.is("follow"), shown })
 }
 
 /// The end of a log, for a container that says nothing else when it fails.
 pub(super) async fn last_words(path: &Path) -> String {
-    let mut text = Vec::new();
-    let read = async {
-        let mut reader = BufReader::new(File::open(path).await?);
-        let begin = offset_of_tail(path, LAST_LINES).await?;
-        tokio::io::AsyncSeekExt::seek(&mut reader, std::io::SeekFrom::Start(begin)).await?;
-        let (mut line, mut fresh) = (Vec::new(), true);
-        while reader.read_until(b'\n', &mut line).await? > 0 {
-            fresh = show(&line, &Wanted::default(), fresh, &mut text);
-            line.clear();
-        }
-        std::io::Result::Ok(())
-    };
-    let _ = read.await;
-    let from = text.len().saturating_sub(LAST_BYTES);
-    String::from_utf8_lossy(text.get(from..).unwrap_or_default()).into_owned()
+    let path = path.to_owned();
+    let read = move || log_reader::last_words(&path, LAST_LINES, LAST_BYTES);
+    let text = tokio::task::spawn_blocking(read).await.ok().and_then(std::io::Result::ok).unwrap_or_default();
+    String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Where the last lines of a file begin. Parts of one long line are one.
-async fn offset_of_tail(path: &Path, tail: usize) -> std::io::Result<u64> {
-    let mut reader = BufReader::with_capacity(256 * 1024, File::open(path).await?);
-    let mut begins: VecDeque<u64> = VecDeque::with_capacity(tail.min(4096) + 1);
-    let (mut at, mut fresh, mut line) = (0_u64, true, Vec::new());
-    loop {
-        line.clear();
-        let length = reader.read_until(b'\n', &mut line).await?;
-        if length == 0 {
-            break;
+/// Removes the logs of the runs of a container before this one, beside the log of its current run: clients
+/// can ask for the run before the current one (`previous`), and for no earlier one.
+pub(super) fn forget_before(log: &Path, first_kept: i64) {
+    let folder = log.parent().unwrap_or(log);
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let runs = entries.filter_map(|entry| entry.file_name().to_str()?.split('.').next()?.parse::<i64>().ok());
+    let old: std::collections::BTreeSet<i64> = runs.filter(|run| *run < first_kept).collect();
+    for run in old {
+        if let Err(error) = log_files::remove(&folder.join(format!("{run}.log"))) {
+            tracing::warn!(folder = %folder.display(), run, %error, "the log of a run was not removed");
         }
-        if fresh {
-            begins.push_back(at);
-            if begins.len() > tail {
-                begins.pop_front();
-            }
-        }
-        let tag = line.splitn(4, |byte| *byte == b' ').nth(2);
-        fresh = tag != Some(b"P");
-        at += u64::try_from(length).unwrap_or(0);
+        let _ = std::fs::remove_file(folder.join(format!("{run}.termination")));
     }
-    Ok(begins.front().copied().unwrap_or(at))
 }

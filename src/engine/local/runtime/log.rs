@@ -1,12 +1,16 @@
 //! The log of a container in the format of the kubelet's runtime interface (CRI): a time, a stream, a
-//! tag and a line, of which one longer than 16 KiB is several parts.
+//! tag and a line, of which one longer than 16 KiB is several parts. It is rotated between two parts.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Result, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::engine::log_files;
 
 /// The longest part of a line.
 const LONGEST: usize = 16 << 10;
+/// Entries are written together up to this many bytes: short lines are many times as long as entries.
+const BATCH_BYTES: usize = 64 << 10;
 
 /// One of the two streams of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +33,12 @@ impl Channel {
 /// A log that is written to.
 #[derive(Debug)]
 pub struct Log {
+    path: PathBuf,
     file: File,
+    /// Bytes of whole entries in the file.
+    length: u64,
+    /// From how many bytes on the next file is begun.
+    full: u64,
     output: Vec<u8>,
     error: Vec<u8>,
     /// Kept, so that a line costs no allocation.
@@ -44,21 +53,38 @@ impl Log {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
-        Ok(Self { file, output: Vec::new(), error: Vec::new(), text: Vec::new(), failed: false })
+        let file = log_files::append(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            length: file.metadata()?.len(),
+            file,
+            full: log_files::FULL_BYTES,
+            output: Vec::new(),
+            error: Vec::new(),
+            text: Vec::new(),
+            failed: false,
+        })
     }
 
     /// Adds what a stream has said.
     pub fn write(&mut self, channel: Channel, bytes: &[u8]) -> Result<()> {
-        let Self { file, output, error, text, .. } = self;
+        let time = jiff::Timestamp::now();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            rest = self.take(channel, time, rest)?;
+            self.put()?;
+        }
+        Ok(())
+    }
+
+    /// Makes entries of what a stream has said until they are enough to be written; the rest of it.
+    fn take<'a>(&mut self, channel: Channel, time: jiff::Timestamp, mut rest: &'a [u8]) -> Result<&'a [u8]> {
+        let Self { output, error, text, .. } = self;
         let unfinished = match channel {
             Channel::Output => output,
             Channel::Error => error,
         };
-        let time = jiff::Timestamp::now();
-        text.clear();
-        let mut rest = bytes;
-        while !rest.is_empty() {
+        while !rest.is_empty() && text.len() < BATCH_BYTES {
             // A line of exactly the greatest length is whole, so its end may come one byte later.
             let room = (LONGEST + 1).saturating_sub(unfinished.len()).min(rest.len());
             let (near, far) = rest.split_at(room);
@@ -78,12 +104,34 @@ impl Log {
                 *unfinished = next;
             }
         }
-        file.write_all(text)
+        Ok(rest)
+    }
+
+    /// Writes the entries, into a new file if this one is full.
+    fn put(&mut self) -> Result<()> {
+        if self.text.is_empty() {
+            return Ok(());
+        }
+        // Where no new file can be begun, this one goes on.
+        if self.length >= self.full
+            && let Ok(next) = log_files::rotate(&self.path)
+        {
+            (self.file, self.length) = (next, 0);
+        }
+        let written = self.file.write_all(&self.text);
+        if written.is_ok() {
+            self.length += self.text.len() as u64;
+        } else {
+            // Half an entry would take the next one with it.
+            let _ = self.file.set_len(self.length);
+        }
+        self.text.clear();
+        written
     }
 
     /// A stream has ended; what it said last may lack the end of its line.
     pub fn end(&mut self, channel: Channel) -> Result<()> {
-        let Self { file, output, error, text, .. } = self;
+        let Self { output, error, text, .. } = self;
         let unfinished = match channel {
             Channel::Output => output,
             Channel::Error => error,
@@ -91,10 +139,9 @@ impl Log {
         if unfinished.is_empty() {
             return Ok(());
         }
-        text.clear();
         entry(text, jiff::Timestamp::now(), channel, 'P', unfinished)?;
         unfinished.clear();
-        file.write_all(text)
+        self.put()
     }
 }
 
@@ -141,5 +188,30 @@ mod tests {
             logged(&[&[long.as_slice(), b"\nz\n"].concat(), b"", b"", b"q\n"]),
             [f(LONGEST), f(1), f(1)]
         );
+    }
+
+    #[test]
+    fn a_full_file_is_followed_by_the_next_and_no_entry_is_cut() {
+        let folder = std::env::temp_dir().join(format!("d2k-log-rotated-{}", std::process::id()));
+        let path = folder.join("0.log");
+        let mut log = Log::open(&path).unwrap();
+        log.full = 1 << 20;
+        // Lines of one byte are fifty times as long in the file.
+        for _ in 0..4 {
+            log.write(Channel::Output, &b"y\n".repeat(32 << 10)).unwrap();
+        }
+        log.write(Channel::Output, b"last\n").unwrap();
+        drop(log);
+        let pieces = log_files::open_all(&path).unwrap();
+        assert_eq!(pieces.len(), log_files::MOST_FILES);
+        for mut piece in pieces {
+            let mut text = String::new();
+            std::io::Read::read_to_string(&mut piece.file, &mut text).unwrap();
+            assert!(text.len() as u64 <= (1 << 20) + 2 * BATCH_BYTES as u64, "{}", text.len());
+            assert!(text.lines().all(|line| line.contains(" stdout F ")) && text.ends_with('\n'));
+        }
+        let newest = std::fs::read_to_string(&path).unwrap();
+        assert!(newest.ends_with(" stdout F last\n"));
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }
