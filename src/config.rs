@@ -161,12 +161,7 @@ impl Settings {
             hosts: given.checked_list("D2K_HOSTS", "host names such as docker.example.com", |v| {
                 is_domain(&v.to_lowercase())
             })?,
-            foreign: given.parsed("D2K_FOREIGN", "hide, show or manage", |v| match v {
-                "hide" => Some(Foreign::Hide),
-                "show" => Some(Foreign::Show),
-                "manage" => Some(Foreign::Manage),
-                _ => None,
-            })?,
+            foreign: given.foreign()?,
             own_pod: given.other("HOSTNAME").filter(|_| in_cluster),
             admin_listen: given.address("D2K_ADMIN_LISTEN", everywhere)?,
             log_level: given.log_level()?,
@@ -275,6 +270,15 @@ impl Given<'_> {
 
     fn port(&self, name: &str) -> Result<u16, String> {
         self.parsed(name, "a port, 0 to 65535", |value| value.parse().ok())
+    }
+
+    fn foreign(&self) -> Result<Foreign, String> {
+        self.parsed("D2K_FOREIGN", "hide, show or manage", |value| match value {
+            "hide" => Some(Foreign::Hide),
+            "show" => Some(Foreign::Show),
+            "manage" => Some(Foreign::Manage),
+            _ => None,
+        })
     }
 
     fn log_level(&self) -> Result<LogLevel, String> {

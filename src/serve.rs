@@ -39,28 +39,13 @@ pub struct Own {
 /// One line on what could not be started.
 pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, String> {
     let stopping = CancellationToken::new();
-    let tls = settings.tls.clone().map(Tls::load).transpose()?;
-    let mut front = Server::new(stopping.clone());
-    let address = front.tcp(SocketAddr::new(settings.listen, settings.port), tls).await?;
-    if let Some(path) = &settings.socket {
-        front.unix(path)?;
-    }
-    let mut admin = Server::new(stopping.clone());
-    if let Some(port) = settings.admin_port {
-        admin.tcp(SocketAddr::new(settings.admin_listen, port), None).await?;
-    }
+    let (mut front, address) = listen(&settings, &stopping).await?;
+    let admin = listen_for_admin(&settings, &stopping).await?;
     let connected = Arc::new(OnceLock::new());
     let deciding = Arc::new(OnceLock::new());
     let admin = tokio::spawn(admin.run(telemetry::admin(readiness(connected.clone(), deciding.clone()))));
-    let (signalled, command_runs) = (stopping.clone(), CancellationToken::new());
-    let commanded = command_runs.clone();
-    tokio::spawn(async move {
-        let _ = stop_signal().await;
-        // A command needs all of this until it has ended, which it is told, too.
-        if !commanded.is_cancelled() {
-            signalled.cancel();
-        }
-    });
+    let command_runs = CancellationToken::new();
+    tokio::spawn(end_on_signal(stopping.clone(), command_runs.clone()));
     // The cluster outlives what uses it.
     let below = CancellationToken::new();
     let (options_of_policies, program) = (policy_options(&settings), std::env::current_exe().ok());
@@ -111,6 +96,34 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
         embedded.ended().await;
     }
     if lost { Err(LOST.into()) } else { Ok(code) }
+}
+
+/// Opens the listeners of the Docker API; the address of that for TCP.
+async fn listen(settings: &Settings, stopping: &CancellationToken) -> Result<(Server, SocketAddr), String> {
+    let tls = settings.tls.clone().map(Tls::load).transpose()?;
+    let mut front = Server::new(stopping.clone());
+    let address = front.tcp(SocketAddr::new(settings.listen, settings.port), tls).await?;
+    if let Some(path) = &settings.socket {
+        front.unix(path)?;
+    }
+    Ok((front, address))
+}
+
+async fn listen_for_admin(settings: &Settings, stopping: &CancellationToken) -> Result<Server, String> {
+    let mut admin = Server::new(stopping.clone());
+    if let Some(port) = settings.admin_port {
+        admin.tcp(SocketAddr::new(settings.admin_listen, port), None).await?;
+    }
+    Ok(admin)
+}
+
+/// Stops at Ctrl-C and at SIGTERM, unless a command runs: it needs the daemon until it has ended, and gets the
+/// signal, too.
+async fn end_on_signal(stopping: CancellationToken, command_runs: CancellationToken) {
+    let _ = stop_signal().await;
+    if !command_runs.is_cancelled() {
+        stopping.cancel();
+    }
 }
 
 /// Without its engine a cluster only pretends: who has started d2k is to know it, and starts it again.

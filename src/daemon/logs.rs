@@ -220,7 +220,12 @@ impl Daemon {
         if !go_on {
             return Ok(false);
         }
-        // The runtime may still be writing down what the process left in its pipe.
+        self.drain_run(run, &query, sender).await
+    }
+
+    /// Sends what the log of an ended run still gets: the runtime may be writing down what the process left in its
+    /// pipe. False when the client wants no more.
+    async fn drain_run(&self, run: &Run, query: &LogQuery, sender: &mut Sender<'_>) -> Result<bool> {
         loop {
             let before = (sender.position.last, sender.position.same);
             let since = sender.position.last.or(query.since);
