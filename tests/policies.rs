@@ -8,6 +8,7 @@ mod policies {
     mod desk;
     mod files;
     mod hostile;
+    mod recorded;
     mod required;
     mod support;
     mod swap;

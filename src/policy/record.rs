@@ -137,7 +137,7 @@ fn fixture(decision: &Decision) -> Value {
     }
     let read = |text: &str| serde_json::from_str(text).unwrap_or_default();
     fixture.insert("input".into(), plain(read(&decision.question)));
-    fixture.insert("expect".into(), plain(read(&decision.answer)));
+    fixture.insert("expect".into(), with_cases(plain(read(&decision.answer))));
     Value::Object(fixture)
 }
 
@@ -166,6 +166,46 @@ fn plain(value: Value) -> Value {
         other => other,
     };
     super::value::without_empty(value)
+}
+
+/// Fields of a plan whose value is a case of a variant.
+const CASES: [&str; 2] = ["helper", "kind"];
+
+/// A plan is compared word by word, and a policy writes `load-balancer` where the host's type has
+/// `LoadBalancer`.
+fn with_cases(plan: Value) -> Value {
+    let case = |name: &str| match name.starts_with(|c: char| c.is_ascii_uppercase()) {
+        true => kebab(name),
+        false => name.to_owned(),
+    };
+    match plan {
+        Value::Object(map) => map
+            .into_iter()
+            .map(|(name, value)| match value {
+                Value::String(text) if CASES.contains(&name.as_str()) => (name, json!(case(&text))),
+                Value::Object(other) if CASES.contains(&name.as_str()) => {
+                    let other: Map<_, _> =
+                        other.into_iter().map(|(name, more)| (case(&name), more)).collect();
+                    (name, other.into())
+                }
+                value => (name, with_cases(value)),
+            })
+            .collect::<Map<_, _>>()
+            .into(),
+        Value::Array(items) => items.into_iter().map(with_cases).collect(),
+        other => other,
+    }
+}
+
+fn kebab(name: &str) -> String {
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !words.is_empty() {
+            words.push('-');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    words
 }
 
 /// Cases of variants come as `LoadBalancer`, fields as `docker_name`.
@@ -262,6 +302,15 @@ mod tests {
         assert_eq!(told["events"][0]["action"], "exec_create: ***");
         assert_eq!(told["events"][1]["action"], "health_status: healthy");
         assert_eq!(told["attributes"], json!({"command": "***", "name": "web"}));
+    }
+
+    #[test]
+    fn a_recorded_plan_has_the_words_of_the_policy() {
+        let plan = json!({"service": {"kind": "LoadBalancer"}, "kind": "Job", "access-mode": "ReadWriteOnce",
+            "events": [{"kind": "container"}], "helper": {"Other": "X"}});
+        let want = json!({"service": {"kind": "load-balancer"}, "kind": "job", "access-mode": "ReadWriteOnce",
+            "events": [{"kind": "container"}], "helper": {"other": "X"}});
+        assert_eq!(with_cases(plan), want);
     }
 
     #[test]
