@@ -66,6 +66,8 @@ mod ports;
 mod registry_logins;
 #[path = "real/system.rs"]
 mod system;
+#[path = "real/update.rs"]
+mod update;
 #[path = "real/volumes.rs"]
 mod volumes;
 #[path = "real/volumes_from.rs"]

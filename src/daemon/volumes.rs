@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bollard_stubs::models::VolumeCreateRequest;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use serde_json::json;
 use std::sync::Arc;
 
 use super::Daemon;
 use super::decisions::{What, pairs};
+use super::foreign::Foreign;
 use super::networks::random_id;
 use crate::cluster::Entry;
 use crate::fault::{Fault, Kind, Result};
@@ -211,13 +212,25 @@ impl Daemon {
             Err(_) if force => return Ok(()),
             other => other?,
         };
-        let users: Vec<String> =
+        let made = claim.object.metadata.labels.as_ref().and_then(|labels| labels.get(keys::ROLE));
+        if made.is_none() && self.options.foreign != Foreign::Manage {
+            return Err(Fault::forbidden(format!(
+                "volume {name} is a claim that d2k did not make: use kubectl, or set D2K_FOREIGN=manage"
+            )));
+        }
+        let object = claim.object.metadata.name.clone().unwrap_or_default();
+        let mut users: Vec<String> =
             self.volume_users(&claim.object).iter().map(|c| c.record.id.clone()).collect();
+        if users.is_empty() {
+            // Workloads that clients do not see may use it, too.
+            let pods = self.cluster.cache::<Pod>().all();
+            let using = pods.iter().filter(|pod| pod_mounts(&pod.object, &object));
+            users = using.filter_map(|pod| pod.object.metadata.name.clone()).collect();
+        }
         if !users.is_empty() {
             let message = format!("remove {name}: volume is in use - [{}]", users.join(", "));
             return Err(Fault::conflict(message));
         }
-        let object = claim.object.metadata.name.clone().unwrap_or_default();
         self.cluster.delete::<PersistentVolumeClaim>(&object, None).await
     }
 }
@@ -237,7 +250,7 @@ fn request_of(plan: &MountPlan) -> VolumeCreateRequest {
     }
 }
 
-fn pod_mounts(pod: &k8s_openapi::api::core::v1::Pod, claim: &str) -> bool {
+fn pod_mounts(pod: &Pod, claim: &str) -> bool {
     let volumes = pod.spec.as_ref().and_then(|s| s.volumes.as_ref());
     volumes
         .into_iter()

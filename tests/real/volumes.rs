@@ -256,6 +256,8 @@ fn a_claim_that_d2k_did_not_make_is_a_volume() {
     world.docker("run --rm -v foreign:/d busybox touch /d/f").success();
     world.docker("volume prune -f --all").success();
     assert_eq!(world.docker("volume ls -q").success(), "foreign", "prune took what is not d2k's");
+    world.sh("docker volume rm -f $(docker volume ls -q)").failure(1, &["a claim that d2k did not make"]);
+    assert_eq!(world.names("pvc"), ["persistentvolumeclaim/foreign"]);
 }
 
 #[test]
