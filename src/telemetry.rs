@@ -71,7 +71,7 @@ pub static POLICY_REFUSALS: Metric = Metric {
     kind: Kind::Counter,
     labels: &["policy", "hook"],
 };
-/// Calls of policies that failed, by reason: time, memory, reply, trap.
+/// Calls of policies that failed, by reason: time, memory, reply, trap, request.
 pub static POLICY_FAILURES: Metric = Metric {
     name: "d2k_policy_failures_total",
     help: "Calls of policies that failed.",

@@ -71,13 +71,13 @@ impl Guard {
         let headers = parts.headers.get_all(header::HOST).iter();
         let sent = headers.map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
         let target = parts.uri.authority().map(|authority| authority.as_str().to_owned());
-        for host in sent.chain(target).filter(|host| !self.is_own(host)) {
-            return Err(Fault::forbidden(format!(
+        match sent.chain(target).find(|host| !self.is_own(host)) {
+            None => Ok(()),
+            Some(host) => Err(Fault::forbidden(format!(
                 "requests for the host {host:?} are refused: a web page can make a name of its own lead here (DNS \
                  rebinding). Use d2k's address or Service name, or add the name to D2K_HOSTS"
-            )));
+            ))),
         }
-        Ok(())
     }
 
     /// Whether a `Host` is a name that a web page cannot make lead here. A client without one is no browser.

@@ -75,7 +75,7 @@ fn nothing_but_a_look_is_allowed_at_what_d2k_did_not_make() {
         }
         assert_eq!(world.field(name, ".State.Running"), "true");
     }
-    world.sh(format!("echo x > f; docker cp f hand:/tmp/f")).failure(1, &["which d2k did not make"]);
+    world.sh("echo x > f; docker cp f hand:/tmp/f").failure(1, &["which d2k did not make"]);
 }
 
 #[test]
