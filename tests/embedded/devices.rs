@@ -1,7 +1,7 @@
 //! Devices of the machine are not a container's, unless it is privileged: on cgroups of both versions, and
 //! in volumes. Programs that change the user work in its own files, and not in volumes.
 
-use crate::own::{Folder, Own, with_unified_cgroups};
+use crate::own::{Folder, Own, with_unified_cgroups, wrapped};
 use crate::support::run;
 
 /// Makes the node of a disk, and prints why it cannot be opened.
@@ -70,6 +70,23 @@ fn a_volume_holds_no_devices_and_changes_no_user() {
     for line in mounts.lines() {
         let own = line.contains(" / ");
         assert!(line.contains("nodev") && line.contains("nosuid") != own, "{line}");
+    }
+}
+
+#[test]
+fn a_containers_own_files_hold_no_devices_even_where_they_are_copies() {
+    let Some(folder) = Folder::new().filter(|_| is_root()) else { return };
+    let script = "docker pull --quiet busybox > /dev/null
+        docker run --rm busybox sh -c 'mknod /null c 1 3; cat /null' 2>&1 || true
+        docker run --rm busybox sh -c 'echo lost > /dev/null; chmod 4755 /bin/busybox; stat -c %a /bin/busybox'";
+    // An overlay cannot write to another one, on which the temporary folder is here.
+    let overlay = "mkdir lower upper work && mount -t tmpfs none upper && mkdir upper/upper upper/work
+        mount -t overlay none -o lowerdir=lower,upperdir=upper/upper,workdir=upper/work work
+        export TMPDIR=$PWD/work; exec \"$0\" \"$@\"";
+    let job = folder.job(&["--", "sh", "-ec", script]);
+    for (where_, job) in [("copies", wrapped(&["unshare", "--mount"], overlay, &job)), ("overlays", job)] {
+        let said = run(job, script, b"", std::time::Duration::from_secs(90)).success();
+        assert_eq!(said, "cat: can't open '/null': Permission denied\n4755", "{where_}");
     }
 }
 

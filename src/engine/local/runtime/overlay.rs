@@ -5,11 +5,12 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, StatVfsMountFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, mount_remount, move_mount,
+    unmount,
 };
 
 use crate::engine::local::rootfs::{Overlay, Rootfs};
@@ -19,6 +20,12 @@ const LONGEST_OPTIONS: usize = 4000;
 
 /// Mounts all overlays of a root; what has been mounted is taken down again if one fails.
 pub fn mount_all(rootfs: &Rootfs, unprivileged: bool) -> Result<(), String> {
+    // In a user namespace no device node works anyway.
+    if is_plain(rootfs) && !unprivileged {
+        mount_plain(&rootfs.root).map_err(|error| {
+            format!("the root file system {} cannot be mounted: {error}", rootfs.root.display())
+        })?;
+    }
     for (at, overlay) in rootfs.overlays.iter().enumerate() {
         if let Err(error) = mount_one(&rootfs.root, overlay, unprivileged) {
             let done = Rootfs {
@@ -38,6 +45,34 @@ pub fn unmount_all(rootfs: &Rootfs) {
     for overlay in rootfs.overlays.iter().rev() {
         let _ = unmount(target(&rootfs.root, overlay), UnmountFlags::DETACH);
     }
+    if is_plain(rootfs) {
+        let _ = unmount(&rootfs.root, UnmountFlags::DETACH);
+    }
+}
+
+/// Whether the root itself is a folder, with or without overlays in it.
+fn is_plain(rootfs: &Rootfs) -> bool {
+    rootfs.overlays.iter().all(|overlay| !overlay.at.as_os_str().is_empty())
+}
+
+/// Mounts a folder over itself, so that device nodes in it do not work, as with an overlay.
+fn mount_plain(root: &Path) -> Result<(), Errno> {
+    let already = rustix::fs::statvfs(root)?.f_flag;
+    let kept = [
+        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+        (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
+        (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+    ];
+    let kept = kept.into_iter().filter(|(has, _)| already.contains(*has)).map(|(_, flag)| flag);
+    let flags = kept.fold(MountFlags::BIND | MountFlags::NODEV, |all, flag| all | flag);
+    mount_bind(root, root)?;
+    let closed = mount_remount(root, flags, c"");
+    if closed.is_err() {
+        let _ = unmount(root, UnmountFlags::DETACH);
+    }
+    closed
 }
 
 fn target(root: &Path, overlay: &Overlay) -> PathBuf {
