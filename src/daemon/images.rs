@@ -307,7 +307,12 @@ impl Daemon {
         (credentials, client): (Option<&Credentials>, &str),
     ) -> Result<()> {
         self.opened(&mut facts, credentials, client).await;
-        self.remember(&reference.to_string(), &facts).await?;
+        let name = reference.to_string();
+        // What a registry has said before is better than what was made up for want of one.
+        let known = self.image(&name).is_ok_and(|image| !image.facts.synthesised && !image.object.is_empty());
+        if !facts.synthesised || !known {
+            self.remember(&name, &facts).await?;
+        }
         let attributes = BTreeMap::from([("name".to_owned(), reference.familiar_name())]);
         self.tell_of("image", "pulled", &reference.familiar(), attributes);
         Ok(())

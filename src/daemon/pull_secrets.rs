@@ -34,8 +34,12 @@ use crate::translate::keys::{self, role};
 use crate::translate::record::Record;
 
 /// How long a login serves the creates of a client that is known by its address only: addresses of Pods
-/// are given to others. A certificate or a user serves as long as the Secret is there.
+/// are given to others.
 const ADDRESS_HOURS: i64 = 12;
+/// How long it serves a client that is known by its certificate, or as a user of this machine.
+const KNOWN_DAYS: i64 = 30;
+/// Most clients that are remembered of one login, the latest; a ConfigMap has 1 MiB.
+const MAX_CLIENTS: usize = 512;
 /// What the names of Secrets with logins begin with.
 const PREFIX: &str = "d2k-registry-";
 /// Hex digits in the names that an earlier version gave; those of today have 32.
@@ -82,34 +86,52 @@ impl<'a> Login<'a> {
         (!self.field(SECRET).is_empty()).then(|| self.name().to_owned())
     }
 
-    /// When each client presented it last, by the client's key.
-    fn clients(&self) -> impl Iterator<Item = (&str, Timestamp)> {
-        self.0.data.iter().flatten().filter_map(|(key, time)| {
-            let time = time.split(' ').next()?.parse().ok()?;
-            key.starts_with(CLIENT).then_some((key.as_str(), time))
+    /// The clients that presented it.
+    fn clients(&self) -> impl Iterator<Item = Client<'_>> {
+        let all = self.0.data.iter().flatten().filter(|(key, _)| key.starts_with(CLIENT));
+        all.filter_map(|(key, value)| {
+            let (time, name) = value.split_once(' ')?;
+            Some(Client { key, name, presented: time.parse().ok()? })
         })
     }
 
     /// When anybody presented it last.
     pub(super) fn presented(&self) -> Option<Timestamp> {
-        self.clients().map(|(_, time)| time).max()
+        self.clients().map(|client| client.presented).max()
+    }
+
+    /// The keys of clients that need not be remembered any more, before one more is noted.
+    fn stale(&self) -> Vec<String> {
+        let mut all: Vec<Client<'_>> = self.clients().collect();
+        all.sort_by_key(|client| std::cmp::Reverse(client.presented));
+        let stale =
+            all.iter().enumerate().filter(|(at, client)| *at + 1 >= MAX_CLIENTS || !client.is_served());
+        stale.map(|(_, client)| client.key.to_owned()).collect()
     }
 
     fn serves(&self, client: &str, repository: &str) -> bool {
         let own = client_key(client);
         self.repository() == repository
-            && self
-                .clients()
-                .any(|(key, time)| key == own && (!is_address(client) || is_younger(time, ADDRESS_HOURS)))
+            && self.clients().any(|client| client.key == own && client.is_served())
     }
 }
 
-fn is_address(client: &str) -> bool {
-    client.is_empty() || client.starts_with("address ")
+/// A client that has presented a login.
+struct Client<'a> {
+    /// Its key in the ConfigMap.
+    key: &'a str,
+    /// Who it is ([`crate::docker::peer`]).
+    name: &'a str,
+    presented: Timestamp,
 }
 
-fn is_younger(time: Timestamp, hours: i64) -> bool {
-    Timestamp::now().duration_since(time) < SignedDuration::from_hours(hours)
+impl Client<'_> {
+    /// Whether the login serves it still.
+    fn is_served(&self) -> bool {
+        let is_address = self.name.is_empty() || self.name.starts_with("address ");
+        let hours = if is_address { ADDRESS_HOURS } else { KNOWN_DAYS * 24 };
+        Timestamp::now().duration_since(self.presented) < SignedDuration::from_hours(hours)
+    }
 }
 
 fn hash(text: &str) -> String {
@@ -184,6 +206,12 @@ impl Daemon {
             (SECRET.to_owned(), config.as_ref().map_or(Value::Null, |_| json!(name))),
             (UNCHECKED.to_owned(), if checked { Value::Null } else { json!("true") }),
         ]);
+        if let Some(known) = self.cluster.cache::<ConfigMap>().get(&name)
+            && let Some(login) = Login::of(&known.object)
+        {
+            let stale = login.stale().into_iter().filter(|key| *key != client_key(client));
+            data.extend(stale.map(|key| (key, Value::Null)));
+        }
         if let Err(error) = self.note_login(&name, &data).await {
             tracing::warn!(image = %reference, %error, "a login was not noted; the client must pull again to use it");
             return None;
@@ -326,5 +354,53 @@ fn secret(name: &str, config: String) -> Secret {
         type_: Some("kubernetes.io/dockerconfigjson".into()),
         data: Some(BTreeMap::from([(CONFIG.to_owned(), ByteString(config.into_bytes()))])),
         ..Secret::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn login(clients: &[(String, i64)]) -> ConfigMap {
+        let line = |(name, hours): &(String, i64)| {
+            let presented = Timestamp::now() - SignedDuration::from_hours(*hours);
+            (client_key(name), format!("{presented} {name}"))
+        };
+        let mut data: BTreeMap<String, String> = clients.iter().map(line).collect();
+        data.insert(REPOSITORY.to_owned(), "r:5000/app".to_owned());
+        ConfigMap { metadata: metadata("d2k-registry-x"), data: Some(data), ..ConfigMap::default() }
+    }
+
+    fn clients(all: &[(&str, i64)]) -> Vec<(String, i64)> {
+        all.iter().map(|(name, hours)| ((*name).to_owned(), *hours)).collect()
+    }
+
+    #[test]
+    fn a_login_serves_an_address_for_hours_and_a_known_client_for_days() {
+        let map = login(&clients(&[
+            ("address 10.0.0.1", 1),
+            ("address 10.0.0.2", 13),
+            ("user 1000", 200),
+            ("certificate ab", 24 * 31),
+        ]));
+        let login = Login::of(&map).expect("a login");
+        let serves = |client: &str| login.serves(client, "r:5000/app");
+        assert!(serves("address 10.0.0.1") && serves("user 1000"));
+        assert!(!serves("address 10.0.0.2") && !serves("certificate ab") && !serves("address 10.0.0.3"));
+        assert!(!login.serves("user 1000", "r:5000/other"));
+        let mut stale = login.stale();
+        stale.sort();
+        let mut expected = ["address 10.0.0.2", "certificate ab"].map(client_key);
+        expected.sort();
+        assert_eq!(stale, expected);
+    }
+
+    #[test]
+    fn the_clients_of_a_login_are_bounded() {
+        let many: Vec<(String, i64)> = (0..600).map(|number| (format!("user {number}"), number)).collect();
+        let map = login(&many);
+        let stale = Login::of(&map).expect("a login").stale();
+        assert_eq!(many.len() - stale.len(), MAX_CLIENTS - 1, "one more has room");
+        assert!(stale.contains(&client_key("user 599")) && !stale.contains(&client_key("user 0")));
     }
 }

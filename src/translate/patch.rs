@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// Applies a merge patch.
+/// Applies a merge patch. The recursion is as deep as the patch, whose parser allows 128 levels.
 pub fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(changes) = patch else {
         *target = patch.clone();

@@ -134,6 +134,9 @@ fn credentials_that_no_registry_has_checked_are_kept_apart() {
     let image = image(&guarded);
     assert_eq!(pull(&world, "127.0.0.1", &image, Some("s3cret")).status, 200);
     drop(guarded);
+    let nobody = "127.0.0.3";
+    assert!(pull(&world, nobody, &image, None).text().contains("no registry in reach"));
+    assert_eq!(create(&world, nobody, "nobodys", &image).status, 404, "it is still known to be private");
     let unchecked = pull(&world, OTHER, &image, Some("guessed"));
     assert!(unchecked.text().contains("no registry in reach"), "{}", unchecked.text());
     for (from, name, password) in [("127.0.0.1", "mine", "s3cret"), (OTHER, "theirs", "guessed")] {
