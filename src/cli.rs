@@ -256,15 +256,15 @@ fn serve(settings: Settings, own: Option<Own>) -> Result<u8, String> {
 
 /// Asks `/_ping`. Behind TLS it asks the admin port, because it has no client certificate.
 fn health(settings: &Settings) -> Result<(), String> {
-    let host = match settings.listen {
+    let (host, port, path) = match (&settings.tls, settings.admin_port) {
+        (None, _) => (settings.listen, settings.port, "/_ping"),
+        (Some(_), Some(admin)) => (settings.admin_listen, admin, "/healthz"),
+        (Some(_), None) => return socket_health(settings),
+    };
+    let host = match host {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         other => other,
-    };
-    let (port, path) = match (&settings.tls, settings.admin_port) {
-        (None, _) => (settings.port, "/_ping"),
-        (Some(_), Some(admin)) => (admin, "/healthz"),
-        (Some(_), None) => return socket_health(settings),
     };
     let address = SocketAddr::new(host, port);
     let wrong = |e: std::io::Error| format!("no answer from {address}: {e}");

@@ -19,6 +19,8 @@ fn nothing_given_is_what_the_readme_says() {
     assert!(settings.publish_service && settings.publish_proxy);
     assert_eq!(settings.docker_host, "tcp://d2k.default.svc.cluster.local:2375");
     assert_eq!((settings.kubeconfig, settings.tls, settings.socket), (None, None, None));
+    assert_eq!((settings.foreign, settings.hosts.len(), settings.own_pod), (Foreign::Show, 0, None));
+    assert_eq!(settings.admin_listen.to_string(), "127.0.0.1");
 }
 
 #[test]
@@ -27,6 +29,37 @@ fn in_a_cluster_all_addresses_are_listened_on() {
     assert_eq!(read(&[host]).unwrap().listen.to_string(), "0.0.0.0");
     assert_eq!(read(&[host, ("D2K_KUBECONFIG", "/k")]).unwrap().listen.to_string(), "127.0.0.1");
     assert_eq!(read(&[host, ("D2K_LISTEN", "::1")]).unwrap().listen.to_string(), "::1");
+    let settings = read(&[host, ("D2K_LISTEN", "::1"), ("HOSTNAME", "d2k-1")]).unwrap();
+    assert_eq!(
+        (settings.admin_listen.to_string().as_str(), settings.own_pod.as_deref()),
+        ("0.0.0.0", Some("d2k-1"))
+    );
+}
+
+#[test]
+fn the_admin_port_does_not_follow_the_address_of_the_api() {
+    let settings = read(&[("D2K_LISTEN", "0.0.0.0")]).unwrap();
+    assert_eq!(settings.admin_listen.to_string(), "127.0.0.1");
+    let settings = read(&[
+        ("D2K_ADMIN_LISTEN", "10.0.0.1"),
+        ("D2K_HOSTS", "a.example, B.example"),
+        ("D2K_FOREIGN", "hide"),
+    ]);
+    let settings = settings.unwrap();
+    assert_eq!(settings.admin_listen.to_string(), "10.0.0.1");
+    assert_eq!(
+        (settings.hosts, settings.foreign),
+        (vec!["a.example".to_owned(), "B.example".to_owned()], Foreign::Hide)
+    );
+    for (name, value) in [
+        ("D2K_FOREIGN", "remove"),
+        ("D2K_HOSTS", "a b"),
+        ("D2K_HOSTS", "*"),
+        ("D2K_ADMIN_LISTEN", "localhost"),
+    ] {
+        let error = read(&[(name, value)]).unwrap_err();
+        assert!(error.starts_with(name) && error.contains("it must be"), "{error}");
+    }
 }
 
 #[test]

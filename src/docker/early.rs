@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{CONNECTION, HeaderValue};
@@ -88,7 +89,11 @@ pub fn reader(body: Body) -> impl AsyncRead + Send + Unpin {
 
 /// A body as blocks of bytes. It fails where the client pauses for too long.
 pub fn blocks(body: Body) -> BoxStream<'static, std::io::Result<Bytes>> {
-    let blocks = tokio_stream::StreamExt::timeout(body.into_data_stream(), BODY_IDLE_TIME);
+    blocks_with_pauses(body, BODY_IDLE_TIME)
+}
+
+fn blocks_with_pauses(body: Body, longest: Duration) -> BoxStream<'static, std::io::Result<Bytes>> {
+    let blocks = tokio_stream::StreamExt::timeout(body.into_data_stream(), longest);
     let late = |_| std::io::Error::new(std::io::ErrorKind::TimedOut, LATE);
     blocks.map(move |block| block.map_err(late)?.map_err(std::io::Error::other)).boxed()
 }
@@ -105,5 +110,28 @@ pub fn mark(response: &mut Response, whole: bool) {
     let refused = response.status() >= StatusCode::BAD_REQUEST;
     if refused && !whole {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_pauses_for_too_long_fails_and_one_that_goes_on_does_not() {
+        let block = || Ok::<_, std::io::Error>(Bytes::from("x"));
+        let pause = Duration::from_millis(20);
+        let slow = stream::iter(0..5).then(move |_| async move {
+            tokio::time::sleep(pause).await;
+            block()
+        });
+        let limit = Duration::from_millis(500);
+        let whole: Vec<_> = blocks_with_pauses(Body::from_stream(slow), limit).collect().await;
+        assert!(whole.len() == 5 && whole.iter().all(Result::is_ok), "{whole:?}");
+        let stuck = stream::iter([block()]).chain(stream::pending());
+        let mut stuck = blocks_with_pauses(Body::from_stream(stuck), pause);
+        assert!(stuck.next().await.unwrap().is_ok());
+        let error = stuck.next().await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (std::io::ErrorKind::TimedOut, LATE));
     }
 }
