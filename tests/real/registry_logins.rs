@@ -99,6 +99,24 @@ fn a_client_without_credentials_does_not_run_what_another_ones_login_opened() {
 }
 
 #[test]
+fn a_user_at_the_unix_socket_is_another_client_than_one_at_the_port() {
+    let socket = std::env::temp_dir().join(format!("d2k-login-{}.sock", std::process::id()));
+    let mirrors = format!("docker.io=http://{}", registry());
+    let settings = [("D2K_REGISTRY_MIRRORS", mirrors.as_str()), ("D2K_SOCKET", socket.to_str().unwrap())];
+    let Some(world) = World::with(&settings) else { return };
+    let guarded = GuardedRegistry::start();
+    let image = image(&guarded);
+    assert_eq!(pull(&world, "127.0.0.1", &image, Some("s3cret")).status, 200);
+    let there = |words: &str| world.sh(format!("DOCKER_HOST=unix://{} docker {words}", socket.display()));
+    there(&format!("create --pull never {image}")).failure(1, &["No such image"]);
+    there(&format!("login -u tester -p s3cret 127.0.0.1:{}", guarded.port)).success();
+    there(&format!("pull {image}")).success();
+    there(&format!("create --pull never --name one {image}")).success();
+    there(&format!("create --pull never --name two {image}")).success();
+    let _ = std::fs::remove_file(socket);
+}
+
+#[test]
 fn credentials_that_are_sent_with_the_create_serve_that_container() {
     let Some(world) = world() else { return };
     let guarded = GuardedRegistry::start();
