@@ -91,7 +91,8 @@ impl Daemon {
         output: &mpsc::Sender<Chunk>,
     ) -> Result<()> {
         let mut sender = Sender::new(query, Some(output));
-        let (kept, past, count) = self.logged_so_far(container, query).await?;
+        sender.from = self.begin_of_tail(container, query).await?;
+        let (kept, past, count) = self.logged_so_far(container, query, sender.from).await?;
         sender.skip = query.tail.map_or(0, |tail| count.saturating_sub(tail));
         if !sender.stream(past.as_slice(), false).await {
             return Ok(());
@@ -99,15 +100,41 @@ impl Daemon {
         self.live(&container.record, kept, &mut sender).await
     }
 
+    /// The time of the first of the last lines that a `tail` wants, if the current run has all of them. The node finds
+    /// those from the end of a log; a log that is read from their time on is as exact as one that is read whole.
+    async fn begin_of_tail(&self, container: &Container, query: &Query) -> Result<Option<Timestamp>> {
+        // The node knows no `until`, and lines after it do not count.
+        let Some(tail) = query.tail.filter(|_| query.until.is_none()) else { return Ok(None) };
+        let Some(run) = run_of(container) else { return Ok(None) };
+        let lines = tail.max(1);
+        let last = LogQuery {
+            container: container.container_name(),
+            since: query.since,
+            tail: i64::try_from(lines).ok(),
+            ..LogQuery::default()
+        };
+        let Some(stream) = self.open_log(&run, &last).await? else { return Ok(None) };
+        let all = Query { since: query.since, ..Query::default() };
+        let mut counter = Sender::new(&all, None);
+        counter.stream(stream, false).await;
+        Ok(counter.first.filter(|_| counter.count >= lines))
+    }
+
     /// The Pod whose log was kept last, the log up to it, and with a `tail` how many lines there are with those of
-    /// the current Pod.
-    async fn logged_so_far(&self, container: &Container, query: &Query) -> Result<(String, Vec<u8>, usize)> {
+    /// the current Pod. With `from`, only the log of the current Pod is wanted, from there on.
+    async fn logged_so_far(
+        &self,
+        container: &Container,
+        query: &Query,
+        from: Option<Timestamp>,
+    ) -> Result<(String, Vec<u8>, usize)> {
         let counted = Query { follow: false, ..query.clone() };
         let mut container = container.clone();
         loop {
             let kept = container.record.state.pod.clone();
-            let past = self.past_log(&container).await;
+            let past = if from.is_none() { self.past_log(&container).await } else { Vec::new() };
             let mut counter = Sender::new(&counted, None);
+            counter.from = from;
             // A `tail` counts over all Pods. Lines are counted first and then read again, so that none is held.
             if query.tail.is_some() && counter.stream(past.as_slice(), false).await {
                 self.live(&container.record, kept.clone(), &mut counter).await?;
@@ -167,15 +194,14 @@ impl Daemon {
         let query = LogQuery {
             container: container.container_name(),
             follow: sender.query.follow,
-            since: sender.query.since,
-            tail: sender.tail(),
+            since: sender.from.or(sender.query.since),
             ..LogQuery::default()
         };
         if self.run_is_over(&container.record.id, run) {
             self.heard.all(&run.pod).await;
         }
         sender.heard = self.heard.reader(&run.pod);
-        if run.restarts > 0 && sender.position.last.is_none() {
+        if run.restarts > 0 && sender.position.last.is_none() && sender.from.is_none() {
             let previous = LogQuery { previous: true, follow: false, ..query.clone() };
             if let Some(stream) = self.open_log(run, &previous).await?
                 && !sender.stream(stream, false).await
@@ -231,7 +257,7 @@ impl Daemon {
             let since = sender.position.last.or(query.since);
             // The kubelet may have started the container again already: then this run is the one before.
             for previous in [true, false] {
-                let rest = LogQuery { follow: false, since, previous, tail: None, ..query.clone() };
+                let rest = LogQuery { follow: false, since, previous, ..query.clone() };
                 let Some(stream) = self.open_log(run, &rest).await? else {
                     continue;
                 };

@@ -259,20 +259,25 @@ impl AsyncWrite for Io {
 mod tests {
     use super::*;
 
+    fn of(socket: &Arc<Socket>) -> Peer {
+        let place = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+        Peer::new(socket, Via::Unix, place, CancellationToken::new(), TaskTracker::new())
+    }
+
     #[tokio::test]
     async fn a_client_is_its_certificate_or_its_user_or_its_address() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let client = TcpStream::connect(listener.local_addr().expect("address"));
         let (_client, accepted) = tokio::join!(client, listener.accept());
         let socket = Arc::new(Socket::Tcp(accepted.expect("accept").0));
-        let peer = Peer::new(&socket, CancellationToken::new(), TaskTracker::new());
+        let peer = of(&socket);
         assert_eq!(peer.identity(), "address 127.0.0.1");
         let [one, same, other] = [b"one", b"one", b"two"].map(|der| peer.clone().with_certificate(der));
         assert!(one.identity().starts_with("certificate ") && one.identity() == same.identity());
         assert_ne!(one.identity(), other.identity());
         let (here, _there) = UnixStream::pair().expect("a pair");
         let uid = here.peer_cred().expect("credentials").uid();
-        let peer = Peer::new(&Arc::new(Socket::Unix(here)), CancellationToken::new(), TaskTracker::new());
+        let peer = of(&Arc::new(Socket::Unix(here)));
         assert_eq!(peer.identity(), format!("user {uid}"));
     }
 }

@@ -59,9 +59,8 @@ fn an_update_is_judged_by_the_policies_of_now() {
     world.docker("update --memory 64m --memory-swap 64m web").success();
     std::fs::write(&settings, "workload: {settings: {rules: [{image: 'busybox*', refuse: not this one}]}}\n")
         .unwrap();
-    eventually("an update is refused", || {
-        world.docker("update --memory 96m --memory-swap 96m web").stderr.contains("not this one")
-    });
+    eventually("a create is refused", || world.docker("create busybox").stderr.contains("not this one"));
+    world.docker("update --memory 96m --memory-swap 96m web").failure(1, &["not this one"]);
     assert_eq!(world.field("web", ".HostConfig.Memory"), "67108864");
     world.docker("start web").failure(1, &["not this one"]);
     let _ = std::fs::remove_dir_all(&folder);

@@ -38,8 +38,12 @@ pub(super) struct Sender<'a> {
     pub output: Option<&'a mpsc::Sender<Chunk>>,
     /// Lines that fit the query's times.
     pub count: usize,
+    /// The time of the first of them.
+    pub first: Option<Timestamp>,
     /// Of those, how many are left out from the first one on, because of the query's `tail`.
     pub skip: usize,
+    /// The log of the current run is read from here on, since all wanted lines are there: no earlier log is read.
+    pub from: Option<Timestamp>,
     pub position: Position,
     /// Lines known to be from standard error, of the Pod whose log is read.
     pub heard: Option<Reader>,
@@ -47,13 +51,16 @@ pub(super) struct Sender<'a> {
 
 impl<'a> Sender<'a> {
     pub fn new(query: &'a Query, output: Option<&'a mpsc::Sender<Chunk>>) -> Self {
-        Self { query, output, count: 0, skip: 0, position: Position::default(), heard: None }
-    }
-
-    /// How many of the last lines of one run can be wanted at most, where the cluster can cut by that.
-    pub fn tail(&self) -> Option<i64> {
-        // The cluster knows no `until`, and lines after it do not count.
-        self.query.tail.filter(|_| self.query.until.is_none()).and_then(|tail| i64::try_from(tail).ok())
+        Self {
+            query,
+            output,
+            count: 0,
+            first: None,
+            skip: 0,
+            from: None,
+            position: Position::default(),
+            heard: None,
+        }
     }
 
     /// Resolves when the client has gone.
@@ -80,6 +87,7 @@ impl<'a> Sender<'a> {
             }
         }
         self.count += 1;
+        self.first = self.first.or(time);
         let Some(output) = self.output.filter(|_| self.count > self.skip) else {
             self.position.note(time);
             return true;
