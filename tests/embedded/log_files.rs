@@ -96,17 +96,24 @@ apiVersion: v1
 kind: Pod
 metadata: {name: again}
 spec:
+  volumes: [{name: runs, emptyDir: {}}]
   containers:
-  - {name: a, image: busybox, command: [sh, -c, 'cat /proc/uptime; sleep 1']}
+  - name: a
+    image: busybox
+    # Each run lasts until it is told to end, by a file with its number.
+    command: [sh, -c, 'n=$(ls /d | wc -l); cat /proc/uptime; while [ ! -e /d/$n ]; do sleep 0.1; done']
+    volumeMounts: [{name: runs, mountPath: /d}]
 "#,
     );
     let restarts = || own.field("pod/again", ".status.containerStatuses[0].restartCount");
     let pods = own.data().join("pods");
     eventually("it has run", || !own.kubectl("logs again").stdout.is_empty());
     let first = own.kubectl("logs again").success();
+    own.kubectl("exec again -- touch /d/0").success();
     eventually("it runs again", || restarts() == "1" && !own.kubectl("logs again").stdout.is_empty());
     assert_eq!(own.kubectl("logs again --previous").success(), first);
     assert_eq!(log_files(&pods).len(), 2);
+    own.kubectl("exec again -- touch /d/1").success();
     eventually("it runs once more", || restarts() == "2" && !own.kubectl("logs again").stdout.is_empty());
     assert_eq!(log_files(&pods).len(), 2);
 }
