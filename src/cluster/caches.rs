@@ -316,7 +316,7 @@ impl super::Cluster {
         tokio::time::timeout(deadline, seen).await.ok().flatten()
     }
 
-    /// Wakes everyone who waits in [`Cluster::wait`]: something outside the caches changed
+    /// Wakes everyone who waits in [`wait`](Self::wait): something outside the caches changed
     /// that their look depends on.
     pub fn nudge(&self) {
         self.inner.caches.changed.send_modify(|n| *n += 1);

@@ -81,7 +81,7 @@ pub async fn object(headers: &HeaderMap, body: Body, kind: &str) -> Result<Sent>
 /// What a request may leave empty, such as the options of a delete.
 ///
 /// # Errors
-/// Those of [`object`].
+/// Those of [`object()`].
 pub async fn optional(headers: &HeaderMap, body: Body, kind: &str) -> Result<Sent> {
     let bytes = bytes(body).await?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
