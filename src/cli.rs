@@ -246,6 +246,7 @@ fn embedded_folder(settings: &mut Settings, job: &Job) -> Result<std::path::Path
 
 fn serve(settings: Settings, own: Option<Own>) -> Result<u8, String> {
     telemetry::log(settings.log_level, settings.log_format);
+    runtime::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("cannot start: {e}"))?;
     let done = runtime.block_on(crate::serve::serve(settings, own));

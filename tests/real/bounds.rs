@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{World, within_patience};
+use crate::support::{Running, World, within_patience};
 
 /// How much the resident memory may grow while clients send, in MiB. The manifest allows 256 MiB in all, and an idle
 /// daemon of a debug build takes about 50.
@@ -138,6 +138,26 @@ fn connections_beyond_the_limit_are_told_so_and_places_come_back() {
     assert!(told.starts_with("HTTP/1.1 503") && told.contains("too many connections"), "{told}");
     drop(open);
     assert!(within_patience(|| world.docker("version").status == 0), "places do not come back");
+}
+
+#[test]
+fn a_low_soft_limit_of_open_files_is_raised_to_the_hard_one() {
+    let Some(world) = World::new() else { return };
+    let d2k = world.d2k();
+    let mut command = std::process::Command::new("bash");
+    command.args(["-c", "ulimit -Sn 256; exec \"$0\" serve"]).arg(d2k.get_program());
+    command.envs(d2k.get_envs().filter_map(|(key, value)| Some((key, value?)))).env("D2K_PORT", "0");
+    let second = Running::spawn(command, "d2k serve with few open files");
+    let limits = format!("/proc/{}/limits", second.id());
+    let raised = || {
+        let limits = std::fs::read_to_string(&limits).unwrap_or_default();
+        let line =
+            limits.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default().to_owned();
+        let numbers: Vec<_> = line.split_whitespace().skip(3).take(2).map(str::to_owned).collect();
+        numbers.len() == 2 && numbers[0] == numbers[1] && numbers[0] != "256"
+    };
+    assert!(within_patience(raised), "{}", std::fs::read_to_string(&limits).unwrap_or_default());
+    second.stop();
 }
 
 #[test]

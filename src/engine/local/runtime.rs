@@ -133,8 +133,9 @@ pub fn prepare(options: Options) -> Result<Helper, String> {
     Err(format!("containers cannot run on this machine: {words}"))
 }
 
-/// Every container and connection takes some files; the usual soft limit is for programs of another age.
-fn raise_open_files() {
+/// Raises the soft limit of open files to the hard one, as programs in Go do: each connection and each container
+/// takes some, and the usual soft limit of 1024 is kept only for programs that use `select`.
+pub fn raise_open_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
