@@ -91,13 +91,13 @@ impl Daemon {
         output: &mpsc::Sender<Chunk>,
     ) -> Result<()> {
         let mut sender = Sender::new(query, Some(output));
-        sender.from = self.begin_of_tail(container, query).await?;
-        let (kept, past, count) = self.logged_so_far(container, query, sender.from).await?;
-        sender.skip = query.tail.map_or(0, |tail| count.saturating_sub(tail));
-        if !sender.stream(past.as_slice(), false).await {
+        let logged = self.logged_so_far(container, query).await?;
+        sender.from = logged.from;
+        sender.skip = query.tail.map_or(0, |tail| logged.count.saturating_sub(tail));
+        if !sender.stream(logged.past.as_slice(), false).await {
             return Ok(());
         }
-        self.live(&container.record, kept, &mut sender).await
+        self.live(&container.record, logged.kept, &mut sender).await
     }
 
     /// The time of the first of the last lines that a `tail` wants, if the current run has all of them. The node finds
@@ -120,18 +120,13 @@ impl Daemon {
         Ok(counter.first.filter(|_| counter.count >= lines))
     }
 
-    /// The Pod whose log was kept last, the log up to it, and with a `tail` how many lines there are with those of
-    /// the current Pod. With `from`, only the log of the current Pod is wanted, from there on.
-    async fn logged_so_far(
-        &self,
-        container: &Container,
-        query: &Query,
-        from: Option<Timestamp>,
-    ) -> Result<(String, Vec<u8>, usize)> {
+    /// What is logged now, and with a `tail` how many lines that are.
+    async fn logged_so_far(&self, container: &Container, query: &Query) -> Result<Logged> {
         let counted = Query { follow: false, ..query.clone() };
         let mut container = container.clone();
         loop {
             let kept = container.record.state.pod.clone();
+            let from = self.begin_of_tail(&container, query).await?;
             let past = if from.is_none() { self.past_log(&container).await } else { Vec::new() };
             let mut counter = Sender::new(&counted, None);
             counter.from = from;
@@ -142,7 +137,7 @@ impl Daemon {
             match self.container_by_id(&container.record.id) {
                 // The current Pod's log was kept in between, and may have been missed in both places.
                 Some(now) if now.record.state.pod != kept => container = now,
-                _ => return Ok((kept, past, counter.count)),
+                _ => return Ok(Logged { kept, past, from, count: counter.count }),
             }
         }
     }
@@ -349,6 +344,18 @@ impl Daemon {
             None => log,
         }
     }
+}
+
+/// What a container has logged when its log is asked for.
+struct Logged {
+    /// The Pod whose log was kept last.
+    kept: String,
+    /// The log up to it; empty where only the current Pod's is wanted.
+    past: Vec<u8>,
+    /// From where on the log of the current Pod is wanted.
+    from: Option<Timestamp>,
+    /// How many lines there are, with those of the current Pod; 0 without a `tail`.
+    count: usize,
 }
 
 /// One run of a container: a start of its process in a Pod.

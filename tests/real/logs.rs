@@ -60,6 +60,21 @@ fn a_followed_tail_goes_on_from_there() {
 }
 
 #[test]
+fn a_tail_is_there_also_while_the_log_moves_from_the_pod_to_where_it_is_kept() {
+    let Some(world) = World::new() else { return };
+    for round in 0..6 {
+        world
+            .docker(format!("run -d --name web{round} busybox sh -c 'echo 1; echo 2; sleep 1; echo 3'"))
+            .success();
+        let script = format!(
+            "docker logs -f web{round} >/dev/null; for i in 1 2 3 4 5 6; do docker logs --tail 1 web{round}; \
+             docker logs --tail 2 web{round}; done"
+        );
+        assert_eq!(world.sh(script).lines().join(" "), ["3 2 3"; 6].join(" "), "round {round}");
+    }
+}
+
+#[test]
 fn the_log_can_be_cut_by_time() {
     let Some(world) = World::new() else { return };
     world.docker(format!("run --name web {}", ticks(4))).success();

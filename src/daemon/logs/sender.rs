@@ -42,7 +42,8 @@ pub(super) struct Sender<'a> {
     pub first: Option<Timestamp>,
     /// Of those, how many are left out from the first one on, because of the query's `tail`.
     pub skip: usize,
-    /// The log of the current run is read from here on, since all wanted lines are there: no earlier log is read.
+    /// The log of the current run is read from this second on, since all wanted lines are there. Lines before it do
+    /// not count, wherever they are read: the log may be kept and its Pod go meanwhile.
     pub from: Option<Timestamp>,
     pub position: Position,
     /// Lines known to be from standard error, of the Pod whose log is read.
@@ -81,7 +82,8 @@ impl<'a> Sender<'a> {
             if self.query.until.is_some_and(|until| time > until) {
                 return false;
             }
-            if self.query.since.is_some_and(|since| time < since) {
+            let before = self.from.is_some_and(|from| time.as_second() < from.as_second());
+            if before || self.query.since.is_some_and(|since| time < since) {
                 self.position.note(time.into());
                 return true;
             }
