@@ -7,6 +7,7 @@
 
 #![recursion_limit = "256"]
 
+pub mod capabilities;
 pub mod cli;
 pub mod cluster;
 pub mod compression;

@@ -20,7 +20,7 @@ use crate::translate::state::{Phase, last_end};
 pub(crate) mod lines;
 mod sender;
 
-use sender::Sender;
+use sender::{Sender, closed};
 
 /// Docker splits longer lines; so does the kubelet, at the same size.
 pub(super) const LONGEST_LINE: usize = 1024 * 1024;
@@ -178,7 +178,7 @@ impl Daemon {
             });
             tokio::select! {
                 _ = news => {}
-                () = sender.closed() => return Ok(()),
+                () = closed(sender.output) => return Ok(()),
                 () = self.stopping.cancelled() => return Ok(()),
             }
         }
@@ -223,13 +223,7 @@ impl Daemon {
             return Ok(true);
         }
         // The kubelet notices the end of a container up to 5 s late; the watch knows it at once.
-        let output = sender.output.cloned();
-        let gone = async {
-            match output {
-                Some(output) => output.closed().await,
-                None => std::future::pending().await,
-            }
-        };
+        let gone = closed(sender.output);
         let id = &container.record.id;
         let over = self.cluster.wait(Duration::MAX, || self.run_is_over(id, run).then_some(()));
         let go_on = tokio::select! {

@@ -50,6 +50,14 @@ pub(super) struct Sender<'a> {
     pub heard: Option<Reader>,
 }
 
+/// Resolves when the client has gone. A count has none.
+pub(super) async fn closed(output: Option<&mpsc::Sender<Chunk>>) {
+    match output {
+        Some(output) => output.closed().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl<'a> Sender<'a> {
     pub fn new(query: &'a Query, output: Option<&'a mpsc::Sender<Chunk>>) -> Self {
         Self {
@@ -61,14 +69,6 @@ impl<'a> Sender<'a> {
             from: None,
             position: Position::default(),
             heard: None,
-        }
-    }
-
-    /// Resolves when the client has gone.
-    pub async fn closed(&self) {
-        match self.output {
-            Some(output) => output.closed().await,
-            None => std::future::pending().await,
         }
     }
 

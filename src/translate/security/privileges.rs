@@ -7,24 +7,6 @@ use k8s_openapi::api::core::v1::SecurityContext;
 
 use super::{Security, capability, namespaces, options};
 
-/// The capabilities that Docker gives to every container: adding one of these adds nothing.
-const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
-
 /// The SELinux types that Kubernetes' Pod security standard `baseline` lets a container choose.
 const CONFINED_TYPES: [&str; 4] =
     ["container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
@@ -54,7 +36,7 @@ impl Privileges {
         let _ = namespaces::apply(host, &mut security, &mut Vec::new());
         let _ = options::apply(host, &mut context, &mut security, &mut Vec::new());
         let mut capabilities: Vec<String> = host.cap_add.iter().flatten().map(|c| capability(c)).collect();
-        capabilities.retain(|name| !DEFAULT_CAPABILITIES.contains(&name.as_str()));
+        capabilities.retain(|name| !crate::capabilities::DEFAULT.contains(&name.as_str()));
         capabilities.sort();
         capabilities.dedup();
         Self {

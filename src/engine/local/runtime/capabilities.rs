@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use crate::capabilities::DEFAULT;
 use crate::engine::Security;
 
 /// All capabilities in the order of their numbers.
@@ -48,24 +49,6 @@ const CAPABILITIES: [&str; 41] = [
     "PERFMON",
     "BPF",
     "CHECKPOINT_RESTORE",
-];
-
-/// Those that Docker leaves to a container.
-const DEFAULT: [&str; 14] = [
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
 ];
 
 /// The names of a container's capabilities. Without device rules, making device nodes is not among them.
