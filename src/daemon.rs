@@ -71,7 +71,7 @@ pub struct Options {
     pub publish_proxy: bool,
     /// Address to listen on for published ports.
     pub listen: std::net::IpAddr,
-    /// What clients may do with workloads that d2k did not make.
+    /// The access that clients have to workloads that d2k did not make.
     pub foreign: foreign::Foreign,
     /// Name of the Pod that this process runs in, where it does.
     pub own_pod: Option<String>,
@@ -81,7 +81,7 @@ pub struct Options {
     pub docker_host: String,
     /// The images of this machine, where the cluster is d2k's own.
     pub local: Option<local_images::LocalImages>,
-    /// What `docker info` warns of besides, in whole sentences.
+    /// More warnings of `docker info`, in whole sentences.
     pub warnings: Vec<String>,
 }
 

@@ -182,7 +182,7 @@ impl Embedded {
         LocalImages { images, used: Arc::new(move || services::images_of_pods(&api)) }
     }
 
-    /// What this machine does not give to containers, or does not keep from them, in whole sentences.
+    /// The features that this machine lacks for containers, or cannot keep from them, in whole sentences.
     pub fn warnings(&self) -> Vec<String> {
         self.engine.warnings()
     }

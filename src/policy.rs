@@ -96,10 +96,10 @@ struct Slots {
     refused: Option<Refusal>,
 }
 
-/// Why what was found is not used.
+/// Why the files of the folder are not used.
 struct Refusal {
     words: String,
-    /// What was found, if it could be read.
+    /// The digest of these files, if they could be read.
     digest: Option<String>,
     at: Instant,
 }
@@ -186,18 +186,18 @@ impl Policies {
         slots.refused.as_ref().map(|refusal| refusal.words.clone())
     }
 
-    /// What is required and is not there: until it is, d2k is not ready and decides nothing.
+    /// Required policies that are missing: until they are there, d2k is not ready and decides nothing.
     pub fn missing(&self) -> Option<String> {
         self.current().missing().map(str::to_owned)
     }
 
-    /// What an operator is to know, in one line: what is missing, or refused.
+    /// One line for the operator: the policy that is missing, or refused.
     pub fn warning(&self) -> Option<String> {
         let refused = || self.refused().map(|words| format!("policies: {words}; the set before goes on"));
         self.missing().map(|words| format!("policies: nothing is decided: {words}")).or_else(refused)
     }
 
-    /// What happens to the set from now on.
+    /// The state of the set from now on.
     pub fn news(&self) -> broadcast::Receiver<News> {
         self.news.subscribe()
     }

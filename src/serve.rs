@@ -169,7 +169,7 @@ async fn job(
     code
 }
 
-/// What the front may serve.
+/// The guard of the front.
 fn guard(settings: &Settings, daemon: Arc<Daemon>) -> Guard {
     let callers: Callers = Arc::new(move |from, pods_only| {
         let daemon = daemon.clone();

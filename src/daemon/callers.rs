@@ -93,7 +93,7 @@ impl Daemon {
         }
     }
 
-    /// What holds for the Pods that have an address now; `None` if there is none.
+    /// The verdict on the Pods that have an address now; `None` if no Pod has it.
     fn pod_at(&self, address: IpAddr) -> Option<Result<()>> {
         let pods = self.cluster.cache::<Pod>().all();
         let mut at = pods.iter().filter(|pod| has_own_network(pod) && addresses(pod).any(|ip| ip == address));

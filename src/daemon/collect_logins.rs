@@ -23,7 +23,7 @@ const UNUSED_MINUTES: i64 = 15;
 /// How often a login with which nodes fail is tried at its registry, at most.
 const TRIED_AGAIN: Duration = Duration::from_secs(300);
 
-/// What a look must know of those before it.
+/// State that one pass hands to the next.
 #[derive(Default)]
 struct Earlier {
     /// The logins that no workload named.

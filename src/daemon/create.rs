@@ -46,7 +46,7 @@ pub struct Request {
     pub raw: Value,
     /// Credentials for the registry, if the client sent any.
     pub credentials: Option<Credentials>,
-    /// Who the client is, as far as its connection tells ([`crate::docker::peer`]).
+    /// The client's identity, as far as its connection tells ([`crate::docker::peer`]).
     pub client: String,
 }
 

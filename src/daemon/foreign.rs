@@ -12,7 +12,7 @@ use super::Daemon;
 use crate::fault::{Fault, Result};
 use crate::translate::container::{Container, Kind};
 
-/// What clients may do with workloads of the namespace that d2k did not make.
+/// The access that clients have to workloads of the namespace that d2k did not make.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Foreign {
     /// They are not there.

@@ -31,13 +31,13 @@ pub struct Image {
     pub tagged: Option<jiff::Timestamp>,
 }
 
-/// Who asks for an image in order to run it.
+/// The client that asks for an image in order to run it.
 pub(crate) struct Puller<'a> {
-    /// What the client sent for the registry, if anything.
+    /// The credentials that the client sent for the registry, if any.
     pub credentials: Option<&'a Credentials>,
     /// `?platform=`, empty for any.
     pub platform: &'a str,
-    /// Who the client is, as far as its connection tells.
+    /// The client's identity, as far as its connection tells.
     pub client: &'a str,
 }
 
@@ -308,7 +308,7 @@ impl Daemon {
     ) -> Result<()> {
         self.opened(&mut facts, credentials, client).await;
         let name = reference.to_string();
-        // What a registry has said before is better than what was made up for want of one.
+        // The earlier answer of a registry is better than facts that were synthesised without one.
         let known = self.image(&name).is_ok_and(|image| !image.facts.synthesised && !image.object.is_empty());
         if !facts.synthesised || !known {
             self.remember(&name, &facts).await?;

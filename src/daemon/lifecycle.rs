@@ -196,7 +196,7 @@ impl Daemon {
         let _lock = self.locks.container(&id).await;
         let container = self.container(&id)?;
         if container.own {
-            // What may not start again is not stopped either.
+            // A container that may not start again is not stopped either.
             self.judge(&self.policies.current(), &container.record)?;
         }
         if container.state().running() {

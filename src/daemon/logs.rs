@@ -120,7 +120,7 @@ impl Daemon {
         Ok(counter.first.filter(|_| counter.count >= lines))
     }
 
-    /// What is logged now, and with a `tail` how many lines that are.
+    /// The log as it is now, and with a `tail` its number of lines.
     async fn logged_so_far(&self, container: &Container, query: &Query) -> Result<Logged> {
         let counted = Query { follow: false, ..query.clone() };
         let mut container = container.clone();
@@ -340,7 +340,7 @@ impl Daemon {
     }
 }
 
-/// What a container has logged when its log is asked for.
+/// The log of a container at the time of a request.
 struct Logged {
     /// The Pod whose log was kept last.
     kept: String,

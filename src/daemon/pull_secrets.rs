@@ -40,7 +40,7 @@ const ADDRESS_HOURS: i64 = 12;
 const KNOWN_DAYS: i64 = 30;
 /// Most clients that are remembered of one login, the latest; a ConfigMap has 1 MiB.
 const MAX_CLIENTS: usize = 512;
-/// What the names of Secrets with logins begin with.
+/// Prefix of the names of Secrets with logins.
 const PREFIX: &str = "d2k-registry-";
 /// Hex digits in the names that an earlier version gave; those of today have 32.
 const EARLIER_HASH: usize = 16;
@@ -54,7 +54,7 @@ const UNCHECKED: &str = "unchecked";
 const SECRET: &str = "secret";
 const CLIENT: &str = "client-";
 
-/// What the ConfigMap beside a Secret tells.
+/// The contents of the ConfigMap beside a Secret.
 pub(super) struct Login<'a>(&'a ConfigMap);
 
 impl<'a> Login<'a> {
@@ -120,7 +120,7 @@ impl<'a> Login<'a> {
 struct Client<'a> {
     /// Its key in the ConfigMap.
     key: &'a str,
-    /// Who it is ([`crate::docker::peer`]).
+    /// Its identity ([`crate::docker::peer`]).
     name: &'a str,
     presented: Timestamp,
 }
@@ -143,7 +143,7 @@ fn client_key(client: &str) -> String {
     format!("{CLIENT}{}", hash(client))
 }
 
-/// What was found out about credentials.
+/// The result of checking credentials.
 enum Verdict {
     /// The image is given without them.
     NotNeeded,
@@ -216,7 +216,7 @@ impl Daemon {
             tracing::warn!(image = %reference, %error, "a login was not noted; the client must pull again to use it");
             return None;
         }
-        // What is not a user with a password, no kubelet takes.
+        // A kubelet takes a user with a password, and nothing else.
         let secret = secret(&name, config?);
         let Err(error) = self.cluster.apply(&secret).await else { return Some(name) };
         tracing::warn!(image = %reference, %error, "the credentials were not kept for the nodes");

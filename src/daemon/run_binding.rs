@@ -83,8 +83,8 @@ impl Daemon {
     async fn bind_run(&self, container: &Container, pod: &str) -> Result<bool> {
         let leave = Leave { pod: pod.to_owned(), given: false };
         let mut last = None;
-        // What the watch has shown, where that allows it; the write says if it is behind. A refusal is
-        // decided by what is on record: the news of a Pod may come before those of its workload.
+        // The watch decides where it allows the run; the write fails if it is behind. A refusal is
+        // decided by the record: the news of a Pod may come before those of its workload.
         let mut cached = self.in_cache(container).filter(|now| !now.refuses(pod));
         for _ in 0..TRIES {
             let now = match cached.take() {
@@ -162,7 +162,7 @@ impl Daemon {
         Some(OnRecord { wanted: now.wanted > 0, record: now.record, version })
     }
 
-    /// What is on record, and whether the workload is to run, as the cluster has it now: the watch may be
+    /// The record, and whether the workload is to run, as the cluster has it now: the watch may be
     /// behind.
     pub(super) async fn record_now(&self, container: &Container) -> Result<Arc<Record>> {
         Ok(self.on_record(container).await?.record)

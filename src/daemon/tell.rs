@@ -114,7 +114,7 @@ fn fitting(attributes: &BTreeMap<String, String>) -> Vec<(String, String)> {
 }
 
 fn shortened(text: String, limit: usize) -> String {
-    /// What a cut value ends with.
+    /// The end of a value that was cut.
     const MARK: &str = "...";
     if text.len() <= limit {
         return text;

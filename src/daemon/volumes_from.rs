@@ -16,12 +16,12 @@ use crate::translate::record::Record;
 /// How many containers may follow one another by name in records of an earlier version.
 const MAX_DEPTH: usize = 32;
 
-/// What a walk over records of an earlier version has found: the mounts that each container takes from
+/// The result of a walk over records of an earlier version: the mounts that each container takes from
 /// others, by ID; `None` while these are being looked for.
 type Walk = HashMap<String, Option<Vec<Inherited>>>;
 
 impl Daemon {
-    /// What a new container takes from others, to be kept in its record.
+    /// The mounts that a new container takes from others, to be kept in its record.
     ///
     /// # Errors
     /// 400 in Docker's words if one of them does not exist, an entry cannot be read, or there are too many.

@@ -29,7 +29,7 @@ const SERVICE: &str = "d2k";
 /// known addresses may.
 pub type Callers = Arc<dyn Fn(IpAddr, bool) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
-/// What may be served.
+/// Decides which requests may be served.
 #[derive(Clone)]
 pub struct Guard {
     names: Arc<BTreeSet<String>>,

@@ -93,7 +93,7 @@ impl Peer {
         Self { identity: format!("certificate {hash}").into(), ..self }
     }
 
-    /// Who the client is, as far as its connection tells: `certificate` and a hash of it, `user` and a
+    /// The client's identity, as far as its connection tells: `certificate` and a hash of it, `user` and a
     /// number on this machine, or `address` and an IP address, behind which there may be several. Empty
     /// without a server.
     pub fn identity(&self) -> &str {

@@ -41,7 +41,7 @@ use super::tls::Tls;
 const GRACE: Duration = Duration::from_secs(10);
 /// After which silence the system asks whether the other end still exists.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// What a client reads for whose connection there is no place.
+/// The answer to a connection for which there is no place.
 const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable
 Content-Type: application/json
 Content-Length: 66

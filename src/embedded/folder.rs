@@ -37,7 +37,7 @@ pub(super) fn private(folder: &Path) -> Result<PathBuf, String> {
     links_are_ours(&whole).map_err(wrong)?;
     DirBuilder::new().recursive(true).mode(PRIVATE).create(&whole).map_err(failed)?;
     let path = whole.canonicalize().map_err(failed)?;
-    // What is looked at is what is changed, whatever is at that path later.
+    // The same open folder is checked and changed, whatever is at that path later.
     let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits();
     let flags = i32::try_from(flags).map_err(|error| wrong(error.to_string()))?;
     let opened = fs::OpenOptions::new().read(true).custom_flags(flags).open(&path).map_err(failed)?;
@@ -186,7 +186,7 @@ mod tests {
             private(&folder).unwrap();
             assert_eq!(mode(&folder), 0o700, "{}", folder.display());
         }
-        // What is private already may hold anything.
+        // A folder that is private already may hold anything.
         let own = base.make("own", 0o700);
         fs::write(own.join("file"), "").unwrap();
         private(&own).unwrap();

@@ -66,7 +66,7 @@ impl Local {
         Ok(this)
     }
 
-    /// What this machine does not give to containers, or does not keep from them, in whole sentences.
+    /// The features that this machine lacks for containers, or cannot keep from them, in whole sentences.
     pub fn warnings(&self) -> Vec<String> {
         let device_rules = self.runtime.facts().no_device_rules.as_ref().map(|why| {
             format!(

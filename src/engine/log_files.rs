@@ -205,7 +205,7 @@ mod tests {
             file = rotate(&path).unwrap();
         }
         write!(file, "newest").unwrap();
-        // What a reader has that is too slow is gone; it goes on with the oldest that is there.
+        // The file of a reader that is too slow is gone; it goes on with the oldest that is there.
         let oldest = open_all(&path).unwrap().remove(0);
         assert_eq!(open_next(&path, first.inode).unwrap().unwrap().inode, oldest.inode);
         fs::remove_dir_all(folder).unwrap();

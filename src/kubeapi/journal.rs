@@ -306,7 +306,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("d2k-journal-mode-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("journal");
-        // What an older version has left: readable by everybody, and a rewrite that was cut off.
+        // Left by an older version: readable by everybody, and a rewrite that was cut off.
         for name in ["journal", "journal.new"] {
             std::fs::write(folder.join(name), "{}\n no JSON \n").unwrap();
             let mode = std::fs::Permissions::from_mode(0o644);

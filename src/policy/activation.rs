@@ -17,7 +17,7 @@ use super::{News, Policies, Refusal, files, kept};
 use crate::fault::{self, Fault};
 use crate::telemetry;
 
-/// What was refused is not compiled again before this time, unless it changes.
+/// A refused component is not compiled again before this time, unless it changes.
 const SAME_AGAIN: Duration = Duration::from_secs(60);
 
 impl Policies {

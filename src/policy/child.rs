@@ -35,7 +35,7 @@ pub(super) enum Error {
 /// The child's part: reads a component, writes its code.
 ///
 /// # Errors
-/// What is wrong with the bytes.
+/// One line that says why the bytes are no component.
 pub fn child(mut input: impl Read, mut output: impl std::io::Write) -> Result<(), String> {
     limit(ADDRESS_SPACE).map_err(|e| format!("the limits of the compiler cannot be set: {e}"))?;
     let mut bytes = Vec::new();
@@ -56,7 +56,7 @@ fn limit(address_space: u64) -> rustix::io::Result<()> {
 /// The parent's part: the code of a component.
 ///
 /// # Errors
-/// What is wrong with the component, a limit that the child passed, or no child.
+/// The component is bad, the child passed a limit, or there was no child.
 pub(super) fn compile(program: &Path, bytes: &[u8]) -> Result<Vec<u8>, Error> {
     compile_within(Duration::from_secs(SECONDS), program, bytes)
 }

@@ -56,7 +56,7 @@ impl Cache {
     /// Loads a component: from the cache, else compiled.
     ///
     /// # Errors
-    /// What is wrong with the bytes.
+    /// One line that says why the bytes are no component.
     pub fn load(&self, bytes: &[u8]) -> Result<Component, String> {
         check(bytes)?;
         let name = format!("{}-{}.code", digest(bytes), engine_key());

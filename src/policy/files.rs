@@ -14,7 +14,7 @@ pub(super) const LARGEST_TEXT: usize = 1 << 20;
 /// The content of a file.
 ///
 /// # Errors
-/// What the system says, a file that is no regular one, or one with more than `largest` bytes.
+/// The system's error, a file that is no regular one, or one with more than `largest` bytes.
 pub(super) fn read(path: &Path, largest: usize) -> io::Result<Vec<u8>> {
     // Opening a device can already do something.
     regular(stat(path)?.st_mode)?;

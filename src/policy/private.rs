@@ -44,7 +44,7 @@ impl Private {
     /// Writes a file aside and moves it, so that a reader never sees half of it.
     ///
     /// # Errors
-    /// What the system says; nothing is left then.
+    /// The system's error; nothing is left then.
     pub fn write(&self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let aside = format!("{name}.{}-{}.part", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -57,7 +57,7 @@ impl Private {
     }
 
     fn write_new(&self, name: &str, parts: &[&[u8]]) -> io::Result<()> {
-        // What an earlier process of this number has left.
+        // An earlier process of this number may have left it.
         let _ = unlinkat(&self.0, name, AtFlags::empty());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mut file = File::from(openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?);

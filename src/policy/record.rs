@@ -19,7 +19,7 @@ const DECISION_BYTES: usize = 64 << 10;
 const CUT_TEXT: usize = 256;
 const CUT_LIST: usize = 64;
 
-/// What stands for a masked value.
+/// The text that replaces a masked value.
 const MASK: &str = "***";
 /// Fields that hold arguments.
 const ARGUMENTS: [&str; 2] = ["command", "entrypoint"];

@@ -1,4 +1,4 @@
-//! What must not be left out at a start whose set of policies is refused, as far as the settings
+//! The policies that must not be left out at a start whose set of policies is refused, as far as the settings
 //! alone tell.
 
 use std::path::Path;
@@ -7,7 +7,7 @@ use super::load::{self, Found, SETTINGS};
 use super::set::Set;
 use super::{Options, settings};
 
-/// What is required.
+/// The required policies.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Required {
     /// Nothing: the built-in policies may decide alone.
@@ -21,7 +21,7 @@ pub(super) enum Required {
 }
 
 impl Required {
-    /// What the configured settings say.
+    /// The configured settings.
     pub fn by(options: &Options) -> Self {
         let folder = options.directory.as_deref();
         if folder.is_some_and(|folder| load::components(folder).is_err()) {
@@ -46,7 +46,7 @@ impl Required {
     /// Whether the last good set, made of `found`, has it.
     pub fn is_met_by(&self, set: &Set, found: &Found, folder: &Path) -> bool {
         let has = |name: &String| set.policies.iter().any(|policy| policy.info.name == *name);
-        // What a component that is refused now is called is not known: its file stands for it.
+        // The name of a component that is refused now is not known: its file stands for it.
         let has_file = |file: &String| found.sources.iter().any(|source| source.origin == *file);
         match self {
             Self::Nothing => true,
@@ -55,7 +55,7 @@ impl Required {
         }
     }
 
-    /// What is missing, since `refused` was; none where nothing is required.
+    /// The required policies that are missing, since `refused` was; none where nothing is required.
     pub fn missing(&self, refused: &str) -> Option<String> {
         match self {
             Self::Nothing => None,

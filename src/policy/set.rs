@@ -45,7 +45,7 @@ pub struct Set {
     all: Vec<(Arc<Policy>, bool)>,
     /// Nothing is decided without all of them.
     required: bool,
-    /// What is required and is not there: nothing is decided until it is.
+    /// Required policies that are missing: nothing is decided until they are there.
     missing: Option<String>,
     failed: OnFailure,
 }
@@ -174,7 +174,7 @@ impl Set {
         !self.required && self.all.iter().all(|(policy, _)| !policy.required || has(&policy.info.name))
     }
 
-    /// What is required and is not there.
+    /// Required policies that are missing.
     pub fn missing(&self) -> Option<&str> {
         self.missing.as_deref()
     }

@@ -26,7 +26,7 @@ pub struct Entry {
 /// What is written for all policies, by name.
 pub type Settings = BTreeMap<String, Entry>;
 
-/// What a settings file says.
+/// The contents of a settings file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct File {
     /// By policy.

@@ -146,7 +146,7 @@ pub fn json_bytes(value: &impl serde::Serialize) -> usize {
         }
     }
     let mut counter = Counter(0);
-    // What is no JSON never becomes a question either.
+    // Text that is no JSON never becomes a question either.
     let _ = serde_json::to_writer(&mut counter, value);
     counter.0
 }

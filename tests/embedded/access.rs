@@ -1,4 +1,4 @@
-//! Who reaches the Docker API of an embedded cluster: clients on loopback, and the containers that asked for the
+//! Access to the Docker API of an embedded cluster: clients on loopback, and the containers that asked for the
 //! Docker socket, at the Pods' gateway. No other container does, and nothing else of the machine's loopback.
 
 use crate::own::Own;

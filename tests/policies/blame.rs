@@ -1,4 +1,4 @@
-//! What a failed call says of a policy: a request that is too large for it is the client's doing, and
+//! The causes of a failed call of a policy: a request that is too large for it is the client's doing, and
 //! no number of such requests has the operator's set given up.
 
 use d2k::fault::{Fault, Kind};

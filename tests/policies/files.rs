@@ -1,4 +1,4 @@
-//! What lies in a policy folder is looked at before it is read: no FIFO holds d2k up, no device fills
+//! Files of a policy folder are checked before they are read: no FIFO holds d2k up, no device fills
 //! it, and the links of a mounted ConfigMap work. And the compiler has limits of its own.
 
 use std::io::Write as _;
@@ -113,7 +113,7 @@ fn a_policy_is_switched_off_while_another_one_takes_the_compiler_for_ever() {
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let options = || Options { cache: Some(cache.0.clone()), ..folder.options() };
     drop(Policies::new(options()).unwrap());
-    // What comes with d2k is in the cache now, and nothing else is.
+    // The built-in policies are in the cache now, and nothing else is.
     let policies = Policies::new(Options { program: Some(program), ..options() }).unwrap();
     folder.write("hostile.wasm", component("hostile"));
     let (reloading, (sender, receiver)) = (policies.clone(), std::sync::mpsc::channel());

@@ -115,7 +115,7 @@ fn what_is_bad_later_leaves_the_required_policy_in_force() {
     goes_on("settings.yaml refused");
     folder.remove("settings.yaml");
     goes_on("settings.yaml is gone or empty");
-    // Who means it says so.
+    // Lifting a requirement takes an explicit setting.
     folder.write("settings.yaml", "required: false\n");
     policies.reload().unwrap();
     assert_eq!(name(&policies, "web").unwrap(), "web");

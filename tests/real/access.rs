@@ -1,4 +1,4 @@
-//! Who reaches the Docker API of a d2k that Pods can connect to: containers that asked for the Docker socket, and
+//! Access to the Docker API of a d2k that Pods can connect to: containers that asked for the Docker socket, and
 //! no others. On an embedded cluster the Pods' way to d2k is its own; `tests/embedded/access.rs` has that.
 
 use serde_json::{Value, json};

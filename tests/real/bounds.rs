@@ -1,4 +1,4 @@
-//! What clients send has bounds: the daemon's resident memory stays far below what `deploy/kubernetes.yaml` allows
+//! Requests of clients are bounded: the daemon's resident memory stays far below what `deploy/kubernetes.yaml` allows
 //! while they send, and comes back; other clients are served meanwhile.
 
 use std::io::{Read, Write};

@@ -166,7 +166,7 @@ fn a_required_policy_cannot_be_disabled_and_closes_d2k_where_it_is_missing_at_th
     assert_eq!(world.post("/plugins/quota/disable", Value::Null).status, 403);
     is_in_force(&world);
     world.docker("run -d --name web busybox sleep 1000").success();
-    // What is bad later changes nothing.
+    // A bad file changes nothing later.
     folder.write("quota.wasm", "garbage");
     within_a_second("the refusal", || world.docker("info").both().contains("quota.wasm refused at compile"));
     is_in_force(&world);

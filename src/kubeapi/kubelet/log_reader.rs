@@ -28,7 +28,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// The clock of file systems lags behind by some milliseconds.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(1);
 
-/// What a client wants to see of a log.
+/// The part of a log that a client asks for.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     pub(super) timestamps: bool,
@@ -116,7 +116,7 @@ struct Reader {
     file: BufReader<File>,
     inode: u64,
     rest: std::vec::IntoIter<Piece>,
-    /// What is read of an entry.
+    /// The part of an entry that is read.
     entry: Vec<u8>,
     /// The next entry begins a line of the program.
     fresh: bool,

@@ -1,4 +1,4 @@
-//! What a container asks for beyond what Docker gives to every container: each of these is a way
+//! Privileges that a container asks for beyond those that Docker gives to every container: each of these is a way
 //! to the node or to its other containers. Read from the settings that the Pod gets, not from the
 //! request, so that another spelling of an option is not overlooked.
 
@@ -14,7 +14,7 @@ const CONFINED_TYPES: [&str; 4] =
 /// Older nodes take the AppArmor profile of a container from an annotation of its Pod.
 const APPARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
 
-/// What a container asks for beyond Docker's default.
+/// Privileges beyond Docker's default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Privileges {
     /// `--privileged`.
@@ -28,7 +28,7 @@ pub struct Privileges {
 }
 
 impl Privileges {
-    /// What a request asks for.
+    /// The privileges that a request asks for.
     pub fn of(host: &HostConfig) -> Self {
         let (mut security, mut context) = (Security::default(), SecurityContext::default());
         // A request that has no translation is refused when its Pod is made; what was read until

@@ -56,7 +56,7 @@ pub fn of(security: &Security, no_device_rules: bool) -> Vec<String> {
     named(security, own_capabilities() & !withheld(security, no_device_rules))
 }
 
-/// What a container has: Docker's rule for what is added to and dropped from the default.
+/// The capabilities of a container: Docker's rule for adding to and dropping from the default.
 fn named(security: &Security, own: u64) -> Vec<String> {
     let is = |list: &[String], name: &str| {
         list.iter().any(|word| word.to_uppercase().trim_start_matches("CAP_") == name)

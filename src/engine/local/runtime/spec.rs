@@ -143,7 +143,7 @@ fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Value {
     json!({ "destination": target, "type": kind, "source": source, "options": options })
 }
 
-/// What a container writes into a volume is no device node and changes no user for another container that
+/// A file that a container writes into a volume is no device node and changes no user for another container that
 /// has the volume. Mounts below a folder of the machine are no exception. A privileged container may have
 /// the machine's devices anyway, and its `/dev` may be what is mounted.
 fn asked(mount: &Mount, number: usize, privileged: bool, around: &Surroundings<'_>) -> Value {

@@ -26,7 +26,7 @@ pub struct Rule {
     major: Option<i32>,
     /// Number of the device of that driver; none for every one.
     minor: Option<i32>,
-    /// What may be done with it.
+    /// The access that is allowed.
     access: i32,
 }
 
