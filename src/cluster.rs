@@ -5,6 +5,7 @@ mod beside;
 mod cache;
 mod caches;
 mod connect;
+mod dry_run;
 mod errors;
 mod metadata;
 mod metrics;

@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod attach;
+mod binds;
 pub mod bus;
 pub mod callers;
 pub mod collect_logins;

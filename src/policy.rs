@@ -12,6 +12,7 @@
 mod activation;
 pub mod ask;
 pub mod bindings;
+pub mod binds;
 mod child;
 pub mod compile;
 pub mod component;

@@ -13,6 +13,8 @@ mod support;
 
 #[path = "embedded/access.rs"]
 mod access;
+#[path = "embedded/binds.rs"]
+mod binds;
 #[path = "embedded/command.rs"]
 mod command;
 #[path = "embedded/devices.rs"]

@@ -20,6 +20,8 @@ mod access;
 mod attach;
 #[path = "real/bad_input.rs"]
 mod bad_input;
+#[path = "real/binds.rs"]
+mod binds;
 #[path = "real/bounds.rs"]
 mod bounds;
 #[path = "real/configuration.rs"]

@@ -10,7 +10,7 @@ use bollard_stubs::models::{ContainerCreateBody, VolumeCreateRequest};
 use d2k::fault::{Fault, Kind};
 use d2k::translate::image::ImageFacts;
 use d2k::translate::mounts::{self, MountKind};
-use d2k::translate::pod::{PodContext, StagedFile, pod_template};
+use d2k::translate::pod::{HostPath, PodContext, StagedFile, pod_template};
 use d2k::translate::record::{Record, RunState};
 use d2k::translate::{fields, helper, validate, volume};
 use serde::Deserialize;
@@ -122,7 +122,7 @@ fn pod_outputs(raw: &Value, setting: &Setting) -> Result<BTreeMap<&'static str, 
         MountKind::Anonymous => {
             Some((plan.target.clone(), format!("anonymous{}", plan.target.replace('/', "-"))))
         }
-        MountKind::Tmpfs(_) | MountKind::Shm(_) => None,
+        MountKind::Bind(_) | MountKind::Tmpfs(_) | MountKind::Shm(_) => None,
     });
     let mut record = record(name, raw, body, image);
     if setting.helper {
@@ -135,7 +135,12 @@ fn pod_outputs(raw: &Value, setting: &Setting) -> Result<BTreeMap<&'static str, 
         mode: file.mode,
     };
     let claims: BTreeMap<_, _> = claims.collect();
+    let host_paths = plans.iter().filter_map(|plan| {
+        let path = plan.bind()?.source.clone();
+        Some((plan.target.clone(), HostPath { path, ..HostPath::default() }))
+    });
     let context = PodContext {
+        host_paths: host_paths.collect(),
         unused_claims: claims.values().cloned().collect(),
         claims,
         restart_policy: if setting.restart_policy.is_empty() {

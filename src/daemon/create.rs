@@ -218,10 +218,19 @@ impl Daemon {
         record.decided.insert(Hook::Workload.name().to_owned(), workload.by);
         self.choose_helper(record, &workload.plan.helper, warnings).await;
         self.choose_object_name(set, record, warnings)?;
+        self.require_sources(record, false).await?;
+        let binds = self.host_paths(set, record).await?;
+        warnings.extend(binds.warnings);
+        if !binds.by.is_empty() {
+            record.decided.insert(Hook::Volumes.name().to_owned(), binds.by.join(", "));
+        }
         let made_volumes = self.make_volumes(set, record, warnings).await?;
         let job = matches!(workload.plan.kind, WorkloadKind::Job);
         let result = match self.make_workload(set, record, job, warnings).await {
-            Ok(()) => self.confirm_name(reserved).await,
+            Ok(()) => match self.require_admission(record).await {
+                Ok(()) => self.confirm_name(reserved).await,
+                Err(fault) => Err(fault),
+            },
             Err(fault) => Err(fault),
         };
         if result.is_err() {
@@ -414,7 +423,9 @@ impl Daemon {
         job: bool,
     ) -> Result<(PodTemplateSpec, Vec<String>)> {
         let claims = self.claims(record);
+        let found = self.host_paths(&self.policies.current(), record).await?;
         let context = PodContext {
+            host_paths: found.paths,
             unused_claims: self.unused(&claims),
             claims,
             inherited: self.inherited_mounts(record)?,

@@ -55,7 +55,7 @@ impl Daemon {
     ///
     /// # Errors
     /// A refusal in the policy's words, a plan that makes no sense, or a failed call.
-    pub(crate) fn judge(&self, set: &Set, record: &Record) -> Result<Vec<String>> {
+    pub(crate) async fn judge(&self, set: &Set, record: &Record) -> Result<Vec<String>> {
         let asked = container(record);
         let mut warnings = set.image(&question(&asked.image, Purpose::Create))?.warnings;
         let input = workload::Input { container: asked.clone(), extra: Vec::new() };
@@ -63,6 +63,7 @@ impl Daemon {
         let named = self.object_named(set, What::Container, &record.name, asked.labels.clone(), None)?;
         warnings.extend(named.warnings);
         warnings.extend(self.judge_volumes(set, record)?);
+        warnings.extend(self.host_paths(set, record).await?.warnings);
         warnings.extend(set.ports(&ports::Input { container: asked, extra: Vec::new() })?.warnings);
         Ok(warnings)
     }
@@ -151,6 +152,7 @@ fn mounts_of(record: &Record) -> Vec<Mount> {
         let (kind, source) = match plan.kind {
             MountKind::Named(name) => (Kind::Volume, name),
             MountKind::Anonymous => (Kind::Anonymous, String::new()),
+            MountKind::Bind(bind) => (Kind::Other("bind".into()), bind.source),
             MountKind::Tmpfs(_) => (Kind::Tmpfs, String::new()),
             MountKind::Shm(_) => (Kind::Other("shm".into()), String::new()),
         };

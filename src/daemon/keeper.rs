@@ -384,6 +384,11 @@ impl Daemon {
         }
         let quiet = tokio::time::timeout(READERS, self.attached.none(id));
         let _ = quiet.await;
+        self.auto_remove_now(id).await;
+    }
+
+    /// Removes a `--rm` container that does not run, whoever reads its stream.
+    pub(crate) async fn auto_remove_now(&self, id: &str) {
         let _lock = self.locks.container(id).await;
         let Some(container) = self.container_by_id(id).filter(|c| c.state().phase != Phase::Running) else {
             return;

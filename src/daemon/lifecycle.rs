@@ -197,7 +197,7 @@ impl Daemon {
         let container = self.container(&id)?;
         if container.own {
             // A container that may not start again is not stopped either.
-            self.judge(&self.policies.current(), &container.record)?;
+            self.judge(&self.policies.current(), &container.record).await?;
         }
         if container.state().running() {
             self.stop_locked(&container, timeout, signal).await?;

@@ -53,7 +53,10 @@ impl Daemon {
         self.runs.begin_run(&container.record.id);
         let _starting = self.runs.starting(&container.record.id);
         let before = pods(container);
-        let started = match self.run_workload(container).await {
+        let begun = self.run_workload(container).await;
+        // Without a run there is no output that a reader of the stream could miss.
+        let readers = begun.is_ok();
+        let started = match begun {
             Ok(()) => self.await_start(container, &before).await,
             Err(fault) => Err(fault),
         };
@@ -65,7 +68,12 @@ impl Daemon {
             self.undo_start(container, &fault.message).await;
             if container.record.auto_remove() {
                 let (daemon, id) = (self.clone(), container.record.id.clone());
-                tokio::spawn(async move { daemon.auto_remove(&id).await });
+                tokio::spawn(async move {
+                    match readers {
+                        true => daemon.auto_remove(&id).await,
+                        false => daemon.auto_remove_now(&id).await,
+                    }
+                });
             }
         }
         started
@@ -73,10 +81,11 @@ impl Daemon {
 
     async fn run_workload(&self, container: &Container) -> Result<()> {
         // The request or the policies may have changed since the create.
-        for warning in self.judge(&self.policies.current(), &container.record)? {
+        for warning in self.judge(&self.policies.current(), &container.record).await? {
             tracing::debug!(container = %container.record.name, "{warning}");
         }
         self.require_networks(container)?;
+        self.require_sources(&container.record, true).await?;
         match container.kind {
             Kind::Job => self.run_job(container).await,
             _ => self.run_deployment(container).await,

@@ -26,7 +26,7 @@ impl Daemon {
         let body = validate::body(&raw)?;
         validate::request(&body, &record.image)?;
         let after = Record { body: body.clone(), raw: raw.clone(), ..(**record).clone() };
-        warnings.extend(self.judge(&self.policies.current(), &after)?);
+        warnings.extend(self.judge(&self.policies.current(), &after).await?);
         self.annotate(&container, &json!({keys::REQUEST: raw.to_string()})).await?;
         if let Some(pod) = container.running_pod() {
             let host = body.host_config.unwrap_or_default();

@@ -43,7 +43,7 @@ impl Daemon {
                 let name = match &plan.kind {
                     MountKind::Named(name) => name.clone(),
                     MountKind::Anonymous => super::volumes::anonymous_name(record, &plan.target),
-                    MountKind::Tmpfs(_) | MountKind::Shm(_) => String::new(),
+                    MountKind::Bind(_) | MountKind::Tmpfs(_) | MountKind::Shm(_) => String::new(),
                 };
                 (plan, name)
             })

@@ -115,7 +115,7 @@ impl Daemon {
             let (name, anonymous) = match &plan.kind {
                 MountKind::Named(name) => (name.clone(), false),
                 MountKind::Anonymous => (anonymous_name(record, &plan.target), true),
-                MountKind::Tmpfs(_) | MountKind::Shm(_) => continue,
+                MountKind::Bind(_) | MountKind::Tmpfs(_) | MountKind::Shm(_) => continue,
             };
             let (claim, new) = self
                 .ensure_volume(set, request_of(&plan), &name, anonymous, (Some(record), warnings))
@@ -138,7 +138,7 @@ impl Daemon {
             let (name, anonymous) = match &plan.kind {
                 MountKind::Named(name) => (name.clone(), false),
                 MountKind::Anonymous => (anonymous_name(record, &plan.target), true),
-                MountKind::Tmpfs(_) | MountKind::Shm(_) => continue,
+                MountKind::Bind(_) | MountKind::Tmpfs(_) | MountKind::Shm(_) => continue,
             };
             let request = request_of(&plan);
             let labels = pairs(&request.labels.clone().unwrap_or_default());

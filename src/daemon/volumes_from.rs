@@ -72,14 +72,16 @@ impl Daemon {
             let deeper: Vec<MountPlan> =
                 self.inherited(&other, walk, depth)?.iter().map(Inherited::plan).collect();
             for plan in mounts::plan(&other.body, &other.image, &deeper)?.plans {
-                let volume = match plan.kind {
-                    MountKind::Named(name) => name,
-                    MountKind::Anonymous => anonymous_name(&other, &plan.target),
+                let (volume, bind) = match plan.kind {
+                    MountKind::Named(name) => (name, None),
+                    MountKind::Anonymous => (anonymous_name(&other, &plan.target), None),
+                    MountKind::Bind(bind) => (String::new(), Some(bind)),
                     MountKind::Tmpfs(_) | MountKind::Shm(_) => continue,
                 };
                 let taken = Inherited {
                     from: other.id.clone(),
                     volume,
+                    bind,
                     target: plan.target,
                     read_only: plan.read_only || read_only,
                     subpath: plan.subpath,

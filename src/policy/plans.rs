@@ -10,7 +10,7 @@ use super::bindings::workload::exports::d2k::policy::workload;
 use crate::translate::network::is_dns_label;
 use crate::translate::quantity;
 
-type Sound = Result<Vec<String>, String>;
+pub(super) type Sound = Result<Vec<String>, String>;
 
 /// Kubernetes adds up to 18 characters to a workload's name for its Pods, which are host names.
 const LONGEST_WORKLOAD: usize = 45;

@@ -14,7 +14,7 @@ use super::component::{Hook, Policy, State, call};
 use super::failure::Failure;
 use super::load::{self, Found, Refused, Source, Step};
 use super::settings::{self, File, Settings};
-use super::{defaults, plans, record};
+use super::{binds, defaults, plans, record};
 use crate::fault::{Fault, Kind, Result};
 use crate::telemetry;
 use crate::translate::bounds::json_bytes;
@@ -214,6 +214,26 @@ impl Set {
         /// Which of Docker's events a change is.
         event, Events, events, d2k_policy_events, events,
         events::exports::d2k::policy::events::Input, events::exports::d2k::policy::events::Plan);
+
+    /// What a bind of a path becomes. A policy that answers as for a volume knows nothing of binds,
+    /// and the next one is asked.
+    ///
+    /// # Errors
+    /// A refusal, a plan that makes no sense, or a failed call.
+    pub fn bind(
+        &self,
+        input: &volumes::exports::d2k::policy::volumes::Input,
+    ) -> Result<Decided<volumes::exports::d2k::policy::volumes::Plan>> {
+        let decide = |policy: &Policy, store: &mut Store<State>| {
+            let pre = policy.linked.hooks.volumes.as_ref()?;
+            Some((|| {
+                let instance = pre.instantiate(&mut *store)?;
+                let answer = instance.d2k_policy_volumes().call_decide(store, input, &policy.settings)?;
+                Ok(answer.map(|plan| plan.filter(binds::is_answer)))
+            })())
+        };
+        self.first(Hook::Volumes, input, decide, |plan| binds::sound(input, plan))
+    }
 
     /// Whether objects are shaped at all: without such a policy they need not be made JSON.
     pub fn shapes(&self) -> bool {

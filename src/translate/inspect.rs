@@ -304,7 +304,7 @@ pub fn mounts(context: &Context) -> Value {
     let all: Vec<Value> = context
         .mounts
         .iter()
-        .filter_map(|(plan, name)| match plan.kind {
+        .filter_map(|(plan, name)| match &plan.kind {
             MountKind::Named(_) | MountKind::Anonymous => Some(json!({
                 "Type": "volume",
                 "Name": name,
@@ -318,6 +318,10 @@ pub fn mounts(context: &Context) -> Value {
             MountKind::Tmpfs(_) => Some(json!({
                 "Type": "tmpfs", "Source": "", "Destination": plan.target, "Mode": "", "RW": !plan.read_only,
                 "Propagation": "",
+            })),
+            MountKind::Bind(bind) => Some(json!({
+                "Type": "bind", "Source": bind.source, "Destination": plan.target, "Mode": bind.mode,
+                "RW": !plan.read_only, "Propagation": bind.propagation,
             })),
             MountKind::Shm(_) => None,
         })

@@ -12,10 +12,12 @@ use crate::fault::{Fault, Result};
 
 mod bind;
 mod inherited;
+mod short;
 #[cfg(test)]
 mod tests;
 mod tmpfs;
 
+pub use bind::{Below, Bind};
 pub use inherited::{Inherited, add as inherit, entries as volumes_from};
 
 /// Size of `/dev/shm` that Docker and the kubelet's runtime both give to every container.
@@ -28,6 +30,8 @@ pub enum MountKind {
     Named(String),
     /// A volume without a name, made with the container.
     Anonymous,
+    /// A file or folder of the machine that runs the container.
+    Bind(Bind),
     /// Memory that goes with the container, with a limit in bytes if one was given.
     Tmpfs(Option<i64>),
     /// `/dev/shm` with this size in bytes.
@@ -81,12 +85,20 @@ impl MountPlan {
     }
 
     /// The key under which the volume's claim is found: the Docker name, or the target of an
-    /// anonymous volume; `None` for memory.
+    /// anonymous volume; `None` for memory and for binds.
     pub fn claim_key(&self) -> Option<&str> {
         match &self.kind {
             MountKind::Named(name) => Some(name),
             MountKind::Anonymous => Some(&self.target),
-            MountKind::Tmpfs(_) | MountKind::Shm(_) => None,
+            MountKind::Bind(_) | MountKind::Tmpfs(_) | MountKind::Shm(_) => None,
+        }
+    }
+
+    /// The bind, if it is one.
+    pub fn bind(&self) -> Option<&Bind> {
+        match &self.kind {
+            MountKind::Bind(bind) => Some(bind),
+            _ => None,
         }
     }
 }
@@ -97,7 +109,7 @@ pub fn plan(body: &ContainerCreateBody, image: &ImageFacts, inherited: &[MountPl
     let mut mounts = Mounts::default();
     let mut explicit: Vec<MountPlan> = Vec::new();
     for spec in host.binds.iter().flatten() {
-        if let Some(plan) = bind::parse(spec, &host, &mut mounts)? {
+        if let Some(plan) = short::parse(spec, &host, &mut mounts)? {
             add(&mut explicit, plan)?;
         }
     }
@@ -163,10 +175,7 @@ fn structured(mount: &Mount, mounts: &mut Mounts) -> Result<Option<MountPlan>> {
     match kind {
         MountType::VOLUME => volume_mount(mount, &source, &target).map(Some),
         MountType::TMPFS => tmpfs::from_mount(mount, &source, &target, &mut mounts.warnings).map(Some),
-        MountType::BIND => {
-            bind::host_path(&source, &target, mounts)?;
-            Ok(None)
-        }
+        MountType::BIND => bind::structured(mount, &source, &target, mounts),
         MountType::IMAGE => {
             Err(unsupported("image", &target, "copy the files into a volume with a container of that image"))
         }

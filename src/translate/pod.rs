@@ -37,6 +37,8 @@ pub struct PodContext {
     pub claims: BTreeMap<String, String>,
     /// Those of the claims that no container was ever started with.
     pub unused_claims: BTreeSet<String>,
+    /// Target of a bind → the path of the machine that is mounted there.
+    pub host_paths: BTreeMap<String, HostPath>,
     /// Mounts of the containers named in `VolumesFrom`.
     pub inherited: Vec<MountPlan>,
     /// `Always`, `Never` or `OnFailure`.
@@ -57,6 +59,17 @@ pub struct PodContext {
     pub labels: BTreeMap<String, String>,
     /// Annotations of the Pod.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// A path of the machine as a `hostPath` volume has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostPath {
+    /// The path of the volume: the source of the bind, or the folder that it must not lead out of.
+    pub path: String,
+    /// The rest of the source below that folder (`subPath`), which no link leads out of; or empty.
+    pub below: String,
+    /// Kubernetes' type: `Directory`, `File`, …; empty to take what is there, else make a folder.
+    pub kind: String,
 }
 
 /// A file that lies in a Secret and must be there before the process starts.

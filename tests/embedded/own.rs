@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::support::{Daemon, Output, Running, can_embed, command, free_port, registry, run};
 
 /// Longer than any command of these tests takes on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(90);
+pub const DEADLINE: Duration = Duration::from_secs(90);
 
 /// A folder of one test, gone when it is dropped.
 pub struct Folder(PathBuf);

@@ -1,4 +1,4 @@
-//! `docker volume` and mounts: claims with their options, anonymous ones, tmpfs, refused binds.
+//! `docker volume` and mounts: claims with their options, anonymous ones, tmpfs.
 
 use serde_json::{Value, json};
 
@@ -222,18 +222,6 @@ fn a_file_system_in_memory_and_shared_memory_have_their_size() {
     let mount = "--mount type=tmpfs,destination=/t,tmpfs-size=8m";
     let table = world.docker(format!("run --rm {mount} busybox df -m /t")).success();
     assert!(table.contains("tmpfs"), "{table}");
-}
-
-#[test]
-fn a_bind_mount_is_refused_with_what_to_do_instead() {
-    let Some(world) = World::new() else { return };
-    let run = world.docker("run --rm -v /etc:/host busybox true");
-    run.failure(125, &["bind", "volume"]);
-    let run = world.docker("run --rm --mount type=bind,source=/etc,target=/host busybox true");
-    run.failure(125, &["bind", "volume"]);
-    let body = json!({"Image": "busybox", "Cmd": ["true"], "HostConfig": {"Binds": ["nonsense"]}});
-    world.post("/containers/create", body).error(400);
-    assert!(world.names("deployments,jobs,persistentvolumeclaims").is_empty());
 }
 
 #[test]

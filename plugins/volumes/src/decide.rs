@@ -4,12 +4,14 @@ use d2k_guest::quantity::billionths;
 use d2k_guest::{Rule, Settings, label_fits, name_fits};
 
 use crate::api::{Input, Plan, Refusal};
+use crate::bind;
 
 const MODES: [&str; 4] = ["ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany", "ReadOnlyMany"];
 
 pub fn check(settings: &Settings) -> Vec<(String, String)> {
     let mut problems = Vec::new();
     check_values("", settings, &mut problems);
+    bind::check(settings, &mut problems);
     for rule in Rule::all(settings) {
         check_values(&rule.setting(""), &rule.settings, &mut problems);
         if rule.settings.get("label").is_none() && rule.settings.get("name").is_none() {
@@ -42,6 +44,9 @@ fn fits(rule: &Rule, input: &Input) -> bool {
 }
 
 pub fn decide(input: &Input, settings: &Settings) -> Result<Option<Plan>, Refusal> {
+    if bind::is_asked(input) {
+        return bind::decide(input, settings).map(Some);
+    }
     let rule = Rule::all(settings).into_iter().find(|rule| fits(rule, input));
     let rule = rule.map(|rule| rule.settings).unwrap_or_default();
     let either = |name: &str| rule.get(name).or_else(|| settings.get(name)).map(str::to_owned);

@@ -45,7 +45,7 @@ const fn paths(path: &'static str) -> Field {
 pub(super) const FIELDS: &[Field] = &[
     mapped(
         "HostConfig.Binds",
-        "named volumes: PersistentVolumeClaims; host paths: refused; the Docker socket: `DOCKER_HOST` instead",
+        "named volumes: PersistentVolumeClaims; paths: `hostPath` where the `volumes` policy allows it (embedded: all), else refused; the Docker socket: `DOCKER_HOST` instead",
     ),
     noop("HostConfig.ContainerIDFile", "the client writes it"),
     warned_or(
@@ -71,18 +71,25 @@ pub(super) const FIELDS: &[Field] = &[
         "HostConfig.VolumeDriver",
         "`local`, `d2k` or none; others are refused, choose a storage class instead",
     ),
-    mapped("HostConfig.VolumesFrom", "the other container's claims are mounted"),
+    mapped("HostConfig.VolumesFrom", "the other container's claims and binds are mounted"),
     mapped(
         "HostConfig.Mounts[].Type",
-        "`volume`: PersistentVolumeClaim; `tmpfs`: `emptyDir` in memory; others: refused",
+        "`volume`: PersistentVolumeClaim; `bind`: `hostPath` where the `volumes` policy allows it; `tmpfs`: `emptyDir` in memory; others: refused",
     ),
-    mapped("HostConfig.Mounts[].Source", "name of the volume"),
+    mapped("HostConfig.Mounts[].Source", "name of the volume, or path of the machine"),
     mapped("HostConfig.Mounts[].Target", "`mountPath`"),
     mapped("HostConfig.Mounts[].ReadOnly", "`readOnly` of the mount"),
     noop("HostConfig.Mounts[].Consistency", "for Docker Desktop only; Docker ignores it on Linux"),
-    noop(
-        "HostConfig.Mounts[].BindOptions",
-        "bind mounts are refused; the Docker socket is replaced whatever its options",
+    mapped(
+        "HostConfig.Mounts[].BindOptions.Propagation",
+        "`mountPropagation`: `rslave`: HostToContainer; `rshared`: Bidirectional, for --privileged on a real cluster; else refused",
+    ),
+    mapped("HostConfig.Mounts[].BindOptions.CreateMountpoint", "a missing source is made, as with `-v`"),
+    mapped("HostConfig.Mounts[].BindOptions.NonRecursive", "a `hostPath` is recursive; a warning"),
+    mapped("HostConfig.Mounts[].BindOptions.ReadOnlyNonRecursive", "`recursiveReadOnly` is not set"),
+    mapped(
+        "HostConfig.Mounts[].BindOptions.ReadOnlyForceRecursive",
+        "`recursiveReadOnly: Enabled`; else IfPossible",
     ),
     mapped(
         "HostConfig.Mounts[].VolumeOptions.NoCopy",

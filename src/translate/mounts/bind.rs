@@ -1,89 +1,116 @@
-//! The short form of a mount, `-v source:/target:options`: named volumes are taken, paths of the
-//! Docker host are refused, the Docker socket alone is replaced.
+//! Bind mounts: a file or folder of the machine that runs the container, from both of Docker's
+//! spellings. Whether one is allowed is a decision of the `volumes` policy, not of this file.
 
-use bollard_stubs::models::HostConfig;
+use bollard_stubs::models::{Mount, MountBindOptionsPropagationEnum};
+use serde::{Deserialize, Serialize};
 
-use super::{MountKind, MountPlan, Mounts, check_target, clean};
+use super::{MountKind, MountPlan, Mounts, clean};
 use crate::fault::{Fault, Result};
-use crate::translate::volume;
 
-/// What the options after the second colon say.
-#[derive(Default)]
-struct Options {
-    read_only: bool,
-    no_copy: bool,
+/// The propagation of a bind for which none is asked (Docker docs, "Configure bind propagation").
+pub(super) const DEFAULT_PROPAGATION: &str = "rprivate";
+
+/// A path of the machine, and how it is mounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bind {
+    /// The path: absolute and clean; links in it are not followed yet.
+    pub source: String,
+    /// Whether a folder is made where nothing is: `-v` and `bind-create-src` do, `--mount` refuses.
+    pub create: bool,
+    /// The options of `-v` as they were written; `docker inspect` shows them.
+    pub mode: String,
+    /// Docker's word: `rprivate`, `private`, `rslave`, `slave`, `rshared` or `shared`.
+    pub propagation: String,
+    /// What becomes of mounts below the source.
+    pub below: Below,
 }
 
-/// A volume mount out of `spec`; `None` if it was the Docker socket, which needs no mount.
-pub(super) fn parse(spec: &str, host: &HostConfig, mounts: &mut Mounts) -> Result<Option<MountPlan>> {
-    let wrong = |why: &str| {
-        let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-        Fault::invalid(format!("invalid volume specification: '{spec}'{why}"))
-    };
-    let parts: Vec<&str> = spec.split(':').collect();
-    if parts.iter().any(|part| part.is_empty()) {
-        return Err(wrong(""));
+/// Mounts below the source of a bind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Below {
+    /// They are mounted, too; read-only with a read-only bind where the kernel can do that.
+    #[default]
+    Mounted,
+    /// They can be written even where the bind is read-only (`bind-recursive=writable`).
+    Writable,
+    /// They must be read-only (`bind-recursive=readonly`).
+    ReadOnly,
+    /// They are left out (`bind-recursive=disabled`).
+    LeftOut,
+}
+
+impl Bind {
+    /// Whether it is another propagation than the default.
+    pub fn propagates(&self) -> bool {
+        !matches!(self.propagation.as_str(), "private" | "rprivate")
     }
-    let (source, target, options) = match parts.as_slice() {
-        [target] => (None, *target, Options::default()),
-        // `/path:ro` has no source: Docker refuses it rather than guess.
-        [_, mode] if !mode.starts_with('/') && mode_options(mode).is_ok() => return Err(wrong("")),
-        [source, target] => (Some(*source), *target, Options::default()),
-        [source, target, mode] => (Some(*source), *target, mode_options(mode)?),
-        _ => return Err(wrong("")),
-    };
-    let kind = if source.is_some_and(is_path) { "bind" } else { "volume" };
-    check_target(kind, target).map_err(|fault| wrong(&fault.message))?;
-    let kind = match source {
-        Some(source) if is_path(source) => {
-            host_path(source, target, mounts)?;
-            return Ok(None);
-        }
-        Some(name) => {
-            volume::check_name(name)?;
-            MountKind::Named(name.to_owned())
-        }
-        None => MountKind::Anonymous,
-    };
-    Ok(Some(MountPlan {
-        read_only: options.read_only,
-        no_copy: options.no_copy,
-        driver: host.volume_driver.clone().unwrap_or_default(),
-        ..MountPlan::new(kind, target)
-    }))
 }
 
-fn is_path(source: &str) -> bool {
-    source.starts_with('/')
-}
-
-/// A path of the Docker host: the Docker socket is noted, everything else refused.
-pub(super) fn host_path(source: &str, target: &str, mounts: &mut Mounts) -> Result<()> {
-    if matches!(clean(source).as_str(), "/var/run/docker.sock" | "/run/docker.sock") {
+/// Whether a path is the Docker socket, which d2k replaces by `DOCKER_HOST`.
+pub(super) fn is_docker_socket(source: &str, target: &str, mounts: &mut Mounts) -> bool {
+    let is = matches!(clean(source).as_str(), "/var/run/docker.sock" | "/run/docker.sock");
+    if is {
         mounts.docker_socket = true;
         mounts.warnings.push(format!(
             "the Docker socket is not mounted at {target}: DOCKER_HOST in the container points at d2k instead"
         ));
-        return Ok(());
     }
-    Err(Fault::invalid(format!(
-        "bind mounts are not supported: {source:?} (for {target}) would be a directory of the Docker host, and a Kubernetes Pod can run on any node. \
-         Use a named volume (-v NAME:{target}), or copy the files with \"docker cp\" into the container between \"docker create\" and \"docker start\"; \
-         in a Compose file, give secrets by \"environment:\" and configs by \"content:\", which are copied"
-    )))
+    is
 }
 
-fn mode_options(mode: &str) -> Result<Options> {
-    let mut options = Options::default();
-    for word in mode.split(',') {
-        match word {
-            "ro" => options.read_only = true,
-            "nocopy" => options.no_copy = true,
-            // Relabelling is done by the kubelet; propagation and consistency are about host paths.
-            "rw" | "z" | "Z" | "consistent" | "cached" | "delegated" | "default" | "private" | "rprivate"
-            | "shared" | "rshared" | "slave" | "rslave" => {}
-            _ => return Err(Fault::invalid(format!("invalid mode: {mode}"))),
-        }
+/// A mount of type `bind`; `None` if it is the Docker socket, which needs no mount.
+pub(super) fn structured(
+    mount: &Mount,
+    source: &str,
+    target: &str,
+    mounts: &mut Mounts,
+) -> Result<Option<MountPlan>> {
+    let wrong = |what: &str| Fault::invalid(format!("invalid mount config for type \"bind\": {what}"));
+    if source.is_empty() {
+        return Err(wrong("field Source must not be empty"));
     }
-    Ok(options)
+    if !source.starts_with('/') {
+        return Err(wrong(&format!("invalid mount path: '{source}' mount path must be absolute")));
+    }
+    let others = [
+        (mount.volume_options.is_some(), "VolumeOptions"),
+        (mount.image_options.is_some(), "ImageOptions"),
+        (mount.tmpfs_options.is_some(), "TmpfsOptions"),
+    ];
+    if let Some((_, field)) = others.iter().find(|(given, _)| *given) {
+        return Err(wrong(&format!("field {field} must not be specified")));
+    }
+    if is_docker_socket(source, target, mounts) {
+        return Ok(None);
+    }
+    let options = mount.bind_options.clone().unwrap_or_default();
+    let read_only = mount.read_only.unwrap_or_default();
+    let on = |flag: Option<bool>| flag == Some(true);
+    let below = match () {
+        () if on(options.non_recursive) => Below::LeftOut,
+        () if on(options.read_only_non_recursive) && on(options.read_only_force_recursive) => {
+            return Err(wrong("ReadOnlyNonRecursive conflicts with ReadOnlyForceRecursive"));
+        }
+        () if on(options.read_only_non_recursive) => Below::Writable,
+        () if on(options.read_only_force_recursive) => Below::ReadOnly,
+        () => Below::Mounted,
+    };
+    let propagation = match options.propagation {
+        None | Some(MountBindOptionsPropagationEnum::EMPTY) => DEFAULT_PROPAGATION.to_owned(),
+        Some(word) => word.to_string(),
+    };
+    let create = on(options.create_mountpoint);
+    let bind = Bind { source: clean(source), create, mode: String::new(), propagation, below };
+    tell_of_left_out(&bind, target, mounts);
+    Ok(Some(MountPlan { read_only, ..MountPlan::new(MountKind::Bind(bind), target) }))
+}
+
+fn tell_of_left_out(bind: &Bind, target: &str, mounts: &mut Mounts) {
+    if bind.below == Below::LeftOut {
+        mounts.warnings.push(format!(
+            "what is mounted below {} is seen at {target}, too: a hostPath volume is always recursive",
+            bind.source
+        ));
+    }
 }

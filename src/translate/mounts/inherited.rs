@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{MountKind, MountPlan};
+use super::{Bind, MountKind, MountPlan};
 use crate::fault::{Fault, Result};
 
 /// Most entries of `VolumesFrom`; Docker has no bound, and nobody has been seen with more than a few.
@@ -18,8 +18,12 @@ const MAX_MOUNTS: usize = 256;
 pub struct Inherited {
     /// ID of the container it was taken from, 64 hex digits.
     pub from: String,
-    /// Docker name of the volume; 64 hex digits if it is anonymous.
+    /// Docker name of the volume; 64 hex digits if it is anonymous; empty for a bind.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub volume: String,
+    /// The path of the machine, for a bind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bind: Option<Bind>,
     /// Where it is mounted: a clean absolute path.
     pub target: String,
     /// Whether the container may only read.
@@ -35,10 +39,14 @@ impl Inherited {
     /// other one was never started: Docker would have filled it when the other one was created, mostly
     /// from the same image.
     pub fn plan(&self) -> MountPlan {
+        let kind = match &self.bind {
+            Some(bind) => MountKind::Bind(bind.clone()),
+            None => MountKind::Named(self.volume.clone()),
+        };
         MountPlan {
             read_only: self.read_only,
             subpath: self.subpath.clone(),
-            ..MountPlan::new(MountKind::Named(self.volume.clone()), &self.target)
+            ..MountPlan::new(kind, &self.target)
         }
     }
 }
@@ -114,6 +122,7 @@ mod tests {
         let mount = |number: usize| Inherited {
             from: "f".into(),
             volume: format!("v{number}"),
+            bind: None,
             target: format!("/{number}"),
             read_only: false,
             subpath: None,

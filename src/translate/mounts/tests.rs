@@ -29,15 +29,72 @@ fn the_request_wins_over_other_containers_and_the_image() {
 #[test]
 fn short_forms_are_read_as_docker_reads_them() {
     let image = ImageFacts::default();
-    for wrong in
-        ["", ":", "a:", ":/x", "vol:/x:rw:ro", "/x:ro", "vol:relative", "vol:/x:what", "/host:/x", "../up:/x"]
-    {
+    for wrong in [
+        "",
+        ":",
+        "a:",
+        ":/x",
+        "vol:/x:rw:ro",
+        "/x:ro",
+        "vol:relative",
+        "vol:/x:what",
+        "../up:/x",
+        "/a:/x:ro,rw",
+        "/a:/x:nocopy",
+        "/a:/x:shared,slave",
+        "/a:/",
+        "/a:x",
+    ] {
         assert!(planned(&json!({"Binds": [wrong]}), &image, &[]).is_err(), "{wrong}");
     }
-    for good in
-        ["/only", "vol:/x", "vol:/x:ro,z", "vol:/x:nocopy", "//var/run/docker.sock:/var/run/docker.sock:ro"]
-    {
+    for good in [
+        "/a:/x",
+        "/a:/x:ro,Z,cached,rslave",
+        "/only",
+        "vol:/x",
+        "vol:/x:ro,z",
+        "vol:/x:nocopy",
+        "//var/run/docker.sock:/var/run/docker.sock:ro",
+    ] {
         assert!(planned(&json!({"Binds": [good]}), &image, &[]).is_ok(), "{good}");
+    }
+}
+
+#[test]
+fn a_bind_is_read_from_both_spellings() {
+    let image = ImageFacts::default();
+    let bind = |host: Value| {
+        let plan = planned(&host, &image, &[]).unwrap().plans.into_iter().next().unwrap();
+        (plan.bind().unwrap().clone(), plan.read_only)
+    };
+    let short = Bind {
+        source: "/b".into(),
+        create: true,
+        mode: "ro,z".into(),
+        propagation: "rprivate".into(),
+        below: Below::Mounted,
+    };
+    assert_eq!(bind(json!({"Binds": ["/a/../b/:/x/:ro,z"]})), (short.clone(), true));
+    let mount = |extra: Value| {
+        let mut mount = json!({"Type": "bind", "Source": "/b", "Target": "/x"});
+        mount.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        json!({"Mounts": [mount]})
+    };
+    let long = Bind { create: false, mode: String::new(), ..short };
+    assert_eq!(bind(mount(json!({}))), (long.clone(), false));
+    let options = json!({"Propagation": "slave", "CreateMountpoint": true, "ReadOnlyForceRecursive": true});
+    let asked = Bind { create: true, propagation: "slave".into(), below: Below::ReadOnly, ..long };
+    assert_eq!(bind(mount(json!({"ReadOnly": true, "BindOptions": options}))), (asked, true));
+    for wrong in [
+        json!({"Source": ""}),
+        json!({"Source": "relative"}),
+        json!({"VolumeOptions": {}}),
+        json!({"TmpfsOptions": {}}),
+        json!({"BindOptions": {"Propagation": "what"}}),
+    ] {
+        let body = json!({"Image": "x", "HostConfig": mount(wrong.clone())});
+        let read = crate::translate::validate::body(&body);
+        assert!(read.is_err() || plan(&read.unwrap(), &image, &[]).is_err(), "{wrong}");
     }
 }
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    EmptyDirVolumeSource, KeyToPath, PersistentVolumeClaimVolumeSource, SecretVolumeSource, Volume,
-    VolumeMount,
+    EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, PersistentVolumeClaimVolumeSource,
+    SecretVolumeSource, Volume, VolumeMount,
 };
 
 use super::{PodContext, StagedFile};
 use crate::fault::{Fault, Result};
-use crate::translate::mounts::{MountKind, MountPlan};
+use crate::translate::mounts::{Below, Bind, MountKind, MountPlan};
 use crate::translate::path::clean;
 use crate::translate::quantity::of_bytes;
 
@@ -23,17 +23,20 @@ pub(super) fn build(plans: &[MountPlan], context: &PodContext) -> Result<Storage
     let mut volumes: Vec<Volume> = Vec::new();
     let mut mounts = Vec::new();
     for plan in plans {
-        let name = match plan.claim_key() {
-            Some(key) => claim_volume(key, context, &mut volumes)?,
-            None => memory_volume(plan, &mut volumes),
-        };
-        mounts.push(VolumeMount {
-            name,
+        let mut mount = VolumeMount {
             mount_path: plan.target.clone(),
             read_only: plan.read_only.then_some(true),
             sub_path: plan.subpath.clone(),
             ..VolumeMount::default()
-        });
+        };
+        match &plan.kind {
+            MountKind::Bind(bind) => bind_volume(bind, context, &mut volumes, &mut mount)?,
+            MountKind::Named(key) => mount.name = claim_volume(key, context, &mut volumes)?,
+            MountKind::Anonymous => mount.name = claim_volume(&plan.target, context, &mut volumes)?,
+            MountKind::Shm(size) => mount.name = memory_volume("shm", Some(*size), &mut volumes),
+            MountKind::Tmpfs(size) => mount.name = memory_volume("tmpfs", *size, &mut volumes),
+        }
+        mounts.push(mount);
     }
     stage(&context.staged_files, &mut volumes, &mut mounts);
     Ok(Storage {
@@ -67,12 +70,42 @@ fn claim_volume(key: &str, context: &PodContext, volumes: &mut Vec<Volume>) -> R
     Ok(name)
 }
 
-fn memory_volume(plan: &MountPlan, volumes: &mut Vec<Volume>) -> String {
-    let (prefix, size) = match plan.kind {
-        MountKind::Shm(size) => ("shm", Some(size)),
-        MountKind::Tmpfs(size) => ("tmpfs", size),
-        MountKind::Named(_) | MountKind::Anonymous => ("volume", None),
+/// The Pod volume for a path of the machine, and how it is mounted.
+fn bind_volume(
+    bind: &Bind,
+    context: &PodContext,
+    volumes: &mut Vec<Volume>,
+    mount: &mut VolumeMount,
+) -> Result<()> {
+    let found = context.host_paths.get(&mount.mount_path).ok_or_else(|| {
+        Fault::internal(format!("no policy has decided about the bind of {:?}", bind.source))
+    })?;
+    mount.mount_propagation = match bind.propagation.as_str() {
+        "slave" | "rslave" => Some("HostToContainer".to_owned()),
+        "shared" | "rshared" => Some("Bidirectional".to_owned()),
+        _ => None,
     };
+    // Kubernetes takes it for a read-only mount without propagation alone.
+    if mount.read_only == Some(true) && mount.mount_propagation.is_none() {
+        mount.recursive_read_only = match bind.below {
+            Below::Mounted | Below::LeftOut => Some("IfPossible".to_owned()),
+            Below::ReadOnly => Some("Enabled".to_owned()),
+            Below::Writable => None,
+        };
+    }
+    mount.sub_path = (!found.below.is_empty()).then(|| found.below.clone());
+    let source = HostPathVolumeSource { path: found.path.clone(), type_: Some(found.kind.clone()) };
+    let existing = volumes.iter().find(|volume| volume.host_path.as_ref() == Some(&source));
+    if let Some(volume) = existing {
+        mount.name.clone_from(&volume.name);
+        return Ok(());
+    }
+    mount.name = format!("bind-{}", volumes.len());
+    volumes.push(Volume { name: mount.name.clone(), host_path: Some(source), ..Volume::default() });
+    Ok(())
+}
+
+fn memory_volume(prefix: &str, size: Option<i64>, volumes: &mut Vec<Volume>) -> String {
     let name = format!("{prefix}-{}", volumes.len());
     volumes.push(Volume {
         name: name.clone(),
