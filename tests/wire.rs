@@ -37,7 +37,10 @@ macro_rules! cases {
     };
 }
 
-cases![archives, containers, execs, gates, images, lists, networks, output, rest, system, unknown, volumes,];
+cases![
+    archives, binds, containers, execs, gates, images, lists, networks, output, rest, system, unknown,
+    volumes,
+];
 
 #[test]
 fn every_case_is_run() {

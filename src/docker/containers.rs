@@ -23,6 +23,7 @@ use crate::daemon::wait::Condition;
 use crate::fault::Fault;
 use crate::registry::Credentials;
 use crate::translate::container::Container;
+use crate::translate::mounts::MountPlan;
 use crate::translate::{inspect, validate};
 
 /// Filters of `docker ps`.
@@ -230,7 +231,11 @@ fn passes(daemon: &Daemon, container: &Container, filters: &Filters) -> bool {
 
 fn passes_volume(daemon: &Daemon, container: &Container, filters: &Filters) -> bool {
     let mounts = daemon.mounts_of(container);
-    filters.any("volume", |wanted| mounts.iter().any(|(plan, name)| name == wanted || plan.target == wanted))
+    let source = |plan: &MountPlan, wanted: &str| plan.bind().is_some_and(|bind| bind.source == wanted);
+    let is = |(plan, name): &(MountPlan, String), wanted: &str| {
+        name == wanted || plan.target == wanted || source(plan, wanted)
+    };
+    filters.any("volume", |wanted| mounts.iter().any(|mount| is(mount, wanted)))
 }
 
 fn port_range(text: &str) -> Option<(u16, u16, String)> {

@@ -290,15 +290,6 @@ fn network_settings(container: &Container, state: &State, context: &Context) -> 
     value
 }
 
-/// What a bind of a volume means where nothing was said; an anonymous volume is no bind.
-fn mode(plan: &MountPlan) -> &'static str {
-    match plan.kind {
-        _ if plan.read_only => "ro",
-        MountKind::Anonymous => "",
-        _ => "z",
-    }
-}
-
 /// `Mounts` of inspect and of a line of `docker ps`.
 pub fn mounts(context: &Context) -> Value {
     let all: Vec<Value> = context
@@ -311,7 +302,7 @@ pub fn mounts(context: &Context) -> Value {
                 "Source": format!("/var/lib/docker/volumes/{name}/_data"),
                 "Destination": plan.target,
                 "Driver": "local",
-                "Mode": mode(plan),
+                "Mode": plan.mode,
                 "RW": !plan.read_only,
                 "Propagation": "",
             })),
@@ -320,7 +311,7 @@ pub fn mounts(context: &Context) -> Value {
                 "Propagation": "",
             })),
             MountKind::Bind(bind) => Some(json!({
-                "Type": "bind", "Source": bind.source, "Destination": plan.target, "Mode": bind.mode,
+                "Type": "bind", "Source": bind.source, "Destination": plan.target, "Mode": plan.mode,
                 "RW": !plan.read_only, "Propagation": bind.propagation,
             })),
             MountKind::Shm(_) => None,

@@ -23,6 +23,9 @@ pub use inherited::{Inherited, add as inherit, entries as volumes_from};
 /// Size of `/dev/shm` that Docker and the kubelet's runtime both give to every container.
 const DEFAULT_SHM: i64 = 64 << 20;
 
+/// The mode that `docker inspect` shows of a volume for which none is asked.
+const VOLUME_MODE: &str = "z";
+
 /// What is mounted at one place of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountKind {
@@ -47,6 +50,8 @@ pub struct MountPlan {
     pub target: String,
     /// Whether the container may only read.
     pub read_only: bool,
+    /// What `docker inspect` shows as its mode: the options of `-v`, or what stands for none.
+    pub mode: String,
     /// A directory of the volume instead of its root.
     pub subpath: Option<String>,
     /// `nocopy` was given: the image's files are not wanted in an empty volume.
@@ -76,6 +81,7 @@ impl MountPlan {
             kind,
             target: clean(target),
             read_only: false,
+            mode: String::new(),
             subpath: None,
             no_copy: false,
             driver: String::new(),
@@ -198,6 +204,9 @@ fn unsupported(kind: &str, target: &str, instead: &str) -> Fault {
 
 fn volume_mount(mount: &Mount, source: &str, target: &str) -> Result<MountPlan> {
     let wrong = |what: &str| Fault::invalid(format!("invalid mount config for type \"volume\": {what}"));
+    if mount.bind_options.is_some() {
+        return Err(wrong("field BindOptions must not be specified"));
+    }
     let options: MountVolumeOptions = mount.volume_options.clone().unwrap_or_default();
     let subpath = options.subpath.filter(|path| !path.is_empty());
     let kind = if source.is_empty() {
@@ -206,7 +215,7 @@ fn volume_mount(mount: &Mount, source: &str, target: &str) -> Result<MountPlan> 
         }
         MountKind::Anonymous
     } else {
-        volume::check_name(source)?;
+        check_volume(source)?;
         MountKind::Named(source.to_owned())
     };
     if let Some(path) = &subpath
@@ -217,6 +226,7 @@ fn volume_mount(mount: &Mount, source: &str, target: &str) -> Result<MountPlan> 
     let driver = options.driver_config.unwrap_or_default();
     Ok(MountPlan {
         read_only: mount.read_only.unwrap_or_default(),
+        mode: VOLUME_MODE.to_owned(),
         subpath: subpath.map(|path| clean(&path)),
         no_copy: options.no_copy.unwrap_or_default(),
         driver: driver.name.unwrap_or_default(),
@@ -224,6 +234,12 @@ fn volume_mount(mount: &Mount, source: &str, target: &str) -> Result<MountPlan> 
         labels: options.labels.unwrap_or_default().into_iter().collect(),
         ..MountPlan::new(kind, target)
     })
+}
+
+/// The name of a volume that is made with the container, where it is not there.
+fn check_volume(name: &str) -> Result<()> {
+    volume::check_name(name)
+        .map_err(|fault| Fault { message: format!("create {name}: {}", fault.message), ..fault })
 }
 
 /// Docker's checks of the place where something is mounted.

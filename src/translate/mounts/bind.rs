@@ -1,14 +1,24 @@
 //! Bind mounts: a file or folder of the machine that runs the container, from both of Docker's
 //! spellings. Whether one is allowed is a decision of the `volumes` policy, not of this file.
 
+use std::path::Path;
+
 use bollard_stubs::models::{Mount, MountBindOptionsPropagationEnum};
 use serde::{Deserialize, Serialize};
 
 use super::{MountKind, MountPlan, Mounts, clean};
 use crate::fault::{Fault, Result};
 
-/// The propagation of a bind for which none is asked (Docker docs, "Configure bind propagation").
-pub(super) const DEFAULT_PROPAGATION: &str = "rprivate";
+/// Where dockerd keeps what it has. A bind that shows this folder would hold its mounts.
+const DOCKER_ROOT: &str = "/var/lib/docker";
+
+/// The propagation of a bind for which none is asked (Docker docs, "Configure bind propagation"); `rslave`
+/// for one that shows Docker's own folder, as Docker Engine 29 answers.
+pub(super) fn default_propagation(source: &str) -> String {
+    let (source, root) = (clean(source), Path::new(DOCKER_ROOT));
+    let shows = root.starts_with(&source) || Path::new(&source).starts_with(root);
+    (if shows { "rslave" } else { "rprivate" }).to_owned()
+}
 
 /// A path of the machine, and how it is mounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,8 +28,6 @@ pub struct Bind {
     pub source: String,
     /// Whether a folder is made where nothing is: `-v` and `bind-create-src` do, `--mount` refuses.
     pub create: bool,
-    /// The options of `-v` as they were written; `docker inspect` shows them.
-    pub mode: String,
     /// Docker's word: `rprivate`, `private`, `rslave`, `slave`, `rshared` or `shared`.
     pub propagation: String,
     /// What becomes of mounts below the source.
@@ -89,19 +97,16 @@ pub(super) fn structured(
     let on = |flag: Option<bool>| flag == Some(true);
     let below = match () {
         () if on(options.non_recursive) => Below::LeftOut,
-        () if on(options.read_only_non_recursive) && on(options.read_only_force_recursive) => {
-            return Err(wrong("ReadOnlyNonRecursive conflicts with ReadOnlyForceRecursive"));
-        }
         () if on(options.read_only_non_recursive) => Below::Writable,
         () if on(options.read_only_force_recursive) => Below::ReadOnly,
         () => Below::Mounted,
     };
     let propagation = match options.propagation {
-        None | Some(MountBindOptionsPropagationEnum::EMPTY) => DEFAULT_PROPAGATION.to_owned(),
+        None | Some(MountBindOptionsPropagationEnum::EMPTY) => default_propagation(source),
         Some(word) => word.to_string(),
     };
     let create = on(options.create_mountpoint);
-    let bind = Bind { source: clean(source), create, mode: String::new(), propagation, below };
+    let bind = Bind { source: clean(source), create, propagation, below };
     tell_of_left_out(&bind, target, mounts);
     Ok(Some(MountPlan { read_only, ..MountPlan::new(MountKind::Bind(bind), target) }))
 }

@@ -2,10 +2,9 @@
 
 use bollard_stubs::models::HostConfig;
 
-use super::bind::{Below, Bind, DEFAULT_PROPAGATION, is_docker_socket};
-use super::{MountKind, MountPlan, Mounts, check_target, clean};
+use super::bind::{Below, Bind, default_propagation, is_docker_socket};
+use super::{MountKind, MountPlan, Mounts, VOLUME_MODE, check_target, check_volume, clean};
 use crate::fault::{Fault, Result};
-use crate::translate::volume;
 
 /// What the options after the second colon say.
 #[derive(Default)]
@@ -39,7 +38,9 @@ pub(super) fn parse(spec: &str, host: &HostConfig, mounts: &mut Mounts) -> Resul
     let kind = match source {
         Some(source) if is_path(source) => {
             if options.no_copy {
-                return Err(Fault::invalid(format!("invalid mode: {}", options.written)));
+                return Err(wrong(
+                    "invalid mount config for type \"bind\": field VolumeOptions must not be specified",
+                ));
             }
             if is_docker_socket(source, target, mounts) {
                 return Ok(None);
@@ -47,7 +48,12 @@ pub(super) fn parse(spec: &str, host: &HostConfig, mounts: &mut Mounts) -> Resul
             MountKind::Bind(bind(source, &options))
         }
         Some(name) => {
-            volume::check_name(name)?;
+            if options.propagation.is_some() {
+                return Err(wrong(
+                    "invalid mount config for type \"volume\": field BindOptions must not be specified",
+                ));
+            }
+            check_volume(name)?;
             MountKind::Named(name.to_owned())
         }
         None => MountKind::Anonymous,
@@ -56,8 +62,13 @@ pub(super) fn parse(spec: &str, host: &HostConfig, mounts: &mut Mounts) -> Resul
         MountKind::Bind(_) => String::new(),
         _ => host.volume_driver.clone().unwrap_or_default(),
     };
+    let mode = match (&kind, options.written) {
+        (MountKind::Named(_), "") => VOLUME_MODE,
+        (_, written) => written,
+    };
     Ok(Some(MountPlan {
         read_only: options.read_only,
+        mode: mode.to_owned(),
         no_copy: options.no_copy,
         driver,
         ..MountPlan::new(kind, target)
@@ -72,8 +83,7 @@ fn bind(source: &str, options: &Options<'_>) -> Bind {
     Bind {
         source: clean(source),
         create: true,
-        mode: options.written.to_owned(),
-        propagation: options.propagation.unwrap_or(DEFAULT_PROPAGATION).to_owned(),
+        propagation: options.propagation.map_or_else(|| default_propagation(source), str::to_owned),
         below: Below::Mounted,
     }
 }

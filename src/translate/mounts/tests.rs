@@ -65,26 +65,21 @@ fn a_bind_is_read_from_both_spellings() {
     let image = ImageFacts::default();
     let bind = |host: Value| {
         let plan = planned(&host, &image, &[]).unwrap().plans.into_iter().next().unwrap();
-        (plan.bind().unwrap().clone(), plan.read_only)
+        (plan.bind().unwrap().clone(), plan.read_only, plan.mode)
     };
-    let short = Bind {
-        source: "/b".into(),
-        create: true,
-        mode: "ro,z".into(),
-        propagation: "rprivate".into(),
-        below: Below::Mounted,
-    };
-    assert_eq!(bind(json!({"Binds": ["/a/../b/:/x/:ro,z"]})), (short.clone(), true));
+    let short =
+        Bind { source: "/b".into(), create: true, propagation: "rprivate".into(), below: Below::Mounted };
+    assert_eq!(bind(json!({"Binds": ["/a/../b/:/x/:ro,z"]})), (short.clone(), true, "ro,z".into()));
     let mount = |extra: Value| {
         let mut mount = json!({"Type": "bind", "Source": "/b", "Target": "/x"});
         mount.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         json!({"Mounts": [mount]})
     };
-    let long = Bind { create: false, mode: String::new(), ..short };
-    assert_eq!(bind(mount(json!({}))), (long.clone(), false));
+    let long = Bind { create: false, ..short };
+    assert_eq!(bind(mount(json!({}))), (long.clone(), false, String::new()));
     let options = json!({"Propagation": "slave", "CreateMountpoint": true, "ReadOnlyForceRecursive": true});
     let asked = Bind { create: true, propagation: "slave".into(), below: Below::ReadOnly, ..long };
-    assert_eq!(bind(mount(json!({"ReadOnly": true, "BindOptions": options}))), (asked, true));
+    assert_eq!(bind(mount(json!({"ReadOnly": true, "BindOptions": options}))), (asked, true, String::new()));
     for wrong in [
         json!({"Source": ""}),
         json!({"Source": "relative"}),

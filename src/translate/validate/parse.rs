@@ -74,6 +74,13 @@ fn enums(host: &Value) -> Result<()> {
                 "invalid mount config for type {kind:?}: mount type unknown"
             )));
         }
+        let propagation =
+            mount.pointer("/BindOptions/Propagation").and_then(Value::as_str).unwrap_or_default();
+        if !matches!(propagation, "" | "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave") {
+            return Err(Fault::invalid(format!(
+                "invalid mount config for type {kind:?}: invalid propagation mode: {propagation}"
+            )));
+        }
     }
     Ok(())
 }
