@@ -33,7 +33,9 @@ pub fn diff(settings: &Settings, folder: &Path, output: Output) -> Result<ExitCo
         return Err(words);
     }
     let daemon = idle_daemon(settings)?;
-    let (before, after) = (daemon.preview(&daemon.policies.current()), daemon.preview(&candidate.current()));
+    let (now, then) = (daemon.policies.current(), candidate.current());
+    let (before, after) =
+        runtime()?.block_on(async { (daemon.preview(&now).await, daemon.preview(&then).await) });
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let mut changes = Vec::new();
     for name in names {

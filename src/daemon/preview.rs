@@ -13,12 +13,13 @@ use crate::policy::bindings::ports::exports::d2k::policy::ports;
 use crate::policy::bindings::volumes::exports::d2k::policy::volumes;
 use crate::policy::bindings::workload::exports::d2k::policy::workload;
 use crate::policy::set::Set;
+use crate::translate::pod::HostPath;
 use crate::translate::record::Record;
 use crate::translate::{service, volume};
 
 impl Daemon {
     /// The objects that a set would make, as YAML, by what they are for.
-    pub fn preview(&self, set: &Set) -> BTreeMap<String, String> {
+    pub async fn preview(&self, set: &Set) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
         let mut insert = |what: String, objects: Result<Vec<Value>>| {
             let text = match objects {
@@ -28,10 +29,8 @@ impl Daemon {
             all.insert(what, text);
         };
         for container in self.containers().iter().filter(|c| c.own) {
-            insert(
-                format!("container {}", container.record.name),
-                self.preview_container(set, &container.record),
-            );
+            let objects = self.preview_container(set, &container.record).await;
+            insert(format!("container {}", container.record.name), objects);
         }
         for claim in self.volumes() {
             let name = volume::name(&claim.object);
@@ -40,7 +39,7 @@ impl Daemon {
         all
     }
 
-    fn preview_container(&self, set: &Set, record: &Record) -> Result<Vec<Value>> {
+    async fn preview_container(&self, set: &Set, record: &Record) -> Result<Vec<Value>> {
         let asked = decisions::container(record);
         let image = set.image(&super::images::question(&asked.image, Purpose::Create))?.plan.reference;
         let labels = asked.labels.clone();
@@ -48,6 +47,7 @@ impl Daemon {
         let kind = set.workload(&workload::Input { container: asked.clone(), extra: Vec::new() })?.plan.kind;
         let kind = if matches!(kind, workload::WorkloadKind::Job) { "Job" } else { "Deployment" };
         let mut objects = vec![json!({"kind": kind, "metadata": {"name": name}, "image": image})];
+        objects.extend(self.preview_binds(set, record).await);
         let plan = set.ports(&ports::Input { container: asked.clone(), extra: Vec::new() })?.plan.service;
         if let Some(plan) = plan {
             let made = service::service(record, &name, &record.ports, decisions::service_plan(plan));
@@ -56,6 +56,19 @@ impl Daemon {
             objects.extend(made.beside);
         }
         Ok(objects)
+    }
+
+    /// The paths of a container's binds, or the refusal of one: an embedded cluster may allow it by default,
+    /// which a comparison from outside does not know.
+    async fn preview_binds(&self, set: &Set, record: &Record) -> Option<Value> {
+        match self.host_paths(set, record).await {
+            Ok(found) if found.paths.is_empty() => None,
+            Ok(found) => {
+                let path = |(target, path): (String, HostPath)| (target, json!([path.path, path.below]));
+                Some(json!({"hostPath": found.paths.into_iter().map(path).collect::<BTreeMap<_, _>>()}))
+            }
+            Err(refused) => Some(json!({"hostPath": format!("refused: {}", refused.message)})),
+        }
     }
 
     fn preview_volume(
