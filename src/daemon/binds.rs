@@ -158,7 +158,7 @@ impl Daemon {
             ("image", record.body.image.as_deref().unwrap_or_default()),
             ("kind", "bind"),
             ("path", &found.real),
-            ("propagation", &bind.propagation),
+            ("propagation", bind.shown_propagation()),
             ("read-only", if plan.read_only { "true" } else { "false" }),
             ("target", &plan.target),
         ];

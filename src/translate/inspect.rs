@@ -312,7 +312,7 @@ pub fn mounts(context: &Context) -> Value {
             })),
             MountKind::Bind(bind) => Some(json!({
                 "Type": "bind", "Source": bind.source, "Destination": plan.target, "Mode": plan.mode,
-                "RW": !plan.read_only, "Propagation": bind.propagation,
+                "RW": !plan.read_only, "Propagation": bind.shown_propagation(),
             })),
             MountKind::Shm(_) => None,
         })

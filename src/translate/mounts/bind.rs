@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use bollard_stubs::models::{Mount, MountBindOptionsPropagationEnum};
+use bollard_stubs::models::Mount;
 use serde::{Deserialize, Serialize};
 
 use super::{MountKind, MountPlan, Mounts, clean};
@@ -11,14 +11,6 @@ use crate::fault::{Fault, Result};
 
 /// Where dockerd keeps what it has. A bind that shows this folder would hold its mounts.
 const DOCKER_ROOT: &str = "/var/lib/docker";
-
-/// The propagation of a bind for which none is asked (Docker docs, "Configure bind propagation"); `rslave`
-/// for one that shows Docker's own folder, as Docker Engine 29 answers.
-pub(super) fn default_propagation(source: &str) -> String {
-    let (source, root) = (clean(source), Path::new(DOCKER_ROOT));
-    let shows = root.starts_with(&source) || Path::new(&source).starts_with(root);
-    (if shows { "rslave" } else { "rprivate" }).to_owned()
-}
 
 /// A path of the machine, and how it is mounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +20,7 @@ pub struct Bind {
     pub source: String,
     /// Whether a folder is made where nothing is: `-v` and `bind-create-src` do, `--mount` refuses.
     pub create: bool,
-    /// Docker's word: `rprivate`, `private`, `rslave`, `slave`, `rshared` or `shared`.
+    /// Docker's word: `rprivate`, `private`, `rslave`, `slave`, `rshared` or `shared`; empty if none is asked.
     pub propagation: String,
     /// What becomes of mounts below the source.
     pub below: Below,
@@ -49,9 +41,16 @@ pub enum Below {
 }
 
 impl Bind {
-    /// Whether it is another propagation than the default.
-    pub fn propagates(&self) -> bool {
-        !matches!(self.propagation.as_str(), "private" | "rprivate")
+    /// The propagation that `docker inspect` shows. Where none is asked it is `rslave` for a bind that
+    /// shows Docker's own folder, as Docker Engine 29 answers, else `rprivate`. Only what is asked reaches the
+    /// Pod: dockerd does without, too, where the machine's mounts are not shared.
+    pub fn shown_propagation(&self) -> &str {
+        let (source, root) = (Path::new(&self.source), Path::new(DOCKER_ROOT));
+        match self.propagation.as_str() {
+            "" if root.starts_with(source) || source.starts_with(root) => "rslave",
+            "" => "rprivate",
+            asked => asked,
+        }
     }
 }
 
@@ -101,10 +100,7 @@ pub(super) fn structured(
         () if on(options.read_only_force_recursive) => Below::ReadOnly,
         () => Below::Mounted,
     };
-    let propagation = match options.propagation {
-        None | Some(MountBindOptionsPropagationEnum::EMPTY) => default_propagation(source),
-        Some(word) => word.to_string(),
-    };
+    let propagation = options.propagation.map(|word| word.to_string()).unwrap_or_default();
     let create = on(options.create_mountpoint);
     let bind = Bind { source: clean(source), create, propagation, below };
     tell_of_left_out(&bind, target, mounts);

@@ -2,7 +2,7 @@
 
 use bollard_stubs::models::HostConfig;
 
-use super::bind::{Below, Bind, default_propagation, is_docker_socket};
+use super::bind::{Below, Bind, is_docker_socket};
 use super::{MountKind, MountPlan, Mounts, VOLUME_MODE, check_target, check_volume, clean};
 use crate::fault::{Fault, Result};
 
@@ -83,7 +83,7 @@ fn bind(source: &str, options: &Options<'_>) -> Bind {
     Bind {
         source: clean(source),
         create: true,
-        propagation: options.propagation.map_or_else(|| default_propagation(source), str::to_owned),
+        propagation: options.propagation.unwrap_or_default().to_owned(),
         below: Below::Mounted,
     }
 }
