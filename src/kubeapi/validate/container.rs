@@ -24,7 +24,7 @@ pub fn check(container: &Value, volumes: &BTreeSet<String>, path: &str, causes: 
         self::variable(variable, &format!("{path}.env[{at}]"), causes);
     }
     sources(meta::items(container, &["envFrom"]), &format!("{path}.envFrom"), causes);
-    mounts(meta::items(container, &["volumeMounts"]), volumes, &format!("{path}.volumeMounts"), causes);
+    mounts(container, volumes, &format!("{path}.volumeMounts"), causes);
     let policy = meta::at(container, &["imagePullPolicy"]);
     choice(policy, format!("{path}.imagePullPolicy"), &["Always", "IfNotPresent", "Never"], causes);
     resources(meta::at(container, &["resources"]), &format!("{path}.resources"), causes);
@@ -149,7 +149,9 @@ fn sources(list: &[Value], path: &str, causes: &mut Vec<Cause>) {
     }
 }
 
-fn mounts(list: &[Value], volumes: &BTreeSet<String>, path: &str, causes: &mut Vec<Cause>) {
+fn mounts(container: &Value, volumes: &BTreeSet<String>, path: &str, causes: &mut Vec<Cause>) {
+    let list = meta::items(container, &["volumeMounts"]);
+    let privileged = meta::at(container, &["securityContext", "privileged"]).as_bool() == Some(true);
     let mut targets = BTreeSet::new();
     for (at, mount) in list.iter().enumerate() {
         let here = format!("{path}[{at}]");
@@ -183,6 +185,36 @@ fn mounts(list: &[Value], volumes: &BTreeSet<String>, path: &str, causes: &mut V
                 ));
             }
         }
+        propagation(mount, privileged, path, causes);
+    }
+}
+
+/// How a mount follows those of the machine, and how it is below where it can only be read. The paths of the
+/// causes name no element of the list there.
+fn propagation(mount: &Value, privileged: bool, path: &str, causes: &mut Vec<Cause>) {
+    let (flow, here) = (meta::at(mount, &["mountPropagation"]), format!("{path}.mountPropagation"));
+    let known = ["Bidirectional", "HostToContainer", "None"];
+    if flow.as_str().is_some_and(|flow| !known.contains(&flow)) {
+        causes.push(Cause::unsupported(here.clone(), flow, &known));
+    }
+    if flow == "Bidirectional" && !privileged {
+        let words = "Bidirectional mount propagation is available only to privileged containers";
+        causes.push(Cause::forbidden(here, words));
+    }
+    let (below, here) = (meta::at(mount, &["recursiveReadOnly"]), format!("{path}.recursiveReadOnly"));
+    let known = ["Disabled", "Enabled", "IfPossible"];
+    if below.as_str().is_some_and(|below| !known.contains(&below)) {
+        causes.push(Cause::unsupported(here.clone(), below, &known));
+    }
+    if !matches!(below.as_str(), Some("Enabled" | "IfPossible")) {
+        return;
+    }
+    if meta::at(mount, &["readOnly"]).as_bool() != Some(true) {
+        causes.push(Cause::forbidden(here.clone(), "may only be specified when readOnly is true"));
+    }
+    if !flow.is_null() && flow != "None" {
+        let words = "may only be specified when mountPropagation is None or not specified";
+        causes.push(Cause::forbidden(here, words));
     }
 }
 
