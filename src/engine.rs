@@ -143,7 +143,7 @@ pub struct Start {
     pub log: PathBuf,
 }
 
-/// A file or folder of the machine, or memory, inside a container.
+/// A file or folder, or memory, inside a container.
 #[derive(Debug, Clone)]
 pub struct Mount {
     /// Absolute path inside; made if it does not exist.
@@ -155,15 +155,48 @@ pub struct Mount {
     pub sub: PathBuf,
     /// Whether it can only be read.
     pub read_only: bool,
+    /// Whether mounts below the source can be written where the source can only be read.
+    pub below: Below,
+    /// Whether what the machine mounts below the source later shows up inside (`HostToContainer`).
+    pub follows: bool,
+}
+
+impl Mount {
+    /// The whole source, which can be written and follows no later mount.
+    pub fn new(target: impl Into<PathBuf>, source: Source) -> Self {
+        Self {
+            target: target.into(),
+            source,
+            sub: PathBuf::new(),
+            read_only: false,
+            below: Below::default(),
+            follows: false,
+        }
+    }
 }
 
 /// What a mount shows.
 #[derive(Debug, Clone)]
 pub enum Source {
-    /// A file or a folder of the machine.
+    /// A file or a folder of d2k's own: nobody puts device nodes or programs of another user there but
+    /// containers.
+    Managed(PathBuf),
+    /// A path of the machine that a Pod names (`hostPath`), with all that is there.
     Host(PathBuf),
     /// The memory of this name that the sandbox has.
     Memory(String),
+}
+
+/// How mounts below a source are mounted that can only be read (`recursiveReadOnly`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Below {
+    /// As the machine has them.
+    #[default]
+    AsTheyAre,
+    /// Only to be read, where the kernel can do it.
+    ReadOnlyIfPossible,
+    /// Only to be read; a kernel that cannot do it is an error.
+    ReadOnly,
 }
 
 /// Who a container runs as and what it may do.

@@ -23,6 +23,7 @@ pub use handle::Runtime;
 pub use wire::{Facts, Options};
 
 mod attached;
+mod binds;
 mod capabilities;
 mod cgroups;
 mod containers;

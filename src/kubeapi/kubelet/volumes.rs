@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::pod::Running;
 use super::{Kubelet, environment, files};
-use crate::engine::{Engine, Memory, Mount, Source, Trouble};
+use crate::engine::{Below, Engine, Memory, Mount, Source, Trouble};
 use crate::kubeapi::controllers::kind;
 use crate::kubeapi::meta::{self, at, items, number, string};
 use crate::kubeapi::quantity;
@@ -25,8 +25,10 @@ pub type Volumes = BTreeMap<String, Volume>;
 /// A volume that is there.
 #[derive(Debug, Clone)]
 pub enum Volume {
-    /// A folder or file of the machine.
+    /// A folder of d2k's own.
     Path(PathBuf),
+    /// A path of the machine that the Pod names.
+    Host(PathBuf),
     /// Files that come from objects, which containers only read.
     Files(PathBuf),
     /// Memory that the sandbox has under this name.
@@ -208,30 +210,16 @@ impl<E: Engine> Kubelet<E> {
         let message = folder.join(format!("{restarts}.termination"));
         files::write(&message, "").map_err(wrong)?;
         std::fs::set_permissions(&message, std::fs::Permissions::from_mode(0o666)).map_err(wrong)?;
-        let mut bind = |target: &str, path: PathBuf| {
-            let source = Source::Host(path);
-            all.push(Mount { target: target.into(), source, sub: PathBuf::new(), read_only: false });
-        };
+        let mut bind = |target: &str, path: PathBuf| all.push(Mount::new(target, Source::Managed(path)));
         bind("/etc/hosts", hosts);
         bind("/etc/hostname", hostname);
         bind("/etc/resolv.conf", resolv);
         bind(string(container, &["terminationMessagePath"]), message);
-        for mount in items(container, &["volumeMounts"]) {
-            let target = string(mount, &["mountPath"]);
-            let sub = match string(mount, &["subPathExpr"]) {
-                "" => string(mount, &["subPath"]).to_owned(),
-                text => environment::expand(text, env),
-            };
-            let sub = if sub.is_empty() { PathBuf::new() } else { inner(&sub)? };
-            let source = match volumes.get(string(mount, &["name"])) {
-                Some(Volume::Memory(name)) => Source::Memory(name.clone()),
-                Some(Volume::Path(path) | Volume::Files(path)) => Source::Host(path.clone()),
-                None => continue,
-            };
-            all.retain(|other: &Mount| other.target != Path::new(target));
-            let files = matches!(volumes.get(string(mount, &["name"])), Some(Volume::Files(_)));
-            let read_only = files || at(mount, &["readOnly"]).as_bool() == Some(true);
-            all.push(Mount { target: target.into(), source, sub, read_only });
+        for asked in items(container, &["volumeMounts"]) {
+            let Some(volume) = volumes.get(string(asked, &["name"])) else { continue };
+            let mount = mount(asked, volume, env)?;
+            all.retain(|other: &Mount| other.target != mount.target);
+            all.push(mount);
         }
         // What is mounted into another mount comes after it.
         all.sort_by_key(|mount| mount.target.components().count());
@@ -248,6 +236,39 @@ impl<E: Engine> Kubelet<E> {
             tracing::warn!(uid, %error, "the folder of a Pod was not removed");
         }
     }
+}
+
+/// A mount of a volume, as a container asks for it.
+fn mount(asked: &Value, volume: &Volume, env: &environment::Variables) -> Result<Mount, Trouble> {
+    let sub = match string(asked, &["subPathExpr"]) {
+        "" => string(asked, &["subPath"]).to_owned(),
+        text => environment::expand(text, env),
+    };
+    let follows = match string(asked, &["mountPropagation"]) {
+        "HostToContainer" => true,
+        "Bidirectional" => {
+            let words = format!(
+                "volume mount {:?}: mountPropagation Bidirectional is not supported by this cluster, as what a \
+                 container mounts stays in the container; use HostToContainer or None",
+                string(asked, &["mountPath"])
+            );
+            return Err(Trouble::new("CreateContainerConfigError", words));
+        }
+        _ => false,
+    };
+    let source = match volume {
+        Volume::Memory(name) => Source::Memory(name.clone()),
+        Volume::Path(path) | Volume::Files(path) => Source::Managed(path.clone()),
+        Volume::Host(path) => Source::Host(path.clone()),
+    };
+    let read_only = matches!(volume, Volume::Files(_)) || at(asked, &["readOnly"]).as_bool() == Some(true);
+    let below = match string(asked, &["recursiveReadOnly"]) {
+        "IfPossible" => Below::ReadOnlyIfPossible,
+        "Enabled" => Below::ReadOnly,
+        _ => Below::AsTheyAre,
+    };
+    let sub = if sub.is_empty() { sub.into() } else { inner(&sub)? };
+    Ok(Mount { target: string(asked, &["mountPath"]).into(), source, sub, read_only, below, follows })
 }
 
 /// A file of a volume.
@@ -371,7 +392,7 @@ fn host_path(source: &Value) -> Result<Volume, String> {
         _ => found.is_ok() || std::fs::create_dir_all(&path).is_ok(),
     };
     if ok {
-        Ok(Volume::Path(path))
+        Ok(Volume::Host(path))
     } else {
         Err(format!(
             "hostPath type check failed: {} is not a {}",

@@ -18,13 +18,13 @@ use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
 use crate::engine::local::rootfs::Rootfs;
+use crate::engine::local::runtime::binds::{self, Place};
 use crate::engine::local::runtime::cgroups::Cgroups;
 use crate::engine::local::runtime::devices::{Attached, Devices};
 use crate::engine::local::runtime::overlay;
 use crate::engine::local::runtime::program::Program;
 use crate::engine::local::runtime::reasons::{self, chain};
 use crate::engine::local::runtime::sandbox::Pod;
-use crate::engine::local::runtime::subpath;
 use crate::engine::local::runtime::users::Root;
 use crate::engine::local::runtime::wire::{Command, Failure, Launch};
 
@@ -72,7 +72,7 @@ impl Containers {
         let create = |message: String| Failure::new("CreateContainerError", message);
         overlay::mount_all(&launch.rootfs, self.unprivileged).map_err(create)?;
         let started = self.start_mounted(&launch, pod, files);
-        subpath::release(&launch.parts);
+        binds::release(&launch.held);
         match started {
             Ok((container, files)) => {
                 self.all.insert(launch.id, container);
@@ -91,25 +91,30 @@ impl Containers {
         pod: &Pod,
         files: Vec<OwnedFd>,
     ) -> Result<(Container, Vec<OwnedFd>), Failure> {
-        let wrong = |message: String| Failure::new("CreateContainerConfigError", message);
-        subpath::hold(&launch.parts).map_err(wrong)?;
+        binds::hold(&launch.held)?;
         let config = self.configure(launch, pod)?;
         let process = config.get("process").cloned().unwrap_or_default();
         let bundle = self.bundle(&launch.id);
         let create = |message: String| Failure::new("CreateContainerError", message);
         write(&bundle, "config.json", &config).map_err(create)?;
         let mut devices = None;
-        let (pid, files) = self.launch(files, |builder| {
-            let builder = builder(&launch.id, &self.run.join("state"))?;
-            let mut made =
-                builder.as_init(&bundle).with_systemd(false).build().map_err(|error| chain(&error))?;
-            // The cgroup is there and the program not yet.
-            if !launch.privileged {
-                devices = self.devices.borrow_mut().attach(&self.cgroups, &launch.id)?;
-            }
-            made.start().map_err(|error| chain(&error))?;
-            made.pid().map(nix::unistd::Pid::as_raw).ok_or_else(|| "it has no process".to_owned())
-        })?;
+        let (pid, files) = self
+            .launch(files, |builder| {
+                let builder = builder(&launch.id, &self.run.join("state"))?;
+                let mut made =
+                    builder.as_init(&bundle).with_systemd(false).build().map_err(|error| chain(&error))?;
+                // The cgroup is there and the program not yet.
+                if !launch.privileged {
+                    devices = self.devices.borrow_mut().attach(&self.cgroups, &launch.id)?;
+                }
+                made.start().map_err(|error| chain(&error))?;
+                made.pid().map(nix::unistd::Pid::as_raw).ok_or_else(|| "it has no process".to_owned())
+            })
+            .map_err(|failure| Failure {
+                // Told here, as what is held can still be looked at.
+                message: binds::explain(&failure.message, &launch.places, &launch.rootfs.root),
+                ..failure
+            })?;
         let (pod, rootfs) = (launch.pod.clone(), launch.rootfs.clone());
         Ok((Container { pid, pod, rootfs, process, _devices: devices }, files))
     }
@@ -223,7 +228,7 @@ impl Containers {
             );
             add_environment(process, Some(&format!("HOME={}", identity.home)));
             let folder = process.get("cwd").and_then(Value::as_str).unwrap_or("/").to_owned();
-            make_working_folder(&root, Path::new(&folder), &launch.folders).map_err(wrong)?;
+            make_working_folder(&root, Path::new(&folder), &launch.places).map_err(wrong)?;
         }
         let mut namespaces = vec![json!({ "type": "mount" })];
         for (kind, name) in [("network", "net"), ("uts", "uts"), ("ipc", "ipc")] {
@@ -285,15 +290,12 @@ fn add_environment(process: &mut serde_json::Map<String, Value>, default: Option
 }
 
 /// Makes the working directory where it will be: in the image, or in the folder that is mounted there.
-fn make_working_folder(
-    root: &Root,
-    folder: &Path,
-    mounts: &[(PathBuf, Option<PathBuf>)],
-) -> Result<(), String> {
-    let inside = mounts.iter().filter_map(|(at, behind)| Some((folder.strip_prefix(at).ok()?, behind)));
-    let made = match inside.min_by_key(|(rest, _)| rest.as_os_str().len()) {
+fn make_working_folder(root: &Root, folder: &Path, places: &[Place]) -> Result<(), String> {
+    let made = match binds::innermost(places, folder) {
         None => root.make_folders(folder),
-        Some((rest, Some(behind))) if behind.is_dir() => Root::open(behind)?.make_folders(rest),
+        Some((rest, place)) if !place.read_only && place.source.is_dir() => {
+            Root::open(&place.source)?.make_folders(rest)
+        }
         Some(_) => Ok(()),
     };
     made.map_err(|error| format!("the working directory cannot be made: {error}"))

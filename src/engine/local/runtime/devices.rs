@@ -16,6 +16,8 @@ use crate::engine::local::runtime::reasons::chain;
 
 mod program;
 
+pub use program::is_harmless;
+
 /// Rules that hold as long as this lives; the kernel drops them with the helper, which all containers
 /// end with, too.
 #[derive(Debug)]

@@ -256,12 +256,12 @@ impl Runtime {
         let hostname = self.0.state().pods.get(&start.pod).map(|pod| pod.hostname.clone());
         let missing = || Trouble::new("CreateContainerError", format!("Pod {} has no sandbox", start.pod));
         let memory = memory_volumes(&run_folder(&self.0.options), &start.pod);
-        let parts = run_folder(&self.0.options).join("parts").join(&start.id);
+        let held = run_folder(&self.0.options).join("held").join(&start.id);
         let around = Surroundings {
             root: &rootfs.root,
             shared_memory: &shared_memory(&run_folder(&self.0.options), &start.pod),
             memory: &memory,
-            parts: &parts,
+            held: &held,
             hostname: &hostname.ok_or_else(missing)?,
             cgroup: &self.0.cgroups.path(&start.id),
             unified: self.0.cgroups.unified(),
@@ -271,7 +271,7 @@ impl Runtime {
             unprivileged: self.0.unprivileged,
         };
         let spec = spec::config(start, &around);
-        let (parts, folders) = (spec::parts(start, &around), spec::folders(start, &around));
+        let (held, places) = (spec::held(start, &around), spec::places(start, &around));
         Ok(Launch {
             id: start.id.clone(),
             pod: start.pod.clone(),
@@ -280,8 +280,8 @@ impl Runtime {
             must_not_be_root: start.security.must_not_be_root,
             beside: start.beside.clone(),
             privileged: start.security.privileged,
-            parts,
-            folders,
+            held,
+            places,
             rootfs,
             spec,
         })

@@ -80,7 +80,7 @@ fn prepare(options: &Options, run: &Path) -> Result<(Facts, Cgroups, Devices), S
     fs::create_dir_all(run).map_err(|error| format!("{} cannot be made: {error}", run.display()))?;
     mount("d2k", run, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=0700"))
         .map_err(|error| format!("a tmpfs cannot be mounted at {}: {error}; {root_needed}", run.display()))?;
-    for name in ["pods", "memory", "bundles", "state", "parts"] {
+    for name in ["pods", "memory", "bundles", "state", "held"] {
         fs::create_dir(run.join(name)).map_err(|error| error.to_string())?;
     }
     std::env::set_current_dir(run).map_err(|error| error.to_string())?;

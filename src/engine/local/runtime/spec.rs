@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::engine::local::runtime::binds::{Held, Place, within};
 use crate::engine::local::runtime::capabilities;
-use crate::engine::local::runtime::subpath::Part;
-use crate::engine::{Limits, Mount, Source, Start};
+use crate::engine::{Below, Limits, Mount, Source, Start};
 
 /// What programs are looked for in where nothing is said.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -40,8 +40,8 @@ pub struct Surroundings<'a> {
     pub shared_memory: &'a Path,
     /// Where the Pod's volumes in memory are.
     pub memory: &'a Path,
-    /// Where the container's parts of volumes are mounted.
-    pub parts: &'a Path,
+    /// Where the helper holds what the container has of the machine and parts of volumes.
+    pub held: &'a Path,
     /// Host name of the Pod.
     pub hostname: &'a str,
     /// Path of the cgroup.
@@ -144,13 +144,18 @@ fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Value {
 }
 
 /// A file that a container writes into a volume is no device node and changes no user for another container that
-/// has the volume. Mounts below a folder of the machine are no exception. A privileged container may have
-/// the machine's devices anyway, and its `/dev` may be what is mounted.
+/// has the volume. Mounts below a folder of d2k are no exception. A privileged container may have
+/// the machine's devices anyway, and its `/dev` may be what is mounted. A path of the machine is mounted as the
+/// machine has it, but in a user namespace, where the kernel lets nobody have more.
 fn asked(mount: &Mount, number: usize, privileged: bool, around: &Surroundings<'_>) -> Value {
     let access = if mount.read_only { "ro" } else { "rw" };
-    let mut options = vec!["rbind", "rprivate", "nosuid", "rnosuid", access];
-    if !privileged {
-        options.extend(["nodev", "rnodev"]);
+    let flow = if mount.follows { "rslave" } else { "rprivate" };
+    let mut options = vec!["rbind", flow, access];
+    if around.unprivileged || !matches!(mount.source, Source::Host(_)) {
+        options.extend(["nosuid", "rnosuid"]);
+        if !privileged {
+            options.extend(["nodev", "rnodev"]);
+        }
     }
     json!({
         "destination": mount.target, "type": "bind", "source": source(mount, number, around),
@@ -158,41 +163,57 @@ fn asked(mount: &Mount, number: usize, privileged: bool, around: &Surroundings<'
     })
 }
 
+/// Whether the helper opens the source and holds a copy of its mounts, as only then a path that changes
+/// meanwhile misleads nobody, and mounts below it get what the OCI configuration cannot say.
+fn is_held(mount: &Mount) -> bool {
+    let part = !mount.sub.as_os_str().is_empty();
+    part || matches!(mount.source, Source::Host(_)) || mount.below != Below::AsTheyAre
+}
+
 /// Where the helper finds what is mounted; `number` tells the mounts of a container apart.
 fn source(mount: &Mount, number: usize, around: &Surroundings<'_>) -> PathBuf {
-    if mount.sub.as_os_str().is_empty() {
-        volume(mount, around)
-    } else {
-        around.parts.join(number.to_string())
-    }
+    if is_held(mount) { around.held.join(number.to_string()) } else { volume(mount, around) }
 }
 
 fn volume(mount: &Mount, around: &Surroundings<'_>) -> PathBuf {
     match &mount.source {
-        Source::Host(path) => path.clone(),
+        Source::Managed(path) | Source::Host(path) => path.clone(),
         Source::Memory(name) => around.memory.join(name),
     }
 }
 
-/// The parts of volumes among the mounts.
-pub fn parts(start: &Start, around: &Surroundings<'_>) -> Vec<Part> {
-    let asked = start.mounts.iter().enumerate().filter(|(_, mount)| !mount.sub.as_os_str().is_empty());
-    let part = |(number, mount): (usize, &Mount)| Part {
-        volume: volume(mount, around),
-        sub: mount.sub.clone(),
-        at: source(mount, number, around),
+/// The mounts whose sources the helper holds.
+pub fn held(start: &Start, around: &Surroundings<'_>) -> Vec<Held> {
+    let guarded = around.no_device_rules && !start.security.privileged;
+    let asked = start.mounts.iter().enumerate().filter(|(_, mount)| is_held(mount));
+    let hold = |(number, mount): (usize, &Mount)| {
+        let host = matches!(mount.source, Source::Host(_));
+        Held {
+            target: mount.target.clone(),
+            volume: volume(mount, around),
+            sub: mount.sub.clone(),
+            at: source(mount, number, around),
+            host,
+            follows: mount.follows,
+            below: mount.below,
+            no_devices: host && guarded,
+        }
     };
-    asked.map(part).collect()
+    asked.map(hold).collect()
 }
 
-/// Where each mount's files really are, for a working directory inside one.
-pub fn folders(start: &Start, around: &Surroundings<'_>) -> Vec<(PathBuf, Option<PathBuf>)> {
-    let behind = |number: usize, mount: &Mount| match &mount.source {
-        Source::Host(_) if !mount.read_only => Some(source(mount, number, around)),
-        _ => None,
+/// Where each mount's files really are, for a working directory inside one and for words.
+pub fn places(start: &Start, around: &Surroundings<'_>) -> Vec<Place> {
+    let place = |(number, mount): (usize, &Mount)| Place {
+        target: mount.target.clone(),
+        source: source(mount, number, around),
+        named: match &mount.source {
+            Source::Managed(path) | Source::Host(path) => within(path, &mount.sub),
+            Source::Memory(name) => within(Path::new(name), &mount.sub),
+        },
+        read_only: mount.read_only,
     };
-    let all = start.mounts.iter().enumerate();
-    all.map(|(number, mount)| (mount.target.clone(), behind(number, mount))).collect()
+    start.mounts.iter().enumerate().map(place).collect()
 }
 
 fn resources(limits: &Limits, privileged: bool, unified: bool, pids: bool) -> Value {
@@ -265,7 +286,7 @@ mod tests {
             root: Path::new("/r"),
             shared_memory: Path::new("/s"),
             memory: Path::new("/m"),
-            parts: Path::new("/p"),
+            held: Path::new("/p"),
             hostname: "h",
             cgroup: Path::new("/c"),
             unified: false,
@@ -278,9 +299,7 @@ mod tests {
 
     #[test]
     fn a_mount_that_is_asked_for_replaces_the_usual_one() {
-        let target = PathBuf::from("/dev/shm");
-        let source = Source::Memory("shm".into());
-        let asked = Mount { target, source, sub: PathBuf::new(), read_only: false };
+        let asked = Mount::new("/dev/shm", Source::Memory("shm".into()));
         let start = Start { mounts: vec![asked], ..Start::default() };
         let all = mounts(&start, &around());
         let shm: Vec<_> = all.iter().filter(|m| m.get("destination") == Some(&json!("/dev/shm"))).collect();
@@ -290,16 +309,11 @@ mod tests {
 
     #[test]
     fn volumes_hold_no_devices_and_change_no_user() {
-        let mount = |target: &str, source, sub: &str| Mount {
-            target: target.into(),
-            source,
-            sub: sub.into(),
-            read_only: false,
-        };
-        let host = || Source::Host("/v".into());
+        let mount = |target: &str, source, sub: &str| Mount { sub: sub.into(), ..Mount::new(target, source) };
+        let own = || Source::Managed("/v".into());
         let asked = vec![
-            mount("/a", host(), ""),
-            mount("/b", host(), "x/y"),
+            mount("/a", own(), ""),
+            mount("/b", own(), "x/y"),
             mount("/c", Source::Memory("m".into()), ""),
         ];
         let start = Start { mounts: asked, ..Start::default() };
@@ -315,8 +329,47 @@ mod tests {
         let all = mounts(&Start { security, ..start.clone() }, &around());
         let asked: Vec<_> = all.iter().rev().take(3).map(|mount| mount.get("options").unwrap()).collect();
         assert!(asked.iter().all(|options| !options.to_string().contains("nodev")), "{asked:?}");
-        let part = Part { volume: "/v".into(), sub: "x/y".into(), at: "/p/1".into() };
-        assert_eq!(parts(&start, &around()), [part]);
-        assert_eq!(folders(&start, &around()).get(1).unwrap().1, Some("/p/1".into()));
+        let [part] = &held(&start, &around())[..] else { panic!("one of them is a part") };
+        assert_eq!(
+            (&*part.volume, &*part.sub, &*part.at),
+            (Path::new("/v"), Path::new("x/y"), Path::new("/p/1"))
+        );
+        assert!(!part.host && !part.no_devices);
+        let places = places(&start, &around());
+        assert_eq!(places.get(1).unwrap().source, PathBuf::from("/p/1"));
+        assert!(places.iter().all(|place| !place.read_only));
+    }
+
+    #[test]
+    fn a_path_of_the_machine_is_mounted_as_the_machine_has_it() {
+        let host = |target: &str| Mount::new(target, Source::Host("/dev".into()));
+        let asked = vec![
+            host("/a"),
+            Mount { follows: true, read_only: true, ..host("/b") },
+            Mount {
+                below: Below::ReadOnly,
+                read_only: true,
+                ..Mount::new("/c", Source::Managed("/v".into()))
+            },
+        ];
+        let start = Start { mounts: asked, ..Start::default() };
+        let options = |all: &[Value], target: &str| {
+            let found = all.iter().find(|m| m.get("destination") == Some(&json!(target))).unwrap();
+            found.get("options").unwrap().clone()
+        };
+        let all = mounts(&start, &around());
+        assert_eq!(options(&all, "/a"), json!(["rbind", "rprivate", "rw"]));
+        assert_eq!(options(&all, "/b"), json!(["rbind", "rslave", "ro"]));
+        let rootless = Surroundings { unprivileged: true, ..around() };
+        assert!(options(&mounts(&start, &rootless), "/a").to_string().contains("nodev"));
+        let held = |around: &Surroundings<'_>| held(&start, around);
+        let [a, b, c] = &held(&around())[..] else { panic!("all are held") };
+        assert!(a.host && !a.follows && b.follows && !c.host && !a.no_devices);
+        assert_eq!(c.below, Below::ReadOnly);
+        let unguarded = Surroundings { no_device_rules: true, ..around() };
+        assert_eq!(
+            held(&unguarded).iter().map(|held| held.no_devices).collect::<Vec<_>>(),
+            [true, true, false]
+        );
     }
 }

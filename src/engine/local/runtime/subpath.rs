@@ -1,112 +1,147 @@
 //! Parts of volumes (`subPath`). Containers write into the volume meanwhile and before, so nothing of a
-//! part's path can be believed: every name is looked up and made below the opened volume, by the kernel's
-//! own rule that nothing may lead out (`openat2`, `RESOLVE_BENEATH`), and the folder or file that was opened
-//! is mounted in the helper's own folder, where `libcontainer` finds it by a path that nobody else changes.
+//! part's path can be believed: links are read here, one by one, and every name is looked up and made below the
+//! opened volume by the kernel's own rule that nothing leads out and no link is followed (`openat2`). What has
+//! been opened by that rule is what is mounted, so it does not matter what a name becomes afterwards.
 
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::OsString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, readlinkat};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
-use serde::{Deserialize, Serialize};
 
-/// How often a path is looked up again that was renamed meanwhile; the kernel cannot tell then whether
-/// `..` has led out.
+/// How often a path is looked up again that has changed meanwhile.
 const MOST_TRIES: usize = 128;
+/// How many links a path may lead through, as the kernel has it.
+const MOST_LINKS: usize = 40;
+/// Of missing folders that are made in a path of the machine.
+const MODE: u32 = 0o755;
 
-/// A part of a volume that a container is to have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
-    /// Folder of the volume.
-    pub volume: PathBuf,
-    /// Relative path of the part; folders that are missing are made.
-    pub sub: PathBuf,
-    /// Where the helper mounts it, below a folder of its own.
-    pub at: PathBuf,
-}
-
-/// Opens each part and mounts it at its place.
+/// Opens a part of a volume. A link may lead anywhere in the volume, by a relative or an absolute path. `host`
+/// tells a path of the machine, where missing folders are made as Docker makes them, and where a link's
+/// way may go round outside; else they get the volume's mode, and no name outside is looked at.
 ///
 /// # Errors
-/// The part and the reason why it cannot be had.
-pub fn hold(parts: &[Part]) -> Result<(), String> {
-    parts.iter().try_for_each(|part| {
-        let opened = open(&part.volume, &part.sub)?;
-        mount(&opened, &part.at).map_err(|error| format!("subPath {}: {error}", part.sub.display()))
-    })
-}
-
-/// Undoes `hold`. A container that has started keeps its own mounts of the parts.
-pub fn release(parts: &[Part]) {
-    for part in parts {
-        let _ = unmount(&part.at, UnmountFlags::DETACH);
-        let _ = std::fs::remove_file(&part.at).or_else(|_| std::fs::remove_dir(&part.at));
-    }
-    if let Some(folder) = parts.first().and_then(|part| part.at.parent()) {
-        let _ = std::fs::remove_dir(folder);
-    }
-}
-
-fn mount(opened: &OwnedFd, at: &Path) -> std::io::Result<()> {
-    if let Some(folder) = at.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    match FileType::from_raw_mode(rustix::fs::fstat(opened)?.st_mode) {
-        FileType::Directory => std::fs::create_dir(at)?,
-        _ => drop(File::create(at)?),
-    }
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH
-        | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(opened, "", flags)?;
-    Ok(move_mount(&tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
-}
-
-/// Opens a part of a volume; folders that are missing get the mode of the volume, as with a kubelet.
-fn open(volume: &Path, sub: &Path) -> Result<OwnedFd, String> {
+/// The part and why it cannot be had.
+pub fn open(volume: &Path, sub: &Path, host: bool) -> Result<OwnedFd, String> {
     let wrong = |error: Errno| match error {
         Errno::XDEV => format!("subPath {} leads out of the volume", sub.display()),
         error => format!("subPath {}: {error}", sub.display()),
     };
+    if !sub.components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(wrong(Errno::XDEV));
+    }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, volume, flags, Mode::empty())
         .map_err(|error| format!("the volume {} cannot be opened: {error}", volume.display()))?;
-    let mode = Mode::from_raw_mode(rustix::fs::fstat(&root).map_err(wrong)?.st_mode & 0o7777);
-    let (mut so_far, mut opened) = (PathBuf::new(), None);
-    for component in sub.components() {
-        let Component::Normal(name) = component else { return Err(wrong(Errno::XDEV)) };
-        so_far.push(name);
-        let above = opened.as_ref().unwrap_or(&root);
-        let next = match below(&root, &so_far) {
-            Err(Errno::NOENT) => {
-                make(above, Path::new(name), mode).and_then(|()| below(&root, &so_far)).map_err(wrong)?
-            }
-            found => found.map_err(wrong)?,
+    let mode = if host { MODE } else { rustix::fs::fstat(&root).map_err(wrong)?.st_mode & 0o7777 };
+    // The kernel's name for it has no links, whatever is in the volume's path.
+    let real = readlinkat(CWD, format!("/proc/self/fd/{}", root.as_raw_fd()), Vec::new()).map_err(wrong)?;
+    let real = PathBuf::from(OsString::from_vec(real.into_bytes()));
+    let walk = Walk { root, real, mode: Mode::from_raw_mode(mode), outside: host };
+    let changed = |found: &Result<OwnedFd, Errno>| matches!(found, Err(Errno::AGAIN | Errno::LOOP));
+    let mut tries = (0..MOST_TRIES).map(|_| walk.to(sub));
+    tries.find(|found| !changed(found)).unwrap_or(Err(Errno::LOOP)).map_err(wrong)
+}
+
+/// The way from a volume to a part of it.
+struct Walk {
+    root: OwnedFd,
+    /// Path of the volume, without links.
+    real: PathBuf,
+    mode: Mode,
+    /// Whether names outside may be looked at.
+    outside: bool,
+}
+
+impl Walk {
+    fn to(&self, sub: &Path) -> Result<OwnedFd, Errno> {
+        // Names to come, the next one last, and whether the caller has said it: what a link says is not made.
+        let mut ahead = Vec::new();
+        let add = |ahead: &mut Vec<(OsString, bool)>, path: &Path, said| {
+            let names = path.components().rev().filter(|part| !matches!(part, Component::RootDir));
+            ahead.extend(names.map(|part| (part.as_os_str().to_owned(), said)));
         };
-        opened = Some(next);
+        add(&mut ahead, sub, true);
+        let (mut at, mut links) = (self.real.clone(), 0);
+        while let Some((name, said)) = ahead.pop() {
+            if name == "." {
+                continue;
+            }
+            if name == ".." {
+                at.pop();
+                continue;
+            }
+            let next = at.join(&name);
+            let Some(link) = self.link(&next, said)? else {
+                at = next;
+                continue;
+            };
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(Errno::LOOP);
+            }
+            if link.is_absolute() {
+                at = PathBuf::from("/");
+            }
+            add(&mut ahead, &link, false);
+        }
+        let found = self.below(at.strip_prefix(&self.real).map_err(|_| Errno::XDEV)?)?;
+        if is_link(&found)? { Err(Errno::AGAIN) } else { Ok(found) }
     }
-    Ok(opened.unwrap_or(root))
+
+    /// Where a path leads on to, if it is a link; what is missing in the volume is made, where it may be.
+    fn link(&self, path: &Path, make: bool) -> Result<Option<PathBuf>, Errno> {
+        // The way to the volume has no links.
+        if self.real.starts_with(path) {
+            return Ok(None);
+        }
+        let Ok(inside) = path.strip_prefix(&self.real) else {
+            if !self.outside {
+                return Err(Errno::XDEV);
+            }
+            return match readlinkat(CWD, path, Vec::new()) {
+                Ok(link) => Ok(Some(OsString::from_vec(link.into_bytes()).into())),
+                Err(Errno::INVAL) => Ok(None),
+                Err(_) => Err(Errno::XDEV),
+            };
+        };
+        let found = match self.below(inside) {
+            Err(Errno::NOENT) if make => self.make(inside).and_then(|()| self.below(inside)),
+            found => found,
+        }?;
+        if !is_link(&found)? {
+            return Ok(None);
+        }
+        let link = readlinkat(&found, "", Vec::new())?;
+        Ok(Some(OsString::from_vec(link.into_bytes()).into()))
+    }
+
+    /// Opens what is in the volume without following a link: a link is opened itself.
+    fn below(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve)
+    }
+
+    fn make(&self, path: &Path) -> Result<(), Errno> {
+        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::NOENT) };
+        let above = self.below(above)?;
+        match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o700)) {
+            // Somebody else was faster; the next look tells what it is.
+            Err(Errno::EXIST) => return Ok(()),
+            made => made?,
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = rustix::fs::openat(&above, name, flags, Mode::empty())?;
+        rustix::fs::fchmod(&folder, self.mode)
+    }
 }
 
-fn below(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let look = || rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve);
-    let renamed = |found: &Result<OwnedFd, Errno>| matches!(found, Err(Errno::AGAIN));
-    (0..MOST_TRIES).map(|_| look()).find(|found| !renamed(found)).unwrap_or(Err(Errno::AGAIN))
-}
-
-fn make(above: impl AsFd, name: &Path, mode: Mode) -> Result<(), Errno> {
-    match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o700)) {
-        // Somebody else was faster, or it is a link to nowhere, which the next look tells.
-        Err(Errno::EXIST) => return Ok(()),
-        made => made?,
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = rustix::fs::openat(&above, name, flags, Mode::empty())?;
-    rustix::fs::fchmod(&folder, mode)
+fn is_link(opened: &OwnedFd) -> Result<bool, Errno> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(opened)?.st_mode) == FileType::Symlink)
 }
 
 #[cfg(test)]
@@ -138,13 +173,13 @@ mod tests {
     #[test]
     fn missing_folders_are_made_with_the_mode_of_the_volume() {
         let (base, volume, _) = folders("made");
-        let opened = open(&volume, Path::new("a/b")).unwrap();
+        let opened = open(&volume, Path::new("a/b"), false).unwrap();
         assert_eq!(path_of(&opened), volume.join("a/b"));
         for folder in ["a", "a/b"] {
             assert_eq!(fs::metadata(volume.join(folder)).unwrap().permissions().mode() & 0o7777, 0o2777);
         }
         fs::write(volume.join("a/file"), "").unwrap();
-        assert_eq!(path_of(&open(&volume, Path::new("a/file")).unwrap()), volume.join("a/file"));
+        assert_eq!(path_of(&open(&volume, Path::new("a/file"), false).unwrap()), volume.join("a/file"));
         fs::remove_dir_all(base).unwrap();
     }
 
@@ -156,14 +191,51 @@ mod tests {
         symlink("../volume/../outside", volume.join("up")).unwrap();
         symlink(&outside, volume.join("far")).unwrap();
         symlink("nowhere", volume.join("dangling")).unwrap();
-        assert_eq!(path_of(&open(&volume, Path::new("near/new")).unwrap()), volume.join("inner/new"));
-        for sub in ["far", "far/new", "up", "up/new"] {
-            let refused = open(&volume, Path::new(sub)).unwrap_err();
+        assert_eq!(path_of(&open(&volume, Path::new("near/new"), false).unwrap()), volume.join("inner/new"));
+        for (sub, host) in
+            ["far", "far/new", "up", "up/new"].into_iter().flat_map(|sub| [(sub, true), (sub, false)])
+        {
+            let refused = open(&volume, Path::new(sub), host).unwrap_err();
             assert_eq!(refused, format!("subPath {sub} leads out of the volume"));
         }
-        assert!(open(&volume, Path::new("dangling/new")).is_err());
-        assert!(open(&volume, Path::new("../outside")).is_err());
+        assert!(open(&volume, Path::new("dangling/new"), false).is_err());
+        assert!(open(&volume, Path::new("../outside"), false).is_err());
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+        fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn a_link_may_be_absolute_or_go_round_outside_if_it_comes_back() {
+        let (base, volume, outside) = folders("round");
+        fs::create_dir(volume.join("inner")).unwrap();
+        symlink(volume.join("inner"), volume.join("absolute")).unwrap();
+        symlink("../volume/inner", volume.join("round")).unwrap();
+        symlink(&volume, outside.join("alias")).unwrap();
+        symlink(outside.join("alias/inner"), volume.join("by-alias")).unwrap();
+        symlink("loop", volume.join("loop")).unwrap();
+        symlink("inner", volume.join("near")).unwrap();
+        symlink("near/../absolute/./", volume.join("chain")).unwrap();
+        for host in [true, false] {
+            for sub in ["absolute", "round", "near", "chain"] {
+                assert_eq!(
+                    path_of(&open(&volume, Path::new(sub), host).unwrap()),
+                    volume.join("inner"),
+                    "{sub}"
+                );
+            }
+            for sub in ["loop", "loop/new"] {
+                assert!(open(&volume, Path::new(sub), host).unwrap_err().contains("symbolic links"));
+            }
+        }
+        // Another way to the volume leads through what is outside, which only the machine's owner may have looked at.
+        let found = open(&outside.join("alias"), Path::new("by-alias"), true).unwrap();
+        assert_eq!(path_of(&found), volume.join("inner"));
+        let refused = open(&volume, Path::new("by-alias"), false).unwrap_err();
+        assert_eq!(refused, "subPath by-alias leads out of the volume");
+        let made = open(&volume, Path::new("absolute/made"), true).unwrap();
+        assert_eq!(path_of(&made), volume.join("inner/made"));
+        let mode = fs::metadata(volume.join("inner/made")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o755);
         fs::remove_dir_all(base).unwrap();
     }
 
@@ -182,7 +254,7 @@ mod tests {
                 }
             });
             for turn in 0..20_000 {
-                match open(&volume, Path::new(&format!("a/{turn}"))) {
+                match open(&volume, Path::new(&format!("a/{turn}")), false) {
                     Ok(opened) => {
                         assert!(path_of(&opened).starts_with(&volume), "{}", path_of(&opened).display());
                         inside += 1;

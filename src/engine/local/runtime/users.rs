@@ -6,7 +6,7 @@ use std::io::{Read, Take};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// No list of users is longer.
@@ -54,6 +54,12 @@ impl Root {
             let _ = limited.read_to_end(&mut text);
         }
         String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Whether there is a folder, if there is something.
+    pub fn is_folder(&self, path: &Path) -> Option<bool> {
+        let found = rustix::fs::fstat(self.at(path, OFlags::PATH).ok()?).ok()?;
+        Some(FileType::from_raw_mode(found.st_mode) == FileType::Directory)
     }
 
     /// Makes a folder and those above it, owned by root as an image's working directory is.

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::local::rootfs::Rootfs;
-use crate::engine::local::runtime::subpath::Part;
+use crate::engine::local::runtime::binds::{Held, Place};
 use crate::engine::{Memory, Trouble};
 
 /// More than the largest environment that a kernel takes.
@@ -144,12 +144,12 @@ pub struct Launch {
     pub must_not_be_root: bool,
     /// ID of a container whose processes it sees.
     pub beside: Option<String>,
-    /// Parts of volumes that are mounted.
-    pub parts: Vec<Part>,
+    /// What of its mounts the helper opens and holds.
+    pub held: Vec<Held>,
     /// The OCI configuration, complete but for user, namespaces and cgroup.
     pub spec: serde_json::Value,
-    /// Targets of mounts and the folder behind each, for a working directory that is to be made.
-    pub folders: Vec<(PathBuf, Option<PathBuf>)>,
+    /// Targets of mounts and what is behind each.
+    pub places: Vec<Place>,
 }
 
 /// A command that runs in a container.
