@@ -8,6 +8,7 @@ mod environment;
 mod files;
 mod follow;
 mod forward;
+mod host_path;
 mod log_reader;
 mod log_tail;
 mod logs;
@@ -69,12 +70,15 @@ pub struct Kubelet<E: Engine> {
     options: Options,
     pods: Mutex<HashMap<String, Arc<Running>>>,
     stopping: CancellationToken,
+    /// Looks at paths of the machine.
+    paths: host_path::Checks,
 }
 
 impl<E: Engine> Kubelet<E> {
     /// A kubelet; it does nothing before [`Kubelet::run`].
     pub fn new(api: Arc<Api>, engine: Arc<E>, options: Options, stopping: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { api, engine, options, pods: Mutex::default(), stopping })
+        let (pods, paths) = (Mutex::default(), host_path::Checks::default());
+        Arc::new(Self { api, engine, options, pods, stopping, paths })
     }
 
     /// Makes the Node known.

@@ -53,12 +53,20 @@ impl<E: Engine> Kubelet<E> {
         let mut all = Volumes::new();
         for volume in items(pod, &["spec", "volumes"]) {
             let name = string(volume, &["name"]);
-            let made = self.volume(pod, volume, name);
+            let made = match volume.get("hostPath") {
+                Some(source) => self.host_path(source).await,
+                None => self.volume(pod, volume, name),
+            };
             let made =
                 made.map_err(|words| format!("MountVolume.SetUp failed for volume {name:?} : {words}"))?;
             all.insert(name.to_owned(), made);
         }
         Ok(all)
+    }
+
+    async fn host_path(&self, source: &Value) -> Result<Volume, String> {
+        let path = PathBuf::from(string(source, &["path"]));
+        self.paths.check(&path, string(source, &["type"])).await.map(|()| Volume::Host(path))
     }
 
     fn volume(&self, pod: &Value, volume: &Value, name: &str) -> Result<Volume, String> {
@@ -71,9 +79,6 @@ impl<E: Engine> Kubelet<E> {
             std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
             own(&folder, 0o777, group).map_err(|e| e.to_string())?;
             return Ok(Volume::Path(folder));
-        }
-        if let Some(path) = volume.get("hostPath") {
-            return host_path(path);
         }
         if let Some(claim) = volume.get("persistentVolumeClaim") {
             return self.claim(pod, string(claim, &["claimName"]), group);
@@ -370,34 +375,4 @@ fn own(path: &Path, mode: u32, group: Option<u32>) -> std::io::Result<()> {
     }
     let mode = if group.is_some() && !path.is_dir() { mode | 0o040 } else { mode };
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode | setgid))
-}
-
-fn host_path(source: &Value) -> Result<Volume, String> {
-    let path = PathBuf::from(string(source, &["path"]));
-    let found = path.metadata();
-    let ok = match string(source, &["type"]) {
-        "DirectoryOrCreate" => {
-            std::fs::create_dir_all(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-            true
-        }
-        "FileOrCreate" => {
-            if found.is_err() {
-                files::write(&path, "").map_err(|e| format!("{}: {e}", path.display()))?;
-            }
-            true
-        }
-        "Directory" => found.is_ok_and(|f| f.is_dir()),
-        "File" => found.is_ok_and(|f| f.is_file()),
-        "Socket" => found.is_ok_and(|f| std::os::unix::fs::FileTypeExt::is_socket(&f.file_type())),
-        _ => found.is_ok() || std::fs::create_dir_all(&path).is_ok(),
-    };
-    if ok {
-        Ok(Volume::Host(path))
-    } else {
-        Err(format!(
-            "hostPath type check failed: {} is not a {}",
-            path.display(),
-            string(source, &["type"]).to_lowercase()
-        ))
-    }
 }
