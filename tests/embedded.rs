@@ -21,6 +21,8 @@ mod command;
 mod devices;
 #[path = "embedded/folder.rs"]
 mod folder;
+#[path = "embedded/host_path.rs"]
+mod host_path;
 #[path = "embedded/kubectl.rs"]
 mod kubectl;
 #[path = "embedded/limits.rs"]
