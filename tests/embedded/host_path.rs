@@ -138,6 +138,21 @@ fn a_program_of_the_machine_changes_the_user_and_its_nodes_are_devices() {
 }
 
 #[test]
+fn a_container_has_the_machines_processes_and_not_only_those_of_containers() {
+    let Some(own) = Own::start().filter(|_| is_root()) else { return };
+    let this = std::process::id();
+    let mounts = [("path: /proc", "mountPath: /host/proc, readOnly: true")];
+    pod(
+        &own,
+        "one",
+        &mounts,
+        &format!("cat /host/proc/{this}/comm; test -e /proc/{this}/comm || echo apart"),
+    );
+    let name = fs::read_to_string("/proc/self/comm").unwrap();
+    assert_eq!(said(&own, "one"), format!("{name}apart"));
+}
+
+#[test]
 fn mounts_below_a_source_are_read_only_where_that_is_asked_for() {
     let Some(folder) = Folder::new().filter(|_| is_root()) else { return };
     let shared = Shared::new(folder.path());

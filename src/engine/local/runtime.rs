@@ -84,6 +84,9 @@ fn run_folder(options: &Options) -> PathBuf {
     options.data.join("run")
 }
 
+/// Name of the machine's `/proc` in the run folder, for containers that are to have it.
+const MACHINE_PROC: &str = "machine-proc";
+
 /// Whether this process is in a user namespace, where it is root over a part of the users only.
 fn unprivileged() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();

@@ -28,6 +28,8 @@ use crate::engine::local::runtime::wire::Failure;
 pub struct Held {
     /// Path inside the container.
     pub target: PathBuf,
+    /// How it is called in words.
+    pub named: PathBuf,
     /// File or folder of the volume.
     pub volume: PathBuf,
     /// Relative path of the part; empty for all of it.
@@ -40,7 +42,7 @@ pub struct Held {
     pub follows: bool,
     /// How mounts below are mounted.
     pub below: Below,
-    /// Whether device nodes below do not work.
+    /// Whether device nodes do not work, but harmless ones that are mounted themselves.
     pub no_devices: bool,
 }
 
@@ -79,8 +81,7 @@ pub fn within(volume: &Path, sub: &Path) -> PathBuf {
 }
 
 fn failed(held: &Held, words: &str) -> String {
-    let source = within(&held.volume, &held.sub);
-    format!("error mounting {:?} to rootfs at {:?}: {words}", source.display(), held.target.display())
+    format!("error mounting {:?} to rootfs at {:?}: {words}", held.named.display(), held.target.display())
 }
 
 fn open(held: &Held) -> Result<OwnedFd, String> {
@@ -300,6 +301,7 @@ mod tests {
         let _socket = std::os::unix::net::UnixListener::bind(base.join("socket")).unwrap();
         let held = |name: &str, no_devices| Held {
             target: "/x".into(),
+            named: base.join(name),
             volume: base.join(name),
             sub: PathBuf::new(),
             at: base.join("held").join(name),

@@ -21,7 +21,7 @@ use crate::engine::local::runtime::process::{Ends, Process, Wanted as Streams, s
 use crate::engine::local::runtime::sandbox::{memory_volumes, shared_memory};
 use crate::engine::local::runtime::spec::{self, Surroundings};
 use crate::engine::local::runtime::wire::{Command, Facts, Launch, Options, Request, SandboxPlan, Wanted};
-use crate::engine::local::runtime::{Helper, run_folder, unprivileged};
+use crate::engine::local::runtime::{Helper, MACHINE_PROC, run_folder, unprivileged};
 use crate::engine::local::sockets::Sockets;
 use crate::engine::{Exec, Exit, Limits, Result, Sandbox, Session, Start, Stream, Trouble, Usage};
 
@@ -262,6 +262,7 @@ impl Runtime {
             shared_memory: &shared_memory(&run_folder(&self.0.options), &start.pod),
             memory: &memory,
             held: &held,
+            machine_proc: &run_folder(&self.0.options).join(MACHINE_PROC),
             hostname: &hostname.ok_or_else(missing)?,
             cgroup: &self.0.cgroups.path(&start.id),
             unified: self.0.cgroups.unified(),

@@ -12,7 +12,12 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal as ChildSignal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+use rustix::fs::CWD;
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, mount_change,
+    move_mount, open_tree,
+};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open};
 
 use crate::engine::local::rootfs::{Overlay, Rootfs};
@@ -24,7 +29,7 @@ use crate::engine::local::runtime::sandbox::{self, Pod};
 use crate::engine::local::runtime::wire::{
     Envelope, Facts, Failure, Launch, Notice, Options, Request, SandboxPlan, receive, send,
 };
-use crate::engine::local::runtime::{network, overlay, reasons, run_folder, unprivileged};
+use crate::engine::local::runtime::{MACHINE_PROC, network, overlay, reasons, run_folder, unprivileged};
 
 /// The longest that a killed process may take to end.
 const DYING: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
@@ -74,15 +79,18 @@ fn prepare(options: &Options, run: &Path) -> Result<(Facts, Cgroups, Devices), S
     // What the machine mounts later shows up here, what is mounted here shows up nowhere.
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(|error| format!("mounts cannot be made private: {error}; {root_needed}"))?;
+    let machine_proc = copy_of_proc();
     let strict = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", "/proc", "proc", strict, None)
         .map_err(|error| format!("/proc cannot be mounted in a PID namespace: {error}; {root_needed}"))?;
     fs::create_dir_all(run).map_err(|error| format!("{} cannot be made: {error}", run.display()))?;
     mount("d2k", run, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=0700"))
         .map_err(|error| format!("a tmpfs cannot be mounted at {}: {error}; {root_needed}", run.display()))?;
-    for name in ["pods", "memory", "bundles", "state", "held"] {
+    for name in ["pods", "memory", "bundles", "state", "held", MACHINE_PROC] {
         fs::create_dir(run.join(name)).map_err(|error| error.to_string())?;
     }
+    keep_machine_proc(machine_proc, &run.join(MACHINE_PROC))
+        .map_err(|error| format!("the machine's /proc cannot be kept: {error}"))?;
     std::env::set_current_dir(run).map_err(|error| error.to_string())?;
     let host_network = !unprivileged() && keep_host_network(run);
     unshare(CloneFlags::CLONE_NEWNET)
@@ -105,6 +113,20 @@ fn prepare(options: &Options, run: &Path) -> Result<(Facts, Cgroups, Devices), S
     let devices = Devices::prepare(&cgroups, unprivileged());
     let no_device_rules = devices.unguarded().map(str::to_owned);
     Ok((Facts { overlay: overlay_works(&options.data), host_network, no_device_rules }, cgroups, devices))
+}
+
+/// The machine's processes, which the helper's own `/proc` hides.
+fn copy_of_proc() -> Result<OwnedFd, Errno> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(CWD, "/proc", flags)
+}
+
+/// Puts the copy where containers have it from; without one they get the helper's.
+fn keep_machine_proc(copy: Result<OwnedFd, Errno>, at: &Path) -> Result<(), Errno> {
+    let whole = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    let moved = copy.and_then(|copy| move_mount(&copy, "", CWD, at, whole));
+    moved.or_else(|_| mount_bind("/proc", at))
 }
 
 fn keep_host_network(run: &Path) -> bool {

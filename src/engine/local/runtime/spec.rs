@@ -42,6 +42,8 @@ pub struct Surroundings<'a> {
     pub memory: &'a Path,
     /// Where the helper holds what the container has of the machine and parts of volumes.
     pub held: &'a Path,
+    /// Where the helper has the machine's processes.
+    pub machine_proc: &'a Path,
     /// Host name of the Pod.
     pub hostname: &'a str,
     /// Path of the cgroup.
@@ -146,16 +148,18 @@ fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Value {
 /// A file that a container writes into a volume is no device node and changes no user for another container that
 /// has the volume. Mounts below a folder of d2k are no exception. A privileged container may have
 /// the machine's devices anyway, and its `/dev` may be what is mounted. A path of the machine is mounted as the
-/// machine has it, but in a user namespace, where the kernel lets nobody have more.
+/// machine has it, but in a user namespace, where the machine's users are not the container's.
 fn asked(mount: &Mount, number: usize, privileged: bool, around: &Surroundings<'_>) -> Value {
     let access = if mount.read_only { "ro" } else { "rw" };
     let flow = if mount.follows { "rslave" } else { "rprivate" };
     let mut options = vec!["rbind", flow, access];
-    if around.unprivileged || !matches!(mount.source, Source::Host(_)) {
+    let host = matches!(mount.source, Source::Host(_));
+    if around.unprivileged || !host {
         options.extend(["nosuid", "rnosuid"]);
-        if !privileged {
-            options.extend(["nodev", "rnodev"]);
-        }
+    }
+    // Whether nodes of the machine work depends on the node: the helper tells.
+    if !privileged && !host {
+        options.extend(["nodev", "rnodev"]);
     }
     json!({
         "destination": mount.target, "type": "bind", "source": source(mount, number, around),
@@ -177,29 +181,44 @@ fn source(mount: &Mount, number: usize, around: &Surroundings<'_>) -> PathBuf {
 
 fn volume(mount: &Mount, around: &Surroundings<'_>) -> PathBuf {
     match &mount.source {
-        Source::Managed(path) | Source::Host(path) => path.clone(),
+        Source::Managed(path) => path.clone(),
+        // The helper's own hides it.
+        Source::Host(path) => match path.strip_prefix("/proc") {
+            Ok(rest) => within(around.machine_proc, rest),
+            Err(_) => path.clone(),
+        },
         Source::Memory(name) => around.memory.join(name),
     }
 }
 
 /// The mounts whose sources the helper holds.
 pub fn held(start: &Start, around: &Surroundings<'_>) -> Vec<Held> {
-    let guarded = around.no_device_rules && !start.security.privileged;
+    let unguarded = around.no_device_rules || around.unprivileged;
+    let no_devices = unguarded && !start.security.privileged;
     let asked = start.mounts.iter().enumerate().filter(|(_, mount)| is_held(mount));
     let hold = |(number, mount): (usize, &Mount)| {
         let host = matches!(mount.source, Source::Host(_));
         Held {
             target: mount.target.clone(),
+            named: named(mount),
             volume: volume(mount, around),
             sub: mount.sub.clone(),
             at: source(mount, number, around),
             host,
             follows: mount.follows,
             below: mount.below,
-            no_devices: host && guarded,
+            no_devices: host && no_devices,
         }
     };
     asked.map(hold).collect()
+}
+
+/// How users know what is mounted.
+fn named(mount: &Mount) -> PathBuf {
+    match &mount.source {
+        Source::Managed(path) | Source::Host(path) => within(path, &mount.sub),
+        Source::Memory(name) => within(Path::new(name), &mount.sub),
+    }
 }
 
 /// Where each mount's files really are, for a working directory inside one and for words.
@@ -207,10 +226,7 @@ pub fn places(start: &Start, around: &Surroundings<'_>) -> Vec<Place> {
     let place = |(number, mount): (usize, &Mount)| Place {
         target: mount.target.clone(),
         source: source(mount, number, around),
-        named: match &mount.source {
-            Source::Managed(path) | Source::Host(path) => within(path, &mount.sub),
-            Source::Memory(name) => within(Path::new(name), &mount.sub),
-        },
+        named: named(mount),
         read_only: mount.read_only,
     };
     start.mounts.iter().enumerate().map(place).collect()
@@ -287,6 +303,7 @@ mod tests {
             shared_memory: Path::new("/s"),
             memory: Path::new("/m"),
             held: Path::new("/p"),
+            machine_proc: Path::new("/q"),
             hostname: "h",
             cgroup: Path::new("/c"),
             unified: false,
@@ -361,7 +378,10 @@ mod tests {
         assert_eq!(options(&all, "/a"), json!(["rbind", "rprivate", "rw"]));
         assert_eq!(options(&all, "/b"), json!(["rbind", "rslave", "ro"]));
         let rootless = Surroundings { unprivileged: true, ..around() };
-        assert!(options(&mounts(&start, &rootless), "/a").to_string().contains("nodev"));
+        assert!(options(&mounts(&start, &rootless), "/a").to_string().contains("nosuid"));
+        assert!(super::held(&start, &rootless).iter().take(2).all(|held| held.no_devices));
+        let of = |path: &str| volume(&Mount::new("/x", Source::Host(path.into())), &around());
+        assert_eq!(["/proc", "/proc/1/", "/process"].map(of), ["/q", "/q/1", "/process"].map(PathBuf::from));
         let held = |around: &Surroundings<'_>| held(&start, around);
         let [a, b, c] = &held(&around())[..] else { panic!("all are held") };
         assert!(a.host && !a.follows && b.follows && !c.host && !a.no_devices);
