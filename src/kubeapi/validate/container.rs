@@ -350,3 +350,44 @@ fn handler(handler: &Value, path: &str, causes: &mut Vec<Cause>) {
         causes.push(Cause::forbidden(format!("{path}.{other}"), "may not specify more than 1 handler type"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_follows_and_is_read_only_below_as_kubernetes_allows_it() {
+        let said = |mount: Value, privileged: bool| {
+            let mut causes = Vec::new();
+            propagation(&mount, privileged, "m", &mut causes);
+            let all = causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message));
+            all.collect::<Vec<_>>()
+        };
+        let none = Vec::<String>::new();
+        assert_eq!(said(json!({}), false), none);
+        assert_eq!(said(json!({"mountPropagation": "Bidirectional"}), true), none);
+        assert_eq!(said(json!({"readOnly": true, "recursiveReadOnly": "Enabled"}), false), none);
+        assert_eq!(said(json!({"recursiveReadOnly": "Disabled"}), false), none);
+        assert_eq!(
+            said(json!({"mountPropagation": "Bidirectional"}), false),
+            [
+                "m.mountPropagation: Forbidden: Bidirectional mount propagation is available only to privileged containers"
+            ]
+        );
+        assert_eq!(
+            said(json!({"mountPropagation": "HostToContainer", "recursiveReadOnly": "IfPossible"}), false),
+            [
+                "m.recursiveReadOnly: Forbidden: may only be specified when readOnly is true",
+                "m.recursiveReadOnly: Forbidden: may only be specified when mountPropagation is None or not specified"
+            ]
+        );
+        let wrong = said(json!({"mountPropagation": "", "recursiveReadOnly": "Nope"}), false);
+        assert_eq!(
+            wrong,
+            [
+                "m.mountPropagation: Unsupported value: \"\": supported values: \"Bidirectional\", \"HostToContainer\", \"None\"",
+                "m.recursiveReadOnly: Unsupported value: \"Nope\": supported values: \"Disabled\", \"Enabled\", \"IfPossible\""
+            ]
+        );
+    }
+}
