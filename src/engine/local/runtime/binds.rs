@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use libcontainer::syscall::linux::{
     AT_EMPTY_PATH, AT_RECURSIVE, MOUNT_ATTR_NODEV, MOUNT_ATTR_RDONLY, MountAttr,
@@ -22,6 +23,9 @@ use crate::engine::local::runtime::devices::is_harmless;
 use crate::engine::local::runtime::subpath;
 use crate::engine::local::runtime::users::Root;
 use crate::engine::local::runtime::wire::Failure;
+
+/// How long a look at the sources of a container may take.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// A mount of a container whose source the helper holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +48,8 @@ pub struct Held {
     pub below: Below,
     /// Whether device nodes do not work, but harmless ones that are mounted themselves.
     pub no_devices: bool,
+    /// Number of the file system that the daemon sees there, if it is a path of the machine that exists.
+    pub file_system: Option<u64>,
 }
 
 /// Where the files of a mount are.
@@ -57,6 +63,28 @@ pub struct Place {
     pub named: PathBuf,
     /// Whether nothing can be made in it.
     pub read_only: bool,
+}
+
+/// Notes which file systems the sources are on for the daemon, which sees all mounts of the machine; nothing
+/// where one does not answer in time. In a thread of its own, since one that never answers must not keep d2k
+/// from ending.
+pub async fn seen(all: Vec<Held>) -> Vec<Held> {
+    if !all.iter().any(|held| held.host) {
+        return all;
+    }
+    let (sender, seen) = tokio::sync::oneshot::channel();
+    let copy = all.clone();
+    std::thread::spawn(move || sender.send(copy.into_iter().map(look).collect::<Vec<_>>()));
+    match tokio::time::timeout(LOOK, seen).await {
+        Ok(Ok(seen)) => seen,
+        _ => all,
+    }
+}
+
+fn look(held: Held) -> Held {
+    let machine = held.host && within(&held.volume, &held.sub) == held.named;
+    let about = machine.then(|| rustix::fs::stat(&held.named).ok()).flatten();
+    Held { file_system: about.map(|about| about.st_dev), ..held }
 }
 
 /// Opens each source and mounts it at its place.
@@ -107,6 +135,13 @@ fn mount(opened: &OwnedFd, held: &Held) -> Result<(), String> {
     let about = rustix::fs::fstat(opened).map_err(words)?;
     let kind = FileType::from_raw_mode(about.st_mode);
     let number = about.st_rdev;
+    if held.file_system.is_some_and(|number| number != about.st_dev) {
+        return Err(
+            "it is in a mount that the machine made after d2k's start, which d2k's containers do not see, \
+                    since the machine's mounts are private; run `mount --make-rshared /`, and start d2k again"
+                .into(),
+        );
+    }
     if held.follows && held.host && !shares(opened) {
         return Err("mountPropagation HostToContainer: the mount that it is in is not a shared or slave \
                     mount; run `mount --make-rshared` for that mount on this machine, and start d2k again"
@@ -300,6 +335,7 @@ mod tests {
         node("pipe", FileType::Fifo, 0);
         let _socket = std::os::unix::net::UnixListener::bind(base.join("socket")).unwrap();
         let held = |name: &str, no_devices| Held {
+            file_system: None,
             target: "/x".into(),
             named: base.join(name),
             volume: base.join(name),

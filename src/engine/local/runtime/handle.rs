@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::local::rootfs::Rootfs;
+use crate::engine::local::runtime::binds;
 use crate::engine::local::runtime::cgroups::Cgroups;
 use crate::engine::local::runtime::link::Link;
 use crate::engine::local::runtime::log::Log;
@@ -210,7 +211,8 @@ impl Runtime {
     async fn start_now(&self, start: Start, rootfs: Rootfs) -> Result<()> {
         let failed =
             |error: Error| Trouble::new("CreateContainerError", format!("container {}: {error}", start.name));
-        let launch = self.launch(&start, rootfs)?;
+        let mut launch = self.launch(&start, rootfs)?;
+        launch.held = binds::seen(launch.held).await;
         // Made anew for a Pod that has just gone, its folder would stay.
         let log = Log::open(&start.log).map_err(failed)?;
         let wanted = Streams { stdin: start.stdin, stdout: true, stderr: true };
@@ -272,7 +274,8 @@ impl Runtime {
             unprivileged: self.0.unprivileged,
         };
         let spec = spec::config(start, &around);
-        let (held, places) = (spec::held(start, &around), spec::places(start, &around));
+        let held = spec::held(start, &around);
+        let places = spec::places(start, &around);
         Ok(Launch {
             id: start.id.clone(),
             pod: start.pod.clone(),

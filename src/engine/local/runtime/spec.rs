@@ -208,6 +208,7 @@ pub fn held(start: &Start, around: &Surroundings<'_>) -> Vec<Held> {
             follows: mount.follows,
             below: mount.below,
             no_devices: host && no_devices,
+            file_system: None,
         }
     };
     asked.map(hold).collect()
