@@ -95,14 +95,15 @@ fn a_container_is_asked_by_http_and_by_tcp() {
 fn hooks_run_at_the_beginning_and_before_the_end() {
     let Some(own) = Own::start() else { return };
     let hooks = "lifecycle: {postStart: {exec: {command: [touch, /begun]}}, preStop: {exec: {command: [sh, -c, 'echo before > /proc/1/fd/1']}}}";
-    let script = "trap \"echo asked; exit 0\" TERM; while :; do sleep 0.1; done";
+    let script = "trap \"echo asked; exit 0\" TERM; echo runs; while :; do sleep 0.1; done";
     let main = format!("{{name: main, image: busybox, command: [sh, -c, '{script}'], {hooks}}}");
     pod(&own, "one", &format!("containers: [{main}]"));
     own.kubectl("wait --for=condition=Ready pod/one --timeout=45s").success();
     eventually("it has begun", || own.kubectl("exec one -- ls /begun").stdout == "/begun\n");
     let log = own.start_line("kubectl logs -f one");
+    log.wait_for("runs");
     own.kubectl("delete pod one").success();
-    assert_eq!(log.finish().success(), "before\nasked");
+    assert_eq!(log.finish().success(), "runs\nbefore\nasked");
     let fails = "lifecycle: {postStart: {exec: {command: ['false']}}}";
     pod(
         &own,
