@@ -1,0 +1,1 @@
+echo "create table" > /var/lib/db/table

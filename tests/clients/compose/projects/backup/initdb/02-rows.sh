@@ -1,0 +1,2 @@
+echo "insert row" >> /var/lib/db/table
+touch /var/lib/db/ready
