@@ -20,6 +20,8 @@ WRAPPING = re.compile(
     r"unable to start container process: |error during container init: )"
 )
 TIMES = re.compile(r'time="[^"]*" level=')
+# Which of them is told first is a matter of chance.
+SETTINGS = re.compile(r"/proc/sys/net/ipv4/[a-z_]+")
 DESCRIPTORS = re.compile(r"mount src=\S+, dst=\S+, dstFd=\S+, flags=\S+: ")
 ADVICE = re.compile(r"^(docker: |unable to |See 'docker |Run 'docker |Usage:|\s*$)")
 # A path of the engine's own: a container's root file system, a volume's folder.
@@ -62,10 +64,18 @@ class Engine:
         environment = {**os.environ, **COMPOSE_ENVIRONMENT, "DOCKER_HOST": self.host, **environment}
         command = ["docker", *map(str, words)]
         try:
-            ended = subprocess.run(command, input=stdin, capture_output=True, text=True, errors="replace", cwd=cwd, env=environment, timeout=seconds)
+            ended = subprocess.run(
+                command, input=stdin, capture_output=True, text=True, errors="replace", cwd=cwd, env=environment, timeout=seconds
+            )
         except subprocess.TimeoutExpired as error:
-            return Ended(self, "no end", (error.stdout or b"").decode(errors="replace"), f"not ended within {seconds} s: {' '.join(command)}")
+            return Ended(
+                self, "no end", (error.stdout or b"").decode(errors="replace"), f"not ended within {seconds} s: {' '.join(command)}"
+            )
         return Ended(self, ended.returncode, ended.stdout, ended.stderr)
+
+    def is_docker(self):
+        """Whether this is a Docker Engine, and not one that translates to Kubernetes."""
+        return "d2k" not in json.dumps(self.ask("GET", "/version"))
 
     def name(self):
         """The name of a new container or volume, which is removed at the end."""
@@ -98,6 +108,7 @@ class Engine:
         value = WRAPPING.sub("", value)
         value = TIMES.sub("", value)
         value = DESCRIPTORS.sub("", value)
+        value = SETTINGS.sub("/proc/sys/net/ipv4/<setting>", value)
         value = re.sub(r"\b[0-9a-f]{64}\b|\b[0-9a-f]{12}\b", "<id>", value)
         value = re.sub(rf"{re.escape(self.run)}-\d+", "<name>", value).replace(self.run, "<run>")
         for pattern, word in ENGINES_PATHS:
@@ -167,8 +178,8 @@ class Engine:
         return f"no answer: {type(error).__name__}"
 
     def clean(self):
-        """Removes what this run has made."""
-        for number in range(1, self.made + 1):
+        """Removes what this run has made, the containers that took volumes from another one before that one."""
+        for number in range(self.made, 0, -1):
             self.ask("DELETE", f"/containers/{self.run}-{number}?force=1&v=1")
         for number in range(1, self.made + 1):
             self.ask("DELETE", f"/volumes/{self.run}-{number}?force=1")

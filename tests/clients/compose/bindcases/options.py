@@ -1,14 +1,14 @@
 """What can be said about a bind after its target or by --mount: access, labels, propagation, recursion."""
 
 from . import machine
-from .engine import until
 from .suites import case
 
 GROUP = "options"
 # What the mount is inside: read-only or not, and how it takes part in the machine's mounts.
-LOOK = (
-    "touch /x/made 2>/dev/null && echo writable || echo read-only; "
-    "awk '$5 == \"/x\" { split($6, o, \",\"); p = \"private\"; if ($7 != \"-\") { p = $7; if ($8 != \"-\") p = p \" \" $8; gsub(/:[0-9]+/, \"\", p) } print p }' /proc/self/mountinfo"
+ACCESS = "touch /x/made 2>/dev/null && echo writable || echo read-only"
+PROPAGATION = (
+    'awk \'$5 == "/x" { p = "private"; if ($7 != "-") { p = $7; if ($8 != "-") p = p " " $8; '
+    'gsub(/:[0-9]+/, "", p) } print p }\' /proc/self/mountinfo'
 )
 
 
@@ -17,7 +17,7 @@ def seen_of(engine, *options):
     seen = {"exit": ended.code, "container": engine.state(name)}
     if ended.code:
         return seen | {"says": ended.says()}
-    return seen | {"inside": engine.inside(name, LOOK), "told": engine.mounts(name)}
+    return seen | {"access": engine.inside(name, ACCESS), "propagation": engine.inside(name, PROPAGATION), "told": engine.mounts(name)}
 
 
 def add(group_words, all_words, source):
@@ -27,9 +27,38 @@ def add(group_words, all_words, source):
         return {words: seen_of(engine, "-v", f"{folder / source}:/x:{words}") for words in all_words}
 
 
-add("access and labels", ("ro", "rw", "ro,z", "rw,Z", "z", "Z", "z,Z", "ro,Z,rslave", "cached", "delegated", "consistent", "ro,cached", "cached,delegated"), "source")
-add("that exclude one another, are unknown or empty", ("ro,rw", "foo", "ro,foo", "nocopy", "ro,nocopy", "RO", "", ",", "ro,", "ro,ro", "ro:rw", "volume-nocopy", "exec", "noexec", "nosuid", "U"), "source")
-add("propagation on a shared mount", ("rshared", "shared", "rslave", "slave", "rprivate", "private", "shared,slave", "rslave,ro", "rslave,rslave", "unbindable"), "source")
+add(
+    "access and labels",
+    ("ro", "rw", "ro,z", "rw,Z", "z", "Z", "z,Z", "ro,Z,rslave", "cached", "delegated", "consistent", "ro,cached", "cached,delegated"),
+    "source",
+)
+add(
+    "that exclude one another, are unknown or empty",
+    (
+        "ro,rw",
+        "foo",
+        "ro,foo",
+        "nocopy",
+        "ro,nocopy",
+        "RO",
+        "",
+        ",",
+        "ro,",
+        "ro,ro",
+        "ro:rw",
+        "volume-nocopy",
+        "exec",
+        "noexec",
+        "nosuid",
+        "U",
+    ),
+    "source",
+)
+add(
+    "propagation on a shared mount",
+    ("rshared", "shared", "rslave", "slave", "rprivate", "private", "shared,slave", "rslave,ro", "rslave,rslave", "unbindable"),
+    "source",
+)
 
 
 @case(GROUP, "propagation on a mount that is private")
@@ -52,12 +81,40 @@ def _(engine, folder):
 def _(engine, folder):
     machine.make(folder / "source")
     seen = {}
-    for words in ("readonly", "ro", "readonly=false", "readonly=maybe", "bind-propagation=rslave", "bind-propagation=rshared", "bind-propagation=foo", "consistency=cached",
-                  "bind-nonrecursive", "bind-recursive=enabled", "bind-recursive=disabled", "bind-recursive=writable", "readonly,bind-recursive=writable",
-                  "bind-recursive=readonly", "readonly,bind-recursive=readonly", "readonly,bind-propagation=rprivate,bind-recursive=readonly",
-                  "readonly,bind-propagation=rslave,bind-recursive=readonly", "bind-recursive=foo", "volume-nocopy", "tmpfs-size=1m", "bind-foo=1", "foo", "z"):
+    for words in (
+        "readonly",
+        "ro",
+        "readonly=false",
+        "readonly=maybe",
+        "bind-propagation=rslave",
+        "bind-propagation=rshared",
+        "bind-propagation=foo",
+        "consistency=cached",
+        "bind-nonrecursive",
+        "bind-recursive=enabled",
+        "bind-recursive=disabled",
+        "bind-recursive=writable",
+        "readonly,bind-recursive=writable",
+        "bind-recursive=readonly",
+        "readonly,bind-recursive=readonly",
+        "readonly,bind-propagation=rprivate,bind-recursive=readonly",
+        "readonly,bind-propagation=rslave,bind-recursive=readonly",
+        "bind-recursive=foo",
+        "volume-nocopy",
+        "tmpfs-size=1m",
+        "bind-foo=1",
+        "foo",
+        "z",
+    ):
         seen[words] = seen_of(engine, "--mount", f"type=bind,source={folder}/source,target=/x,{words}")
-    for words in ("type=bind,src={},dst=/x", "type=bind,source={},destination=/x", "type=BIND,source={},target=/x", "type=foo,source={},target=/x", "source={},target=/x", "type=bind,source={},target=/x,target=/y"):
+    for words in (
+        "type=bind,src={},dst=/x",
+        "type=bind,source={},destination=/x",
+        "type=BIND,source={},target=/x",
+        "type=foo,source={},target=/x",
+        "source={},target=/x",
+        "type=bind,source={},target=/x,target=/y",
+    ):
         seen[words] = seen_of(engine, "--mount", words.format(folder / "source"))
     return seen
 
@@ -75,8 +132,14 @@ RECURSION = "cat /x/below/file; touch /x/made; touch /x/below/made; rm -f /x/mad
 def _(engine, folder):
     mount_below(folder)
     seen = {words: engine.once("-v", f"{folder}/source:/x{words}", script=RECURSION) for words in ("", ":ro", ":ro,rslave", ":private")}
-    for words in ("readonly", "bind-nonrecursive", "bind-recursive=disabled", "readonly,bind-recursive=disabled", "readonly,bind-recursive=writable",
-                  "readonly,bind-propagation=rprivate,bind-recursive=readonly"):
+    for words in (
+        "readonly",
+        "bind-nonrecursive",
+        "bind-recursive=disabled",
+        "readonly,bind-recursive=disabled",
+        "readonly,bind-recursive=writable",
+        "readonly,bind-propagation=rprivate,bind-recursive=readonly",
+    ):
         seen[words] = engine.once("--mount", f"type=bind,source={folder}/source,target=/x,{words}", script=RECURSION)
     return seen
 
@@ -107,7 +170,7 @@ def _(engine, folder):
         inside = engine.inside(name, "mount -t tmpfs inner /x/below && touch /x/below/file && ls /x/below")
         seen[words] = {"run": ended.code, "says": ended.says(), "inside": inside, "machine": machine.tree(source)}
         engine.docker("rm", "-f", name)
-        seen[words]["after rm"] = until(lambda: machine.tree(source), 1)
+        seen[words]["after rm"] = machine.tree(source)
         machine.unmount(source / "below")
     return seen
 
@@ -119,5 +182,7 @@ def _(engine, folder):
     seen = {"read-only": engine.once("--read-only", "-v", f"{folder}/source:/x", script=script)}
     seen["privileged"] = engine.once("--privileged", "-v", f"{folder}/source:/x", script=script)
     seen["privileged, bind read-only"] = engine.once("--privileged", "-v", f"{folder}/source:/x:ro", script="touch /x/made")
-    seen["read-only, its place is missing"] = engine.once("--read-only", "-v", f"{folder}/source:/new/place", script="touch /new/place/made && echo made")
+    seen["read-only, its place is missing"] = engine.once(
+        "--read-only", "-v", f"{folder}/source:/new/place", script="touch /new/place/made && echo made"
+    )
     return seen | {"machine": machine.tree(folder)}

@@ -20,13 +20,18 @@ def _(place):
     replaced = machine.write(place.folder / "src/.index.html.new", "<h1>third</h1>\n")
     replaced.rename(page)
     place.step("replaced on the machine", page=place.engine.get(port))
-    place.inside("web", "mkdir -m 750 /app/made && echo inside > /app/made/file && chown 7:8 /app/made/file && chmod 604 /app/made/file && ln -s file /app/made/link")
+    place.inside(
+        "web",
+        "mkdir -m 750 /app/made && echo inside > /app/made/file && chown 7:8 /app/made/file && chmod 604 /app/made/file && ln -s file /app/made/link",
+    )
     place.step("written inside", machine=machine.tree(place.folder / "src"))
     (place.folder / "src/new.html").unlink()
     place.step("removed on the machine", new=place.engine.get(port, "/new.html"), inside=place.inside("web", "ls /app"))
     place.again()
-    place.step("restart", exit=place.compose("restart", "-t", "1").code, states=place.states())
-    place.step("after the restart", page=place.engine.get(place.port("web", 8000)), data=place.inside("db", "cat /var/lib/db/www/index.html"))
+    place.restart(states=place.states)
+    place.step(
+        "after the restart", page=place.engine.get(place.port("web", 8000)), data=place.inside("db", "cat /var/lib/db/www/index.html")
+    )
     place.down()
 
 
@@ -38,12 +43,16 @@ def _(place):
     place.step("up", exit=ended.code, states=place.states(), warned=place.reasons(ended))
     place.mounts()
     look = "cd /run/secrets; for f in token db_password /etc/tls/server.pem; do stat -c '%a %u:%g' $f; cat $f; done; ls"
-    place.step("inside", files=place.inside("app", look), write=place.inside("app", "echo x > /run/secrets/token", user="0"))
+    place.step(
+        "inside",
+        files=place.inside("app", look),
+        write=place.inside("app", "echo x > /run/secrets/token; echo x > /run/secrets/db_password"),
+    )
     (place.folder / "token.txt").write_text("token-2\n")
     machine.write(place.folder / "new", "certificate-2\n").rename(place.folder / "certificate.pem")
     place.step("changed on the machine", files=place.inside("app", "cat /run/secrets/token /etc/tls/server.pem"))
     place.again()
-    place.step("restart", exit=place.compose("restart", "-t", "1").code, files=place.inside("app", "cat /run/secrets/token /etc/tls/server.pem"))
+    place.restart(files=lambda: place.inside("app", "cat /run/secrets/token /etc/tls/server.pem"))
     run = place.compose("run", "--rm", "-T", "app", "cat", "/run/secrets/db_password")
     place.step("run", exit=run.code, out=run.out)
     (place.folder / "token.txt").unlink()
@@ -71,7 +80,7 @@ def _(place):
     seen = place.inside("nginx", "grep -o 'settings .' /etc/nginx/conf.d/default.conf")
     place.step("replaced by a new file", inside=seen)
     place.again()
-    place.step("restart", exit=place.compose("restart", "-t", "1").code)
+    place.restart()
     place.step("after the restart", version=place.engine.get(place.port("nginx", 80), "/version"))
     settings.write_text("no settings at all\n")
     place.compose("restart", "-t", "1")
@@ -90,7 +99,9 @@ def _(place):
     place.step("by up, without the cache", exit=ended.code, built="built" in ended.out, states=place.states())
     place.mounts()
     ended = place.compose("run", "--rm", "-T", "lint")
-    place.step("as a user, in a folder that was missing", exit=ended.code, says=ended.says()[-80:], machine=machine.look(place.folder / "report"))
+    place.step(
+        "as a user, in a folder that was missing", exit=ended.code, says=ended.says()[-80:], machine=machine.look(place.folder / "report")
+    )
     os.chown(place.folder / "report", 1000, 1000)
     ended = place.compose("run", "--rm", "-T", "lint")
     place.step("as a user, in a folder of the user", exit=ended.code, machine=machine.tree(place.folder / "report"))
@@ -100,15 +111,17 @@ def _(place):
 @project("producer-consumer")
 def _(place):
     ended = place.compose("up -d --wait")
-    place.step("without the folder of the long form", exit=ended.code, says=place.reasons(ended), machine=machine.look(place.folder / "result"))
+    place.step(
+        "without the folder of the long form", exit=ended.code, says=place.reasons(ended), machine=machine.look(place.folder / "result")
+    )
     machine.make(place.folder / "result")
     place.up()
     place.mounts()
-    spool, latest = place.folder / "spool", place.folder / "result/latest"
+    spool, result = place.folder / "spool", place.folder / "result"
     machine.write(spool / "in/a.txt.part", "hello\n").rename(spool / "in/a.txt")
-    chain = until(lambda: latest.exists() and latest.read_text() == "HELLO\n")
+    chain = until((result / "a.txt").exists)
     until(lambda: not (spool / "in/a.txt").exists())
-    place.step("a file goes through both", arrived=bool(chain), machine=machine.tree(place.folder / "spool") | {"latest": machine.look(latest)})
+    place.step("a file goes through both", arrived=chain, machine={"spool": machine.tree(spool), "result": machine.tree(result)})
     write = "touch /incoming/x; rm /incoming/a.txt; mv /incoming/a.txt /incoming/b.txt"
     place.step("the reader writes", says=place.inside("consumer", write))
     place.again()
@@ -116,6 +129,6 @@ def _(place):
     machine.write(spool / "in/b.txt.part", "later\n").rename(spool / "in/b.txt")
     waiting = until(lambda: (spool / "out/b.txt").exists())
     place.compose("start consumer")
-    place.step("the reader comes back", waiting=waiting, arrived=bool(until(lambda: latest.read_text() == "LATER\n")))
-    place.step("restart", exit=place.compose("restart", "-t", "1").code, states=place.states())
+    place.step("the reader comes back", waiting=waiting, arrived=until((result / "b.txt").exists))
+    place.restart(states=place.states)
     place.down()

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -60,7 +61,11 @@ def watch(place):
     (web / "index.html").write_text("<h1>second</h1>\n")
     place.step("a changed file", arrives=arrives("second", "/www/index.html"))
     machine.write(web / "deep/er/new.html", "fresh\n", mode=0o640)
-    place.step("a new file in new folders", arrives=arrives("fresh", "/www/deep/er/new.html"), mode=place.inside("web", "stat -c %a /www/deep/er/new.html"))
+    place.step(
+        "a new file in new folders",
+        arrives=arrives("fresh", "/www/deep/er/new.html"),
+        mode=place.inside("web", "stat -c %a /www/deep/er/new.html"),
+    )
     machine.write(web / "drafts/secret.html", "draft\n")
     machine.write(web / "after.html", "later\n")
     place.step("an ignored folder", the_next_arrives=arrives("later", "/www/after.html"), drafts=place.inside("web", "ls /www/drafts"))
@@ -84,10 +89,12 @@ def _(place):
     (place.folder / "app/main.js").write_text("main 2\n")
     place.step("changed on the machine", main=place.inside("app", "cat main.js"))
     place.again()
-    place.step("restart", exit=place.compose("restart", "-t", "1").code, modules=place.inside("app", "ls node_modules"))
+    place.restart(modules=lambda: place.inside("app", "ls node_modules"))
     ended = place.compose("up -d --wait --force-recreate")
     place.step("made again", exit=ended.code, modules=place.inside("app", "ls node_modules"))
+    replaced = [row["Name"] for row in place.engine.inspect(place.containers()["app"])["Mounts"] if row["Type"] == "volume"]
     ended = place.compose("up -d --wait -V --force-recreate")
+    place.engine.docker("volume", "rm", *replaced)
     place.step("made again with new volumes", exit=ended.code, modules=place.inside("app", "ls node_modules"))
     ended = place.compose("--profile strict up -d strict")
     place.step("a source that must be there", exit=ended.code, says=place.reasons(ended), machine=machine.look(place.folder / "missing"))
@@ -110,10 +117,10 @@ def _(place):
     place.step("a mount of the machine made later", seen=place.inside("exporter", f"cat {path}/file; touch {path}/x"))
     machine.unmount(place.folder / "later")
     place.step("the mount has gone", seen=place.inside("exporter", f"ls {path}"))
-    same = place.inside("collector", "cat /etc/machine-name") == open("/etc/hostname").read().strip()
+    same = place.inside("collector", "cat /etc/machine-name") == pathlib.Path("/etc/hostname").read_text().strip()
     place.step("the collector", settings=place.inside("collector", "cat /etc/collector.yaml"), name_of_the_machine=same)
     place.again()
-    place.step("restart", exit=place.compose("restart", "-t", "1").code, note=place.inside("exporter", f"cat /host{note}"))
+    place.restart(note=lambda: place.inside("exporter", f"cat /host{note}"))
     place.down()
 
 
@@ -124,7 +131,9 @@ def _(place):
     of_the_machine = machine.Listener(run / "machine.sock", socket.SOCK_STREAM, b"HTTP/1.0 200 OK\r\n\r\nof the machine\n")
     place.up()
     place.mounts()
-    place.step("the first start", table=place.inside("db", "cat /var/lib/db/table"), order=place.inside("db", "ls /docker-entrypoint-initdb.d"))
+    place.step(
+        "the first start", table=place.inside("db", "cat /var/lib/db/table"), order=place.inside("db", "ls /docker-entrypoint-initdb.d")
+    )
     ended = place.compose("run", "--rm", "-T", "backup")
     place.step("backup", exit=ended.code, machine=machine.tree(place.folder / "backups"))
     ended = place.compose("run", "--rm", "-T", "--user", "1002:1002", "backup")
@@ -134,7 +143,9 @@ def _(place):
     place.step("socket of the machine", answer=over(run / "front.sock", "/machine"))
     of_the_machine.close()
     place.again()
-    place.step("killed", exit=place.compose("kill front").code, machine=machine.look(run / "front.sock"), answer=over(run / "front.sock", "/"))
+    place.step(
+        "killed", exit=place.compose("kill front").code, machine=machine.look(run / "front.sock"), answer=over(run / "front.sock", "/")
+    )
     place.down()
 
 

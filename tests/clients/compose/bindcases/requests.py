@@ -1,5 +1,7 @@
 """Binds as programs send them to the API, with what the command line would not let through."""
 
+import json
+
 from . import machine
 from .suites import case
 
@@ -9,6 +11,7 @@ GROUP = "requests"
 def create(engine, folder, host, **config):
     """What the engine answers to a create and to the start after it: an observation."""
     name = engine.name()
+    (folder / "source/made").unlink(missing_ok=True)
     body = {"Image": "busybox", "Cmd": ["sh", "-c", "ls -a /x; touch /x/made"], "HostConfig": host, **config}
     status, answer = engine.ask("POST", f"/containers/create?name={name}", body)
     seen = {"create": status}
@@ -18,7 +21,11 @@ def create(engine, folder, host, **config):
     status, answer = engine.ask("POST", f"/containers/{name}/start")
     seen |= {"warnings": engine.plain(answer) if status == 204 else [], "start": status}
     if status != 204:
-        return seen | {"says": answer["message"] if isinstance(answer, dict) else answer, "container": engine.state(name), "machine": machine.tree(folder)}
+        return seen | {
+            "says": answer["message"] if isinstance(answer, dict) else answer,
+            "container": engine.state(name),
+            "machine": machine.tree(folder),
+        }
     engine.ask("POST", f"/containers/{name}/wait")
     output = engine.docker("logs", name)
     return seen | {"out": output.out.split() + output.err.splitlines(), "container": engine.state(name), "machine": machine.tree(folder)}
@@ -36,8 +43,14 @@ def mount(engine, folder, **fields):
 def _(engine, folder):
     machine.write(folder / "source/file", "content\n")
     source = folder / "source"
-    seen = {words: bind(engine, folder, words) for words in ("./rel:/x", "rel/deep:/x", "../rel:/x", "", ":", ":/x", "/x", f"{source}", f"{source}:", "~:/x", "C:\\x:/x")}
-    seen |= {f"{words} of {at}": bind(engine, folder, f"{source}:{at}{words}") for at, words in (("x", ""), ("/", ""), ("/x", ":ro:rw"), ("/x", ":foo"), ("/x/", ""), ("/x/../x", ""))}
+    seen = {
+        words: bind(engine, folder, words)
+        for words in ("./rel:/x", "rel/deep:/x", "../rel:/x", "", ":", ":/x", "/x", f"{source}", f"{source}:", "~:/x", "C:\\x:/x")
+    }
+    seen |= {
+        f"{words} of {at}": bind(engine, folder, f"{source}:{at}{words}")
+        for at, words in (("x", ""), ("/", ""), ("/x", ":ro:rw"), ("/x", ":foo"), ("/x/", ""), ("/x/../x", ""))
+    }
     seen["slash at the end"] = bind(engine, folder, f"{source}/:/x")
     seen["two"] = bind(engine, folder, f"{source}:/x", f"{source}:/x/")
     seen["not a list"] = create(engine, folder, {"Binds": f"{source}:/x"})
@@ -54,7 +67,11 @@ def _(engine, folder):
 @case(GROUP, "Mounts")
 def _(engine, folder):
     machine.write(folder / "source/file", "content\n")
-    seen = {"plain": mount(engine, folder), "no Source": mount(engine, folder, Source=None), "empty Source": mount(engine, folder, Source="")}
+    seen = {
+        "plain": mount(engine, folder),
+        "no Source": mount(engine, folder, Source=None),
+        "empty Source": mount(engine, folder, Source=""),
+    }
     seen["relative Source"] = mount(engine, folder, Source="rel/deep")
     seen["relative Source with a dot"] = mount(engine, folder, Source="./rel")
     seen["no Target"] = mount(engine, folder, Target=None)
@@ -77,8 +94,14 @@ def _(engine, folder):
 @case(GROUP, "Mounts with options of other types")
 def _(engine, folder):
     machine.make(folder / "source")
-    seen = {"VolumeOptions": mount(engine, folder, VolumeOptions={"NoCopy": True}), "VolumeOptions empty": mount(engine, folder, VolumeOptions={})}
-    seen |= {"TmpfsOptions": mount(engine, folder, TmpfsOptions={"SizeBytes": 1 << 20}), "TmpfsOptions empty": mount(engine, folder, TmpfsOptions={})}
+    seen = {
+        "VolumeOptions": mount(engine, folder, VolumeOptions={"NoCopy": True}),
+        "VolumeOptions empty": mount(engine, folder, VolumeOptions={}),
+    }
+    seen |= {
+        "TmpfsOptions": mount(engine, folder, TmpfsOptions={"SizeBytes": 1 << 20}),
+        "TmpfsOptions empty": mount(engine, folder, TmpfsOptions={}),
+    }
     seen["ImageOptions"] = mount(engine, folder, ImageOptions={"Subpath": "x"})
     seen["ClusterOptions"] = mount(engine, folder, ClusterOptions={})
     seen["BindOptions of a volume"] = mount(engine, folder, Type="volume", Source=engine.name(), BindOptions={"Propagation": "rslave"})
@@ -89,13 +112,30 @@ def _(engine, folder):
 @case(GROUP, "BindOptions")
 def _(engine, folder):
     machine.make(folder / "source")
-    asked = [{}, {"Propagation": ""}, {"CreateMountpoint": False}, {"NonRecursive": True}, {"ReadOnlyNonRecursive": True}, {"ReadOnlyForceRecursive": True}, {"Foo": 1}]
+    asked = [
+        {},
+        {"Propagation": ""},
+        {"CreateMountpoint": False},
+        {"NonRecursive": True},
+        {"ReadOnlyNonRecursive": True},
+        {"ReadOnlyForceRecursive": True},
+        {"Foo": 1},
+    ]
     asked += [{"Propagation": word} for word in ("rprivate", "private", "rslave", "slave", "rshared", "shared", "foo", "RSLAVE")]
     asked += [{"ReadOnlyNonRecursive": True, "ReadOnlyForceRecursive": True}, {"Propagation": 1}]
-    seen = {str(options): mount(engine, folder, BindOptions=options) for options in asked}
-    asked = [{"ReadOnlyNonRecursive": True}, {"ReadOnlyForceRecursive": True}, {"ReadOnlyForceRecursive": True, "Propagation": "rprivate"}, {"ReadOnlyNonRecursive": True, "ReadOnlyForceRecursive": True}]
-    asked += [{"ReadOnlyForceRecursive": True, "Propagation": "rslave"}, {"ReadOnlyForceRecursive": True, "NonRecursive": True}, {"ReadOnlyNonRecursive": True, "NonRecursive": True}]
-    return seen | {f"ReadOnly {options}": mount(engine, folder, ReadOnly=True, BindOptions=options) for options in asked}
+    seen = {json.dumps(options): mount(engine, folder, BindOptions=options) for options in asked}
+    asked = [
+        {"ReadOnlyNonRecursive": True},
+        {"ReadOnlyForceRecursive": True},
+        {"ReadOnlyForceRecursive": True, "Propagation": "rprivate"},
+        {"ReadOnlyNonRecursive": True, "ReadOnlyForceRecursive": True},
+    ]
+    asked += [
+        {"ReadOnlyForceRecursive": True, "Propagation": "rslave"},
+        {"ReadOnlyForceRecursive": True, "NonRecursive": True},
+        {"ReadOnlyNonRecursive": True, "NonRecursive": True},
+    ]
+    return seen | {f"ReadOnly {json.dumps(options)}": mount(engine, folder, ReadOnly=True, BindOptions=options) for options in asked}
 
 
 @case(GROUP, "CreateMountpoint with a missing source")
@@ -115,6 +155,9 @@ def _(engine, folder):
     machine.make(folder / "source")
     source = str(folder / "source")
     mounts = [{"Type": "bind", "Source": source, "Target": "/x"}]
-    seen = {"Binds and Mounts": create(engine, folder, {"Binds": [f"{source}:/x"], "Mounts": mounts}), "Mounts twice": create(engine, folder, {"Mounts": mounts * 2})}
+    seen = {
+        "Binds and Mounts": create(engine, folder, {"Binds": [f"{source}:/x"], "Mounts": mounts}),
+        "Mounts twice": create(engine, folder, {"Mounts": mounts * 2}),
+    }
     seen["Binds and Tmpfs"] = create(engine, folder, {"Binds": [f"{source}:/x"], "Tmpfs": {"/x": ""}})
     return seen | {"Mounts and Tmpfs": create(engine, folder, {"Mounts": mounts, "Tmpfs": {"/x": ""}})}

@@ -23,7 +23,10 @@ def _(engine, folder):
 @case(GROUP, "relative to the working folder")
 def _(engine, folder):
     machine.write(folder / "rel/file", "content\n")
-    seen = {"present": engine.once("-v", "./rel:/x", script="ls /x", cwd=folder), "missing": engine.once("-v", "./missing:/x", script="ls /x", cwd=folder)}
+    seen = {
+        "present": engine.once("-v", "./rel:/x", script="ls /x", cwd=folder),
+        "missing": engine.once("-v", "./missing:/x", script="ls /x", cwd=folder),
+    }
     seen["dot"] = engine.once("-v", ".:/x", script="ls /x", cwd=folder)
     seen["parent"] = engine.once("-v", "..:/x", script="ls /x", cwd=folder / "rel")
     seen["mount"] = engine.once("--mount", "type=bind,source=./rel,target=/x", script="ls /x", cwd=folder)
@@ -34,7 +37,9 @@ def _(engine, folder):
 def _(engine, folder):
     machine.write(folder / "b/file", "content\n")
     machine.make(folder / "a")
-    name, ended = engine.running("-v", f"{folder}/a/../b:/x", "-v", f"{folder}//b/./:/y/", "--mount", f"type=bind,source={folder}/a/../b,target=/z")
+    name, ended = engine.running(
+        "-v", f"{folder}/a/../b:/x", "-v", f"{folder}//b/./:/y/", "--mount", f"type=bind,source={folder}/a/../b,target=/z"
+    )
     return {"run": ended.code, "says": ended.says(), "mounts": engine.mounts(name), "inside": engine.inside(name, "ls /x /y /z")}
 
 
@@ -60,13 +65,19 @@ def _(engine, folder):
 
 @case(GROUP, "missing, by -v, read-only, as a user")
 def _(engine, folder):
-    return {"run": engine.once("-u", "1000:1000", "-v", f"{folder}/new:/x:ro", script="touch /x/y; ls -d /x"), "machine": machine.tree(folder)}
+    return {
+        "run": engine.once("-u", "1000:1000", "-v", f"{folder}/new:/x:ro", script="touch /x/y; ls -d /x"),
+        "machine": machine.tree(folder),
+    }
 
 
 @case(GROUP, "its parent is a file")
 def _(engine, folder):
     machine.write(folder / "file")
-    seen = {"v": engine.once("-v", f"{folder}/file/below:/x"), "mount": engine.once("--mount", f"type=bind,source={folder}/file/below,target=/x")}
+    seen = {
+        "v": engine.once("-v", f"{folder}/file/below:/x"),
+        "mount": engine.once("--mount", f"type=bind,source={folder}/file/below,target=/x"),
+    }
     return seen | {"machine": machine.tree(folder)}
 
 
@@ -94,7 +105,9 @@ def _(engine, folder):
 def _(engine, folder):
     machine.write(folder / "source")
     name = engine.name()
-    created = engine.docker("create", "--name", name, "-v", f"{folder}/source:/etc/settings", "busybox", "stat", "-c", "%F", "/etc/settings")
+    created = engine.docker(
+        "create", "--name", name, "-v", f"{folder}/source:/etc/settings", "busybox", "stat", "-c", "%F", "/etc/settings"
+    )
     (folder / "source").unlink()
     return {"create": created.code, "start": engine.docker("start", "-a", name).seen(), "machine": machine.tree(folder)}
 
@@ -171,7 +184,10 @@ def _(engine, folder):
     source = machine.make(folder / "source")
     for number in range(10_000):
         (source / f"file-{number}").touch()
-    return {"run": engine.once("-v", f"{source}:/x", script="ls /x | wc -l; rm -rf /x/*; ls /x | wc -l"), "machine": len(os.listdir(source))}
+    return {
+        "run": engine.once("-v", f"{source}:/x", script="ls /x | wc -l; rm -rf /x/*; ls /x | wc -l"),
+        "machine": len(os.listdir(source)),
+    }
 
 
 @case(GROUP, "names with blanks, quotes and letters of the world")
@@ -199,7 +215,10 @@ def _(engine, folder):
 def _(engine, folder):
     machine.write(folder / ("n" * 255) / "file", "content\n")
     seen = {"longest": engine.once("-v", f"{folder}/{'n' * 255}:/x", script="cat /x/file")}
-    for name, options in {"v": ["-v", f"{folder}/{'n' * 256}:/x"], "mount": ["--mount", f"type=bind,source={folder}/{'n' * 256},target=/x"]}.items():
+    for name, options in {
+        "v": ["-v", f"{folder}/{'n' * 256}:/x"],
+        "mount": ["--mount", f"type=bind,source={folder}/{'n' * 256},target=/x"],
+    }.items():
         seen[name] = engine.once(*options)
     return seen
 
@@ -212,16 +231,23 @@ def _(engine, folder):
     seen["read-only"] = engine.once("-v", f"{folder}/log.sock:/dev/log:ro", script=script)
     seen["mount"] = engine.once("--mount", f"type=bind,source={folder}/log.sock,target=/dev/log", script=script)
     listener.close()
-    return seen | {"heard": [line.split(": ")[-1].strip() for line in listener.heard], "after the server": engine.once("-v", f"{folder}/log.sock:/dev/log", script=script)}
+    return seen | {
+        "heard": [line.split(": ")[-1].strip() for line in listener.heard],
+        "after the server": engine.once("-v", f"{folder}/log.sock:/dev/log", script=script),
+    }
 
 
 @case(GROUP, "devices, pipes")
 def _(engine, folder):
     os.mkfifo(folder / "pipe", 0o644)
-    seen = {"null": engine.once("-v", "/dev/null:/etc/motd", script="cat /etc/motd; echo x > /etc/motd && echo written; stat -c %F /etc/motd")}
+    seen = {
+        "null": engine.once("-v", "/dev/null:/etc/motd", script="cat /etc/motd; echo x > /etc/motd && echo written; stat -c %F /etc/motd")
+    }
     seen["zero, read-only"] = engine.once("-v", "/dev/zero:/zero:ro", script="head -c 4 /zero | wc -c; echo x > /zero && echo written")
     seen["pipe"] = engine.once("-v", f"{folder}/pipe:/pipe", script="stat -c %F /pipe; (echo through > /pipe &) ; cat /pipe")
-    seen["a folder of devices"] = engine.once("-v", "/dev:/devices:ro", script="echo x > /devices/null && echo written; head -c 1 /devices/mem | wc -c")
+    seen["a folder of devices"] = engine.once(
+        "-v", "/dev:/devices:ro", script="echo x > /devices/null && echo written; head -c 1 /devices/mem | wc -c"
+    )
     os.mknod(folder / "kmsg", 0o666 | 0o020000, os.makedev(1, 11))
     return seen | {"a device that containers may not open": engine.once("-v", f"{folder}/kmsg:/kmsg", script="head -c 1 /kmsg | wc -c")}
 
@@ -230,7 +256,11 @@ def _(engine, folder):
 def _(engine, folder):
     reply = engine.docker("run", "--rm", "-v", f"{folder}:/x", "busybox", "sh", "-c", "cp /bin/busybox /x/passwd && chmod 4755 /x/passwd")
     seen = {"copy": reply.code, "run": engine.once("-u", "1000:1000", "-v", f"{folder}:/x", script="/x/passwd")}
-    return seen | {"without new privileges": engine.once("--security-opt", "no-new-privileges", "-u", "1000:1000", "-v", f"{folder}:/x", script="/x/passwd")}
+    return seen | {
+        "without new privileges": engine.once(
+            "--security-opt", "no-new-privileges", "-u", "1000:1000", "-v", f"{folder}:/x", script="/x/passwd"
+        )
+    }
 
 
 @case(GROUP, "owners and modes")

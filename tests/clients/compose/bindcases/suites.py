@@ -113,8 +113,7 @@ class Project:
         """Brings the application up: exit code, states, and what is told about each container's mounts."""
         ended = self.compose(words)
         self.step(name, exit=ended.code, states=self.states())
-        if ended.code:
-            self.step(name, says=self.reasons(ended))
+        self.complain(name, ended)
 
     def reasons(self, ended):
         """The lines of Compose's output that say why something failed."""
@@ -123,8 +122,15 @@ class Project:
 
     def containers(self):
         """Service to container, of those that `up` has made."""
-        rows = self.engine.docker("ps", "-a", "--no-trunc", "--filter", f"label=com.docker.compose.project={self.project}", "--format",
-                                  '{{.Label "com.docker.compose.service"}} {{.ID}} {{.Label "com.docker.compose.oneoff"}}').out.splitlines()
+        rows = self.engine.docker(
+            "ps",
+            "-a",
+            "--no-trunc",
+            "--filter",
+            f"label=com.docker.compose.project={self.project}",
+            "--format",
+            '{{.Label "com.docker.compose.service"}} {{.ID}} {{.Label "com.docker.compose.oneoff"}}',
+        ).out.splitlines()
         return {row.split()[0]: row.split()[1] for row in sorted(rows) if row.split()[2] == "False"}
 
     def states(self):
@@ -148,6 +154,18 @@ class Project:
         before = self.started()
         ended = self.compose("up -d --wait")
         self.step("up again", exit=ended.code, nothing_is_made_or_started=self.started() == before)
+        self.complain("up again", ended)
+
+    def restart(self, **looks):
+        """Notes how a restart of all ends, and what is seen after it."""
+        ended = self.compose("restart", "-t", "1")
+        self.step("restart", exit=ended.code, **{name: look() for name, look in looks.items()})
+        self.complain("restart", ended)
+
+    def complain(self, name, ended):
+        """Notes why a command failed."""
+        if ended.code:
+            self.step(name, says=self.reasons(ended))
 
     def started(self):
         """Container to the time when it was started."""
@@ -160,6 +178,7 @@ class Project:
             label = f"label=com.docker.compose.project={self.project}"
             volumes = self.engine.docker("volume", "ls", "-q", "--filter", label).out.split()
             self.step(words, exit=ended.code, containers=self.states(), volumes=sorted(volumes), machine=machine.tree(self.folder))
+            self.complain(words, ended)
 
     def end(self):
         """Removes the application, whatever has become of it."""

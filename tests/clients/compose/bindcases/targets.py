@@ -42,7 +42,9 @@ def _(engine, folder):
 def _(engine, folder):
     machine.write(folder / "file", "content\n", 0o640)
     seen = {"new": engine.once("-v", f"{folder}/file:/etc/new", script="cat /etc/new; test -e /etc/passwd && echo passwd")}
-    seen["onto one"] = engine.once("-v", f"{folder}/file:/etc/passwd", script="cat /etc/passwd; echo more >> /etc/passwd; stat -c %a /etc/passwd")
+    seen["onto one"] = engine.once(
+        "-v", f"{folder}/file:/etc/passwd", script="cat /etc/passwd; echo more >> /etc/passwd; stat -c %a /etc/passwd"
+    )
     seen["in new folders"] = engine.once("-v", f"{folder}/file:/a/b/c", script="cat /a/b/c; stat -c '%a %u:%g' /a /a/b")
     return seen | {"machine": machine.tree(folder)}
 
@@ -50,7 +52,10 @@ def _(engine, folder):
 @case(GROUP, "what is done to the place of a bound file")
 def _(engine, folder):
     machine.write(folder / "file", "one two\n")
-    script = "sed -i s/one/three/ /x/file 2>&1 | sed 's/file....../file/'; mv /x/file /x/other; rm /x/file; echo in place > /x/file && cat /x/file; ln /x/file /x/hard; chmod 600 /x/file"
+    script = (
+        "sed -i s/one/three/ /x/file 2>&1 | sed 's/file....../file/'; "
+        "mv /x/file /x/other; rm /x/file; echo in place > /x/file && cat /x/file; ln /x/file /x/hard; chmod 600 /x/file"
+    )
     return {"run": engine.once("-v", f"{folder}/file:/x/file", script=script), "machine": machine.tree(folder)}
 
 
@@ -70,7 +75,10 @@ def _(engine, folder):
     machine.write(folder / "two/file", "two\n")
     one, two = f"{folder}/one:/x", f"{folder}/two:/x"
     mounts = [f"type=bind,source={folder}/{name},target=/x" for name in ("one", "two")]
-    seen = {"v v": engine.once("-v", one, "-v", two, script="cat /x/file"), "v twice": engine.once("-v", one, "-v", one, script="cat /x/file")}
+    seen = {
+        "v v": engine.once("-v", one, "-v", two, script="cat /x/file"),
+        "v twice": engine.once("-v", one, "-v", one, script="cat /x/file"),
+    }
     seen["v v/"] = engine.once("-v", one, "-v", f"{two}/", script="cat /x/file")
     seen["mount mount"] = engine.once("--mount", mounts[0], "--mount", mounts[1], script="cat /x/file")
     seen["v mount"] = engine.once("-v", one, "--mount", mounts[1], script="cat /x/file")
@@ -107,7 +115,11 @@ def _(engine, folder):
 def _(engine, folder):
     machine.write(folder / "file", "content\n")
     volume = engine.name()
-    seen = {"below a volume": engine.once("-v", f"{volume}:/data", "-v", f"{folder}:/data/bound", script="cat /data/bound/file; touch /data/bound/made /data/kept")}
+    seen = {
+        "below a volume": engine.once(
+            "-v", f"{volume}:/data", "-v", f"{folder}:/data/bound", script="cat /data/bound/file; touch /data/bound/made /data/kept"
+        )
+    }
     seen["the volume alone"] = engine.once("-v", f"{volume}:/data", script="ls /data /data/bound")
     return seen | {"machine": machine.tree(folder)}
 
@@ -115,20 +127,23 @@ def _(engine, folder):
 @case(GROUP, "files and folders that the engine makes itself")
 def _(engine, folder):
     machine.write(folder / "file", "10.9.8.7 mine\n")
-    machine.make(folder / "dir")
-    files = {path: engine.once("-v", f"{folder}/file:{path}", script=f"cat {path}") for path in ("/etc/hosts", "/etc/resolv.conf", "/etc/hostname")}
+    files = {
+        path: engine.once("-v", f"{folder}/file:{path}", script=f"cat {path}")
+        for path in ("/etc/hosts", "/etc/resolv.conf", "/etc/hostname")
+    }
     seen = {}
     for path in ("/proc", "/sys", "/dev", "/dev/shm", "/dev/pts", "/proc/x", "/proc/version", "/sys/fs/cgroup", "/run", "/tmp"):
-        seen[path] = engine.once("-v", f"{folder}/dir:{path}", script=f"touch {path}/made && ls {path} | grep made; true")
+        source = machine.make(folder / f"for{path.replace('/', '-')}")
+        seen[path] = engine.once("-v", f"{source}:{path}", script=f"touch {path}/made && ls {path} | grep made; true")
     seen["shm of the machine"] = engine.once("-v", "/dev/shm:/dev/shm:ro", script="touch /dev/shm/d2k-x")
     return files | seen | {"machine": machine.tree(folder)}
 
 
 @case(GROUP, "through a link of the image")
 def _(engine, folder):
-    image, made = f"local/{engine.name()}", engine.name()
+    image = f"local/{engine.name()}"
     machine.write(folder / "source/file", "content\n")
-    engine.docker("create", "--name", made, "busybox")
+    made, _ = engine.running()
     engine.docker("export", "-o", folder / "image.tar", made)
     with tarfile.open(folder / "image.tar", "a") as archive:
         for name, target in {"link": "/real", "broken": "/nowhere", "out": "../../../etc", "circle": "circle"}.items():
@@ -138,9 +153,9 @@ def _(engine, folder):
         entry = tarfile.TarInfo("real")
         entry.type, entry.mode = tarfile.DIRTYPE, 0o755
         archive.addfile(entry)
-    seen = {"import": engine.docker("import", folder / "image.tar", image).code}
+    seen = {"import": engine.docker("import", "--change", "ENV PATH=/bin", folder / "image.tar", image).code}
     for target in ("/link", "/link/below", "/broken", "/out/bound", "/circle"):
-        script = f"cat {target}/file; readlink /link /broken; ls -d /real/* /etc/bound; true"
+        script = f"cat {target}/file; readlink /link; readlink /broken; ls -d /real/* /etc/bound; true"
         seen[target] = engine.once("-v", f"{folder}/source:{target}", image=image, script=script)
     engine.docker("rmi", "-f", image)
     return seen | {"machine": machine.tree(folder / "source")}
@@ -152,4 +167,8 @@ def _(engine, folder):
     for number in range(60):
         machine.write(folder / f"{number}/file", f"{number}\n")
         options += ["-v", f"{folder}/{number}:/many/{number}{':ro' if number % 2 else ''}"]
-    return {"run": engine.once(*options, script="cat /many/*/file | wc -l; for d in /many/*; do touch $d/made 2>/dev/null; done; ls /many/*/made | wc -l")}
+    return {
+        "run": engine.once(
+            *options, script="cat /many/*/file | wc -l; for d in /many/*; do touch $d/made 2>/dev/null; done; ls /many/*/made | wc -l"
+        )
+    }

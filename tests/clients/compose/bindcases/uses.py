@@ -15,11 +15,18 @@ def _(engine, folder):
     machine.write(folder / "one/file", "one\n")
     machine.write(folder / "two/file", "two\n")
     giver = engine.name()
-    created = engine.docker("create", "--name", giver, "-v", f"{folder}/one:/one", "-v", f"{folder}/two:/two:ro,rprivate", "-v", "/volume", "busybox", "true")
+    created = engine.docker(
+        "create", "--name", giver, "-v", f"{folder}/one:/one", "-v", f"{folder}/two:/two:ro,rprivate", "-v", "/volume", "busybox", "true"
+    )
     seen, script = {"create": created.code}, "cat /one/file /two/file; touch /one/made /two/made /volume/made"
     for words in ("", ":ro", ":rw", ":z", ":foo"):
         name, ended = engine.running("--volumes-from", f"{giver}{words}")
-        seen[f"from{words}"] = {"exit": ended.code, "says": ended.says(), "inside": engine.inside(name, script) if not ended.code else "", "told": engine.mounts(name)}
+        seen[f"from{words}"] = {
+            "exit": ended.code,
+            "says": ended.says(),
+            "inside": engine.inside(name, script) if not ended.code else "",
+            "told": engine.mounts(name),
+        }
     other = engine.once("--volumes-from", giver, "-v", f"{folder}/two:/one", script="cat /one/file; cat /two/file")
     seen["its own bind at one of the places"] = other
     mounted = f"type=bind,source={folder}/giver,target=/three"
@@ -40,7 +47,12 @@ def _(engine, folder):
         into = engine.docker("cp", f"{folder}/new", f"{name}:/x/new")
         archive = engine.docker("cp", "-a", f"{folder}/new", f"{name}:/x/archived")
         out = engine.docker("cp", f"{name}:/x/deep", f"{folder}/out{access[1:]}")
-        seen[f"running{access}"] = {"into": into.seen(), "into with its owner": archive.seen(), "out": out.seen(), "machine": machine.tree(folder)}
+        seen[f"running{access}"] = {
+            "into": into.seen(),
+            "into with its owner": archive.seen(),
+            "out": out.seen(),
+            "machine": machine.tree(folder),
+        }
         engine.docker("kill", name)
         into = engine.docker("cp", f"{folder}/new", f"{name}:/x/when-stopped")
         out = engine.docker("cp", f"{name}:/x/deep/file", f"{folder}/out-stopped{access[1:]}")
@@ -54,7 +66,10 @@ def _(engine, folder):
     machine.write(folder / "new", "new\n")
     name = engine.name()
     engine.docker("create", "--name", name, "-v", f"{folder}/source:/x", "-v", f"{folder}/missing:/y", "busybox", "sh", "-c", "cat /x/new")
-    seen = {"into": engine.docker("cp", f"{folder}/new", f"{name}:/x/new").seen(), "out": engine.docker("cp", f"{name}:/x/file", f"{folder}/out").seen()}
+    seen = {
+        "into": engine.docker("cp", f"{folder}/new", f"{name}:/x/new").seen(),
+        "out": engine.docker("cp", f"{name}:/x/file", f"{folder}/out").seen(),
+    }
     return seen | {"start": engine.docker("start", "-a", name).seen(), "machine": machine.tree(folder)}
 
 
@@ -63,7 +78,10 @@ def _(engine, folder):
     machine.write(folder / "settings", "old\n", 0o640)
     machine.write(folder / "new", "new\n")
     name, _ = engine.running("-v", f"{folder}/settings:/etc/settings")
-    seen = {"into": engine.docker("cp", f"{folder}/new", f"{name}:/etc/settings").seen(), "inside": engine.inside(name, "cat /etc/settings")}
+    seen = {
+        "into": engine.docker("cp", f"{folder}/new", f"{name}:/etc/settings").seen(),
+        "inside": engine.inside(name, "cat /etc/settings"),
+    }
     return seen | {"machine": machine.tree(folder)}
 
 
@@ -94,7 +112,7 @@ def _(engine, folder):
     machine.write(folder / "source/file", "content\n")
     name, _ = engine.running("-v", f"{folder}/source:/x", "-v", f"{folder}/source/file:/etc/bound")
     engine.inside(name, "touch /x/made /own")
-    seen = {"diff": engine.docker("diff", name).seen()}
+    seen = {"diff": sorted(engine.docker("diff", name).out.splitlines())}
     engine.docker("export", "-o", folder / "export.tar", name)
     names = subprocess.run(["tar", "-tf", folder / "export.tar"], capture_output=True, text=True).stdout.split("\n")
     return seen | {"export": sorted(word for word in names if word.startswith(("x", "own", "etc/bound")))}
@@ -109,7 +127,12 @@ def _(engine, folder):
     ready = until((folder / "ready").exists, 5)
     (folder / "open").rename(folder / "moved")
     machine.write(folder / "go")
-    return {"ready": ready, "done": until((folder / "done").exists, 5), "moved": machine.look(folder / "moved"), "open": machine.look(folder / "open")}
+    return {
+        "ready": ready,
+        "done": until((folder / "done").exists, 5),
+        "moved": machine.look(folder / "moved"),
+        "open": machine.look(folder / "open"),
+    }
 
 
 @case(GROUP, "two containers with one folder")
@@ -120,16 +143,27 @@ def _(engine, folder):
     written = engine.inside(first, "echo one > /x/file; mkdir /x/deep; mv /x/file /x/deep")
     seen = {"first": written, "second": engine.inside(second, "cat /y/deep/file; touch /y/made")}
     engine.docker("rm", "-f", first)
-    return seen | {"second, after the first has gone": engine.inside(second, "cat /y/deep/file"), "machine": machine.tree(folder / "source")}
+    return seen | {
+        "second, after the first has gone": engine.inside(second, "cat /y/deep/file"),
+        "machine": machine.tree(folder / "source"),
+    }
 
 
 @case(GROUP, "links, sparse files and attributes")
 def _(engine, folder):
     name, _ = engine.running("-v", f"{folder}:/x")
-    script = "echo content > /x/file; ln /x/file /x/hard; ln -s file /x/soft; mkfifo /x/pipe; truncate -s 1G /x/sparse; touch -d '2001-02-03 04:05:06' /x/old; mknod /x/null c 1 3"
+    script = (
+        "echo content > /x/file; ln /x/file /x/hard; ln -s file /x/soft; mkfifo /x/pipe; "
+        "truncate -s 1G /x/sparse; touch -d '2001-02-03 04:05:06' /x/old; mknod /x/null c 1 3"
+    )
     seen = {"inside": engine.inside(name, script)}
     state, old, sparse = (os.stat(folder / name) for name in ("file", "old", "sparse"))
-    return seen | {"links": state.st_nlink, "sparse": [sparse.st_size, sparse.st_blocks], "old": int(old.st_mtime), "machine": machine.tree(folder)}
+    return seen | {
+        "links": state.st_nlink,
+        "sparse": [sparse.st_size, sparse.st_blocks],
+        "old": int(old.st_mtime),
+        "machine": machine.tree(folder),
+    }
 
 
 @case(GROUP, "the working folder is bound, and is missing")
@@ -148,7 +182,14 @@ def _(engine, folder):
     machine.write(folder / "file", "one\n")
     name, _ = engine.running("-v", f"{folder}:/x")
     seen = {}
-    for words in (f"kill {name}", f"start {name}", f"stop -t 1 {name}", f"start {name}", f"restart -t 1 {name}", f"update -m 64m --memory-swap 64m {name}"):
+    for words in (
+        f"kill {name}",
+        f"start {name}",
+        f"stop -t 1 {name}",
+        f"start {name}",
+        f"restart -t 1 {name}",
+        f"update -m 64m --memory-swap 64m {name}",
+    ):
         ended = engine.docker(words)
         seen.setdefault(words.split()[0], []).append(ended.code)
     machine.write(folder / "file", "two\n")
@@ -158,7 +199,18 @@ def _(engine, folder):
 @case(GROUP, "a volume and a bind are told apart")
 def _(engine, folder):
     volume = engine.name()
-    name, ended = engine.running("-v", f"{volume}:/volume", "-v", f"{folder}:/bound", "-v", "/anonymous", "--mount", "type=tmpfs,target=/memory", "--mount", f"type=bind,source={folder},target=/again")
+    name, ended = engine.running(
+        "-v",
+        f"{volume}:/volume",
+        "-v",
+        f"{folder}:/bound",
+        "-v",
+        "/anonymous",
+        "--mount",
+        "type=tmpfs,target=/memory",
+        "--mount",
+        f"type=bind,source={folder},target=/again",
+    )
     told = engine.inspect(name)
     anonymous = [row["Name"] for row in told["Mounts"] if row["Destination"] == "/anonymous"]
     seen = {"run": ended.code, "told": engine.mounts(name), "config": told["Config"].get("Volumes")}
