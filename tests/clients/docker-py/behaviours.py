@@ -5,9 +5,12 @@ Prints one line a behaviour."""
 import http.client
 import io
 import os
+import pathlib
+import shutil
 import socket
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -15,6 +18,7 @@ import uuid
 
 import docker
 from docker.errors import APIError, ContainerError, ImageNotFound, NotFound
+from docker.types import Mount
 from runner import behaviour, run, same, until
 
 IMAGE = "busybox"
@@ -22,6 +26,7 @@ SERVER = "nginx"
 RUN = uuid.uuid4().hex[:8]
 client = docker.from_env(timeout=60)
 LABEL = f"d2k.clients={RUN}"
+MACHINE = pathlib.Path(tempfile.mkdtemp(prefix="d2k-"))
 
 def named(name):
     return f"{name}-{RUN}"
@@ -703,9 +708,157 @@ def _():
     refused(404, lambda: client.volumes.get(named("data")), "no such volume")
 
 
-@behaviour("a bind of a folder of the host is refused with what to do instead")
+# Binds of paths of this machine, which only an embedded cluster has: on a real one each must be refused, and `bound` gives nothing.
+
+
+def bound(*command, **options):
+    if os.environ["D2K_CLIENTS_CLUSTER"] == "embedded":
+        return start(*command, **options)
+    refused(400, lambda: start(*command, **options), "bind mounts are not supported", "Use a named volume")
+    same(client.containers.list(all=True, filters={"label": LABEL}), [])
+
+
+def folder(name, **files):
+    made = MACHINE / name
+    made.mkdir()
+    for file, content in files.items():
+        (made / file).write_text(content)
+    return made
+
+
+def inside(container, script):
+    result = container.exec_run(["sh", "-c", script])
+    return result.exit_code, result.output
+
+
+def shown(container):
+    container.reload()
+    mounts = sorted(container.attrs["Mounts"], key=lambda mount: mount["Destination"])
+    return [tuple(mount[field] for field in ("Type", "Source", "Destination", "Mode", "RW", "Propagation")) for mount in mounts]
+
+
+@behaviour("a folder of the machine, by a dictionary, is seen from both sides, or is refused")
 def _():
-    refused(400, lambda: start(volumes=["/etc:/host"]), "volume")
+    here = folder("both", first="from the machine")
+    if container := bound(volumes={str(here): {"bind": "/data", "mode": "rw"}}):
+        same(inside(container, "cat /data/first"), (0, b"from the machine"))
+        same(inside(container, "echo inside > /data/second; chown 1000:1001 /data/second; mkdir /data/sub"), (0, b""))
+        second = (here / "second").stat()
+        same(((here / "second").read_text(), second.st_uid, second.st_gid), ("inside\n", 1000, 1001))
+        (here / "sub/third").write_text("later")
+        same(inside(container, "cat /data/sub/third"), (0, b"later"))
+        # As editors save: another file under the same name.
+        (here / "new").write_text("saved")
+        (here / "new").rename(here / "first")
+        same(inside(container, "cat /data/first; rm /data/first"), (0, b"saved"))
+        assert not (here / "first").exists()
+        same(shown(container), [("bind", str(here), "/data", "rw", True, "rprivate")])
+
+
+@behaviour("folders by a list, one of them read-only, or they are refused")
+def _():
+    one, two = folder("one", file="one"), folder("two", file="two")
+    if container := bound(volumes=[f"{one}:/one:ro", f"{two}:/two"]):
+        same(inside(container, "cat /one/file /two/file"), (0, b"onetwo"))
+        code, output = inside(container, "touch /one/new")
+        assert code == 1 and b"Read-only file system" in output, output
+        same(inside(container, "touch /two/new"), (0, b""))
+        same((sorted(os.listdir(one)), sorted(os.listdir(two))), (["file"], ["file", "new"]))
+        (one / "file").write_text("changed")
+        same(inside(container, "cat /one/file"), (0, b"changed"))
+        same(shown(container), [("bind", str(one), "/one", "ro", False, "rprivate"), ("bind", str(two), "/two", "", True, "rprivate")])
+        same(sorted(container.attrs["HostConfig"]["Binds"]), [f"{one}:/one:ro", f"{two}:/two"])
+
+
+@behaviour("a bind by the type Mount, with its options, or it is refused")
+def _():
+    here = folder("mount", file="by a mount")
+    mounts = [
+        Mount("/ro", str(here), type="bind", read_only=True, propagation="private"),
+        Mount("/rw", str(here), type="bind"),
+    ]
+    if container := bound(mounts=mounts):
+        code, output = inside(container, "cat /ro/file; touch /ro/new")
+        assert code == 1 and b"by a mount" in output and b"Read-only file system" in output, output
+        same(inside(container, "echo -n two > /rw/file; cat /ro/file"), (0, b"two"))
+        same((here / "file").read_text(), "two")
+        same(shown(container), [("bind", str(here), "/ro", "", False, "private"), ("bind", str(here), "/rw", "", True, "rprivate")])
+        kept = container.attrs["HostConfig"]["Mounts"][0]
+        same((kept["Type"], kept["Source"], kept["ReadOnly"], kept["BindOptions"]["Propagation"]), ("bind", str(here), True, "private"))
+
+
+@behaviour("a single file, read-only, over one of the image, or it is refused")
+def _():
+    file = folder("single", hosts="machine:x:0:0:::\n") / "hosts"
+    if container := bound(volumes={str(file): {"bind": "/etc/passwd", "mode": "ro"}}):
+        same(inside(container, "cat /etc/passwd"), (0, b"machine:x:0:0:::\n"))
+        assert inside(container, "echo no > /etc/passwd")[0] != 0
+        assert inside(container, "rm /etc/passwd")[0] != 0
+        same(file.read_text(), "machine:x:0:0:::\n")
+        file.write_text("changed\n")
+        same(inside(container, "cat /etc/passwd"), (0, b"changed\n"))
+
+
+@behaviour("a socket of the machine, or it is refused")
+def _():
+    path = folder("socket") / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        if container := bound(volumes=[f"{path}:/run/its.socket"]):
+            same(inside(container, "stat -c %F /run/its.socket"), (0, b"socket\n"))
+
+
+@behaviour("a missing source is made for the short form, and refused for the type Mount, or both are refused")
+def _():
+    missing, other = MACHINE / "made/deep", MACHINE / "none"
+    if container := bound(["sh", "-c", "echo made > /x/file"], volumes=[f"{missing}:/x"]):
+        same(container.wait()["StatusCode"], 0)
+        same((missing / "file").read_text(), "made\n")
+        words = 'invalid mount config for type "bind": bind source path does not exist: ' + str(other)
+        refused(400, lambda: start(mounts=[Mount("/x", str(other), type="bind")]), words)
+    else:
+        bound(mounts=[Mount("/x", str(other), type="bind")])
+        assert not missing.exists()
+    assert not other.exists()
+
+
+@behaviour("a bind is found by the filter volume, and taken by volumes_from, or it is refused")
+def _():
+    here = folder("taken", file="taken")
+    if container := bound(volumes=[f"{here}:/data"], name=named("holder")):
+        for value in (str(here), "/data"):
+            same([c.id for c in client.containers.list(filters={"volume": value, "label": LABEL})], [container.id])
+        same(client.containers.list(filters={"volume": str(MACHINE), "label": LABEL}), [])
+        same(output("cat /data/file", volumes_from=[f"{named('holder')}:ro"]), b"taken")
+        same(output(["sh", "-c", "touch /data/new || echo refused"], volumes_from=[f"{named('holder')}:ro"]), b"refused\n")
+
+
+@behaviour("a bind stays through restarts and the removal with volumes, or it is refused")
+def _():
+    here = folder("stays")
+    if container := bound(["sh", "-c", "echo x >> /data/starts; sleep 1000"], volumes=[f"{here}:/data"]):
+        until("it has written", lambda: (here / "starts").exists())
+        container.restart(timeout=0)
+        until("it has written again", lambda: (here / "starts").read_text() == "x\nx\n")
+        container.remove(v=True, force=True)
+        same((here / "starts").read_text(), "x\nx\n")
+
+
+@behaviour("an archive through a bind arrives on the machine, and one of it is fetched, or it is refused")
+def _():
+    here = folder("archive", file="of the machine")
+    if container := bound(volumes=[f"{here}:/rw", f"{here}:/ro:ro"]):
+        assert container.put_archive("/rw", archive({"put/deep": b"put"}))
+        same((here / "put/deep").read_text(), "put")
+        same(fetch(container, "/ro/file")[0], {"file": b"of the machine"})
+
+
+@behaviour("an archive is not put through a read-only bind, which is said, or it is refused")
+def _():
+    here = folder("read-only-archive")
+    if container := bound(volumes=[f"{here}:/ro:ro"]):
+        refused(400, lambda: container.put_archive("/ro", archive({"no": b""})), "mounted volume is marked read-only")
+        same(os.listdir(here), [])
 
 
 @behaviour("prune of volumes, by label")
@@ -780,7 +933,9 @@ def main():
     print(f"# docker-py {docker.__version__}", flush=True)
     for image in (IMAGE, SERVER):
         client.images.pull(image, tag="latest")
-    sys.exit(run(after=clean) > 0)
+    failed = run(after=clean)
+    shutil.rmtree(MACHINE)
+    sys.exit(failed > 0)
 
 
 main()
