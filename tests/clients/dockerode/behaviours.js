@@ -1,7 +1,10 @@
 // What dockerode's users do, each asserted against what a Docker engine answers.
 
 const assert = require("node:assert/strict");
+const fs = require("node:fs");
 const http = require("node:http");
+const os = require("node:os");
+const path = require("node:path");
 const stream = require("node:stream");
 const tar = require("tar-stream");
 const Docker = require("dockerode");
@@ -9,6 +12,7 @@ const { behaviour, main, named, run, sleep, until } = require("../behaviours.js"
 
 const docker = new Docker();
 const LABELS = { "d2k.clients": run };
+const MACHINE = fs.mkdtempSync(path.join(os.tmpdir(), "d2k-"));
 
 const bytes = async (readable) => {
   const chunks = [];
@@ -310,6 +314,76 @@ behaviour("volumes made, listed, used, removed, pruned", async () => {
   assert.deepEqual(pruned.VolumesDeleted, [named("data")]);
 });
 
+// Binds of paths of this machine, which only an embedded cluster has: on a real one each must be refused, and `bound` gives nothing.
+const bound = async (options) => {
+  if (process.env.D2K_CLIENTS_CLUSTER === "embedded") return start(options);
+  await refused(400, () => start(options), "bind mounts are not supported");
+  await refused(400, () => start(options), "Use a named volume");
+  assert.deepEqual(await docker.listContainers({ all: true, filters: { label: [`d2k.clients=${run}`] } }), []);
+};
+const folder = (name, files = {}) => {
+  const made = path.join(MACHINE, name);
+  fs.mkdirSync(made);
+  for (const [file, content] of Object.entries(files)) fs.writeFileSync(path.join(made, file), content);
+  return made;
+};
+const read = (...steps) => fs.readFileSync(path.join(...steps), "utf8");
+const inside = (container, script) => exec(container, { Cmd: ["sh", "-c", script] });
+const bind = (Source, Destination, Mode, RW, Propagation = "rprivate") => ({ Type: "bind", Source, Destination, Mode, RW, Propagation });
+
+behaviour("a folder of the machine, in Binds, is seen from both sides, or is refused", async () => {
+  const here = folder("both", { first: "from the machine" });
+  const container = await bound({ HostConfig: { Binds: [`${here}:/data`] } });
+  if (!container) return;
+  assert.deepEqual(await inside(container, "cat /data/first"), ["from the machine", "", 0]);
+  assert.equal((await inside(container, "echo inside > /data/second; chown 1000:1001 /data/second"))[2], 0);
+  const { uid, gid } = fs.statSync(path.join(here, "second"));
+  assert.deepEqual([read(here, "second"), uid, gid], ["inside\n", 1000, 1001]);
+  fs.writeFileSync(path.join(here, "first"), "changed");
+  assert.deepEqual(await inside(container, "cat /data/first; rm /data/first"), ["changed", "", 0]);
+  assert.deepEqual(fs.readdirSync(here), ["second"]);
+  const shown = await container.inspect();
+  assert.deepEqual(shown.Mounts, [bind(here, "/data", "", true)]);
+  assert.deepEqual(shown.HostConfig.Binds, [`${here}:/data`]);
+});
+
+behaviour("a single file, read-only, or it is refused", async () => {
+  const file = path.join(folder("single", { "app.conf": "one" }), "app.conf");
+  const container = await bound({ HostConfig: { Binds: [`${file}:/etc/app/app.conf:ro`] } });
+  if (!container) return;
+  const [out, err, code] = await inside(container, "cat /etc/app/app.conf; echo two > /etc/app/app.conf");
+  assert.deepEqual([out, code, read(file)], ["one", 1, "one"]);
+  assert.match(err, /Read-only file system/);
+  assert.deepEqual((await container.inspect()).Mounts, [bind(file, "/etc/app/app.conf", "ro", false)]);
+});
+
+behaviour("a bind in Mounts, with its options, or it is refused", async () => {
+  const here = folder("mounts", { file: "text" });
+  const mount = { Type: "bind", Source: here, Target: "/data", ReadOnly: true, BindOptions: { Propagation: "private" } };
+  const container = await bound({ HostConfig: { Mounts: [mount] } });
+  if (!container) return;
+  const [out, , code] = await inside(container, "cat /data/file; touch /data/new");
+  assert.deepEqual([out, code, fs.readdirSync(here)], ["text", 1, ["file"]]);
+  const shown = await container.inspect();
+  assert.deepEqual(shown.Mounts, [bind(here, "/data", "", false, "private")]);
+  assert.deepEqual(shown.HostConfig.Mounts, [mount]);
+});
+
+behaviour("a missing source is made for Binds, and refused for Mounts, or both are refused", async () => {
+  const [made, none] = [path.join(MACHINE, "made", "deep"), path.join(MACHINE, "none")];
+  const mounts = { HostConfig: { Mounts: [{ Type: "bind", Source: none, Target: "/data" }] } };
+  const container = await bound({ HostConfig: { Binds: [`${made}:/data`] } });
+  if (container) {
+    await inside(container, "echo made > /data/file");
+    assert.equal(read(made, "file"), "made\n");
+    await refused(400, () => start(mounts), `invalid mount config for type "bind": bind source path does not exist: ${none}`);
+  } else {
+    await bound(mounts);
+    assert.ok(!fs.existsSync(made));
+  }
+  assert.ok(!fs.existsSync(none));
+});
+
 behaviour("networks made, joined, left, removed", async () => {
   const network = await docker.createNetwork({ Name: named("net"), CheckDuplicate: true, Labels: LABELS });
   const container = await start();
@@ -347,4 +421,5 @@ const clean = async () => {
   }
 };
 
+process.on("exit", () => fs.rmSync(MACHINE, { recursive: true }));
 main(`dockerode ${require("dockerode/package.json").version}`, () => Promise.all(["busybox:latest", "nginx:latest"].map(pull)), clean);
