@@ -11,13 +11,18 @@ import com.github.dockerjava.api.exception.ConflictException;
 import com.github.dockerjava.api.exception.DockerException;
 import com.github.dockerjava.api.exception.NotFoundException;
 import com.github.dockerjava.api.exception.NotModifiedException;
+import com.github.dockerjava.api.model.AccessMode;
 import com.github.dockerjava.api.model.AuthConfig;
 import com.github.dockerjava.api.model.Bind;
+import com.github.dockerjava.api.model.BindOptions;
+import com.github.dockerjava.api.model.BindPropagation;
 import com.github.dockerjava.api.model.ContainerNetwork;
 import com.github.dockerjava.api.model.Event;
 import com.github.dockerjava.api.model.ExposedPort;
 import com.github.dockerjava.api.model.Frame;
 import com.github.dockerjava.api.model.HostConfig;
+import com.github.dockerjava.api.model.Mount;
+import com.github.dockerjava.api.model.MountType;
 import com.github.dockerjava.api.model.Ports;
 import com.github.dockerjava.api.model.PruneType;
 import com.github.dockerjava.api.model.Statistics;
@@ -36,7 +41,10 @@ import java.io.PipedInputStream;
 import java.io.PipedOutputStream;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -44,6 +52,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
 import org.apache.commons.compress.archivers.tar.TarArchiveEntry;
 import org.apache.commons.compress.archivers.tar.TarArchiveInputStream;
 import org.apache.commons.compress.archivers.tar.TarArchiveOutputStream;
@@ -61,6 +70,7 @@ public class Behaviours {
     static final Map<String, String> LABELS = Map.of("d2k.clients", RUN);
     static final Map<String, Body> all = new LinkedHashMap<>();
     static DockerClient docker;
+    static Path machine;
 
     static String named(String name) {
         return name + "-" + RUN;
@@ -158,6 +168,31 @@ public class Behaviours {
         List<String> output = docker.execStartCmd(made).withStdIn(input).exec(new Output()).apart();
         Long code = docker.inspectExecCmd(made).exec().getExitCodeLong();
         return List.of(output.get(0), output.get(1), String.valueOf(code));
+    }
+
+    static List<String> inside(String id, String script) throws InterruptedException {
+        return exec(id, docker.execCreateCmd(id).withCmd("sh", "-c", script), null);
+    }
+
+    /** Starts what has a bind of a path of this machine, which only an embedded cluster has: on a real one it must be refused, and this gives null. */
+    static String bound(HostConfig host) throws Exception {
+        CreateContainerCmd create = create("sleep", "1000").withHostConfig(host);
+        if (System.getenv("D2K_CLIENTS_CLUSTER").equals("embedded")) {
+            return start(create);
+        }
+        refused(400, create::exec, "bind mounts are not supported");
+        refused(400, create::exec, "Use a named volume");
+        same(docker.listContainersCmd().withShowAll(true).withLabelFilter(LABELS).exec(), List.of());
+        return null;
+    }
+
+    static List<Object> shownMount(String id) {
+        List<InspectContainerResponse.Mount> mounts = docker.inspectContainerCmd(id).exec().getMounts();
+        same(mounts.size(), 1);
+        InspectContainerResponse.Mount mount = mounts.get(0);
+        // This client does not tell the type, but a volume has a name.
+        same(mount.getName(), null);
+        return List.of(mount.getSource(), mount.getDestination().getPath(), mount.getMode(), mount.getRW());
     }
 
     static LogContainerCmd logs(String id) {
@@ -397,6 +432,68 @@ public class Behaviours {
         });
     }
 
+    static void defineBinds() {
+        all.put("a folder of the machine, in Binds, is seen from both sides, or is refused", () -> {
+            Path here = Files.createDirectory(machine.resolve("both"));
+            Files.writeString(here.resolve("first"), "from the machine");
+            Bind bind = new Bind(here.toString(), new Volume("/data"));
+            String id = bound(HostConfig.newHostConfig().withBinds(bind));
+            if (id == null) {
+                return;
+            }
+            same(inside(id, "cat /data/first"), List.of("from the machine", "", "0"));
+            same(inside(id, "echo inside > /data/second; chown 1000:1001 /data/second"), List.of("", "", "0"));
+            same(Files.readString(here.resolve("second")), "inside\n");
+            same(Files.getAttribute(here.resolve("second"), "unix:uid"), 1000);
+            Files.writeString(here.resolve("first"), "changed");
+            same(inside(id, "cat /data/first; rm /data/first"), List.of("changed", "", "0"));
+            same(Files.exists(here.resolve("first")), false);
+            same(shownMount(id), List.of(here.toString(), "/data", "rw", true));
+            same(List.of(docker.inspectContainerCmd(id).exec().getHostConfig().getBinds()), List.of(bind));
+        });
+        all.put("a single file, read-only, or it is refused", () -> {
+            Path file = Files.writeString(machine.resolve("app.conf"), "one");
+            Bind bind = new Bind(file.toString(), new Volume("/etc/app/app.conf"), AccessMode.ro);
+            String id = bound(HostConfig.newHostConfig().withBinds(bind));
+            if (id == null) {
+                return;
+            }
+            List<String> tried = inside(id, "cat /etc/app/app.conf; echo two > /etc/app/app.conf");
+            same(List.of(tried.get(0), tried.get(2), Files.readString(file)), List.of("one", "1", "one"));
+            has(tried.get(1), "Read-only file system");
+            same(shownMount(id), List.of(file.toString(), "/etc/app/app.conf", "ro", false));
+        });
+        all.put("a bind in Mounts, with its options, or it is refused", () -> {
+            Path here = Files.createDirectory(machine.resolve("mounts"));
+            Files.writeString(here.resolve("file"), "text");
+            Mount mount = new Mount().withType(MountType.BIND).withSource(here.toString()).withTarget("/data").withReadOnly(true);
+            mount.withBindOptions(new BindOptions().withPropagation(BindPropagation.PRIVATE));
+            String id = bound(HostConfig.newHostConfig().withMounts(List.of(mount)));
+            if (id == null) {
+                return;
+            }
+            List<String> tried = inside(id, "cat /data/file; touch /data/new");
+            same(List.of(tried.get(0), tried.get(2), Files.exists(here.resolve("new"))), List.of("text", "1", false));
+            same(shownMount(id), List.of(here.toString(), "/data", "", false));
+            same(docker.inspectContainerCmd(id).exec().getHostConfig().getMounts(), List.of(mount));
+        });
+        all.put("a missing source is made for Binds, and refused for Mounts, or both are refused", () -> {
+            Path made = machine.resolve("made/deep");
+            Path none = machine.resolve("none");
+            Mount mount = new Mount().withType(MountType.BIND).withSource(none.toString()).withTarget("/data");
+            HostConfig mounts = HostConfig.newHostConfig().withMounts(List.of(mount));
+            String id = bound(HostConfig.newHostConfig().withBinds(new Bind(made.toString(), new Volume("/data"))));
+            if (id == null) {
+                same(bound(mounts), null);
+            } else {
+                inside(id, "echo made > /data/file");
+                same(Files.readString(made.resolve("file")), "made\n");
+                refused(400, () -> create("true").withHostConfig(mounts).exec(), "bind source path does not exist: " + none);
+            }
+            same(List.of(Files.exists(made), Files.exists(none)), List.of(id != null, false));
+        });
+    }
+
     static void clean() {
         docker.listContainersCmd().withShowAll(true).withLabelFilter(LABELS).exec().forEach(container -> {
             try {
@@ -410,7 +507,9 @@ public class Behaviours {
     public static void main(String[] arguments) throws Exception {
         DefaultDockerClientConfig config = DefaultDockerClientConfig.createDefaultConfigBuilder().build();
         docker = DockerClientImpl.getInstance(config, new ApacheDockerHttpClient.Builder().dockerHost(config.getDockerHost()).build());
+        machine = Files.createTempDirectory("d2k-");
         define();
+        defineBinds();
         String jar = DockerClientImpl.class.getProtectionDomain().getCodeSource().getLocation().getPath();
         System.out.println("# docker-java " + jar.replaceAll(".*-([0-9.]+)\\.jar", "$1"));
         for (String image : List.of("busybox", "nginx")) {
@@ -430,6 +529,9 @@ public class Behaviours {
                 System.out.println("not ok - " + one.getKey() + ": " + words.substring(0, Math.min(400, words.length())));
             }
             clean();
+        }
+        try (Stream<Path> made = Files.walk(machine)) {
+            made.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
         }
         System.exit(failed > 0 ? 1 : 0);
     }
