@@ -1,7 +1,9 @@
 """What users of Testcontainers for Python do. Prints one line a behaviour."""
 
+import contextlib
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -25,6 +27,9 @@ from testcontainers.core.wait_strategies import (
     LogMessageWaitStrategy,
     PortWaitStrategy,
 )
+
+MACHINE = pathlib.Path(tempfile.mkdtemp(prefix="d2k-"))
+
 
 def idle():
     return DockerContainer("busybox").with_command("sleep 1000")
@@ -193,6 +198,68 @@ def _():
         volume.remove(force=True)
 
 
+@contextlib.contextmanager
+def bound(container):
+    """Starts what has binds of paths of this machine, which only an embedded cluster has: on a real one it must be refused, and this
+    gives nothing."""
+    if os.environ["D2K_CLIENTS_CLUSTER"] == "embedded":
+        with container:
+            yield container
+        return
+    try:
+        container.start()
+    except docker.errors.APIError as error:
+        same(error.status_code, 400)
+        for words in ("bind mounts are not supported", "Use a named volume"):
+            assert words in str(error), error
+    else:
+        container.stop()
+        raise AssertionError("no error")
+    yield None
+
+
+@behaviour("a folder of the machine is seen from both sides, or is refused")
+def _():
+    here = MACHINE / "both"
+    here.mkdir()
+    (here / "first").write_text("from the machine")
+    with bound(idle().with_volume_mapping(here, "/data", "rw")) as container:
+        if not container:
+            return
+        same(container.exec("cat /data/first").output, b"from the machine")
+        same(container.exec("sh -c 'echo inside > /data/second'").exit_code, 0)
+        same((here / "second").read_text(), "inside\n")
+        (here / "first").write_text("changed")
+        same(container.exec("cat /data/first").output, b"changed")
+        wrapped = container.get_wrapped_container()
+        wrapped.reload()
+        shown = [(mount["Type"], mount["Source"], mount["Destination"], mount["RW"]) for mount in wrapped.attrs["Mounts"]]
+        same(shown, [("bind", str(here), "/data", True)])
+    same(sorted(os.listdir(here)), ["first", "second"])
+
+
+@behaviour("a single file, read-only if nothing is said, or it is refused")
+def _():
+    file = MACHINE / "init.sh"
+    text = "echo it was run; sleep 1000\n"
+    file.write_text(text)
+    given = DockerContainer("busybox").with_command("sh /init/init.sh").with_volume_mapping(str(file), "/init/init.sh")
+    with bound(given.waiting_for(LogMessageWaitStrategy("it was run"))) as container:
+        if container:
+            assert container.exec("sh -c 'echo no > /init/init.sh'").exit_code != 0
+            same(file.read_text(), text)
+
+
+@behaviour("a missing source is made, or is refused")
+def _():
+    missing = MACHINE / "made/deep"
+    given = script("echo made > /data/file; echo done; sleep 1000").with_volume_mapping(str(missing), "/data", "rw")
+    with bound(given.waiting_for(LogMessageWaitStrategy("done"))) as container:
+        same(missing.parent.exists(), container is not None)
+        if container:
+            same((missing / "file").read_text(), "made\n")
+
+
 @behaviour("stop removes the container")
 def _():
     container = idle().start()
@@ -287,6 +354,7 @@ def main():
     print(f"# testcontainers-python {version('testcontainers')}", flush=True)
     failed = run()
     Reaper.delete_instance()
+    shutil.rmtree(MACHINE)
     sys.exit(failed > 0)
 
 
