@@ -12,6 +12,7 @@ const { behaviour, main, named, sleep, until } = require("../behaviours.js");
 
 const docker = new Docker();
 const started = [];
+const MACHINE = fs.mkdtempSync(path.join(os.tmpdir(), "d2k-"));
 
 const start = async (container) => {
   const running = await container.start();
@@ -164,6 +165,50 @@ behaviour("a named volume keeps what is written", async () => {
   await docker.getVolume(named("data")).remove();
 });
 
+// Binds of paths of this machine, which only an embedded cluster has: on a real one each must be refused, and `bound` gives nothing.
+const bound = async (container) => {
+  if (process.env.D2K_CLIENTS_CLUSTER === "embedded") return start(container);
+  await assert.rejects(start(container), /bind mounts are not supported.*Use a named volume/);
+};
+
+behaviour("a folder of the machine is seen from both sides, or is refused", async () => {
+  const source = path.join(MACHINE, "both");
+  const file = (name) => path.join(source, name);
+  fs.mkdirSync(source);
+  fs.writeFileSync(file("first"), "from the machine");
+  const container = await bound(busybox().withBindMounts([{ source, target: "/data" }]));
+  if (!container) return;
+  assert.equal((await container.exec("cat /data/first")).output, "from the machine");
+  assert.equal((await container.exec(["sh", "-c", "echo inside > /data/second"])).exitCode, 0);
+  assert.equal(fs.readFileSync(file("second"), "utf8"), "inside\n");
+  fs.writeFileSync(file("first"), "changed");
+  assert.equal((await container.exec("cat /data/first")).output, "changed");
+  const [{ Type, Source, Destination, RW }, ...others] = (await docker.getContainer(container.getId()).inspect()).Mounts;
+  assert.deepEqual([Type, Source, Destination, RW, others], ["bind", source, "/data", true, []]);
+  await container.restart({ timeout: 1000 });
+  assert.equal((await container.exec("cat /data/second")).output, "inside\n");
+  await container.stop();
+  assert.deepEqual(fs.readdirSync(source), ["first", "second"]);
+});
+
+behaviour("a single file, read-only, or it is refused", async () => {
+  const source = path.join(MACHINE, "init.sh");
+  const script = "echo it was run; sleep 1000\n";
+  fs.writeFileSync(source, script);
+  const given = new GenericContainer("busybox").withCommand(["sh", "/init/init.sh"]);
+  const container = await bound(given.withBindMounts([{ source, target: "/init/init.sh", mode: "ro" }]).withWaitStrategy(Wait.forLogMessage("it was run")));
+  if (!container) return;
+  assert.notEqual((await container.exec(["sh", "-c", "echo no > /init/init.sh"])).exitCode, 0);
+  assert.equal(fs.readFileSync(source, "utf8"), script);
+});
+
+behaviour("a missing source is made, or is refused", async () => {
+  const source = path.join(MACHINE, "made", "deep");
+  const container = await bound(busybox("echo made > /data/file; echo done; sleep 1000").withBindMounts([{ source, target: "/data" }]).withWaitStrategy(Wait.forLogMessage("done")));
+  assert.equal(fs.existsSync(path.dirname(source)), Boolean(container));
+  if (container) assert.equal(fs.readFileSync(path.join(source, "file"), "utf8"), "made\n");
+});
+
 behaviour("logs as a stream, with both outputs", async () => {
   const container = await start(busybox("echo out; echo err >&2; sleep 1; echo end"));
   const chunks = [];
@@ -236,4 +281,5 @@ const stopAll = async () => {
   }
 };
 
+process.on("exit", () => fs.rmSync(MACHINE, { recursive: true }));
 main(`testcontainers-node ${require("testcontainers/package.json").version}`, async () => {}, stopAll);
