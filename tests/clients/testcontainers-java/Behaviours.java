@@ -1,6 +1,7 @@
 // What users of Testcontainers for Java do. Prints one line a behaviour.
 
 import com.github.dockerjava.api.DockerClient;
+import com.github.dockerjava.api.command.InspectContainerResponse;
 import com.github.dockerjava.api.exception.NotFoundException;
 import com.github.dockerjava.api.model.HealthCheck;
 import java.io.IOException;
@@ -9,8 +10,11 @@ import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -18,7 +22,9 @@ import java.util.Objects;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import org.testcontainers.DockerClientFactory;
+import org.testcontainers.containers.BindMode;
 import org.testcontainers.containers.Container;
 import org.testcontainers.containers.ExecConfig;
 import org.testcontainers.containers.GenericContainer;
@@ -38,6 +44,7 @@ public class Behaviours {
 
     static final Map<String, Body> all = new LinkedHashMap<>();
     static final List<GenericContainer<?>> started = new ArrayList<>();
+    static Path machine;
 
     static void same(Object got, Object wanted) {
         if (!Objects.equals(got, wanted)) {
@@ -265,6 +272,82 @@ public class Behaviours {
         });
     }
 
+    /** Starts what has a bind of a path of this machine, which only an embedded cluster has: on a real one it must be refused, and this is false. */
+    static boolean bound(GenericContainer<?> container) {
+        if (System.getenv("D2K_CLIENTS_CLUSTER").equals("embedded")) {
+            container.start();
+            return true;
+        }
+        try {
+            container.start();
+        } catch (RuntimeException error) {
+            has(words(error), "bind mounts are not supported");
+            has(words(error), "Use a named volume");
+            return false;
+        }
+        throw new AssertionError("no error");
+    }
+
+    static void defineBinds() {
+        all.put("a folder of the machine is seen from both sides, or is refused", () -> {
+            Path here = Files.createDirectory(machine.resolve("both"));
+            Files.writeString(here.resolve("first"), "from the machine");
+            GenericContainer<?> in = idle().withFileSystemBind(here.toString(), "/data", BindMode.READ_WRITE);
+            if (!bound(in)) {
+                return;
+            }
+            same(in.execInContainer("cat", "/data/first").getStdout(), "from the machine");
+            same(in.execInContainer("sh", "-c", "echo inside > /data/second").getExitCode(), 0);
+            same(Files.readString(here.resolve("second")), "inside\n");
+            Files.writeString(here.resolve("first"), "changed");
+            same(in.execInContainer("cat", "/data/first").getStdout(), "changed");
+            List<InspectContainerResponse.Mount> mounts = in.getCurrentContainerInfo().getMounts();
+            InspectContainerResponse.Mount mount = mounts.get(0);
+            List<Object> shown = List.of(mounts.size(), mount.getSource(), mount.getDestination().getPath(), mount.getRW());
+            same(shown, List.of(1, here.toString(), "/data", true));
+            in.stop();
+            same(Files.readString(here.resolve("second")), "inside\n");
+        });
+        all.put("a single file, read-only, beside those that are copied, or it is refused", () -> {
+            Path file = Files.writeString(machine.resolve("app.conf"), "one");
+            GenericContainer<?> in = idle().withFileSystemBind(file.toString(), "/etc/app/bound", BindMode.READ_ONLY);
+            in.withCopyFileToContainer(MountableFile.forHostPath(file), "/etc/app/copied");
+            // Also copied, since it is read-only.
+            in.withClasspathResourceMapping("pom.xml", "/etc/app/pom.xml", BindMode.READ_ONLY);
+            if (!bound(in)) {
+                return;
+            }
+            same(in.execInContainer("cat", "/etc/app/bound", "/etc/app/copied").getStdout(), "oneone");
+            same(in.execInContainer("cat", "/etc/app/pom.xml").getStdout(), Files.readString(Path.of("pom.xml")));
+            has(in.execInContainer("sh", "-c", "echo no > /etc/app/bound").getStderr(), "Read-only file system");
+            same(in.execInContainer("sh", "-c", "echo two > /etc/app/copied").getExitCode(), 0);
+            Files.writeString(file, "three");
+            same(in.execInContainer("cat", "/etc/app/bound", "/etc/app/copied").getStdout(), "threetwo\n");
+        });
+        all.put("a bind taken from another container, read-only, or it is refused", () -> {
+            Path here = Files.createDirectory(machine.resolve("taken"));
+            GenericContainer<?> holder = idle().withFileSystemBind(here.toString(), "/data");
+            if (!bound(holder)) {
+                return;
+            }
+            same(holder.execInContainer("sh", "-c", "echo kept > /data/file").getExitCode(), 0);
+            GenericContainer<?> in = idle().withVolumesFrom(holder, BindMode.READ_ONLY);
+            in.start();
+            same(in.execInContainer("cat", "/data/file").getStdout(), "kept\n");
+            has(in.execInContainer("touch", "/data/new").getStderr(), "Read-only file system");
+        });
+        all.put("a missing source is made, or is refused", () -> {
+            Path missing = machine.resolve("made/deep");
+            GenericContainer<?> in = script("echo made > /data/file; echo done; sleep 1000");
+            in.withFileSystemBind(missing.toString(), "/data").waitingFor(Wait.forLogMessage(".*done.*", 1));
+            boolean there = bound(in);
+            same(Files.exists(missing.getParent()), there);
+            if (there) {
+                same(Files.readString(missing.resolve("file")), "made\n");
+            }
+        });
+    }
+
     /** Starts what the reaper has to remove, and ends without a word. */
     static void leave() {
         Network network = Network.newNetwork();
@@ -287,11 +370,13 @@ public class Behaviours {
         }
     }
 
-    public static void main(String[] arguments) {
+    public static void main(String[] arguments) throws IOException {
         if (arguments.length > 0 && arguments[0].equals("session")) {
             leave();
         }
+        machine = Files.createTempDirectory("d2k-");
         define();
+        defineBinds();
         String jar = GenericContainer.class.getProtectionDomain().getCodeSource().getLocation().getPath();
         System.out.println("# testcontainers-java " + jar.replaceAll(".*-([0-9.]+)\\.jar", "$1"));
         int failed = 0;
@@ -312,6 +397,9 @@ public class Behaviours {
             } catch (RuntimeException gone) {
                 started.clear();
             }
+        }
+        try (Stream<Path> made = Files.walk(machine)) {
+            made.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
         }
         System.exit(failed > 0 ? 1 : 0);
     }
