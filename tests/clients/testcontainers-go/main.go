@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
 	"runtime/debug"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/client"
 	"github.com/testcontainers/testcontainers-go"
 	tcexec "github.com/testcontainers/testcontainers-go/exec"
@@ -85,6 +87,38 @@ func (s *session) script(text string, options ...testcontainers.ContainerCustomi
 
 func (s *session) idle(options ...testcontainers.ContainerCustomizer) testcontainers.Container {
 	return s.script("sleep 1000", options...)
+}
+
+// bound starts what has binds of paths of this machine, which only an embedded cluster has: on a real one it must be refused, and this gives nothing.
+func (s *session) bound(options ...testcontainers.ContainerCustomizer) testcontainers.Container {
+	if os.Getenv("D2K_CLIENTS_CLUSTER") == "embedded" {
+		return s.idle(options...)
+	}
+	made, err := testcontainers.Run(s, busybox, options...)
+	check(testcontainers.TerminateContainer(made))
+	has(fmt.Sprint(err), "bind mounts are not supported")
+	has(fmt.Sprint(err), "Use a named volume")
+	return nil
+}
+
+func binds(all ...string) testcontainers.ContainerCustomizer {
+	return testcontainers.WithHostConfigModifier(func(host *container.HostConfig) { host.Binds = all })
+}
+
+func mounts(all ...mount.Mount) testcontainers.ContainerCustomizer {
+	return testcontainers.WithHostConfigModifier(func(host *container.HostConfig) { host.Mounts = all })
+}
+
+func folder() string {
+	return must(os.MkdirTemp("", "d2k-"))
+}
+
+func write(folder, name, content string) {
+	check(os.WriteFile(filepath.Join(folder, name), []byte(content), 0o644))
+}
+
+func read(folder, name string) string {
+	return string(must(os.ReadFile(filepath.Join(folder, name))))
 }
 
 func (s *session) exec(in testcontainers.Container, options []tcexec.ProcessOption, command ...string) (int, string) {
@@ -211,6 +245,58 @@ var behaviours = []behaviour{
 		s.clean()
 		docker := must(client.New(client.FromEnv))
 		must(docker.VolumeRemove(s, volume, client.VolumeRemoveOptions{}))
+	}},
+	{"a folder of the machine, by Binds, is seen from both sides, or is refused", func(s *session) {
+		here := folder()
+		defer os.RemoveAll(here)
+		write(here, "first", "from the machine")
+		in := s.bound(binds(here + ":/data"))
+		if in == nil {
+			return
+		}
+		_, output := s.exec(in, nil, "cat", "/data/first")
+		same(output, "from the machine")
+		s.exec(in, nil, "sh", "-c", "echo inside > /data/second")
+		same(read(here, "second"), "inside\n")
+		write(here, "first", "changed")
+		_, output = s.exec(in, nil, "cat", "/data/first")
+		same(output, "changed")
+		wanted := container.MountPoint{Type: mount.TypeBind, Source: here, Destination: "/data", RW: true, Propagation: mount.PropagationRPrivate}
+		same(must(in.Inspect(s)).Mounts, []container.MountPoint{wanted})
+		s.clean()
+		same(read(here, "second"), "inside\n")
+	}},
+	{"a single file, read-only, by Mounts, beside one that is copied, or it is refused", func(s *session) {
+		here := folder()
+		defer os.RemoveAll(here)
+		write(here, "app.conf", "one")
+		file := filepath.Join(here, "app.conf")
+		copied := testcontainers.WithFiles(testcontainers.ContainerFile{HostFilePath: file, ContainerFilePath: "/etc/app/copied", FileMode: 0o644})
+		in := s.bound(mounts(mount.Mount{Type: mount.TypeBind, Source: file, Target: "/etc/app/bound", ReadOnly: true}), copied)
+		if in == nil {
+			return
+		}
+		code, output := s.exec(in, nil, "sh", "-c", "cat /etc/app/bound /etc/app/copied; echo no > /etc/app/bound")
+		same(code, 1)
+		has(output, "oneone")
+		has(output, "Read-only file system")
+		same(read(here, "app.conf"), "one")
+	}},
+	{"a missing source is made for Binds, and refused for Mounts, or both are refused", func(s *session) {
+		here := folder()
+		defer os.RemoveAll(here)
+		made, none := filepath.Join(here, "made/deep"), filepath.Join(here, "none")
+		missing := mounts(mount.Mount{Type: mount.TypeBind, Source: none, Target: "/data"})
+		if in := s.bound(binds(made + ":/data")); in != nil {
+			s.exec(in, nil, "sh", "-c", "echo made > /data/file")
+			same(read(made, "file"), "made\n")
+			_, err := testcontainers.Run(s, busybox, missing)
+			has(fmt.Sprint(err), "bind source path does not exist: "+none)
+		} else {
+			s.bound(missing)
+			same(len(must(os.ReadDir(here))), 0)
+		}
+		same(len(must(filepath.Glob(none))), 0)
 	}},
 	{"logs, and a consumer of them with streams apart", func(s *session) {
 		lines := make(chan testcontainers.Log, 8)
