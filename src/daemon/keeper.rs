@@ -248,6 +248,8 @@ impl Keeper {
         let end = match state::ended(&container.record, pod, earlier) {
             Some(end) => end,
             // That the workload is scaled down may be known only later, where a watch was broken.
+            // A start that failed leaves a Pod without a run, whose end is none of the container's.
+            None if state::never_ran(pod, &container.container_name()) => return,
             None if deleted && (container.wanted == 0 || self.daemon.runs.is_taken_down(uid)) => {
                 unseen_end(container, pod)
             }

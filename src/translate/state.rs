@@ -234,6 +234,15 @@ pub fn has_run(done: &ContainerStateTerminated) -> bool {
         && helper::failure(done.message.as_deref()).is_none()
 }
 
+/// Whether the process of a Pod is known never to have run: it was still waiting for its first run.
+pub fn never_ran(pod: &Pod, container: &str) -> bool {
+    let Some(status) = status_of(pod, container) else { return true };
+    let waits = status.state.as_ref().is_none_or(|state| state.waiting.is_some());
+    waits
+        && status.restart_count == 0
+        && status.last_state.as_ref().is_none_or(|last| last.terminated.is_none())
+}
+
 /// Whether a kubelet's reason says that the process never ran.
 pub fn is_failed_start(reason: &str) -> bool {
     matches!(reason, "StartError" | "ContainerCannotRun" | "RunContainerError")
