@@ -14,6 +14,7 @@ mod log_tail;
 mod logs;
 mod metrics;
 mod node;
+mod places;
 mod pod;
 mod probes;
 mod report;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::pod::Running;
-use super::{Kubelet, environment, files};
+use super::{Kubelet, environment, files, places};
 use crate::engine::{Below, Engine, Memory, Mount, Source, Trouble};
 use crate::kubeapi::controllers::kind;
 use crate::kubeapi::meta::{self, at, items, number, string};
@@ -223,6 +223,9 @@ impl<E: Engine> Kubelet<E> {
         for asked in items(container, &["volumeMounts"]) {
             let Some(volume) = volumes.get(string(asked, &["name"])) else { continue };
             let mount = mount(asked, volume, env)?;
+            if !places::is_made(&mount)? {
+                continue;
+            }
             all.retain(|other: &Mount| other.target != mount.target);
             all.push(mount);
         }
@@ -270,6 +273,8 @@ fn mount(asked: &Value, volume: &Volume, env: &environment::Variables) -> Result
     let below = match string(asked, &["recursiveReadOnly"]) {
         "IfPossible" => Below::ReadOnlyIfPossible,
         "Enabled" => Below::ReadOnly,
+        // Kubernetes has no word for it, and Docker makes all of such a mount read-only.
+        _ if follows && read_only && matches!(source, Source::Host(_)) => Below::ReadOnlyIfPossible,
         _ => Below::AsTheyAre,
     };
     let sub = if sub.is_empty() { sub.into() } else { inner(&sub)? };

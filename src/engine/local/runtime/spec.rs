@@ -14,6 +14,9 @@ use crate::engine::{Below, Limits, Mount, Source, Start};
 /// What programs are looked for in where nothing is said.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Where a container sees its cgroups.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
 const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
@@ -128,7 +131,10 @@ fn mounts(start: &Start, around: &Surroundings<'_>) -> Vec<Value> {
         true => mount("/sys/fs/cgroup", "cgroup", "cgroup", &[&strict[..], &[system]].concat()),
         false => mount("/sys/fs/cgroup", "tmpfs", "tmpfs", &[&strict[..], &["mode=755"]].concat()),
     });
-    all.extend(around.views.iter().map(|(place, folder)| {
+    let hidden = |place: &Path| {
+        start.mounts.iter().any(|asked| asked.target == Path::new(CGROUPS) && place.starts_with(CGROUPS))
+    };
+    all.extend(around.views.iter().filter(|(place, _)| !hidden(place)).map(|(place, folder)| {
         json!({ "destination": place, "type": "bind", "source": folder, "options": ["rbind", "rprivate", system] })
     }));
     // What is asked for wins over what is always there.
