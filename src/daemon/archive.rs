@@ -1,6 +1,8 @@
 //! `docker cp` and `export`: the helper, or without it the image's own `tar`, by exec while the container
 //! runs; staged files before its start.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -13,6 +15,7 @@ use crate::fault::{Fault, Kind, Result};
 use crate::translate::archive::{Stat, base};
 use crate::translate::container::Container;
 use crate::translate::helper::{self, protocol};
+use crate::translate::mounts::MountPlan;
 use crate::translate::path::clean;
 use crate::translate::state::Phase;
 
@@ -204,6 +207,7 @@ impl Daemon {
     ) -> Result<()> {
         self.require_own(container, "copied into while it does not run")
             .or_else(|fault| if container.running_pod().is_some() { Ok(()) } else { Err(fault) })?;
+        self.require_writable(container, &clean(path))?;
         let Some(pod) = container.running_pod() else {
             let bytes = collect(archive).await?;
             self.stage(container, &clean(path), &bytes).await?;
@@ -224,6 +228,19 @@ impl Daemon {
         self.tar_in(container, &pod, path, keep_kinds, archive).await?;
         self.tell(&container.record, "copied-in", []);
         Ok(())
+    }
+
+    /// Docker's refusal of a place that the container itself may only read.
+    fn require_writable(&self, container: &Container, path: &str) -> Result<()> {
+        let mounts = self.mounts_of(container);
+        let holds = |(plan, _): &&(MountPlan, String)| Path::new(path).starts_with(&plan.target);
+        match mounts.iter().filter(holds).max_by_key(|(plan, _)| plan.target.len()) {
+            Some((plan, _)) if plan.read_only => Err(Fault::invalid("mounted volume is marked read-only")),
+            None if container.own && container.record.host().readonly_rootfs == Some(true) => {
+                Err(Fault::forbidden("container rootfs is marked read-only"))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn tar_in(

@@ -41,8 +41,18 @@ struct Found {
     real: String,
     /// Kubernetes' type of what is there; `None` if nothing is.
     kind: Option<&'static str>,
-    /// Why nothing can be made there: something that is no folder is in the way.
-    blocked: Option<String>,
+    /// Why nothing can be made there, if something is in the way.
+    blocked: Option<Blocked>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Blocked {
+    /// A part of the path is no folder.
+    NoFolder,
+    /// This link leads nowhere.
+    Link(String),
+    /// A name of the path is longer than the file system allows.
+    LongName,
 }
 
 impl Daemon {
@@ -90,20 +100,35 @@ impl Daemon {
         if self.local.is_none() {
             return Ok(());
         }
+        let wrong = |what: &str| format!("invalid mount config for type \"bind\": {what}");
         for plan in self.bind_plans(record)? {
             let Some(bind) = plan.bind() else { continue };
-            let found = look(&bind.source).await?;
-            if found.kind.is_none() && !bind.create {
-                let source = &bind.source;
-                return Err(Fault::invalid(format!(
-                    "invalid mount config for type \"bind\": bind source path does not exist: {source}"
-                )));
+            if starting && !bind.conflict.is_empty() {
+                return Err(Fault::invalid(bind.conflict.clone()));
             }
-            if let Some(why) = found.blocked.filter(|_| starting) {
-                let source = &bind.source;
-                return Err(Fault::invalid(format!(
-                    "error while creating mount source path '{source}': {why}"
-                )));
+            let (found, source) = (look(&bind.source).await?, &bind.source);
+            let why = match found.blocked {
+                Some(Blocked::NoFolder) if bind.create => format!(
+                    "failed to fulfil mount request: open {source}: not a directory: unknown: Are you trying to mount a \
+                     directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"
+                ),
+                Some(Blocked::Link(link)) if bind.create => {
+                    format!("error while creating mount source path '{source}': mkdir {link}: file exists")
+                }
+                Some(Blocked::LongName) if bind.create => {
+                    format!(
+                        "error while creating mount source path '{source}': mkdir {source}: file name too long"
+                    )
+                }
+                Some(Blocked::NoFolder) => wrong(&format!("stat {source}: not a directory")),
+                Some(Blocked::LongName) => wrong(&format!("stat {source}: file name too long")),
+                _ if found.kind.is_none() && !bind.create => {
+                    wrong(&format!("bind source path does not exist: {source}"))
+                }
+                _ => continue,
+            };
+            if starting || !bind.create {
+                return Err(Fault::invalid(why));
             }
         }
         Ok(())
@@ -189,7 +214,7 @@ async fn look(source: &str) -> Result<Found> {
 
 fn find(source: &str) -> io::Result<Found> {
     let path = Path::new(source);
-    let mut missing = Vec::new();
+    let (mut missing, mut long) = (Vec::new(), false);
     for above in path.ancestors() {
         match above.canonicalize() {
             Ok(real) if missing.is_empty() => {
@@ -197,13 +222,17 @@ fn find(source: &str) -> io::Result<Found> {
                 return Ok(Found { real: text(&real)?, kind, blocked: None });
             }
             Ok(real) => {
-                let in_the_way =
-                    !real.is_dir() || above.join(missing.last().copied().unwrap_or_default()).is_symlink();
-                let blocked = in_the_way.then(|| blocked(above, real.is_dir(), &missing));
+                let first = above.join(missing.last().copied().unwrap_or_default());
+                let blocked = match () {
+                    () if !real.is_dir() => Some(Blocked::NoFolder),
+                    () if first.is_symlink() => Some(Blocked::Link(first.display().to_string())),
+                    () => long.then_some(Blocked::LongName),
+                };
                 let whole = missing.iter().rev().fold(real, |path, name| path.join(name));
                 return Ok(Found { real: text(&whole)?, kind: None, blocked });
             }
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(error) if is_missing(&error) => {
+                long |= error.kind() == ErrorKind::InvalidFilename;
                 missing.extend(above.file_name().and_then(|name| name.to_str()));
             }
             Err(error) => return Err(error),
@@ -212,11 +241,10 @@ fn find(source: &str) -> io::Result<Found> {
     Err(ErrorKind::NotFound.into())
 }
 
-fn blocked(above: &Path, is_dir: bool, missing: &[&str]) -> String {
-    match missing.last() {
-        Some(link) if is_dir => format!("mkdir {}: file exists", above.join(link).display()),
-        _ => format!("mkdir {}: not a directory", above.display()),
-    }
+/// Whether there is nothing under a path; a link that leads nowhere or in a circle is nothing.
+fn is_missing(error: &io::Error) -> bool {
+    let kinds = [ErrorKind::NotFound, ErrorKind::NotADirectory, ErrorKind::InvalidFilename];
+    kinds.contains(&error.kind()) || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
 fn text(path: &Path) -> io::Result<String> {
@@ -252,6 +280,7 @@ mod tests {
         fs::write(folder.join("file"), "").unwrap();
         symlink("real", folder.join("link")).unwrap();
         symlink("nowhere", folder.join("dangling")).unwrap();
+        symlink("circle", folder.join("circle")).unwrap();
         let base = folder.canonicalize().unwrap();
         let at = |name: &str| find(folder.join(name).to_str().unwrap()).unwrap();
         let inside = |name: &str| base.join(name).to_str().unwrap().to_owned();
@@ -259,8 +288,12 @@ mod tests {
         assert_eq!(at("file").kind, Some("File"));
         let new = at("link/a/b");
         assert_eq!((new.real, new.kind, new.blocked), (inside("real/a/b"), None, None));
-        assert!(at("file/a").blocked.unwrap().ends_with("file: not a directory"));
-        assert!(at("dangling").blocked.unwrap().ends_with("dangling: file exists"));
+        assert_eq!(at("file/a").blocked, Some(Blocked::NoFolder));
+        for link in ["dangling", "circle"] {
+            let path = folder.join(link).display().to_string();
+            assert_eq!(at(link).blocked, Some(Blocked::Link(path)));
+        }
+        assert_eq!(at(&"n".repeat(256)).blocked, Some(Blocked::LongName));
         fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -136,6 +136,7 @@ impl Daemon {
             Err(_) if matches!(signal, 1 | 2 | 3 | 15) => {
                 self.take_down(container, container.record.stop_timeout()).await
             }
+            Err(_) if signal == SIGKILL => self.take_down(container, 1).await,
             result => result,
         }
     }
@@ -204,7 +205,11 @@ impl Daemon {
             self.tell(&container.record, "stopped", []);
         }
         let container = self.container(&id)?;
-        self.start_locked(&container).await?;
+        let started = self.start_locked(&container).await;
+        started.map_err(|fault| {
+            let message = format!("Cannot restart container {}: {}", container.record.name, fault.message);
+            Fault { message, ..fault }
+        })?;
         self.tell(&container.record, "restarted", []);
         Ok(())
     }

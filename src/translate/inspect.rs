@@ -306,6 +306,7 @@ pub fn mounts(context: &Context) -> Value {
                 "RW": !plan.read_only,
                 "Propagation": "",
             })),
+            MountKind::Tmpfs(_) if plan.unlisted => None,
             MountKind::Tmpfs(_) => Some(json!({
                 "Type": "tmpfs", "Source": "", "Destination": plan.target, "Mode": "", "RW": !plan.read_only,
                 "Propagation": "",

@@ -50,6 +50,8 @@ pub struct MountPlan {
     pub target: String,
     /// Whether the container may only read.
     pub read_only: bool,
+    /// `docker inspect` does not list it among the mounts.
+    pub unlisted: bool,
     /// What `docker inspect` shows as its mode: the options of `-v`, or what stands for none.
     pub mode: String,
     /// A directory of the volume instead of its root.
@@ -81,6 +83,7 @@ impl MountPlan {
             kind,
             target: clean(target),
             read_only: false,
+            unlisted: false,
             mode: String::new(),
             subpath: None,
             no_copy: false,
@@ -119,12 +122,18 @@ pub fn plan(body: &ContainerCreateBody, image: &ImageFacts, inherited: &[MountPl
             add(&mut explicit, plan)?;
         }
     }
+    let mut structured_targets = Vec::new();
     for mount in host.mounts.iter().flatten() {
         if let Some(plan) = structured(mount, &mut mounts)? {
+            structured_targets.push(plan.target.clone());
             add(&mut explicit, plan)?;
         }
     }
     for (target, options) in sorted(&host) {
+        // Docker's order: an entry of `Mounts` wins over one of `Tmpfs`.
+        if structured_targets.contains(&clean(&target)) {
+            continue;
+        }
         add(&mut explicit, tmpfs::from_options(&target, &options, &mut mounts.warnings)?)?;
     }
     let overridden = |target: &str| explicit.iter().any(|plan| plan.target == target);
@@ -178,6 +187,7 @@ fn structured(mount: &Mount, mounts: &mut Mounts) -> Result<Option<MountPlan>> {
     let target = mount.target.clone().unwrap_or_default();
     let source = mount.source.clone().unwrap_or_default();
     check_target(&kind.to_string(), &target)?;
+    check_options(mount, kind)?;
     match kind {
         MountType::VOLUME => volume_mount(mount, &source, &target).map(Some),
         MountType::TMPFS => tmpfs::from_mount(mount, &source, &target, &mut mounts.warnings).map(Some),
@@ -204,9 +214,6 @@ fn unsupported(kind: &str, target: &str, instead: &str) -> Fault {
 
 fn volume_mount(mount: &Mount, source: &str, target: &str) -> Result<MountPlan> {
     let wrong = |what: &str| Fault::invalid(format!("invalid mount config for type \"volume\": {what}"));
-    if mount.bind_options.is_some() {
-        return Err(wrong("field BindOptions must not be specified"));
-    }
     let options: MountVolumeOptions = mount.volume_options.clone().unwrap_or_default();
     let subpath = options.subpath.filter(|path| !path.is_empty());
     let kind = if source.is_empty() {
@@ -234,6 +241,21 @@ fn volume_mount(mount: &Mount, source: &str, target: &str) -> Result<MountPlan> 
         labels: options.labels.unwrap_or_default().into_iter().collect(),
         ..MountPlan::new(kind, target)
     })
+}
+
+/// Options of another type of mount are refused, also empty ones.
+fn check_options(mount: &Mount, kind: MountType) -> Result<()> {
+    let all = [
+        (mount.bind_options.is_some(), MountType::BIND, "BindOptions"),
+        (mount.volume_options.is_some(), MountType::VOLUME, "VolumeOptions"),
+        (mount.tmpfs_options.is_some(), MountType::TMPFS, "TmpfsOptions"),
+    ];
+    match all.into_iter().find(|(given, of, _)| *given && *of != kind) {
+        Some((_, _, field)) => Err(Fault::invalid(format!(
+            "invalid mount config for type \"{kind}\": field {field} must not be specified"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The name of a volume that is made with the container, where it is not there.

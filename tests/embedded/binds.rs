@@ -55,9 +55,7 @@ fn a_missing_source_is_made_by_v_and_refused_by_mount() {
     let text = lines.join("\n");
     for words in [
         format!("invalid mount config for type \"bind\": bind source path does not exist: {here}/none"),
-        format!(
-            "error while creating mount source path '{here}/file/below': mkdir {here}/file: not a directory"
-        ),
+        format!("failed to fulfil mount request: open {here}/file/below: not a directory"),
     ] {
         assert!(text.contains(&words), "{words}\n{run}");
     }
@@ -194,4 +192,47 @@ fn a_mount_of_the_machine_that_containers_cannot_see_is_told() {
     let job = wrapped(&private, "exec \"$0\" \"$@\"", &folder.job(&["--", "sh", "-ec", script]));
     let run = run(job, script, b"", DEADLINE);
     assert!(run.stdout.contains("make-rshared") && run.stdout.ends_with("125\n"), "{run}");
+}
+
+#[test]
+fn a_start_after_one_that_failed_has_an_end_of_its_own() {
+    let Some(folder) = Folder::new() else { return };
+    let run = folder.run_job(
+        "for n in 1 2 3 4 5 6 7 8; do
+           mkdir s; docker create --name run$n -v ./s:/etc/passwd busybox cat /etc/passwd >/dev/null
+           docker start -a run$n >/dev/null 2>&1 && echo started
+           docker inspect run$n --format '{{.State.Status}} {{.State.ExitCode}}'
+           rmdir s; echo mended >s; timeout 30 docker start -a run$n || echo $?; rm s
+         done",
+    );
+    assert_eq!(printed(&run), ["created 127", "mended"].repeat(8), "{run}");
+}
+
+#[test]
+fn what_a_container_may_only_read_is_not_written_by_cp() {
+    let Some(folder) = Folder::new() else { return };
+    let run = folder.run_job(
+        "mkdir src; echo x >file
+         docker create --name new -v ./src:/x:ro busybox cat /x/own >/dev/null
+         docker run -d --name old -v ./src:/x:ro busybox sleep 1000 >/dev/null
+         for name in new old; do docker cp file $name:/x/ 2>&1 || echo $?; done
+         echo own >src/own; docker start -a new",
+    );
+    let words = "Error response from daemon: mounted volume is marked read-only";
+    assert_eq!(printed(&run), [words, "1", words, "1", "own"], "{run}");
+}
+
+#[test]
+fn nothing_is_mounted_where_only_the_runtime_writes() {
+    let Some(folder) = Folder::new() else { return };
+    let run = folder.run_job(
+        "mkdir src
+         for target in /dev /proc /proc/x; do
+           docker run --rm -v ./src:$target busybox true 2>&1 | grep -o 'cannot be mounted because' || echo ran
+         done
+         docker run --rm -v /dev:/dev busybox sh -c 'echo gone >/dev/null; ls /dev | grep -c null'
+         ls src | wc -l",
+    );
+    let refused = "cannot be mounted because";
+    assert_eq!(printed(&run), [refused, refused, refused, "1", "0"], "{run}");
 }

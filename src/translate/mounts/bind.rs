@@ -24,6 +24,9 @@ pub struct Bind {
     pub propagation: String,
     /// What becomes of mounts below the source.
     pub below: Below,
+    /// Why Docker does not start a container with these options, which it creates; empty if it does.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub conflict: String,
 }
 
 /// Mounts below the source of a bind.
@@ -80,14 +83,6 @@ pub(super) fn structured(
     if !source.starts_with('/') {
         return Err(wrong(&format!("invalid mount path: '{source}' mount path must be absolute")));
     }
-    let others = [
-        (mount.volume_options.is_some(), "VolumeOptions"),
-        (mount.image_options.is_some(), "ImageOptions"),
-        (mount.tmpfs_options.is_some(), "TmpfsOptions"),
-    ];
-    if let Some((_, field)) = others.iter().find(|(given, _)| *given) {
-        return Err(wrong(&format!("field {field} must not be specified")));
-    }
     if is_docker_socket(source, target, mounts) {
         return Ok(None);
     }
@@ -102,7 +97,17 @@ pub(super) fn structured(
     };
     let propagation = options.propagation.map(|word| word.to_string()).unwrap_or_default();
     let create = on(options.create_mountpoint);
-    let bind = Bind { source: clean(source), create, propagation, below };
+    let (writable, strict) = (on(options.read_only_non_recursive), on(options.read_only_force_recursive));
+    let conflict = match (read_only, writable, strict) {
+        (false, true, _) => "mount options conflict: !ReadOnly && BindOptions.ReadOnlyNonRecursive",
+        (false, _, true) => "mount options conflict: !ReadOnly && BindOptions.ReadOnlyForceRecursive",
+        (true, true, true) => {
+            "mount options conflict: ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive"
+        }
+        _ => "",
+    };
+    let conflict = conflict.to_owned();
+    let bind = Bind { source: clean(source), create, propagation, below, conflict };
     tell_of_left_out(&bind, target, mounts);
     Ok(Some(MountPlan { read_only, ..MountPlan::new(MountKind::Bind(bind), target) }))
 }

@@ -63,7 +63,7 @@ pub(super) fn parse(spec: &str, host: &HostConfig, mounts: &mut Mounts) -> Resul
         _ => host.volume_driver.clone().unwrap_or_default(),
     };
     let mode = match (&kind, options.written) {
-        (MountKind::Named(_), "") => VOLUME_MODE,
+        (MountKind::Named(_) | MountKind::Anonymous, "") => VOLUME_MODE,
         (_, written) => written,
     };
     Ok(Some(MountPlan {
@@ -85,6 +85,7 @@ fn bind(source: &str, options: &Options<'_>) -> Bind {
         create: true,
         propagation: options.propagation.unwrap_or_default().to_owned(),
         below: Below::Mounted,
+        conflict: String::new(),
     }
 }
 

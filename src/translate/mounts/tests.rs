@@ -67,7 +67,13 @@ fn a_bind_is_read_from_both_spellings() {
         let plan = planned(&host, &image, &[]).unwrap().plans.into_iter().next().unwrap();
         (plan.bind().unwrap().clone(), plan.read_only, plan.mode)
     };
-    let short = Bind { source: "/b".into(), create: true, propagation: String::new(), below: Below::Mounted };
+    let short = Bind {
+        source: "/b".into(),
+        create: true,
+        propagation: String::new(),
+        below: Below::Mounted,
+        conflict: String::new(),
+    };
     assert_eq!(bind(json!({"Binds": ["/a/../b/:/x/:ro,z"]})), (short.clone(), true, "ro,z".into()));
     let mount = |extra: Value| {
         let mut mount = json!({"Type": "bind", "Source": "/b", "Target": "/x"});

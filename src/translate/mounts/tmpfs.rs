@@ -61,7 +61,7 @@ pub(super) fn from_options(target: &str, options: &str, warnings: &mut Vec<Strin
         }
     }
     warn(target, &lost.join(","), warnings);
-    Ok(MountPlan { read_only, ..MountPlan::new(MountKind::Tmpfs(size), target) })
+    Ok(MountPlan { read_only, unlisted: true, ..MountPlan::new(MountKind::Tmpfs(size), target) })
 }
 
 fn size_of(value: &str, option: &str) -> Result<i64> {
