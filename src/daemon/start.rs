@@ -136,8 +136,10 @@ impl Daemon {
     async fn run_job(&self, container: &Container) -> Result<()> {
         let object = &container.record.object;
         let cached = self.cluster.cache::<Job>().get(object).ok_or_else(|| gone(container))?;
-        // A Job that was stopped looks as if it had not begun, but counts the Pod that it had.
-        if !workload::job_has_started(&cached.object) && container.record.state.pod.is_empty() {
+        // A Job that was stopped, or whose start failed, looks as if it had not begun, but counts the Pod that it had.
+        let state = &container.record.state;
+        let is_new = state.pod.is_empty() && state.error.is_empty() && container.pods.is_empty();
+        if is_new && !workload::job_has_started(&cached.object) {
             let forgotten = json!({keys::LEAVE: null, keys::PAUSED: null});
             let release = json!({"metadata": {"annotations": forgotten}, "spec": {"suspend": false}});
             return self.cluster.patch::<Job>(object, &release).await.map(|_| ());

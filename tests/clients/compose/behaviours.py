@@ -25,6 +25,7 @@ PROJECT = f"shop{RUN}"
 ENVIRONMENT = {**os.environ, "PASSWORD": "s3cret", "COMPOSE_MENU": "0", "COMPOSE_PROGRESS": "plain", "NO_COLOR": "1"}
 FOLDER = pathlib.Path(tempfile.mkdtemp(prefix="d2k-compose-"))
 LIMIT = 120
+EMBEDDED = os.environ.get("D2K_CLIENTS_CLUSTER") == "embedded"
 projects = [{"project": PROJECT}, {"project": f"other{RUN}"}]
 
 
@@ -415,10 +416,16 @@ def _():
     refused("noprogram", "services: {a: {image: busybox, command: nosuchprogram}}", "executable file not found")
 
 
-@behaviour("bind mounts and builds are refused with what to do instead")
+@behaviour("binds are mounted or refused with what to do instead, and builds are refused")
 def _():
-    refused("bound", "services: {a: {image: busybox, volumes: ['./x:/x']}}", "bind mounts", "named volume")
-    refused("filed", "services: {a: {image: busybox, secrets: [s]}}\nsecrets: {s: {file: ./filed.yaml}}", "environment:", "content:")
+    bound = "services: {a: {image: busybox, command: ls -d /x, volumes: ['./x:/x']}}"
+    filed = "services: {a: {image: busybox, command: cat /run/secrets/s, secrets: [s]}}\nsecrets: {s: {file: ./filed.yaml}}"
+    if EMBEDDED:
+        has(compose("up", **written("bound", bound)).well(), "/x")
+        has(compose("up", **written("filed", filed)).well(), "file: ./filed.yaml")
+    else:
+        refused("bound", bound, "bind mounts", "named volume")
+        refused("filed", filed, "environment:", "content:")
     (FOLDER / "Dockerfile").write_text("FROM busybox\n")
     refused("built", "services: {a: {build: .}}", "push", command="build", DOCKER_BUILDKIT="0")
 

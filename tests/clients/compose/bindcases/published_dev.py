@@ -79,7 +79,7 @@ def watch(place):
     place.step("after it", read_at_the_start=arrives("settings-2", "/started"), pages=place.inside("web", "ls /www"))
 
 
-@project("dev-setup")
+@project("dev-setup", needs_shared_root=True)
 def _(place):
     place.up()
     place.mounts()
