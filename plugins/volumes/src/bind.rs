@@ -42,7 +42,8 @@ pub fn decide(input: &Input, settings: &Settings) -> Result<Plan, Refusal> {
     let shows = |folder: &&String| is_in(path, folder) || is_in(folder, path);
     if let Some(folder) = refused.iter().find(shows) {
         let named = named(input, path);
-        let words = format!("bind mounts: {named} is refused: nothing of {folder} may be seen in a container");
+        let words =
+            format!("bind mounts: {named} is refused: nothing of {folder} may be seen in a container");
         return Err(crate::forbid(words));
     }
     let roots = settings.list("bind-roots");
