@@ -230,15 +230,12 @@ impl Daemon {
         Ok(())
     }
 
-    /// Docker's refusal of a place that the container itself may only read.
+    /// Docker's refusal of a place in a volume or bind that the container itself may only read.
     fn require_writable(&self, container: &Container, path: &str) -> Result<()> {
         let mounts = self.mounts_of(container);
         let holds = |(plan, _): &&(MountPlan, String)| Path::new(path).starts_with(&plan.target);
         match mounts.iter().filter(holds).max_by_key(|(plan, _)| plan.target.len()) {
             Some((plan, _)) if plan.read_only => Err(Fault::invalid("mounted volume is marked read-only")),
-            None if container.own && container.record.host().readonly_rootfs == Some(true) => {
-                Err(Fault::forbidden("container rootfs is marked read-only"))
-            }
             _ => Ok(()),
         }
     }
