@@ -63,14 +63,14 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
         connection = connecting => connection?,
         () = stopping.cancelled() => return Ok(0),
     };
-    let Connection { cluster, changes } = connection;
+    let Connection { cluster, changes, source } = connection;
     let _ = connected.set(cluster.clone());
     let policies = policies.await.map_err(|e| e.to_string())?.map_err(|e| format!("policies: {e}"))?;
     let _ = deciding.set(policies.clone());
     tokio::spawn(policies.clone().watch(stopping.clone()));
     let registry = registry(&settings)?;
     tracing::info!(
-        %address, namespace = settings.namespace, server = cluster.server(), kubernetes = cluster.version(),
+        %address, namespace = settings.namespace, server = cluster.server(), kubernetes = cluster.version(), %source,
         "serving the Docker API"
     );
     warn_of_openness(&settings, address);

@@ -1,5 +1,5 @@
-//! Finding and reaching the cluster: kubeconfig or the Pod's own ServiceAccount, and clear words
-//! when neither leads to an API server.
+//! Finds and reaches the cluster: by a kubeconfig or the ServiceAccount of the Pod that d2k runs in, with a
+//! clear message when neither leads to an API server.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,10 +23,12 @@ pub struct Connection {
     pub cluster: Cluster,
     /// Every change of the caches, the initial objects first. Has one reader.
     pub changes: mpsc::UnboundedReceiver<Change>,
+    /// Where the address and the credentials came from, such as `context dev of ~/.kube/config`.
+    pub source: String,
 }
 
-/// Connects to the cluster of `kubeconfig` (empty: the ServiceAccount of the Pod that d2k runs in)
-/// and fills the caches of `namespace`, until `stopping` is cancelled. `reach` is the way to Pods where
+/// Connects to the cluster of `kubeconfig` (empty: the ServiceAccount of the Pod that d2k runs in, elsewhere
+/// the file that `kubectl` would use) and fills the caches of `namespace`, until `stopping` is cancelled. `reach` is the way to Pods where
 /// the network has none.
 ///
 /// # Errors
@@ -56,20 +58,43 @@ pub async fn connect(
         stopping.clone(),
     );
     feed.start_and_sync(FIRST_LIST).await.map_err(|e| format!("{server} ({source}): {e}"))?;
-    Ok(Connection { cluster, changes })
+    Ok(Connection { cluster, changes, source })
 }
 
 async fn configuration(kubeconfig: &str) -> Result<(Config, String), String> {
-    if kubeconfig.is_empty() {
-        let config = Config::incluster().map_err(|e| {
-            format!("no kubeconfig is set (D2K_KUBECONFIG is empty), and d2k does not run in a Pod: {e}")
-        })?;
+    if kubeconfig.is_empty() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        let config = Config::incluster().map_err(|e| format!("the Pod's ServiceAccount cannot be used: {e}"))?;
         return Ok((config, "the Pod's ServiceAccount".to_owned()));
     }
-    let source = format!("kubeconfig {kubeconfig}");
-    let file = Kubeconfig::read_from(Path::new(kubeconfig)).map_err(|e| format!("{source}: {e}"))?;
+    let (file, path) = match kubeconfig {
+        "" => usual_file()?,
+        path => {
+            let file = Kubeconfig::read_from(Path::new(path)).map_err(|e| format!("kubeconfig {path}: {e}"))?;
+            (file, path.to_owned())
+        }
+    };
+    let source = match &file.current_context {
+        Some(context) => format!("context {context} of {path}"),
+        None => path,
+    };
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
         .await
         .map_err(|e| format!("{source}: {e}"))?;
     Ok((config, source))
+}
+
+/// The file that every Kubernetes tool uses: `KUBECONFIG`, which may list several, else `~/.kube/config`.
+fn usual_file() -> Result<(Kubeconfig, String), String> {
+    let listed = std::env::var_os("KUBECONFIG").filter(|paths| !paths.is_empty());
+    let path = match &listed {
+        Some(paths) => paths.to_string_lossy().into_owned(),
+        None => "~/.kube/config".to_owned(),
+    };
+    let file = Kubeconfig::read().map_err(|error| {
+        format!(
+            "no cluster: {path} cannot be used: {error}; name a kubeconfig (--kubeconfig or KUBECONFIG), or run \
+             `d2k serve --embedded`, which brings a cluster of its own"
+        )
+    })?;
+    Ok((file, path))
 }

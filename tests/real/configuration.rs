@@ -92,11 +92,41 @@ fn no_cluster_in_reach_is_one_clear_line_that_names_what_was_tried() {
     std::fs::remove_file(file).unwrap();
     assert_ne!(output.status, 0, "{output}");
     assert!(output.both().contains("127.0.0.1:1"), "{output}");
-    let mut d2k = command();
-    d2k.arg("serve").env("D2K_PORT", free_port().to_string()).env("D2K_ADMIN_PORT", "0");
-    let output = run(d2k, "d2k serve", b"", Duration::from_secs(30));
-    assert_ne!(output.status, 0, "{output}");
-    assert!(output.both().contains("D2K_KUBECONFIG"), "{output}");
+}
+
+#[test]
+fn without_a_kubeconfig_the_usual_one_is_used_and_its_absence_names_the_embedded_cluster() {
+    let folder = std::env::temp_dir().join(format!("d2k-usual-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join(".kube")).unwrap();
+    let d2k = |kubeconfig: Option<&std::path::Path>| {
+        let mut d2k = command();
+        d2k.arg("serve").env("HOME", &folder).env("D2K_PORT", free_port().to_string());
+        d2k.env("D2K_ADMIN_PORT", "0").env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST");
+        d2k.envs(kubeconfig.map(|path| ("KUBECONFIG", path)));
+        let output = run(d2k, "d2k serve", b"", Duration::from_secs(30));
+        assert_ne!(output.status, 0, "{output}");
+        output.both()
+    };
+    let none = d2k(None);
+    assert!(none.contains("~/.kube/config") && none.contains("d2k serve --embedded"), "{none}");
+    let config = |server: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "dev",
+            "clusters": [{"name": "x", "cluster": {"server": server}}],
+            "users": [{"name": "x", "user": {"token": "t"}}],
+            "contexts": [{"name": "dev", "context": {"cluster": "x", "user": "x"}}],
+        })
+        .to_string()
+    };
+    std::fs::write(folder.join(".kube/config"), config("https://127.0.0.1:1")).unwrap();
+    let usual = d2k(None);
+    assert!(usual.contains("127.0.0.1:1") && usual.contains("context dev of ~/.kube/config"), "{usual}");
+    let other = folder.join("other");
+    std::fs::write(&other, config("https://127.0.0.1:2")).unwrap();
+    let listed = d2k(Some(&other));
+    assert!(listed.contains("127.0.0.1:2"), "{listed}");
+    assert!(listed.contains(&format!("context dev of {}", other.display())), "{listed}");
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
