@@ -34,36 +34,36 @@ macro_rules! settings {
 }
 
 settings! {
-    "D2K_NAMESPACE" "namespace" "default" "NAME" "Kubernetes namespace that everything happens in";
+    "D2K_NAMESPACE" "namespace" "default" "NAME" "Kubernetes namespace that d2k works in";
     "D2K_PORT" "port" "2375" "PORT" "Port of the Docker API; 0 = any free port";
     "D2K_LISTEN" "listen" "" "ADDRESS" "Address to listen on [default: 0.0.0.0 in a cluster, else 127.0.0.1]";
-    "D2K_SOCKET" "socket" "" "PATH" "Unix socket to listen on besides";
-    "D2K_HOSTS" "hosts" "" "LIST" "More host names under which clients reach d2k, separated by commas";
-    "D2K_LOG_LEVEL" "log-level" "info" "LEVEL" "What is logged: debug, info, warn or error";
-    "D2K_LOG_FORMAT" "log-format" "text" "FORMAT" "How it is logged: text or json";
-    "D2K_KUBECONFIG" "kubeconfig" "" "PATH" "Path of a kubeconfig [default: the service account of the Pod]";
+    "D2K_SOCKET" "socket" "" "PATH" "Unix socket that also serves the Docker API";
+    "D2K_HOSTS" "hosts" "" "LIST" "Additional host names that clients use for d2k, separated by commas";
+    "D2K_LOG_LEVEL" "log-level" "info" "LEVEL" "Minimum log level: debug, info, warn or error";
+    "D2K_LOG_FORMAT" "log-format" "text" "FORMAT" "Log format: text or json";
+    "D2K_KUBECONFIG" "kubeconfig" "" "PATH" "Path of a kubeconfig [default: the ServiceAccount in a Pod, else KUBECONFIG or ~/.kube/config]";
     "D2K_DATA_DIR" "data-dir" "" "PATH" "Folder of the embedded cluster [default: d2k below the user's state directory]";
     "D2K_LOW_PORT_THRESHOLD" "low-port-threshold" "1024" "PORT" "Reserved, not currently used";
     "D2K_ADMIN_LISTEN" "admin-listen" "" "ADDRESS" "Address of the admin port [default: 0.0.0.0 in a cluster, else 127.0.0.1]";
     "D2K_ADMIN_PORT" "admin-port" "9323" "PORT" "Port of /metrics, /healthz and /readyz; 0 = none";
-    "D2K_FOREIGN" "foreign" "show" "WORD" "Workloads that d2k did not make: hide, show (look at them only) or manage";
-    "D2K_START_TIMEOUT" "start-timeout" "120s" "DURATION" "How long a start waits for the container to run: seconds, or 90s, 2m";
-    "D2K_PUBLISH" "publish" "service,proxy" "LIST" "How ports are published: service, proxy, or both";
-    "D2K_TLS_CERT" "tls-cert" "" "PATH" "Certificate (PEM) to serve TLS with";
-    "D2K_TLS_KEY" "tls-key" "" "PATH" "Private key (PEM) of the certificate";
-    "D2K_TLS_CA" "tls-ca" "" "PATH" "Authority (PEM) whose clients alone may connect";
+    "D2K_FOREIGN" "foreign" "show" "WORD" "Access of clients to workloads that d2k did not create: hide, show (read only) or manage";
+    "D2K_START_TIMEOUT" "start-timeout" "120s" "DURATION" "Maximum wait for a container to run after a start: seconds, or 90s, 2m";
+    "D2K_PUBLISH" "publish" "service,proxy" "LIST" "Ways to publish a port, separated by commas: service, proxy";
+    "D2K_TLS_CERT" "tls-cert" "" "PATH" "Server certificate (PEM)";
+    "D2K_TLS_KEY" "tls-key" "" "PATH" "Private key (PEM) of the server certificate";
+    "D2K_TLS_CA" "tls-ca" "" "PATH" "Certificate authority (PEM) of clients; others are refused";
     "D2K_CLUSTER_DOMAIN" "cluster-domain" "cluster.local" "DOMAIN" "DNS domain of the cluster";
     "D2K_REGISTRY_MIRRORS" "registry-mirrors" "" "LIST" "Mirrors of registries: host=url, or *=url for all, separated by commas";
-    "D2K_INSECURE_REGISTRIES" "insecure-registries" "" "LIST" "Registries that are spoken to over plain HTTP, separated by commas";
-    "D2K_VOLUME_SIZE" "volume-size" "1Gi" "SIZE" "Size of a volume for which none is asked";
+    "D2K_INSECURE_REGISTRIES" "insecure-registries" "" "LIST" "Registries to use over plain HTTP, separated by commas";
+    "D2K_VOLUME_SIZE" "volume-size" "1Gi" "SIZE" "Default size of volumes";
     "D2K_STORAGE_CLASS" "storage-class" "" "NAME" "Storage class of volumes [default: the cluster's default]";
     "D2K_POLICY_DIR" "policy-dir" "" "PATH" "Folder with policies (*.wasm) and their settings.yaml; changes take effect at once";
     "D2K_POLICY_SETTINGS" "policy-settings" "" "PATH" "Settings of policies (YAML) [default: settings.yaml of the folder]";
     "D2K_POLICY_CACHE" "policy-cache" "" "PATH" "Folder for compiled policies and the last good set [default: the user's cache]";
-    "D2K_DOCKER_HOST" "docker-host" "" "URL" "What a container gets in place of the Docker socket [default: d2k's Service]";
+    "D2K_DOCKER_HOST" "docker-host" "" "URL" "DOCKER_HOST of containers that bind the Docker socket [default: d2k's Service]";
 }
 
-/// From which level on is logged.
+/// Minimum log level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum LogLevel {
@@ -85,7 +85,7 @@ impl LogLevel {
     }
 }
 
-/// How is logged.
+/// Log format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.

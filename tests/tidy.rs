@@ -229,19 +229,40 @@ fn modules_are_named_files_and_nothing_is_left_undone() {
     none("left undone", places);
 }
 
-#[test]
-fn the_readme_tells_what_happens_to_each_field_of_a_create_request() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = readme.split_once("<!-- create fields -->\n").unwrap();
-    let (table, after) = rest.split_once("<!-- end of create fields -->").unwrap();
-    let wanted = d2k::translate::fields::markdown();
+/// Compares the part of a document between two comments with what the source says, or writes it anew.
+fn compare_part(document: &str, name: &str, wanted: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(document);
+    let page = fs::read_to_string(&path).unwrap();
+    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
+    let (before, rest) = page.split_once(&begin).unwrap();
+    let (part, after) = rest.split_once(&end).unwrap();
     if std::env::var_os("D2K_BLESS").is_some() {
-        let new = format!("{before}<!-- create fields -->\n{wanted}<!-- end of create fields -->{after}");
-        std::fs::write(&path, new).unwrap();
+        fs::write(&path, format!("{before}{begin}{wanted}{end}{after}")).unwrap();
         return;
     }
-    assert_eq!(table, wanted, "run this test with D2K_BLESS=1 to write the table anew");
+    assert_eq!(part, wanted, "run this test with D2K_BLESS=1 to write {document} anew");
+}
+
+#[test]
+fn the_documents_tell_what_happens_to_each_field_of_a_create_request() {
+    compare_part("create-fields.md", "create fields", &d2k::translate::fields::markdown());
+}
+
+#[test]
+fn the_documents_list_all_settings() {
+    let mut wanted = String::from("| Variable | Flag | Default | Meaning |\n|---|---|---|---|\n");
+    for setting in d2k::config::SETTINGS {
+        let default = if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
+        let (name, flag, value) = (setting.name, setting.flag, setting.value);
+        wanted += &format!("| `{name}` | `--{flag} {value}` | {default} | {} |\n", setting.help);
+    }
+    compare_part("settings.md", "settings", &wanted);
+}
+
+#[test]
+fn the_readme_is_short() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    assert!(readme.lines().count() <= 150, "move details of README.md to docs/");
 }
 
 #[test]
@@ -262,14 +283,5 @@ fn the_security_page_shows_the_rights_of_the_manifest() {
             wanted += &format!("| {group} | {} | {} |\n", words(&rule["resources"]), words(&rule["verbs"]));
         }
     }
-    let path = root.join("docs/SECURITY.md");
-    let page = fs::read_to_string(&path).unwrap();
-    let (before, rest) = page.split_once("<!-- role -->\n").unwrap();
-    let (table, after) = rest.split_once("<!-- end of role -->").unwrap();
-    if std::env::var_os("D2K_BLESS").is_some() {
-        let new = format!("{before}<!-- role -->\n{wanted}<!-- end of role -->{after}");
-        fs::write(&path, new).unwrap();
-        return;
-    }
-    assert_eq!(table, wanted, "run this test with D2K_BLESS=1 to write the table anew");
+    compare_part("SECURITY.md", "role", &wanted);
 }
