@@ -224,15 +224,15 @@ impl Daemon {
         if !binds.by.is_empty() {
             record.decided.insert(Hook::Volumes.name().to_owned(), binds.by.join(", "));
         }
-        let made_volumes = self.make_volumes(set, record, warnings).await?;
+        let mut made_volumes = Vec::new();
         let job = matches!(workload.plan.kind, WorkloadKind::Job);
-        let result = match self.make_workload(set, record, job, warnings).await {
-            Ok(()) => match self.require_admission(record).await {
-                Ok(()) => self.confirm_name(reserved).await,
-                Err(fault) => Err(fault),
-            },
-            Err(fault) => Err(fault),
-        };
+        let result = async {
+            self.make_volumes(set, record, &mut made_volumes, warnings).await?;
+            self.make_workload(set, record, job, warnings).await?;
+            self.require_admission(record).await?;
+            self.confirm_name(reserved).await
+        }
+        .await;
         if result.is_err() {
             self.unmake(record, &made_volumes).await;
         }

@@ -101,16 +101,17 @@ impl Daemon {
         }
     }
 
-    /// Makes the volumes of a new container that do not exist; returns the claims made.
+    /// Makes the volumes of a new container that do not exist, and adds their claims to `made`, also where one
+    /// of them fails.
     pub(crate) async fn make_volumes(
         &self,
         set: &Set,
         record: &Record,
+        made: &mut Vec<String>,
         warnings: &mut Vec<String>,
-    ) -> Result<Vec<String>> {
+    ) -> Result<()> {
         let inherited = self.inherited_mounts(record)?;
         let plans = mounts::plan(&record.body, &record.image, &inherited)?.plans;
-        let mut made = Vec::new();
         for plan in plans {
             let (name, anonymous) = match &plan.kind {
                 MountKind::Named(name) => (name.clone(), false),
@@ -124,7 +125,7 @@ impl Daemon {
                 made.push(claim.object.metadata.name.clone().unwrap_or_default());
             }
         }
-        Ok(made)
+        Ok(())
     }
 
     /// Asks the policies about the volumes that a container mounts; returns their warnings.

@@ -266,3 +266,15 @@ fn an_anonymous_volume_stays_while_another_container_has_it() {
     let deleted = "get persistentvolumeclaims -o jsonpath={.items[*].metadata.deletionTimestamp}";
     assert_eq!(world.kubectl(deleted).success(), "", "it goes with its last Pod");
 }
+
+#[test]
+fn a_create_whose_second_volume_is_refused_leaves_no_first_one() {
+    let file = std::env::temp_dir().join(format!("d2k-volumes-{}.yaml", std::process::id()));
+    std::fs::write(&file, "volumes: {settings: {max-size: 2Gi}}").unwrap();
+    let Some(world) = World::with(&[("D2K_POLICY_SETTINGS", file.to_str().unwrap())]) else { return };
+    let large = "type=volume,source=large,target=/b,volume-opt=size=5Gi";
+    let create = world.docker(format!("create -v first:/a --mount {large} busybox true"));
+    create.failure(1, &["5Gi is more than the 2Gi"]);
+    assert!(world.names("persistentvolumeclaims,deployments,jobs").is_empty());
+    std::fs::remove_file(file).unwrap();
+}
