@@ -1,6 +1,7 @@
 //! The command line: `serve`, `version` and `health`. Settings become flags here by the table of
 //! `config`; a value that makes no sense ends the program with code 2.
 
+mod doctor;
 mod policies;
 
 use std::io::{Read, Write};
@@ -9,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{SETTINGS, Settings, readable};
 use crate::docker::version::{ENGINE, NEWEST, OLDEST};
@@ -19,12 +20,15 @@ use crate::policy::desk;
 use crate::serve::Own;
 use crate::telemetry;
 
+/// The version with the commit, where d2k was built from a clone.
+const VERSION: &str = env!("D2K_VERSION");
+
 /// How long `health` waits.
 const HEALTH_TIME: Duration = Duration::from_secs(5);
 
 /// The Docker Engine API over one Kubernetes namespace.
 #[derive(Debug, Parser)]
-#[command(name = "d2k", version)]
+#[command(name = "d2k", version = VERSION)]
 struct Cli {
     #[command(subcommand)]
     command: What,
@@ -45,7 +49,24 @@ enum What {
     },
     /// Tell the version of d2k and of the API it speaks
     Version,
-    /// Work on policies at the desk, with no cluster
+    /// Tell which right, class, metrics server, registry or kernel feature is missing, and what does not work without
+    /// it; exit code 1 if d2k cannot work
+    Doctor {
+        /// Look at this machine instead of a cluster: can it run `d2k serve --embedded`?
+        #[arg(long)]
+        embedded: bool,
+        /// Output format
+        #[arg(short, long, value_enum, default_value_t)]
+        output: desk::Output,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Develop and test policies offline, and look at those of a running d2k
     #[command(subcommand)]
     Policy(Policy),
     /// Compile a policy: a component on the input, its code on the output
@@ -148,8 +169,15 @@ pub fn run() -> ExitCode {
     }
     let (flags, serves) = match Cli::parse().command {
         What::Version => {
-            println!("d2k {}, Docker API {OLDEST} to {NEWEST} (Engine {ENGINE})", env!("CARGO_PKG_VERSION"));
+            println!("d2k {VERSION}, Docker API {OLDEST} to {NEWEST} (Engine {ENGINE})");
             return ExitCode::SUCCESS;
+        }
+        What::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "d2k", &mut std::io::stdout());
+            return ExitCode::SUCCESS;
+        }
+        What::Doctor { embedded, output, flags } => {
+            return with_settings(&flags, |settings| doctor::run(settings, embedded, output));
         }
         What::Policy(command) => return policy(command),
         What::CompilePolicy => {
@@ -193,6 +221,11 @@ fn policy(command: Policy) -> ExitCode {
             (flags, Box::new(move |settings| policies::record(settings, last, output)))
         }
     };
+    with_settings(&flags, run)
+}
+
+/// Runs a command with the settings of its flags.
+fn with_settings(flags: &Flags, run: impl FnOnce(&Settings) -> Result<ExitCode, String>) -> ExitCode {
     match flags.settings() {
         Ok(settings) => run(&settings).unwrap_or_else(|line| fail(&line, 1)),
         Err(line) => fail(&line, 2),

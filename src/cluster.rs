@@ -7,6 +7,7 @@ mod caches;
 mod connect;
 mod dry_run;
 mod errors;
+pub mod examine;
 mod metadata;
 mod metrics;
 mod ports;

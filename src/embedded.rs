@@ -117,6 +117,23 @@ pub fn prepare(data: &Path) -> Result<Prepared, String> {
     Ok(Prepared { helper: runtime::prepare(options)?, data, lock })
 }
 
+/// A folder for a cluster that is only tried; the caller removes it.
+///
+/// # Errors
+/// One line where none can be made.
+pub fn temporary_folder() -> Result<PathBuf, String> {
+    folder::temporary()
+}
+
+/// Starts the engine's helper as a cluster would, and returns its facts about this machine. To be called before any
+/// other thread is started.
+///
+/// # Errors
+/// One line that names the step that failed and what to do.
+pub fn facts(folder: &Path) -> Result<runtime::Facts, String> {
+    Ok(prepare(folder)?.helper.facts().clone())
+}
+
 /// Starts the cluster.
 ///
 /// # Errors

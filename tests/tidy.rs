@@ -252,7 +252,8 @@ fn the_documents_tell_what_happens_to_each_field_of_a_create_request() {
 fn the_documents_list_all_settings() {
     let mut wanted = String::from("| Variable | Flag | Default | Meaning |\n|---|---|---|---|\n");
     for setting in d2k::config::SETTINGS {
-        let default = if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
+        let default =
+            if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
         let (name, flag, value) = (setting.name, setting.flag, setting.value);
         wanted += &format!("| `{name}` | `--{flag} {value}` | {default} | {} |\n", setting.help);
     }

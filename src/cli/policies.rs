@@ -151,7 +151,7 @@ fn api(settings: &Settings) -> Result<(reqwest::Client, String), String> {
     Ok((client, format!("https://{address}")))
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, String> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Runtime::new().map_err(|e| format!("cannot start: {e}"))
 }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Change, Cluster, Reach};
 
 /// How long the API server may take to answer the first request.
-const FIRST_ANSWER: Duration = Duration::from_secs(10);
+pub(super) const FIRST_ANSWER: Duration = Duration::from_secs(10);
 /// How long the first list of all kinds may take.
 const FIRST_LIST: Duration = Duration::from_secs(60);
 
@@ -61,15 +61,17 @@ pub async fn connect(
     Ok(Connection { cluster, changes, source })
 }
 
-async fn configuration(kubeconfig: &str) -> Result<(Config, String), String> {
+pub(super) async fn configuration(kubeconfig: &str) -> Result<(Config, String), String> {
     if kubeconfig.is_empty() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
-        let config = Config::incluster().map_err(|e| format!("the Pod's ServiceAccount cannot be used: {e}"))?;
+        let config =
+            Config::incluster().map_err(|e| format!("the Pod's ServiceAccount cannot be used: {e}"))?;
         return Ok((config, "the Pod's ServiceAccount".to_owned()));
     }
     let (file, path) = match kubeconfig {
         "" => usual_file()?,
         path => {
-            let file = Kubeconfig::read_from(Path::new(path)).map_err(|e| format!("kubeconfig {path}: {e}"))?;
+            let file =
+                Kubeconfig::read_from(Path::new(path)).map_err(|e| format!("kubeconfig {path}: {e}"))?;
             (file, path.to_owned())
         }
     };

@@ -130,6 +130,57 @@ fn without_a_kubeconfig_the_usual_one_is_used_and_its_absence_names_the_embedded
 }
 
 #[test]
+fn doctor_tells_what_a_cluster_has() {
+    let Some(world) = World::new() else { return };
+    let examine = || {
+        let mut d2k = world.d2k();
+        d2k.args(["doctor", "-o", "json"]);
+        let output = run(d2k, "d2k doctor", b"", Duration::from_secs(60));
+        let findings: Value =
+            serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output}"));
+        (output.status, findings.as_array().unwrap().clone())
+    };
+    let (status, findings) = examine();
+    let state = |findings: &[Value], subject: &str| {
+        let found = findings.iter().find(|finding| finding["subject"] == subject);
+        found.map(|finding| finding["state"].as_str().unwrap().to_owned()).unwrap_or_default()
+    };
+    assert_eq!(status, 0, "{findings:?}");
+    for subject in ["API server", "rights", "registry"] {
+        assert_eq!(state(&findings, subject), "ok", "{subject}: {findings:?}");
+    }
+    if !crate::support::has_all("it has no Roles") {
+        return;
+    }
+    let patch = r#"[{"op": "replace", "path": "/rules", "value": []}]"#;
+    world.kubectl(format!("patch role d2k --type json -p '{patch}'")).success();
+    eventually("the right is gone", || {
+        let (status, findings) = examine();
+        status == 1 && state(&findings, "right to get pods/log") == "missing"
+    });
+}
+
+#[test]
+fn doctor_tells_that_there_is_no_cluster() {
+    let mut d2k = command();
+    d2k.arg("doctor").env("HOME", "/nonexistent").env_remove("KUBECONFIG");
+    d2k.env("D2K_REGISTRY_MIRRORS", "*=http://127.0.0.1:1");
+    let output = run(d2k, "d2k doctor", b"", Duration::from_secs(60));
+    assert_eq!(output.status, 1, "{output}");
+    assert!(output.stdout.contains("MISSING") && output.stdout.contains("--embedded"), "{output}");
+}
+
+#[test]
+fn shells_get_a_completion_script() {
+    for (shell, word) in [("bash", "_d2k"), ("zsh", "#compdef d2k"), ("fish", "complete -c d2k")] {
+        let mut d2k = command();
+        d2k.args(["completion", shell]);
+        let script = run(d2k, "d2k completion", b"", Duration::from_secs(30)).success();
+        assert!(script.contains(word), "{shell}: {script}");
+    }
+}
+
+#[test]
 fn a_port_in_use_is_told() {
     let Some(world) = World::new() else { return };
     let mut second = world.d2k();
