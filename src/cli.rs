@@ -1,5 +1,5 @@
-//! The command line: `serve`, `version` and `health`. Settings become flags here by the table of
-//! `config`; a value that makes no sense ends the program with code 2.
+//! The command line. The table of settings in `config` becomes flags here. A value that makes no sense ends
+//! the program with exit code 2.
 
 mod doctor;
 mod policies;

@@ -126,12 +126,13 @@ typedef struct d2k_policy_types_mount_kind_t {
 #define D2K_POLICY_TYPES_MOUNT_KIND_ANONYMOUS 1
 // Memory.
 #define D2K_POLICY_TYPES_MOUNT_KIND_TMPFS 2
+// `bind` is a path of the machine; `shm` is a `/dev/shm` of another size.
 #define D2K_POLICY_TYPES_MOUNT_KIND_OTHER 3
 
 // Where something is mounted.
 typedef struct d2k_policy_types_mount_t {
   d2k_policy_types_mount_kind_t   kind;
-  // Docker name of the volume; empty for the others.
+  // Docker name of the volume; the path of the machine for a bind; empty for the others.
   workload_policy_string_t   source;
   // Path inside the container.
   workload_policy_string_t   target;

@@ -28,6 +28,10 @@ fn check(settings: &Settings) -> Vec<(String, String)> {
 }
 
 fn decide(input: &api::Input, settings: &Settings) -> Result<Option<api::Plan>, api::Refusal> {
+    // A bind mount has no size: the next policy decides about it.
+    if input.extra.iter().any(|(name, value)| name == "kind" && value == "bind") {
+        return Ok(None);
+    }
     let label = settings.get("label").unwrap_or("team");
     let name = &input.name;
     let Some((_, team)) = input.labels.iter().find(|(key, _)| key == label) else {
