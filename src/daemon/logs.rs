@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::Daemon;
 use super::pipe::Chunk;
+use super::remove::followers;
 use super::spool::is_busy;
 use crate::cluster::LogQuery;
 use crate::fault::{Kind as FaultKind, Result};
@@ -90,6 +91,7 @@ impl Daemon {
         query: &Query,
         output: &mpsc::Sender<Chunk>,
     ) -> Result<()> {
+        let _follower = query.follow.then(|| self.attached.enter(&followers(&container.record.id)));
         let mut sender = Sender::new(query, Some(output));
         let logged = self.logged_so_far(container, query).await?;
         sender.from = logged.from;

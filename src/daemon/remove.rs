@@ -16,6 +16,8 @@ use crate::translate::record::Record;
 const PODS_GONE: Duration = Duration::from_secs(30);
 /// How long a volume that no Pod uses any more may take: a controller lets it go.
 const CLAIMS_GONE: Duration = Duration::from_secs(10);
+/// How long those who follow the log of a container may take to read the rest of it.
+const FOLLOWERS: Duration = Duration::from_secs(5);
 
 impl Daemon {
     /// Removes a container, with its anonymous volumes if `volumes`.
@@ -43,6 +45,8 @@ impl Daemon {
         }
         // Read again: what its end has left behind, such as its log, goes with it.
         let Some(container) = self.container_by_id(&id) else { return Ok(()) };
+        // The log goes with the container, and clients remove one as soon as they know its end.
+        let _ = tokio::time::timeout(FOLLOWERS, self.attached.none(&followers(&id))).await;
         self.remove_locked(&container, volumes).await
     }
 
@@ -126,4 +130,9 @@ impl Daemon {
         }
         Ok(removed)
     }
+}
+
+/// The key under which those who follow the log of a container are counted.
+pub(super) fn followers(id: &str) -> String {
+    format!("followers of {id}")
 }

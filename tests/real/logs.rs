@@ -218,3 +218,12 @@ fn a_line_without_an_end_is_shown_too() {
     world.docker("run --name open busybox printf 'no end'").success();
     assert_eq!(world.docker("logs open").stdout.trim_end_matches('\n'), "no end");
 }
+
+#[test]
+fn a_followed_log_is_whole_where_the_container_is_removed_at_its_end() {
+    let Some(world) = World::new() else { return };
+    let one = "docker run -d --name run$n busybox echo gone >/dev/null; docker logs -f run$n >out$n & \
+               docker wait run$n >/dev/null; docker rm run$n >/dev/null; wait; cat out$n";
+    let script = format!("for n in 1 2 3 4 5 6 7 8; do ({one}) & done; wait");
+    assert_eq!(world.sh(script).lines(), ["gone"; 8]);
+}
