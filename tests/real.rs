@@ -24,6 +24,8 @@ mod bad_input;
 mod binds;
 #[path = "real/bounds.rs"]
 mod bounds;
+#[path = "real/command_line.rs"]
+mod command_line;
 #[path = "real/configuration.rs"]
 mod configuration;
 #[path = "real/containers_inspect.rs"]
