@@ -292,7 +292,7 @@ impl Daemon {
         let state = if now.record.state.finished.is_some() || state.exit_code != 0 {
             state
         } else {
-            RunState { exit_code: exit_code_of(why), ..state }
+            RunState { exit_code: state::refused_start_code(why), ..state }
         };
         let note = json!({keys::STATE: record::json(&state)});
         let result = match now.kind {
@@ -313,17 +313,6 @@ impl Daemon {
     /// Whether a start of this container is under way.
     pub(crate) fn is_starting(&self, id: &str) -> bool {
         self.runs.is_starting(id)
-    }
-}
-
-/// The exit code of a run that could not begin, as dockerd takes it from the words of the error.
-fn exit_code_of(why: &str) -> i32 {
-    let missing = ["no such file or directory", "not a directory", "executable file not found"];
-    let why = why.to_lowercase();
-    match why.as_str() {
-        why if missing.iter().any(|words| why.contains(words)) => 127,
-        why if why.contains("permission denied") => 126,
-        _ => 128,
     }
 }
 

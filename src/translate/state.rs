@@ -253,6 +253,17 @@ pub fn start_failure_code(message: &str) -> i32 {
     if message.contains("permission denied") || message.contains("is a directory") { 126 } else { 127 }
 }
 
+/// Docker's exit code for a start that failed before there was a process, as dockerd derives it from the message.
+pub fn refused_start_code(why: &str) -> i32 {
+    let missing = ["no such file or directory", "not a directory", "executable file not found"];
+    let why = why.to_lowercase();
+    match why.as_str() {
+        why if missing.iter().any(|words| why.contains(words)) => 127,
+        why if why.contains("permission denied") => 126,
+        _ => 128,
+    }
+}
+
 fn recorded(record: &Record, trouble: Option<Trouble>) -> State {
     let ran = record.state.finished.is_some() || record.state.started.is_some();
     let phase = if ran { Phase::Exited } else { Phase::Created };

@@ -93,3 +93,15 @@ fn the_last_end_is_of_the_run_that_is_counted_while_the_next_one_waits() {
     made.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].restart_count = 1;
     assert_eq!(run(made), 0);
 }
+
+#[test]
+fn a_start_that_was_refused_has_dockers_exit_code() {
+    for (message, code) in [
+        ("error mounting \"/a\": not a directory: unknown", 127),
+        ("bind source path: No such file or directory", 127),
+        ("exec: permission denied", 126),
+        ("violates PodSecurity", 128),
+    ] {
+        assert_eq!(super::refused_start_code(message), code, "{message}");
+    }
+}
