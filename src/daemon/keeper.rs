@@ -9,6 +9,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
+use tokio_util::sync::DropGuard;
 
 use super::Daemon;
 use crate::cluster::{Change, Object};
@@ -263,7 +264,9 @@ impl Keeper {
         if self.daemon.runs.begin_record(uid) {
             let exit_code = self.daemon.exit_code(uid, end.exit_code);
             let end = RunState { exit_code, ..end };
-            tokio::spawn(self.daemon.clone().record(container.clone(), pod.clone(), end));
+            let recording = self.daemon.runs.recording(&container.record.id);
+            let record = self.daemon.clone().record(container.clone(), pod.clone(), end, recording);
+            tokio::spawn(record);
         }
     }
 
@@ -355,7 +358,7 @@ impl Daemon {
     }
 
     /// Keeps the log of an ended run and writes its end down; then `--rm` does its part.
-    async fn record(self: Arc<Self>, container: Container, pod: Pod, end: RunState) {
+    async fn record(self: Arc<Self>, container: Container, pod: Pod, end: RunState, recording: DropGuard) {
         let record = &container.record;
         let name = pod.metadata.name.clone().unwrap_or_default();
         // A finished Job keeps its Pod, and the Pod its log, unless it was stopped.
@@ -373,6 +376,7 @@ impl Daemon {
             tracing::warn!(container = %record.name, %error, "the end of a run could not be written down");
             self.runs.forget(&end.pod);
         }
+        drop(recording);
         if record.auto_remove() {
             self.auto_remove(&record.id).await;
         }

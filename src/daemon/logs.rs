@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::AsyncBufRead;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 
 use super::Daemon;
@@ -28,6 +29,9 @@ pub(super) const LONGEST_LINE: usize = 1024 * 1024;
 
 /// Between two looks at the log of an ended container that still grows.
 const DRAIN: Duration = Duration::from_millis(50);
+
+/// How long the record of an ended run may come later than its Pod goes.
+const KEPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Before each further try to read a log that cannot be read.
 const RETRIES: [Duration; 4] = [
@@ -162,8 +166,10 @@ impl Daemon {
             }
             let run = run_of(&container);
             if let Some(run) = run.filter(|run| read.as_ref() != Some(run)) {
-                if !self.live_run(&container, &run, sender).await? {
-                    return Ok(());
+                match self.live_run(&container, &run, sender).await? {
+                    Outcome::Read => {}
+                    Outcome::Gone => self.until_kept(&container, &run, &kept).await,
+                    Outcome::Closed => return Ok(()),
                 }
                 read = Some(run);
                 continue;
@@ -186,8 +192,25 @@ impl Daemon {
         }
     }
 
-    /// Sends the log of one run; false when the client wants no more.
-    async fn live_run(&self, container: &Container, run: &Run, sender: &mut Sender<'_>) -> Result<bool> {
+    /// Waits until the log of a Pod that is gone is kept: the watch may tell that later than the Pod's node.
+    async fn until_kept(&self, container: &Container, run: &Run, kept: &str) {
+        let uid = container.pod().and_then(|pod| pod.metadata.uid.as_deref());
+        if !container.own || uid == Some(kept) {
+            return;
+        }
+        self.cluster
+            .wait(KEPT_TIMEOUT, || {
+                let now = self.container_by_id(&container.record.id);
+                let waits = now.is_some_and(|now| {
+                    now.record.state.pod == kept && run_of(&now).is_none_or(|other| other == *run)
+                });
+                (!waits).then_some(())
+            })
+            .await;
+    }
+
+    /// Sends the log of one run.
+    async fn live_run(&self, container: &Container, run: &Run, sender: &mut Sender<'_>) -> Result<Outcome> {
         let query = LogQuery {
             container: container.container_name(),
             follow: sender.query.follow,
@@ -203,26 +226,28 @@ impl Daemon {
             if let Some(stream) = self.open_log(run, &previous).await?
                 && !sender.stream(stream, false).await
             {
-                return Ok(false);
+                return Ok(Outcome::Closed);
             }
         }
         let Some(stream) = self.open_log(run, &query).await? else {
-            return Ok(true);
+            return Ok(Outcome::Gone);
         };
         // What was sent as the previous run's may be this one's: it waits for the next.
         let seen = sender.position.last.is_some();
         if !query.follow {
             if !sender.stream(stream, seen).await {
-                return Ok(false);
+                return Ok(Outcome::Closed);
             }
             // The kubelet may have started the container again already: then this run is the one before.
             if sender.position.last.is_none() && run.restarts == 0 {
                 let previous = LogQuery { previous: true, ..query };
-                if let Some(stream) = self.open_log(run, &previous).await? {
-                    return Ok(sender.stream(stream, false).await);
+                if let Some(stream) = self.open_log(run, &previous).await?
+                    && !sender.stream(stream, false).await
+                {
+                    return Ok(Outcome::Closed);
                 }
             }
-            return Ok(true);
+            return Ok(self.read_or_gone(run).await);
         }
         // The kubelet notices the end of a container up to 5 s late; the watch knows it at once.
         let gone = closed(sender.output);
@@ -235,14 +260,14 @@ impl Daemon {
             () = self.stopping.cancelled() => false,
         };
         if !go_on {
-            return Ok(false);
+            return Ok(Outcome::Closed);
         }
         self.drain_run(run, &query, sender).await
     }
 
     /// Sends what the log of an ended run still gets: the runtime may be writing down what the process left in its
-    /// pipe. False when the client wants no more.
-    async fn drain_run(&self, run: &Run, query: &LogQuery, sender: &mut Sender<'_>) -> Result<bool> {
+    /// pipe.
+    async fn drain_run(&self, run: &Run, query: &LogQuery, sender: &mut Sender<'_>) -> Result<Outcome> {
         loop {
             let before = (sender.position.last, sender.position.same);
             let since = sender.position.last.or(query.since);
@@ -250,16 +275,28 @@ impl Daemon {
             for previous in [true, false] {
                 let rest = LogQuery { follow: false, since, previous, ..query.clone() };
                 let Some(stream) = self.open_log(run, &rest).await? else {
-                    continue;
+                    if previous {
+                        continue;
+                    }
+                    return Ok(Outcome::Gone);
                 };
                 if !sender.stream(stream, true).await {
-                    return Ok(false);
+                    return Ok(Outcome::Closed);
                 }
             }
             if before == (sender.position.last, sender.position.same) {
-                return Ok(true);
+                return Ok(self.read_or_gone(run).await);
             }
             tokio::time::sleep(DRAIN).await;
+        }
+    }
+
+    /// Whether a log that was just read was there: a kubelet removes it before the Pod, and answers with an empty
+    /// log or a sentence in its place.
+    async fn read_or_gone(&self, run: &Run) -> Outcome {
+        match self.cluster.read::<Pod>(&run.pod).await {
+            Ok(Some(pod)) if pod.metadata.deletion_timestamp.is_none() => Outcome::Read,
+            _ => Outcome::Gone,
         }
     }
 
@@ -352,6 +389,16 @@ struct Logged {
     from: Option<Timestamp>,
     /// How many lines there are, with those of the current Pod; 0 without a `tail`.
     count: usize,
+}
+
+/// How far the log of a run was read.
+enum Outcome {
+    /// To its end.
+    Read,
+    /// As long as its Pod was there.
+    Gone,
+    /// As far as the client wanted.
+    Closed,
 }
 
 /// One run of a container: a start of its process in a Pod.

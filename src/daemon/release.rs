@@ -345,6 +345,8 @@ impl Daemon {
             // Its end is seen and written down as any other.
             return;
         }
+        // The Pod may have been replaced while the end of its run was being written down.
+        self.runs.recorded(&record.id).await;
         let known = self.record_now(container).await;
         if known.is_ok_and(|now| {
             now.state.finished.is_some()

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
+use tokio_util::sync::{CancellationToken, DropGuard};
+
 use super::release::Attempt;
 
 /// Sets of container IDs and Pod UIDs.
@@ -12,6 +14,8 @@ pub struct Runs {
     killed: Mutex<HashSet<String>>,
     taken_down: Mutex<HashSet<String>>,
     recording: Mutex<HashSet<String>>,
+    /// By container ID: cancelled when the end of its last run is written down, or could not be.
+    last_record: Mutex<HashMap<String, CancellationToken>>,
     told: Mutex<HashSet<String>>,
     ours: Mutex<HashSet<String>>,
     replacing: Mutex<HashSet<String>>,
@@ -126,6 +130,22 @@ impl Runs {
         with(&self.recording, |set| set.insert(pod.to_owned()))
     }
 
+    /// Notes that the end of a container's run is being written down, until the guard is dropped.
+    pub(crate) fn recording(&self, id: &str) -> DropGuard {
+        let token = CancellationToken::new();
+        let mut records = self.last_record.lock().unwrap_or_else(PoisonError::into_inner);
+        records.insert(id.to_owned(), token.clone());
+        token.drop_guard()
+    }
+
+    /// Waits while the end of a container's run is being written down.
+    pub(crate) async fn recorded(&self, id: &str) {
+        let token = self.last_record.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        if let Some(token) = token {
+            token.cancelled().await;
+        }
+    }
+
     /// Remembers how a run of a container has ended.
     pub(crate) fn note_end(&self, id: &str, code: i32, error: &str) {
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,6 +176,7 @@ impl Runs {
     /// Forgets a container that is gone.
     pub(crate) fn forget_container(&self, id: &str) {
         with(&self.ours, |set| set.remove(id));
+        self.last_record.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         self.bound.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
