@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::local::network::Network;
-use crate::kubeapi::controllers::kind;
+use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::verbs::Api;
 use crate::translate::keys;
 
@@ -25,7 +25,7 @@ pub fn follow(api: Arc<Api>, network: Arc<Network>, stopping: CancellationToken)
 
 async fn work(api: &Api, network: &Network) {
     let mut changed = api.store.changes();
-    let kinds = [kind("", "Service"), kind("discovery.k8s.io", "EndpointSlice"), kind("", "Pod")];
+    let kinds = [&kinds::SERVICE, &kinds::ENDPOINT_SLICE, &kinds::POD];
     let mut seen = [0; 3];
     loop {
         changed.borrow_and_update();
@@ -44,12 +44,12 @@ async fn work(api: &Api, network: &Network) {
         }
         if news.iter().take(2).any(|n| *n) {
             let services: Vec<Service> =
-                all::<Service>(api, "", "Service").into_iter().map(published).collect();
-            let slices: Vec<EndpointSlice> = all(api, "discovery.k8s.io", "EndpointSlice");
+                all::<Service>(api, &kinds::SERVICE).into_iter().map(published).collect();
+            let slices: Vec<EndpointSlice> = all(api, &kinds::ENDPOINT_SLICE);
             network.update(&services, &slices);
         }
         if news.last() == Some(&true) {
-            network.update_host_ports(&all::<Pod>(api, "", "Pod"));
+            network.update_host_ports(&all::<Pod>(api, &kinds::POD));
         }
         if changed.changed().await.is_err() {
             return;
@@ -59,14 +59,14 @@ async fn work(api: &Api, network: &Network) {
 
 /// The IDs of the images that Pods have.
 pub fn images_of_pods(api: &Api) -> Vec<String> {
-    let pods = all::<Pod>(api, "", "Pod");
+    let pods = all::<Pod>(api, &kinds::POD);
     let statuses = pods.iter().filter_map(|pod| pod.status.as_ref());
     let lists = statuses.flat_map(|status| [&status.container_statuses, &status.init_container_statuses]);
     lists.flatten().flatten().map(|status| status.image_id.clone()).collect()
 }
 
-fn all<T: DeserializeOwned>(api: &Api, group: &str, name: &str) -> Vec<T> {
-    let objects = api.list(kind(group, name), "").items;
+fn all<T: DeserializeOwned>(api: &Api, kind: &Kind) -> Vec<T> {
+    let objects = api.list(kind, "").items;
     objects.iter().filter_map(|object| T::deserialize(&**object).ok()).collect()
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::kinds::{POD, by_name};
+use super::kinds::{POD, SERVICE_ACCOUNT};
 use super::meta;
 use super::status::{Result, Status};
 use super::store::Store;
@@ -29,7 +29,7 @@ pub fn admit(store: &Store, namespace: &str, pod: &mut Value) -> Result<()> {
     for field in ["serviceAccountName", "serviceAccount"] {
         spec.insert(field.into(), account.as_str().into());
     }
-    let found = by_name("", "ServiceAccount").and_then(|kind| store.get(kind, namespace, &account));
+    let found = store.get(&SERVICE_ACCOUNT, namespace, &account);
     let Some(found) = found else {
         return refused(format!(
             "error looking up service account {namespace}/{account}: serviceaccount {account:?} not found"

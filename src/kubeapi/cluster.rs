@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::controllers::{self, Context, kind};
+use super::controllers::{self, Context};
 use super::credentials::{Credentials, write_private};
 use super::http::Front;
 use super::journal::Journal;
-use super::kinds::Kind;
+use super::kinds::{self, Kind};
 use super::kubelet::{self, Kubelet};
 use super::server;
 use super::store::Store;
@@ -110,25 +110,25 @@ fn variables(inside: SocketAddr) -> Vec<(String, String)> {
 fn begin(api: &Api, options: &Options, address: SocketAddr, authority: &str) {
     let own = ["default", "kube-system", "kube-public"].map(str::to_owned);
     for name in own.into_iter().chain(options.namespaces.clone()) {
-        ensure(api, kind("", "Namespace"), "", json!({"metadata": {"name": name}}));
+        ensure(api, &kinds::NAMESPACE, "", json!({"metadata": {"name": name}}));
         controllers::furnish(api, &name, authority);
     }
     let class = json!({
         "metadata": {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
         "provisioner": "d2k.io/local", "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate",
     });
-    ensure(api, kind("storage.k8s.io", "StorageClass"), "", class);
+    ensure(api, &kinds::STORAGE_CLASS, "", class);
     let service = json!({
         "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {"clusterIP": options.inside.ip(), "ports": [{"name": "https", "port": options.inside.port(), "protocol": "TCP"}]},
     });
-    ensure(api, kind("", "Service"), "default", service);
+    ensure(api, &kinds::SERVICE, "default", service);
     let slice = json!({
         "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
         "addressType": "IPv4", "endpoints": [{"addresses": [options.gateway], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}],
     });
-    let of = kind("discovery.k8s.io", "EndpointSlice");
+    let of = &kinds::ENDPOINT_SLICE;
     let stale = Target::own(of, "default", "kubernetes");
     // The port may be another one than at the last start.
     let _ = api.delete(&stale, &DeleteOptions::default());

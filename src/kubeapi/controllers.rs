@@ -21,7 +21,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::kinds::{Kind, by_name};
+use super::kinds::Kind;
 use super::meta;
 use super::store::Change;
 use super::verbs::Api;
@@ -45,7 +45,7 @@ pub struct Context {
 /// One controller.
 pub(crate) trait Controller: Send + Sync + 'static {
     /// The kinds whose changes matter.
-    fn kinds(&self) -> &'static [(&'static str, &'static str)];
+    const KINDS: &'static [&'static Kind];
     /// The object to look at when one has changed.
     fn key(&self, context: &Context, kind: &Kind, change: &Change) -> Vec<Key>;
     /// Brings an object to what it wants; when to look again, if time alone changes something.
@@ -63,11 +63,6 @@ pub fn start(context: &Context, stopping: &CancellationToken) {
     run(scheduler::Scheduler, context, stopping);
     run(garbage::Garbage, context, stopping);
     tokio::spawn(super::kubelet::events::expire(context.api.clone(), stopping.clone()));
-}
-
-/// A kind that is known to be served: the names are literals of the table.
-pub(crate) fn kind(group: &str, name: &str) -> &'static Kind {
-    by_name(group, name).unwrap_or(&super::kinds::POD)
 }
 
 pub(crate) use namespaces::furnish;
@@ -93,15 +88,15 @@ fn run(controller: impl Controller, context: &Context, stopping: &CancellationTo
     });
 }
 
-async fn work(controller: impl Controller, context: Context) {
+async fn work<C: Controller>(controller: C, context: Context) {
     let mut changed = context.api.store.changes();
     let mut seen: BTreeMap<usize, u64> = BTreeMap::new();
     let mut timers: BTreeMap<Key, Instant> = BTreeMap::new();
     loop {
         changed.borrow_and_update();
         let mut due: BTreeSet<Key> = BTreeSet::new();
-        for (at, (group, name)) in controller.kinds().iter().enumerate() {
-            collect(&controller, &context, kind(group, name), seen.entry(at).or_default(), &mut due);
+        for (at, kind) in C::KINDS.iter().enumerate() {
+            collect(&controller, &context, kind, seen.entry(at).or_default(), &mut due);
         }
         let now = Instant::now();
         due.extend(timers.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()));

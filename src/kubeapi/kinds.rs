@@ -1,4 +1,5 @@
-//! The kinds that the API server serves: one table, from which paths, discovery and verbs come.
+//! The kinds that the API server serves: a static for each, so that a misspelt kind does not compile, and
+//! one table of them, from which paths, discovery and verbs come.
 
 /// One kind of object.
 #[derive(Debug)]
@@ -53,52 +54,102 @@ const fn workload(kind: Kind, scale: bool) -> Kind {
     Kind { status: true, generation: true, all: true, scale, ..kind }
 }
 
-/// Pods, which much is about.
-pub static POD: Kind = workload(kind("", "Pod", "pods", "pod", &["po"]), false);
-
 /// What the subresource `scale` of several kinds is.
 pub static SCALE: Kind = kind("autoscaling", "Scale", "scales", "scale", &[]);
 
 /// The parameters of a request, as errors name them.
-pub const OPTIONS: Kind = kind("meta.k8s.io", "Options", "options", "options", &[]);
+pub static OPTIONS: Kind = kind("meta.k8s.io", "Options", "options", "options", &[]);
 
 /// The parameters of a request for a log, as errors name them.
 pub static LOG_OPTIONS: Kind = kind("", "PodLogOptions", "pods", "pod", &[]);
 
 /// The subresource by which a Pod gets its Node, as errors name it.
-pub const BINDING: Kind = kind("", "Binding", "pods/binding", "binding", &[]);
+pub static BINDING: Kind = kind("", "Binding", "pods/binding", "binding", &[]);
 
-/// All of them.
-pub static KINDS: &[Kind] = &[
-    Kind { namespaced: false, status: true, ..kind("", "Namespace", "namespaces", "namespace", &["ns"]) },
-    Kind { namespaced: false, status: true, ..kind("", "Node", "nodes", "node", &["no"]) },
-    workload(kind("", "Pod", "pods", "pod", &["po"]), false),
-    Kind { status: true, all: true, ..kind("", "Service", "services", "service", &["svc"]) },
-    kind("", "Endpoints", "endpoints", "endpoints", &["ep"]),
-    Kind {
-        status: true,
-        ..kind("", "PersistentVolumeClaim", "persistentvolumeclaims", "persistentvolumeclaim", &["pvc"])
-    },
-    Kind {
-        status: true,
-        namespaced: false,
-        ..kind("", "PersistentVolume", "persistentvolumes", "persistentvolume", &["pv"])
-    },
-    kind("", "ConfigMap", "configmaps", "configmap", &["cm"]),
-    kind("", "Secret", "secrets", "secret", &[]),
-    kind("", "ServiceAccount", "serviceaccounts", "serviceaccount", &["sa"]),
-    kind("", "Event", "events", "event", &["ev"]),
-    workload(kind("apps", "Deployment", "deployments", "deployment", &["deploy"]), true),
-    workload(kind("apps", "ReplicaSet", "replicasets", "replicaset", &["rs"]), true),
-    workload(kind("batch", "Job", "jobs", "job", &[]), false),
-    Kind {
-        generation: true,
-        ..kind("discovery.k8s.io", "EndpointSlice", "endpointslices", "endpointslice", &[])
-    },
-    Kind {
-        namespaced: false,
-        ..kind("storage.k8s.io", "StorageClass", "storageclasses", "storageclass", &["sc"])
-    },
+/// The kind `Namespace`.
+pub static NAMESPACE: Kind =
+    Kind { namespaced: false, status: true, ..kind("", "Namespace", "namespaces", "namespace", &["ns"]) };
+
+/// The kind `Node`.
+pub static NODE: Kind =
+    Kind { namespaced: false, status: true, ..kind("", "Node", "nodes", "node", &["no"]) };
+
+/// The kind `Pod`.
+pub static POD: Kind = workload(kind("", "Pod", "pods", "pod", &["po"]), false);
+
+/// The kind `Service`.
+pub static SERVICE: Kind =
+    Kind { status: true, all: true, ..kind("", "Service", "services", "service", &["svc"]) };
+
+/// The kind `Endpoints`.
+pub static ENDPOINTS: Kind = kind("", "Endpoints", "endpoints", "endpoints", &["ep"]);
+
+/// The kind `PersistentVolumeClaim`.
+pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
+    status: true,
+    ..kind("", "PersistentVolumeClaim", "persistentvolumeclaims", "persistentvolumeclaim", &["pvc"])
+};
+
+/// The kind `PersistentVolume`.
+pub static PERSISTENT_VOLUME: Kind = Kind {
+    status: true,
+    namespaced: false,
+    ..kind("", "PersistentVolume", "persistentvolumes", "persistentvolume", &["pv"])
+};
+
+/// The kind `ConfigMap`.
+pub static CONFIG_MAP: Kind = kind("", "ConfigMap", "configmaps", "configmap", &["cm"]);
+
+/// The kind `Secret`.
+pub static SECRET: Kind = kind("", "Secret", "secrets", "secret", &[]);
+
+/// The kind `ServiceAccount`.
+pub static SERVICE_ACCOUNT: Kind = kind("", "ServiceAccount", "serviceaccounts", "serviceaccount", &["sa"]);
+
+/// The kind `Event`.
+pub static EVENT: Kind = kind("", "Event", "events", "event", &["ev"]);
+
+/// The kind `Deployment`.
+pub static DEPLOYMENT: Kind =
+    workload(kind("apps", "Deployment", "deployments", "deployment", &["deploy"]), true);
+
+/// The kind `ReplicaSet`.
+pub static REPLICA_SET: Kind =
+    workload(kind("apps", "ReplicaSet", "replicasets", "replicaset", &["rs"]), true);
+
+/// The kind `Job`.
+pub static JOB: Kind = workload(kind("batch", "Job", "jobs", "job", &[]), false);
+
+/// The kind `EndpointSlice`.
+pub static ENDPOINT_SLICE: Kind = Kind {
+    generation: true,
+    ..kind("discovery.k8s.io", "EndpointSlice", "endpointslices", "endpointslice", &[])
+};
+
+/// The kind `StorageClass`.
+pub static STORAGE_CLASS: Kind = Kind {
+    namespaced: false,
+    ..kind("storage.k8s.io", "StorageClass", "storageclasses", "storageclass", &["sc"])
+};
+
+/// All of them, in the order that discovery shows.
+pub static KINDS: &[&Kind] = &[
+    &NAMESPACE,
+    &NODE,
+    &POD,
+    &SERVICE,
+    &ENDPOINTS,
+    &PERSISTENT_VOLUME_CLAIM,
+    &PERSISTENT_VOLUME,
+    &CONFIG_MAP,
+    &SECRET,
+    &SERVICE_ACCOUNT,
+    &EVENT,
+    &DEPLOYMENT,
+    &REPLICA_SET,
+    &JOB,
+    &ENDPOINT_SLICE,
+    &STORAGE_CLASS,
 ];
 
 /// The group of figures, which are no stored objects.
@@ -132,16 +183,56 @@ impl Kind {
 
 /// The kind of a path.
 pub fn by_plural(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|k| k.group == group && k.version == version && k.plural == plural)
+    KINDS.iter().copied().find(|k| k.group == group && k.version == version && k.plural == plural)
 }
 
 /// The kind of a name.
 pub fn by_name(group: &str, name: &str) -> Option<&'static Kind> {
-    KINDS.iter().find(|k| k.group == group && k.name == name)
+    KINDS.iter().copied().find(|k| k.group == group && k.name == name)
 }
 
 /// The kind of an object's own words.
 pub fn of(api_version: &str, name: &str) -> Option<&'static Kind> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     by_name(group, name).filter(|k| k.version == version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Statics of kinds that are no stored objects, and so are not in the table.
+    const UNSTORED: [&str; 4] = ["SCALE", "OPTIONS", "LOG_OPTIONS", "BINDING"];
+
+    /// `REPLICA_SET` of `ReplicaSet`.
+    fn constant(name: &str) -> String {
+        let mut constant = String::new();
+        for letter in name.chars() {
+            if letter.is_uppercase() && !constant.is_empty() {
+                constant.push('_');
+            }
+            constant.push(letter.to_ascii_uppercase());
+        }
+        constant
+    }
+
+    #[test]
+    fn the_statics_and_the_table_agree() {
+        let declared: Vec<&str> = include_str!("kinds.rs")
+            .lines()
+            .filter_map(|line| line.strip_prefix("pub static ")?.split_once(": Kind ="))
+            .map(|(name, _)| name)
+            .filter(|name| !UNSTORED.contains(name))
+            .collect();
+        let table: Vec<String> = KINDS.iter().map(|kind| constant(kind.name)).collect();
+        assert_eq!(declared, table, "each static is in the table, in the same order, under its kind's name");
+        for kind in KINDS {
+            assert!(std::ptr::eq(by_name(kind.group, kind.name).unwrap(), *kind), "{kind:?}");
+            assert!(
+                std::ptr::eq(by_plural(kind.group, kind.version, kind.plural).unwrap(), *kind),
+                "{kind:?}"
+            );
+            assert!(std::ptr::eq(of(&kind.api_version(), kind.name).unwrap(), *kind), "{kind:?}");
+        }
+    }
 }

@@ -38,8 +38,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::controllers::kind;
 use super::http::{self, Asked};
+use super::kinds;
 use super::meta;
 use super::status::{Result, Status};
 use super::store::Action;
@@ -89,7 +89,7 @@ impl<E: Engine> Kubelet<E> {
 
     /// Runs Pods until it is stopped.
     pub async fn run(self: Arc<Self>) {
-        let of = kind("", "Pod");
+        let of = &kinds::POD;
         let mut changed = self.api.store.changes();
         let mut seen = 0;
         let mut known: BTreeMap<String, watch::Sender<Option<Arc<Value>>>> = BTreeMap::new();
@@ -154,7 +154,7 @@ impl<E: Engine> Kubelet<E> {
 
     /// A Pod that has a task here.
     fn running(&self, namespace: &str, name: &str) -> Result<(Arc<Value>, Arc<Running>)> {
-        let pod = self.api.get(kind("", "Pod"), namespace, name)?;
+        let pod = self.api.get(&kinds::POD, namespace, name)?;
         let running = self.pods.lock().unwrap_or_else(PoisonError::into_inner).get(meta::uid(&pod)).cloned();
         let running = running
             .ok_or_else(|| Status::bad_request(format!("pod {name} does not have a host assigned")))?;

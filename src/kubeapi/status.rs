@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::kinds::Kind;
+use super::kinds::{self, Kind};
 
 /// A refusal.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,8 +110,7 @@ impl Status {
 
     /// 422 for the parameters of a request; `options` is `PatchOptions` and the like.
     pub fn options(options: &str, causes: &[Cause]) -> Self {
-        static OPTIONS: Kind = crate::kubeapi::kinds::OPTIONS;
-        let mut status = Self::invalid(&OPTIONS, "", causes);
+        let mut status = Self::invalid(&kinds::OPTIONS, "", causes);
         status.message = status.message.replacen("Options", options, 1);
         if let Some(details) = status.details.as_object_mut() {
             details.insert("kind".into(), options.into());

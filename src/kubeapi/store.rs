@@ -260,7 +260,7 @@ fn same(new: &Value, old: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubeapi::kinds::by_name;
+    use crate::kubeapi::kinds;
     use serde_json::json;
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let journal = Journal::full(&folder.join("journal"));
         let store = Store::new(Some((journal, Vec::new(), 7)));
-        let kind = by_name("", "ConfigMap").unwrap();
+        let kind = &kinds::CONFIG_MAP;
         let object =
             |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
         let refused = store.write(kind, "", "asked", |_| Ok(Write::Make(object("asked")))).unwrap_err();

@@ -13,7 +13,7 @@ use serde_json::Value;
 pub use delete::{DeleteOptions, Deleted, Propagation};
 pub use write::scale_of;
 
-use super::kinds::{self, Kind, by_name};
+use super::kinds::{self, Kind};
 use super::meta;
 use super::patch::apply::Manager;
 use super::schema::Validation;
@@ -143,8 +143,7 @@ impl Api {
         if !target.kind.namespaced {
             return Ok(());
         }
-        let Some(kind) = by_name("", "Namespace") else { return Ok(()) };
-        let namespace = self.get(kind, "", &target.namespace)?;
+        let namespace = self.get(&kinds::NAMESPACE, "", &target.namespace)?;
         if meta::deleting(&namespace) && target.kind.name != "Event" {
             let words = format!(
                 "unable to create new content in namespace {} because it is being terminated",
@@ -333,9 +332,8 @@ impl Api {
             }
         })?;
         if !taken.is_empty() {
-            static BINDING: Kind = kinds::BINDING;
             let words = format!("pod {} is already assigned to node {taken:?}", target.name);
-            return Err(Status::conflict(&BINDING, &target.name, &words));
+            return Err(Status::conflict(&kinds::BINDING, &target.name, &words));
         }
         let bound = bound.ok_or_else(|| Status::not_found(target.kind, &target.name))?;
         let status = Target::own(target.kind, meta::namespace(&bound), meta::name(&bound)).of("status");

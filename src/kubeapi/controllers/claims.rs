@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Context, Controller, Key, key_of, kind, owners};
-use crate::kubeapi::kinds::Kind;
+use super::{Context, Controller, Key, key_of, owners};
+use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::kubelet::events::{self, About};
 use crate::kubeapi::meta;
 use crate::kubeapi::store::{Action, Change};
@@ -19,9 +19,7 @@ pub const PROVISIONER: &str = "d2k.io/local";
 pub struct Claims;
 
 impl Controller for Claims {
-    fn kinds(&self) -> &'static [(&'static str, &'static str)] {
-        &[("", "PersistentVolumeClaim"), ("", "Pod")]
-    }
+    const KINDS: &'static [&'static Kind] = &[&kinds::PERSISTENT_VOLUME_CLAIM, &kinds::POD];
 
     fn key(&self, _: &Context, kind: &Kind, change: &Change) -> Vec<Key> {
         if kind.name == "PersistentVolumeClaim" {
@@ -35,7 +33,7 @@ impl Controller for Claims {
     }
 
     fn reconcile(&self, context: &Context, key: &Key) -> Option<Duration> {
-        let of = kind("", "PersistentVolumeClaim");
+        let of = &kinds::PERSISTENT_VOLUME_CLAIM;
         let Ok(claim) = context.api.get(of, &key.0, &key.1) else {
             reclaim(context);
             return None;
@@ -72,13 +70,13 @@ pub fn claims_of(pod: &Value) -> Vec<&str> {
 }
 
 fn is_used(context: &Context, key: &Key) -> bool {
-    let pods = context.api.list(kind("", "Pod"), &key.0).items;
+    let pods = context.api.list(&kinds::POD, &key.0).items;
     pods.iter().any(|pod| !owners::is_over(pod) && claims_of(pod).contains(&key.1.as_str()))
 }
 
 fn bind(context: &Context, claim: &Value) -> Option<Duration> {
     let class = meta::string(claim, &["spec", "storageClassName"]);
-    let known = context.api.get(kind("storage.k8s.io", "StorageClass"), "", class);
+    let known = context.api.get(&kinds::STORAGE_CLASS, "", class);
     let about = About::new(claim, "persistentvolume-controller");
     let ours = known.as_ref().is_ok_and(|c| meta::string(c, &["provisioner"]) == PROVISIONER);
     if !ours {
@@ -112,8 +110,8 @@ fn bind(context: &Context, claim: &Value) -> Option<Duration> {
         },
         "status": {"phase": "Bound", "lastPhaseTransitionTime": meta::now()},
     });
-    let _ = context.api.create(&Target::own(kind("", "PersistentVolume"), "", ""), volume);
-    let target = Target::own(kind("", "PersistentVolumeClaim"), meta::namespace(claim), meta::name(claim));
+    let _ = context.api.create(&Target::own(&kinds::PERSISTENT_VOLUME, "", ""), volume);
+    let target = Target::own(&kinds::PERSISTENT_VOLUME_CLAIM, meta::namespace(claim), meta::name(claim));
     let _ = context.api.modify(&target, |claim| {
         meta::map(meta::child(claim, "spec")).insert("volumeName".into(), name.as_str().into());
         let annotations = meta::child(meta::child(claim, "metadata"), "annotations");
@@ -141,11 +139,11 @@ fn make_folder(folder: &std::path::Path) -> std::io::Result<()> {
 
 /// Removes volumes whose claim is gone, with what is in them.
 fn reclaim(context: &Context) {
-    let of = kind("", "PersistentVolume");
+    let of = &kinds::PERSISTENT_VOLUME;
     for volume in context.api.list(of, "").items {
         let claim = meta::at(&volume, &["spec", "claimRef"]);
         let now = context.api.get(
-            kind("", "PersistentVolumeClaim"),
+            &kinds::PERSISTENT_VOLUME_CLAIM,
             meta::string(claim, &["namespace"]),
             meta::string(claim, &["name"]),
         );

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::owners::{self, set_condition};
-use super::{Context, Controller, Key, key_of, kind, rollout};
-use crate::kubeapi::kinds::Kind;
+use super::{Context, Controller, Key, key_of, rollout};
+use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::meta;
 use crate::kubeapi::store::Change;
 use crate::kubeapi::verbs::{DeleteOptions, Target};
@@ -26,9 +26,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 pub struct Deployments;
 
 impl Controller for Deployments {
-    fn kinds(&self) -> &'static [(&'static str, &'static str)] {
-        &[("apps", "Deployment"), ("apps", "ReplicaSet"), ("", "Pod")]
-    }
+    const KINDS: &'static [&'static Kind] = &[&kinds::DEPLOYMENT, &kinds::REPLICA_SET, &kinds::POD];
 
     fn key(&self, context: &Context, kind: &Kind, change: &Change) -> Vec<Key> {
         match kind.name {
@@ -39,7 +37,7 @@ impl Controller for Deployments {
                 let Some((namespace, name)) = owners::controller_key(&change.object, "ReplicaSet") else {
                     return Vec::new();
                 };
-                let set = context.api.get(super::kind("apps", "ReplicaSet"), &namespace, &name);
+                let set = context.api.get(&kinds::REPLICA_SET, &namespace, &name);
                 set.ok().and_then(|set| owners::controller_key(&set, "Deployment")).into_iter().collect()
             }
             _ => Vec::new(),
@@ -47,12 +45,12 @@ impl Controller for Deployments {
     }
 
     fn reconcile(&self, context: &Context, key: &Key) -> Option<Duration> {
-        let of = kind("apps", "Deployment");
+        let of = &kinds::DEPLOYMENT;
         let deployment = context.api.get(of, &key.0, &key.1).ok()?;
         if meta::deleting(&deployment) {
             return None;
         }
-        let sets = owners::children(context, kind("apps", "ReplicaSet"), of, &deployment);
+        let sets = owners::children(context, &kinds::REPLICA_SET, of, &deployment);
         let template = meta::at(&deployment, &["spec", "template"]);
         let new =
             sets.iter().find(|set| same_template(meta::at(set, &["spec", "template"]), template)).cloned();
@@ -92,7 +90,7 @@ fn hash(template: &Value, collisions: i64) -> String {
 
 /// Makes the ReplicaSet of the newest revision.
 fn make(context: &Context, deployment: &Value, replicas: i64) -> Option<Arc<Value>> {
-    let of = kind("apps", "ReplicaSet");
+    let of = &kinds::REPLICA_SET;
     let mut template = meta::at(deployment, &["spec", "template"]).clone();
     let collisions = meta::number(deployment, &["status", "collisionCount"]).unwrap_or(0);
     let hash = hash(&template, collisions);
@@ -109,7 +107,7 @@ fn make(context: &Context, deployment: &Value, replicas: i64) -> Option<Arc<Valu
         "apiVersion": "apps/v1", "kind": "ReplicaSet",
         "metadata": {
             "name": name, "labels": meta::at(&template, &["metadata", "labels"]), "annotations": annotations,
-            "ownerReferences": [owners::reference(kind("apps", "Deployment"), deployment)],
+            "ownerReferences": [owners::reference(&kinds::DEPLOYMENT, deployment)],
         },
         "spec": {"replicas": replicas, "selector": selector, "template": template},
     });
@@ -123,11 +121,8 @@ fn make(context: &Context, deployment: &Value, replicas: i64) -> Option<Arc<Valu
                 .is_some_and(|c| meta::string(c, &["uid"]) == meta::uid(deployment));
             if !ours {
                 // Another one has the name: the next hash differs.
-                let target = Target::own(
-                    kind("apps", "Deployment"),
-                    meta::namespace(deployment),
-                    meta::name(deployment),
-                );
+                let target =
+                    Target::own(&kinds::DEPLOYMENT, meta::namespace(deployment), meta::name(deployment));
                 let _ = context.api.modify(&target.of("status"), |deployment| {
                     meta::map(meta::child(deployment, "status"))
                         .insert("collisionCount".into(), (collisions + 1).into());
@@ -136,8 +131,7 @@ fn make(context: &Context, deployment: &Value, replicas: i64) -> Option<Arc<Valu
             None
         }
         Err(status) => {
-            let target =
-                Target::own(kind("apps", "Deployment"), meta::namespace(deployment), meta::name(deployment));
+            let target = Target::own(&kinds::DEPLOYMENT, meta::namespace(deployment), meta::name(deployment));
             let _ = context.api.modify(&target.of("status"), |deployment| {
                 set_condition(deployment, "Progressing", false, "ReplicaSetCreateError", &status.message);
             });
@@ -162,8 +156,8 @@ fn number(context: &Context, deployment: &Value, new: &Value, old: &[Arc<Value>]
             meta::map(annotations).insert(REVISION.into(), wanted.to_string().into());
         });
     };
-    write(kind("apps", "ReplicaSet"), new);
-    write(kind("apps", "Deployment"), deployment);
+    write(&kinds::REPLICA_SET, new);
+    write(&kinds::DEPLOYMENT, deployment);
 }
 
 /// Old revisions beyond the limit go.
@@ -180,15 +174,15 @@ fn forget(context: &Context, deployment: &Value, old: &[Arc<Value>]) {
     idle.sort_by_key(|set| meta::text(set, "creationTimestamp").to_owned());
     let surplus = idle.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
     for set in idle.into_iter().take(surplus) {
-        let target = Target::own(kind("apps", "ReplicaSet"), meta::namespace(set), meta::name(set));
+        let target = Target::own(&kinds::REPLICA_SET, meta::namespace(set), meta::name(set));
         let _ = context.api.delete(&target, &DeleteOptions::default());
     }
 }
 
 fn write_status(context: &Context, key: &Key) -> Option<Duration> {
-    let of = kind("apps", "Deployment");
+    let of = &kinds::DEPLOYMENT;
     let deployment = context.api.get(of, &key.0, &key.1).ok()?;
-    let sets = owners::children(context, kind("apps", "ReplicaSet"), of, &deployment);
+    let sets = owners::children(context, &kinds::REPLICA_SET, of, &deployment);
     let template = meta::at(&deployment, &["spec", "template"]);
     let sum = |field: &str, only_new: bool| -> i64 {
         sets.iter()

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Context, Controller, Key, key_of, kind, owners};
-use crate::kubeapi::kinds::Kind;
+use super::{Context, Controller, Key, key_of, owners};
+use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::meta;
 use crate::kubeapi::store::Change;
 use crate::kubeapi::verbs::{DeleteOptions, Target};
@@ -18,15 +18,13 @@ const MANAGED: &str = "endpointslice.kubernetes.io/managed-by";
 pub struct Endpoints;
 
 impl Controller for Endpoints {
-    fn kinds(&self) -> &'static [(&'static str, &'static str)] {
-        &[("", "Service"), ("", "Pod")]
-    }
+    const KINDS: &'static [&'static Kind] = &[&kinds::SERVICE, &kinds::POD];
 
     fn key(&self, context: &Context, kind: &Kind, change: &Change) -> Vec<Key> {
         if kind.name == "Service" {
             return vec![key_of(&change.object)];
         }
-        let services = context.api.list(super::kind("", "Service"), meta::namespace(&change.object)).items;
+        let services = context.api.list(&kinds::SERVICE, meta::namespace(&change.object)).items;
         let before = change.previous.as_deref();
         let all = services
             .iter()
@@ -35,16 +33,16 @@ impl Controller for Endpoints {
     }
 
     fn reconcile(&self, context: &Context, key: &Key) -> Option<Duration> {
-        let of = kind("", "Service");
+        let of = &kinds::SERVICE;
         let Ok(service) = context.api.get(of, &key.0, &key.1) else {
-            remove(context, kind("", "Endpoints"), &key.0, &key.1);
+            remove(context, &kinds::ENDPOINTS, &key.0, &key.1);
             return None;
         };
         balance(context, &service);
         if meta::at(&service, &["spec", "selector"]).as_object().is_none_or(serde_json::Map::is_empty) {
             return None;
         }
-        let pods = context.api.list(kind("", "Pod"), &key.0).items;
+        let pods = context.api.list(&kinds::POD, &key.0).items;
         let mut pods: Vec<Arc<Value>> = pods.into_iter().filter(|pod| selects(&service, pod)).collect();
         pods.retain(|pod| !owners::is_over(pod) && !meta::string(pod, &["status", "podIP"]).is_empty());
         write_slice(context, &service, &pods);
@@ -64,7 +62,7 @@ fn selects(service: &Value, pod: &Value) -> bool {
 /// The local machine is the balancer.
 fn balance(context: &Context, service: &Value) {
     let wanted = meta::string(service, &["spec", "type"]) == "LoadBalancer";
-    let target = Target::own(kind("", "Service"), meta::namespace(service), meta::name(service)).of("status");
+    let target = Target::own(&kinds::SERVICE, meta::namespace(service), meta::name(service)).of("status");
     let has = !meta::items(service, &["status", "loadBalancer", "ingress"]).is_empty();
     if wanted != has && !meta::deleting(service) {
         let _ = context.api.modify(&target, |service| {
@@ -132,7 +130,7 @@ fn labels(service: &Value, managed: &str, by: &str, of: Option<&str>) -> Value {
 }
 
 fn write_slice(context: &Context, service: &Value, pods: &[Arc<Value>]) {
-    let of = kind("discovery.k8s.io", "EndpointSlice");
+    let of = &kinds::ENDPOINT_SLICE;
     let namespace = meta::namespace(service);
     let endpoints: Vec<Value> = pods.iter().map(|pod| endpoint(context, service, pod)).collect();
     let ports = ports(service, pods.first().map(|pod| &**pod));
@@ -155,7 +153,7 @@ fn write_slice(context: &Context, service: &Value, pods: &[Arc<Value>]) {
         "metadata": {
             "generateName": format!("{}-", meta::name(service)),
             "labels": labels,
-            "ownerReferences": [owners::reference(kind("", "Service"), service)],
+            "ownerReferences": [owners::reference(&kinds::SERVICE, service)],
         },
         "addressType": "IPv4", "endpoints": endpoints, "ports": ports,
     });
@@ -163,7 +161,7 @@ fn write_slice(context: &Context, service: &Value, pods: &[Arc<Value>]) {
 }
 
 fn write_endpoints(context: &Context, service: &Value, pods: &[Arc<Value>]) {
-    let of = kind("", "Endpoints");
+    let of = &kinds::ENDPOINTS;
     let (namespace, name) = (meta::namespace(service), meta::name(service));
     let address = |pod: &Arc<Value>| {
         json!({

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Context, Controller, Key};
-use crate::kubeapi::kinds::{KINDS, Kind};
+use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::meta;
 use crate::kubeapi::store::{Action, Change};
 use crate::kubeapi::verbs::{DeleteOptions, Propagation, Target};
@@ -17,18 +17,16 @@ use crate::kubeapi::verbs::{DeleteOptions, Propagation, Target};
 pub struct Garbage;
 
 impl Controller for Garbage {
-    fn kinds(&self) -> &'static [(&'static str, &'static str)] {
-        &[
-            ("apps", "Deployment"),
-            ("apps", "ReplicaSet"),
-            ("batch", "Job"),
-            ("", "Pod"),
-            ("", "Service"),
-            ("", "ConfigMap"),
-            ("", "PersistentVolumeClaim"),
-            ("", "Secret"),
-        ]
-    }
+    const KINDS: &'static [&'static Kind] = &[
+        &kinds::DEPLOYMENT,
+        &kinds::REPLICA_SET,
+        &kinds::JOB,
+        &kinds::POD,
+        &kinds::SERVICE,
+        &kinds::CONFIG_MAP,
+        &kinds::PERSISTENT_VOLUME_CLAIM,
+        &kinds::SECRET,
+    ];
 
     fn key(&self, _: &Context, _: &Kind, change: &Change) -> Vec<Key> {
         let owned = !meta::items(&change.object, &["metadata", "ownerReferences"]).is_empty();
@@ -40,8 +38,9 @@ impl Controller for Garbage {
     }
 
     fn reconcile(&self, context: &Context, _: &Key) -> Option<Duration> {
-        let all: Vec<(&'static Kind, Arc<Value>)> = KINDS
+        let all: Vec<(&'static Kind, Arc<Value>)> = kinds::KINDS
             .iter()
+            .copied()
             .flat_map(|kind| context.api.list(kind, "").items.into_iter().map(move |object| (kind, object)))
             .collect();
         let alive: HashSet<&str> = all.iter().map(|(_, object)| meta::uid(object)).collect();

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::owners::{self, set_condition};
-use super::{Context, Controller, Key, key_of, kind, replica_sets};
-use crate::kubeapi::kinds::Kind;
+use super::{Context, Controller, Key, key_of, replica_sets};
+use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::kubelet::events::{self, About};
 use crate::kubeapi::meta;
 use crate::kubeapi::store::Change;
@@ -29,9 +29,7 @@ const LONGEST: i64 = 600;
 pub struct Jobs;
 
 impl Controller for Jobs {
-    fn kinds(&self) -> &'static [(&'static str, &'static str)] {
-        &[("batch", "Job"), ("", "Pod")]
-    }
+    const KINDS: &'static [&'static Kind] = &[&kinds::JOB, &kinds::POD];
 
     fn key(&self, _: &Context, kind: &Kind, change: &Change) -> Vec<Key> {
         match kind.name {
@@ -41,12 +39,12 @@ impl Controller for Jobs {
     }
 
     fn reconcile(&self, context: &Context, key: &Key) -> Option<Duration> {
-        let of = kind("batch", "Job");
+        let of = &kinds::JOB;
         let Ok(job) = context.api.get(of, &key.0, &key.1) else {
             free_orphans(context, key);
             return None;
         };
-        let pods = owners::children(context, kind("", "Pod"), of, &job);
+        let pods = owners::children(context, &kinds::POD, of, &job);
         let counted = count(context, &job, &pods);
         if meta::deleting(&job) {
             return None;
@@ -149,7 +147,7 @@ fn backoff(job: &Value, pods: &[Arc<Value>]) -> Option<Duration> {
 }
 
 fn make(context: &Context, job: &Value, number: Option<i64>) -> Result<(), ()> {
-    let of = kind("batch", "Job");
+    let of = &kinds::JOB;
     let mut template = meta::at(job, &["spec", "template"]).clone();
     meta::set(&mut template, "finalizers", json!([TRACKING]));
     let prefix = number.map_or_else(String::new, |number| format!("{number}-"));
@@ -158,7 +156,7 @@ fn make(context: &Context, job: &Value, number: Option<i64>) -> Result<(), ()> {
         indexes::give(job, &mut pod, number);
     }
     let about = About::new(job, "job-controller");
-    match context.api.create(&Target::own(kind("", "Pod"), meta::namespace(job), ""), pod) {
+    match context.api.create(&Target::own(&kinds::POD, meta::namespace(job), ""), pod) {
         Ok(made) => {
             let words = format!("Created pod: {}", meta::name(&made.object));
             events::record(&context.api, &about, "Normal", "SuccessfulCreate", &words);
@@ -173,7 +171,7 @@ fn make(context: &Context, job: &Value, number: Option<i64>) -> Result<(), ()> {
 }
 
 fn end(context: &Context, pod: &Value) {
-    let target = Target::own(kind("", "Pod"), meta::namespace(pod), meta::name(pod));
+    let target = Target::own(&kinds::POD, meta::namespace(pod), meta::name(pod));
     let options =
         DeleteOptions { propagation_policy: Some(Propagation::Background), ..DeleteOptions::default() };
     let _ = context.api.delete(&target, &options);
@@ -199,7 +197,7 @@ fn count(context: &Context, job: &Value, pods: &[Arc<Value>]) -> bool {
     if over.is_empty() && good.is_empty() && bad.is_empty() {
         return false;
     }
-    let target = Target::own(kind("batch", "Job"), meta::namespace(job), meta::name(job)).of("status");
+    let target = Target::own(&kinds::JOB, meta::namespace(job), meta::name(job)).of("status");
     let fresh = |wanted: bool, known: &[Value]| -> Vec<Value> {
         let all = over.iter().filter(|pod| succeeded(pod) == wanted).map(|pod| Value::from(meta::uid(pod)));
         all.filter(|uid| !known.contains(uid)).collect()
@@ -251,7 +249,7 @@ fn ended(pod: &Value) -> bool {
 }
 
 fn release(context: &Context, pod: &Value) {
-    let target = Target::own(kind("", "Pod"), meta::namespace(pod), meta::name(pod));
+    let target = Target::own(&kinds::POD, meta::namespace(pod), meta::name(pod));
     let _ = context.api.modify(&target, |pod| {
         let left: Vec<String> =
             meta::list(pod, "finalizers").into_iter().filter(|f| *f != TRACKING).map(str::to_owned).collect();
@@ -261,7 +259,7 @@ fn release(context: &Context, pod: &Value) {
 
 /// Pods whose Job is gone are counted by nobody.
 fn free_orphans(context: &Context, key: &Key) {
-    let pods = context.api.list(kind("", "Pod"), &key.0).items;
+    let pods = context.api.list(&kinds::POD, &key.0).items;
     for pod in pods.iter().filter(|pod| owners::controller_key(pod, "Job").as_ref() == Some(key)) {
         if meta::list(pod, "finalizers").contains(&TRACKING) {
             release(context, pod);
@@ -278,7 +276,7 @@ fn write_status(
     suspended: bool,
 ) {
     let ready = active.iter().filter(|pod| owners::is_ready(pod)).count();
-    let target = Target::own(kind("batch", "Job"), meta::namespace(job), meta::name(job)).of("status");
+    let target = Target::own(&kinds::JOB, meta::namespace(job), meta::name(job)).of("status");
     let _ = context.api.modify(&target, |job| {
         let was = owners::condition(job, "Suspended");
         let status = meta::map(meta::child(job, "status"));

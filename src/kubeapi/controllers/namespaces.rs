@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Context, Controller, Key, key_of, kind, set_condition};
-use crate::kubeapi::kinds::{KINDS, Kind};
+use super::{Context, Controller, Key, key_of, set_condition};
+use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::meta;
 use crate::kubeapi::store::Change;
 use crate::kubeapi::verbs::{Api, DeleteOptions, Target};
@@ -20,17 +20,15 @@ const DESCRIPTION: &str = "Contains a CA bundle that can be used to verify the k
 pub struct Namespaces;
 
 impl Controller for Namespaces {
-    fn kinds(&self) -> &'static [(&'static str, &'static str)] {
-        &[
-            ("", "Namespace"),
-            ("", "Pod"),
-            ("", "PersistentVolumeClaim"),
-            ("", "ConfigMap"),
-            ("", "ServiceAccount"),
-            ("apps", "ReplicaSet"),
-            ("batch", "Job"),
-        ]
-    }
+    const KINDS: &'static [&'static Kind] = &[
+        &kinds::NAMESPACE,
+        &kinds::POD,
+        &kinds::PERSISTENT_VOLUME_CLAIM,
+        &kinds::CONFIG_MAP,
+        &kinds::SERVICE_ACCOUNT,
+        &kinds::REPLICA_SET,
+        &kinds::JOB,
+    ];
 
     fn key(&self, context: &Context, kind: &Kind, change: &Change) -> Vec<Key> {
         if kind.name == "Namespace" {
@@ -39,22 +37,19 @@ impl Controller for Namespaces {
         let namespace = meta::namespace(&change.object).to_owned();
         let own = matches!(meta::name(&change.object), "default" | ROOT);
         let matters = change.action == crate::kubeapi::store::Action::Deleted
-            && context
-                .api
-                .get(super::kind("", "Namespace"), "", &namespace)
-                .is_ok_and(|n| own || meta::deleting(&n));
+            && context.api.get(&kinds::NAMESPACE, "", &namespace).is_ok_and(|n| own || meta::deleting(&n));
         if matters { vec![(String::new(), namespace)] } else { Vec::new() }
     }
 
     fn reconcile(&self, context: &Context, (_, name): &Key) -> Option<Duration> {
-        let of = kind("", "Namespace");
+        let of = &kinds::NAMESPACE;
         let namespace = context.api.get(of, "", name).ok()?;
         if !meta::deleting(&namespace) {
             furnish(&context.api, name, &context.authority);
             return None;
         }
         let mut left = false;
-        for kind in KINDS.iter().filter(|k| k.namespaced) {
+        for kind in kinds::KINDS.iter().filter(|k| k.namespaced) {
             for object in context.api.list(kind, name).items {
                 left = true;
                 if !meta::deleting(&object) {
@@ -77,7 +72,7 @@ impl Controller for Namespaces {
 /// Says in a namespace's status why it stays.
 fn tell(context: &Context, name: &str) {
     let (mut kinds, mut finalizers) = (Vec::new(), BTreeMap::new());
-    for kind in KINDS.iter().filter(|k| k.namespaced) {
+    for kind in kinds::KINDS.iter().filter(|k| k.namespaced) {
         let items = context.api.list(kind, name).items;
         if !items.is_empty() {
             kinds.push(format!("{}. has {} resource instances", kind.resource(), items.len()));
@@ -90,7 +85,7 @@ fn tell(context: &Context, name: &str) {
         finalizers.iter().map(|(name, count)| format!("{name} in {count} resource instances")).collect();
     let remaining = format!("Some resources are remaining: {}", kinds.join(", "));
     let waiting = format!("Some content in the namespace has finalizers remaining: {}", waits.join(", "));
-    let target = Target::own(kind("", "Namespace"), "", name).of("status");
+    let target = Target::own(&kinds::NAMESPACE, "", name).of("status");
     let _ = context.api.modify(&target, |namespace| {
         let mut set = |name, holds, reason, words: &str| set_condition(namespace, name, holds, reason, words);
         let discovered = "All resources successfully discovered";
@@ -120,7 +115,7 @@ pub fn furnish(api: &Api, namespace: &str, authority: &str) {
         "metadata": {"name": ROOT, "annotations": {"kubernetes.io/description": DESCRIPTION}},
         "data": {"ca.crt": authority},
     });
-    for (kind, object) in [(kind("", "ServiceAccount"), account), (kind("", "ConfigMap"), root)] {
+    for (kind, object) in [(&kinds::SERVICE_ACCOUNT, account), (&kinds::CONFIG_MAP, root)] {
         if api.get(kind, namespace, meta::name(&object)).is_err() {
             // Another one may have made it meanwhile.
             let _ = api.create(&Target::own(kind, namespace, ""), object);

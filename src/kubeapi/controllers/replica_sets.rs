@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::owners::{self, is_active};
-use super::{Context, Controller, Key, key_of, kind};
-use crate::kubeapi::kinds::Kind;
+use super::{Context, Controller, Key, key_of};
+use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::kubelet::events::{self, About};
 use crate::kubeapi::meta;
 use crate::kubeapi::selectors::label_selector_matches;
@@ -18,9 +18,7 @@ use crate::kubeapi::verbs::{DeleteOptions, Target};
 pub struct ReplicaSets;
 
 impl Controller for ReplicaSets {
-    fn kinds(&self) -> &'static [(&'static str, &'static str)] {
-        &[("apps", "ReplicaSet"), ("", "Pod")]
-    }
+    const KINDS: &'static [&'static Kind] = &[&kinds::REPLICA_SET, &kinds::POD];
 
     fn key(&self, context: &Context, kind: &Kind, change: &Change) -> Vec<Key> {
         if kind.name == "ReplicaSet" {
@@ -34,7 +32,7 @@ impl Controller for ReplicaSets {
         }
         // Nobody's Pod: whoever selects it takes it.
         let labels = meta::at(&change.object, &["metadata", "labels"]);
-        let sets = context.api.list(super::kind("apps", "ReplicaSet"), meta::namespace(&change.object)).items;
+        let sets = context.api.list(&kinds::REPLICA_SET, meta::namespace(&change.object)).items;
         sets.iter()
             .filter(|s| label_selector_matches(meta::at(s, &["spec", "selector"]), labels))
             .map(|s| key_of(s))
@@ -42,9 +40,9 @@ impl Controller for ReplicaSets {
     }
 
     fn reconcile(&self, context: &Context, key: &Key) -> Option<Duration> {
-        let of = kind("apps", "ReplicaSet");
+        let of = &kinds::REPLICA_SET;
         let set = context.api.get(of, &key.0, &key.1).ok()?;
-        let pods = owners::children(context, kind("", "Pod"), of, &set);
+        let pods = owners::children(context, &kinds::POD, of, &set);
         let active: Vec<Arc<Value>> = pods.iter().filter(|pod| is_active(pod)).cloned().collect();
         let wanted = meta::number(&set, &["spec", "replicas"]).unwrap_or(1).max(0);
         let wanted = usize::try_from(wanted).unwrap_or(0);
@@ -71,9 +69,9 @@ fn surplus(mut active: Vec<Arc<Value>>, wanted: usize) -> Vec<Arc<Value>> {
 }
 
 fn make(context: &Context, set: &Value) -> Result<(), String> {
-    let of = kind("apps", "ReplicaSet");
+    let of = &kinds::REPLICA_SET;
     let pod = pod_of(of, set, meta::at(set, &["spec", "template"]), &format!("{}-", meta::name(set)));
-    let made = context.api.create(&Target::own(kind("", "Pod"), meta::namespace(set), ""), pod);
+    let made = context.api.create(&Target::own(&kinds::POD, meta::namespace(set), ""), pod);
     let about = About::new(set, "replicaset-controller");
     match made {
         Ok(made) => {
@@ -104,7 +102,7 @@ pub fn pod_of(kind: &Kind, owner: &Value, template: &Value, prefix: &str) -> Val
 }
 
 fn end(context: &Context, set: &Value, pod: &Value) {
-    let target = Target::own(kind("", "Pod"), meta::namespace(pod), meta::name(pod));
+    let target = Target::own(&kinds::POD, meta::namespace(pod), meta::name(pod));
     if context.api.delete(&target, &DeleteOptions::default()).is_ok() {
         let words = format!("Deleted pod: {}", meta::name(pod));
         let about = About::new(set, "replicaset-controller");
@@ -113,8 +111,8 @@ fn end(context: &Context, set: &Value, pod: &Value) {
 }
 
 fn write_status(context: &Context, set: &Value, failure: Option<&str>) {
-    let of = kind("apps", "ReplicaSet");
-    let pods = owners::children(context, kind("", "Pod"), of, set);
+    let of = &kinds::REPLICA_SET;
+    let pods = owners::children(context, &kinds::POD, of, set);
     let active: Vec<&Arc<Value>> = pods.iter().filter(|pod| is_active(pod)).collect();
     let ready = active.iter().filter(|pod| owners::is_ready(pod)).count();
     let target = Target::own(of, meta::namespace(set), meta::name(set)).of("status");

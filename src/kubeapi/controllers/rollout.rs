@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::owners;
-use super::{Context, kind};
+use super::{Context, owners};
+use crate::kubeapi::kinds;
 use crate::kubeapi::kubelet::events::{self, About};
 use crate::kubeapi::meta;
 use crate::kubeapi::verbs::Target;
@@ -72,7 +72,7 @@ fn recreate(
         scale(context, deployment, set, 0);
     }
     let runs = |set: &Arc<Value>| {
-        let pods = owners::children(context, kind("", "Pod"), kind("apps", "ReplicaSet"), set);
+        let pods = owners::children(context, &kinds::POD, &kinds::REPLICA_SET, set);
         pods.iter().any(|pod| !owners::is_over(pod))
     };
     if old.iter().any(runs) {
@@ -97,7 +97,7 @@ fn scale(context: &Context, deployment: &Value, set: &Arc<Value>, wanted: i64) -
     if now == wanted {
         return set.clone();
     }
-    let target = Target::own(kind("apps", "ReplicaSet"), meta::namespace(set), meta::name(set));
+    let target = Target::own(&kinds::REPLICA_SET, meta::namespace(set), meta::name(set));
     let scaled = context.api.modify(&target, |set| {
         meta::map(meta::child(set, "spec")).insert("replicas".into(), wanted.into());
         let annotations = meta::child(meta::child(set, "metadata"), "annotations");

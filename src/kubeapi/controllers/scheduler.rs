@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::owners::set_condition;
-use super::{Context, Controller, Key, key_of, kind};
-use crate::kubeapi::kinds::Kind;
+use super::{Context, Controller, Key, key_of};
+use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::kubelet::events::{self, About};
 use crate::kubeapi::meta;
 use crate::kubeapi::quantity::thousandths;
@@ -17,9 +17,7 @@ use crate::kubeapi::verbs::Target;
 pub struct Scheduler;
 
 impl Controller for Scheduler {
-    fn kinds(&self) -> &'static [(&'static str, &'static str)] {
-        &[("", "Pod"), ("", "Node")]
-    }
+    const KINDS: &'static [&'static Kind] = &[&kinds::POD, &kinds::NODE];
 
     fn key(&self, context: &Context, kind: &Kind, change: &Change) -> Vec<Key> {
         let waits = |pod: &Value| meta::string(pod, &["spec", "nodeName"]).is_empty();
@@ -29,19 +27,19 @@ impl Controller for Scheduler {
             return if waits(&change.object) { vec![key_of(&change.object)] } else { Vec::new() };
         }
         // Somebody else may fit now.
-        let pods = context.api.list(super::kind("", "Pod"), "").items;
+        let pods = context.api.list(&kinds::POD, "").items;
         pods.iter().filter(|pod| waits(pod)).map(|pod| key_of(pod)).collect()
     }
 
     fn reconcile(&self, context: &Context, key: &Key) -> Option<Duration> {
-        let of = kind("", "Pod");
+        let of = &kinds::POD;
         let pod = context.api.get(of, &key.0, &key.1).ok()?;
         let mine = meta::string(&pod, &["spec", "schedulerName"]) == "default-scheduler";
         let gated = !meta::items(&pod, &["spec", "schedulingGates"]).is_empty();
         if !meta::string(&pod, &["spec", "nodeName"]).is_empty() || meta::deleting(&pod) || !mine || gated {
             return None;
         }
-        let node = context.api.get(kind("", "Node"), "", &context.node).ok()?;
+        let node = context.api.get(&kinds::NODE, "", &context.node).ok()?;
         let about = About::new(&pod, "default-scheduler");
         if let Some(words) = unfit(context, &pod, &node) {
             let words = format!(
@@ -91,7 +89,7 @@ fn unfit(context: &Context, pod: &Value, node: &Value) -> Option<String> {
         let (key, value) = (meta::string(taint, &["key"]), meta::string(taint, &["value"]));
         return Some(format!("1 node(s) had untolerated taint {{{key}: {value}}}"));
     }
-    let others = context.api.list(kind("", "Pod"), "").items;
+    let others = context.api.list(&kinds::POD, "").items;
     let running = others
         .iter()
         .filter(|o| meta::string(o, &["spec", "nodeName"]) == context.node && !super::owners::is_over(o));

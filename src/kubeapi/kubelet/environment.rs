@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Kubelet;
 use super::pod::Running;
 use crate::engine::{Engine, Image, Login, NodeFacts, Trouble};
-use crate::kubeapi::controllers::kind;
+use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::meta::{self, at, items, string};
 use crate::kubeapi::quantity;
 
@@ -84,7 +84,7 @@ impl<E: Engine> Kubelet<E> {
     }
 
     fn service_links(&self, namespace: &str, all: &mut Variables) {
-        for service in self.api.list(kind("", "Service"), namespace).items {
+        for service in self.api.list(&kinds::SERVICE, namespace).items {
             let address = string(&service, &["spec", "clusterIP"]);
             let ports = items(&service, &["spec", "ports"]);
             let Some(first) = ports.first().filter(|_| !address.is_empty() && address != "None") else {
@@ -113,7 +113,7 @@ impl<E: Engine> Kubelet<E> {
 
     fn all_of(&self, pod: &Value, source: &Value, all: &mut Variables) -> Result<(), Trouble> {
         let prefix = string(source, &["prefix"]);
-        for (field, of) in [("configMapRef", "ConfigMap"), ("secretRef", "Secret")] {
+        for (field, of) in [("configMapRef", &kinds::CONFIG_MAP), ("secretRef", &kinds::SECRET)] {
             let Some(reference) = source.get(field) else { continue };
             let optional = at(reference, &["optional"]).as_bool() == Some(true);
             match self.data(pod, of, string(reference, &["name"])) {
@@ -136,7 +136,7 @@ impl<E: Engine> Kubelet<E> {
         container: &Value,
         source: &Value,
     ) -> Result<Option<String>, Trouble> {
-        for (field, of) in [("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")] {
+        for (field, of) in [("configMapKeyRef", &kinds::CONFIG_MAP), ("secretKeyRef", &kinds::SECRET)] {
             let Some(reference) = source.get(field) else { continue };
             let (name, key) = (string(reference, &["name"]), string(reference, &["key"]));
             let optional = at(reference, &["optional"]).as_bool() == Some(true);
@@ -146,7 +146,7 @@ impl<E: Engine> Kubelet<E> {
                 _ if optional => Ok(None),
                 Some(None) => Err(Trouble::new(
                     "CreateContainerConfigError",
-                    format!("couldn't find key {key} in {of} {}/{name}", meta::namespace(pod)),
+                    format!("couldn't find key {key} in {} {}/{name}", of.name, meta::namespace(pod)),
                 )),
                 None => Err(missing(of, name)),
             };
@@ -181,8 +181,8 @@ impl<E: Engine> Kubelet<E> {
     }
 
     /// What a ConfigMap or a Secret of the Pod's namespace holds.
-    pub(super) fn data(&self, pod: &Value, of: &str, name: &str) -> Option<Vec<(String, Vec<u8>)>> {
-        let object = self.api.get(kind("", of), meta::namespace(pod), name).ok()?;
+    pub(super) fn data(&self, pod: &Value, of: &Kind, name: &str) -> Option<Vec<(String, Vec<u8>)>> {
+        let object = self.api.get(of, meta::namespace(pod), name).ok()?;
         let decode = |text: &str| {
             base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap_or_default()
         };
@@ -190,7 +190,7 @@ impl<E: Engine> Kubelet<E> {
         for field in ["data", "binaryData"] {
             for (key, value) in at(&object, &[field]).as_object().into_iter().flatten() {
                 let text = value.as_str().unwrap_or_default();
-                let plain = of == "ConfigMap" && field == "data";
+                let plain = of.name == kinds::CONFIG_MAP.name && field == "data";
                 all.push((key.clone(), if plain { text.as_bytes().to_vec() } else { decode(text) }));
             }
         }
@@ -201,7 +201,7 @@ impl<E: Engine> Kubelet<E> {
     pub(super) fn logins(&self, pod: &Value) -> Vec<Login> {
         let mut all = Vec::new();
         for reference in items(pod, &["spec", "imagePullSecrets"]) {
-            let data = self.data(pod, "Secret", string(reference, &["name"])).unwrap_or_default();
+            let data = self.data(pod, &kinds::SECRET, string(reference, &["name"])).unwrap_or_default();
             let config =
                 data.iter().find(|(key, _)| key == ".dockerconfigjson").map(|(_, bytes)| bytes.as_slice());
             let Ok(config) = serde_json::from_slice::<Value>(config.unwrap_or_default()) else { continue };
@@ -230,9 +230,8 @@ impl<E: Engine> Kubelet<E> {
     }
 }
 
-fn missing(of: &str, name: &str) -> Trouble {
-    let plural = if of == "Secret" { "secret" } else { "configmap" };
-    Trouble::new("CreateContainerConfigError", format!("{plural} {name:?} not found"))
+fn missing(of: &Kind, name: &str) -> Trouble {
+    Trouble::new("CreateContainerConfigError", format!("{} {name:?} not found", of.singular))
 }
 
 /// A limit or request of a container, in the divisor's unit.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use crate::kubeapi::controllers::kind;
+use crate::kubeapi::kinds;
 use crate::kubeapi::meta;
 use crate::kubeapi::verbs::{Api, DeleteOptions, Target};
 
@@ -49,7 +49,7 @@ impl About {
 
 /// Records an Event; one that is there already is counted once more.
 pub fn record(api: &Api, about: &About, level: &str, reason: &str, message: &str) {
-    let of = kind("", "Event");
+    let of = &kinds::EVENT;
     let namespace = match meta::string(&about.object, &["namespace"]) {
         "" => "default",
         namespace => namespace,
@@ -110,7 +110,7 @@ pub async fn expire(api: Arc<Api>, stopping: CancellationToken) {
 
 /// Removes Events that were told last before a time, and those that are more than so many.
 fn remove_old(api: &Api, oldest: i64, most: usize) {
-    let of = kind("", "Event");
+    let of = &kinds::EVENT;
     let mut all = api.list(of, "").items;
     all.sort_by_key(|event| meta::text(event, "resourceVersion").parse::<u64>().unwrap_or(0));
     let many = all.len().saturating_sub(most);
@@ -134,7 +134,7 @@ mod tests {
     fn the_newest_events_are_kept_and_repeated_ones_are_new() {
         let api = Api::new(Store::new(None), Settings::default());
         let namespace = json!({"metadata": {"name": "default"}});
-        api.create(&Target::own(kind("", "Namespace"), "", ""), namespace).unwrap();
+        api.create(&Target::own(&kinds::NAMESPACE, "", ""), namespace).unwrap();
         let told = |number: u8| {
             let object = json!({"metadata": {"name": "web", "uid": "of this test"}});
             record(&api, &About::new(&object, "kubelet"), "Normal", "Told", &format!("words {number}"));
@@ -142,11 +142,11 @@ mod tests {
         (0..5).for_each(told);
         told(1);
         remove_old(&api, 0, 3);
-        let left = api.list(kind("", "Event"), "").items;
+        let left = api.list(&kinds::EVENT, "").items;
         let mut words: Vec<&str> = left.iter().map(|event| meta::string(event, &["message"])).collect();
         words.sort_unstable();
         assert_eq!(words, ["words 1", "words 3", "words 4"]);
         remove_old(&api, i64::MAX, 3);
-        assert!(api.list(kind("", "Event"), "").items.is_empty());
+        assert!(api.list(&kinds::EVENT, "").items.is_empty());
     }
 }

@@ -15,7 +15,7 @@ use super::pod::Running;
 use super::state::Phase;
 use crate::engine::{Engine, log_files};
 use crate::kubeapi::http::{Asked, plain};
-use crate::kubeapi::kinds::LOG_OPTIONS;
+use crate::kubeapi::kinds::{self, LOG_OPTIONS};
 use crate::kubeapi::log_streams;
 use crate::kubeapi::meta::{self, items, string};
 use crate::kubeapi::status::{Cause, Result, Status};
@@ -69,7 +69,7 @@ impl<E: Engine> Kubelet<E> {
 
     /// The Pod and the name of the container that is asked about.
     pub(super) fn container_of(&self, asked: &Asked) -> Result<(Arc<Value>, String)> {
-        let pod = self.api.get(crate::kubeapi::controllers::kind("", "Pod"), &asked.namespace, &asked.pod)?;
+        let pod = self.api.get(&kinds::POD, &asked.namespace, &asked.pod)?;
         let lists = ["containers", "initContainers", "ephemeralContainers"];
         let all: Vec<&str> = lists
             .iter()

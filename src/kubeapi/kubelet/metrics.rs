@@ -8,7 +8,7 @@ use super::Kubelet;
 use super::pod::Running;
 use super::state::Phase;
 use crate::engine::{Engine, Usage};
-use crate::kubeapi::controllers::kind;
+use crate::kubeapi::kinds;
 use crate::kubeapi::measures::{PROCESSES, RECEIVED, SENT};
 use crate::kubeapi::meta::{self, items, string};
 
@@ -18,7 +18,7 @@ const WINDOW: Duration = Duration::from_millis(200);
 impl<E: Engine> Kubelet<E> {
     /// The figures of one Pod or of all.
     pub(super) async fn pod_metrics(&self, namespace: &str, name: &str) -> Vec<Value> {
-        let mut pods = self.api.list(kind("", "Pod"), namespace).items;
+        let mut pods = self.api.list(&kinds::POD, namespace).items;
         pods.retain(|pod| name.is_empty() || meta::name(pod) == name);
         let running: Vec<_> = pods
             .iter()

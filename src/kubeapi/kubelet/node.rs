@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::engine::NodeFacts;
-use crate::kubeapi::controllers::kind;
 use crate::kubeapi::discovery;
+use crate::kubeapi::kinds;
 use crate::kubeapi::meta;
 use crate::kubeapi::verbs::{Api, Target};
 
@@ -13,7 +13,7 @@ const PODS: &str = "1000";
 
 /// Creates or renews the Node.
 pub fn register(api: &Api, name: &str, facts: &NodeFacts) {
-    let of = kind("", "Node");
+    let of = &kinds::NODE;
     let labels = json!({
         "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": facts.architecture,
         "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": facts.architecture,

@@ -16,7 +16,7 @@ use super::events::{self, About};
 use super::state::{End, Phase, State};
 use super::volumes::Volumes;
 use crate::engine::{Engine, Sandbox};
-use crate::kubeapi::controllers::kind;
+use crate::kubeapi::kinds;
 use crate::kubeapi::meta::{self, at, items, string};
 use crate::kubeapi::verbs::{DeleteOptions, Target};
 
@@ -362,7 +362,7 @@ impl<E: Engine> Kubelet<E> {
 
     /// Removes the object; a finalizer may keep it for a while.
     async fn forget(&self, pod: &Value, pods: &mut watch::Receiver<Option<Arc<Value>>>) {
-        let target = Target::own(kind("", "Pod"), meta::namespace(pod), meta::name(pod));
+        let target = Target::own(&kinds::POD, meta::namespace(pod), meta::name(pod));
         let preconditions = serde_json::json!({"uid": meta::uid(pod)});
         let options = DeleteOptions {
             grace_period_seconds: Some(0),

@@ -9,7 +9,8 @@ use super::Kubelet;
 use super::pod::Running;
 use super::state::{End, Phase, State};
 use crate::engine::Engine;
-use crate::kubeapi::controllers::{kind, set_condition};
+use crate::kubeapi::controllers::set_condition;
+use crate::kubeapi::kinds;
 use crate::kubeapi::meta::{self, at, items, string};
 use crate::kubeapi::verbs::Target;
 
@@ -28,7 +29,7 @@ impl<E: Engine> Kubelet<E> {
 
     /// Writes the status as it is now.
     pub(super) fn report(&self, running: &Running, uid: &str) {
-        let target = Target::own(kind("", "Pod"), &running.key.0, &running.key.1).of("status");
+        let target = Target::own(&kinds::POD, &running.key.0, &running.key.1).of("status");
         let written = self.api.modify(&target, |pod| {
             // One of the same name may have taken its place.
             if meta::uid(pod) == uid {

@@ -11,13 +11,13 @@ use serde_json::Value;
 use super::pod::Running;
 use super::{Kubelet, environment, files, places};
 use crate::engine::{Below, Engine, Memory, Mount, Source, Trouble};
-use crate::kubeapi::controllers::kind;
+use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::meta::{self, at, items, number, string};
 use crate::kubeapi::quantity;
 
 /// Objects that files come from: field, kind, where a volume names it.
-const SOURCES: &[(&str, &str, &str)] =
-    &[("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")];
+static SOURCES: &[(&str, &Kind, &str)] =
+    &[("configMap", &kinds::CONFIG_MAP, "name"), ("secret", &kinds::SECRET, "secretName")];
 
 /// The volumes of a Pod by name.
 pub type Volumes = BTreeMap<String, Volume>;
@@ -103,14 +103,13 @@ impl<E: Engine> Kubelet<E> {
     }
 
     fn claim(&self, pod: &Value, name: &str, group: Option<u32>) -> Result<Volume, String> {
-        let claim = self.api.get(kind("", "PersistentVolumeClaim"), meta::namespace(pod), name);
+        let claim = self.api.get(&kinds::PERSISTENT_VOLUME_CLAIM, meta::namespace(pod), name);
         let claim = claim.map_err(|status| status.message)?;
         let volume = string(&claim, &["spec", "volumeName"]);
         if string(&claim, &["status", "phase"]) != "Bound" {
             return Err(format!("the claim {name} is not bound"));
         }
-        let volume =
-            self.api.get(kind("", "PersistentVolume"), "", volume).map_err(|status| status.message)?;
+        let volume = self.api.get(&kinds::PERSISTENT_VOLUME, "", volume).map_err(|status| status.message)?;
         let path = PathBuf::from(string(&volume, &["spec", "hostPath", "path"]));
         if let Some(group) = group {
             own(&path, 0o777, Some(group)).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -130,12 +129,12 @@ impl<E: Engine> Kubelet<E> {
                 if optional {
                     continue;
                 }
-                return Err(format!("{} {name:?} not found", of.to_lowercase()));
+                return Err(format!("{} {name:?} not found", of.singular));
             };
             select(source, data, mode, optional, all).map_err(|key| {
                 format!(
                     "references non-existent {} key: {key}",
-                    if *of == "Secret" { "secret" } else { "config" }
+                    if of.name == kinds::SECRET.name { "secret" } else { "config" }
                 )
             })?;
         }
@@ -174,7 +173,7 @@ impl<E: Engine> Kubelet<E> {
                         "" => string(source, &["name"]),
                         name => name,
                     };
-                    let object = self.api.get(kind("", of), meta::namespace(pod), name);
+                    let object = self.api.get(of, meta::namespace(pod), name);
                     all.push(
                         object
                             .map_or_else(|_| "none".into(), |o| meta::text(&o, "resourceVersion").to_owned()),

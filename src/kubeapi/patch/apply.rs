@@ -423,7 +423,7 @@ fn write(object: &mut Value, entries: Vec<Entry>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubeapi::kinds::by_name;
+    use crate::kubeapi::kinds;
 
     fn manager(name: &str, force: bool) -> Manager {
         Manager { name: name.into(), force, ..Manager::default() }
@@ -435,7 +435,7 @@ mod tests {
 
     #[test]
     fn what_is_not_applied_any_more_goes_unless_another_owns_it() {
-        let kind = by_name("", "ConfigMap").unwrap();
+        let kind = &kinds::CONFIG_MAP;
         let one =
             apply(kind, &Value::Null, &config(json!({"a": "1", "b": "1"})), &manager("x", false)).unwrap();
         let two = apply(kind, &one, &config(json!({"b": "1"})), &manager("y", false)).unwrap();
@@ -445,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_value_of_another_is_a_conflict_unless_forced() {
-        let kind = by_name("", "ConfigMap").unwrap();
+        let kind = &kinds::CONFIG_MAP;
         let one = apply(kind, &Value::Null, &config(json!({"a": "1"})), &manager("x", false)).unwrap();
         let mut edited = one.clone();
         edited["data"]["a"] = "2".into();
@@ -459,7 +459,7 @@ mod tests {
 
     #[test]
     fn lists_are_applied_by_their_keys() {
-        let kind = by_name("apps", "Deployment").unwrap();
+        let kind = &kinds::DEPLOYMENT;
         let spec = |containers: Value| json!({"spec": {"template": {"spec": {"containers": containers}}}});
         let one = apply(
             kind,

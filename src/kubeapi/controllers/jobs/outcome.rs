@@ -6,8 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::kubeapi::controllers::Context;
 use crate::kubeapi::controllers::owners::{condition, set_condition};
-use crate::kubeapi::controllers::{Context, kind};
+use crate::kubeapi::kinds;
 use crate::kubeapi::kubelet::events::{self, About};
 use crate::kubeapi::meta;
 use crate::kubeapi::verbs::{DeleteOptions, Propagation, Target};
@@ -60,7 +61,7 @@ pub fn complete(context: &Context, job: &Value, active: &[&Arc<Value>]) {
 
 /// Its last Pod has ended.
 pub fn settle(context: &Context, job: &Value) {
-    let Ok(job) = context.api.get(kind("batch", "Job"), meta::namespace(job), meta::name(job)) else {
+    let Ok(job) = context.api.get(&kinds::JOB, meta::namespace(job), meta::name(job)) else {
         return;
     };
     let about = About::new(&job, "job-controller");
@@ -83,7 +84,7 @@ pub fn settle(context: &Context, job: &Value) {
 }
 
 fn mark(context: &Context, job: &Value, conditions: &[&str], reason: &str, words: &str) {
-    let target = Target::own(kind("batch", "Job"), meta::namespace(job), meta::name(job)).of("status");
+    let target = Target::own(&kinds::JOB, meta::namespace(job), meta::name(job)).of("status");
     let _ = context.api.modify(&target, |job| {
         for name in conditions {
             set_condition(job, name, true, reason, words);
@@ -114,7 +115,7 @@ pub fn expire(context: &Context, job: &Value) -> Option<Duration> {
     if let Some(left) = u64::try_from(left).ok().filter(|left| *left > 0) {
         return Some(Duration::from_secs(left));
     }
-    let target = Target::own(kind("batch", "Job"), meta::namespace(job), meta::name(job));
+    let target = Target::own(&kinds::JOB, meta::namespace(job), meta::name(job));
     let options =
         DeleteOptions { propagation_policy: Some(Propagation::Foreground), ..DeleteOptions::default() };
     let _ = context.api.delete(&target, &options);
