@@ -4,19 +4,23 @@
 
 mod admission;
 pub mod cluster;
+mod conditions;
 pub mod controllers;
 pub mod credentials;
 mod defaults;
 mod discovery;
+mod events;
 pub mod http;
 pub mod journal;
 pub mod kinds;
 pub mod kubelet;
+mod label_syntax;
 pub mod log_streams;
 pub mod measures;
 mod meta;
 mod openapi;
 mod patch;
+mod path;
 mod protobuf;
 mod quantity;
 mod reply;

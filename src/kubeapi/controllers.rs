@@ -62,16 +62,10 @@ pub fn start(context: &Context, stopping: &CancellationToken) {
     run(namespaces::Namespaces, context, stopping);
     run(scheduler::Scheduler, context, stopping);
     run(garbage::Garbage, context, stopping);
-    tokio::spawn(super::kubelet::events::expire(context.api.clone(), stopping.clone()));
+    tokio::spawn(super::events::expire(context.api.clone(), stopping.clone()));
 }
 
 pub(crate) use namespaces::furnish;
-pub(crate) use owners::set_condition;
-
-/// Notes that a Pod has a Node.
-pub(crate) fn scheduled(pod: &mut Value) {
-    owners::set_condition(pod, "PodScheduled", true, "", "");
-}
 
 /// The key of an object.
 pub(crate) fn key_of(object: &Value) -> Key {

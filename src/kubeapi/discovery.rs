@@ -5,9 +5,8 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::http::plain;
 use super::kinds::{KINDS, Kind, METRICS};
-use super::reply::{Form, Reply};
+use super::reply::{Form, Reply, plain};
 use super::reviews;
 
 /// Verbs of every kind.

@@ -2,7 +2,6 @@
 
 mod body;
 mod json;
-mod path;
 mod query;
 mod reads;
 mod writes;
@@ -15,11 +14,11 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use super::reply::{Form, Reply};
+use super::path::{self, Path};
+use super::reply::{Form, Reply, plain};
 use super::status::{Result, Status};
 use super::verbs::Api;
 use super::{discovery, kinds, openapi, reviews};
-pub use path::Path;
 pub use query::Query;
 
 /// What serves logs, exec, attach and port-forward of Pods, and figures about them.
@@ -199,12 +198,4 @@ fn open(path: &str) -> Option<Response<Body>> {
         "/version" => Some(Reply::json(200, &discovery::version()).response(&Form::default())),
         _ => None,
     }
-}
-
-/// An answer without a body of its own.
-pub(crate) fn plain(status: StatusCode, content: &'static str, body: impl Into<Body>) -> Response<Body> {
-    let mut response = Response::new(body.into());
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content));
-    response
 }

@@ -1,8 +1,6 @@
 //! The kubelet: runs the Pods of its Node through an engine, and tells in their status what it sees.
 //! Each Pod has a task of its own, which lives until the Pod is gone.
 
-pub mod events;
-
 mod container;
 mod environment;
 mod files;
@@ -18,6 +16,7 @@ mod places;
 mod pod;
 mod probes;
 mod report;
+mod running;
 mod sockets;
 mod spdy;
 mod state;
@@ -45,7 +44,7 @@ use super::status::{Result, Status};
 use super::store::Action;
 use super::verbs::Api;
 use crate::engine::Engine;
-use pod::Running;
+use running::Running;
 
 /// What the kubelet is told.
 #[derive(Debug, Clone)]

@@ -8,9 +8,9 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::http::plain;
 use super::kinds::{KINDS, Kind};
 use super::meta;
+use super::reply::plain;
 use super::schema::types::{self, Relation, Shape};
 
 /// Version 2 in the encoding of protocol buffers, which `kubectl` asks for: the field `swagger`, no more.

@@ -5,6 +5,7 @@ pub mod fields;
 mod json;
 mod last_applied;
 pub mod lists;
+pub mod manager;
 pub mod strategic;
 
 use serde_json::Value;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::kinds::Kind;
 use super::meta;
 use super::status::{Result, Status};
-use super::table;
+use super::table::{self, Include};
 
 /// What an object is sent as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,16 +33,6 @@ pub struct Form {
     pub yaml: bool,
     /// What the rows of a table have of their objects (`includeObject`).
     pub include: Include,
-}
-
-/// What a row of a table has of its object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub enum Include {
-    None,
-    #[default]
-    Metadata,
-    Object,
 }
 
 /// Media types that answers can have; what asks for protocol buffers takes JSON.
@@ -227,4 +217,12 @@ impl Shape {
             }),
         }
     }
+}
+
+/// An answer without a body of its own.
+pub fn plain(status: StatusCode, content: &'static str, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content));
+    response
 }

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::http::Path;
 use super::meta;
+use super::path::Path;
 
 /// Group of the question who one is.
 pub const AUTHENTICATION: &str = "authentication.k8s.io";

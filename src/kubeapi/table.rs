@@ -7,12 +7,21 @@ use serde_json::{Value, json};
 
 use super::kinds::Kind;
 use super::meta;
-use super::reply::Include;
 
 /// A column: its name, and whether only `-o wide` shows it.
 struct Column {
     name: &'static str,
     wide: bool,
+}
+
+/// What a row of a table has of its object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub enum Include {
+    None,
+    #[default]
+    Metadata,
+    Object,
 }
 
 /// A table of objects.

@@ -15,7 +15,7 @@ pub use write::scale_of;
 
 use super::kinds::{self, Kind};
 use super::meta;
-use super::patch::apply::Manager;
+use super::patch::manager::Manager;
 use super::schema::Validation;
 use super::status::{Cause, Result, Status};
 use super::store::{List, Store};
@@ -337,7 +337,7 @@ impl Api {
         }
         let bound = bound.ok_or_else(|| Status::not_found(target.kind, &target.name))?;
         let status = Target::own(target.kind, meta::namespace(&bound), meta::name(&bound)).of("status");
-        self.modify(&status, super::controllers::scheduled)?;
+        self.modify(&status, super::conditions::scheduled)?;
         Ok(())
     }
 }

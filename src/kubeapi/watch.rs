@@ -9,13 +9,14 @@ use axum::http::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::http::{Query, plain};
+use super::http::Query;
 use super::kinds::Kind;
 use super::meta;
-use super::reply::{Form, Include, Shape};
+use super::reply::{Form, Shape, plain};
 use super::selectors::Selector;
 use super::status::{Result, Status};
 use super::store::{Action, Change};
+use super::table::Include;
 use super::verbs::Api;
 
 /// Between two bookmarks.

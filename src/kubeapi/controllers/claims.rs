@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Context, Controller, Key, key_of, owners};
+use super::{Context, Controller, Key, key_of};
+use crate::kubeapi::conditions;
+use crate::kubeapi::events::{self, About};
 use crate::kubeapi::kinds::{self, Kind};
-use crate::kubeapi::kubelet::events::{self, About};
 use crate::kubeapi::meta;
 use crate::kubeapi::store::{Action, Change};
 use crate::kubeapi::verbs::{DeleteOptions, PROTECTION, Target};
@@ -25,7 +26,7 @@ impl Controller for Claims {
         if kind.name == "PersistentVolumeClaim" {
             return vec![key_of(&change.object)];
         }
-        if change.action != Action::Deleted && !owners::is_over(&change.object) {
+        if change.action != Action::Deleted && !conditions::is_over(&change.object) {
             return Vec::new();
         }
         let namespace = meta::namespace(&change.object).to_owned();
@@ -71,7 +72,7 @@ pub fn claims_of(pod: &Value) -> Vec<&str> {
 
 fn is_used(context: &Context, key: &Key) -> bool {
     let pods = context.api.list(&kinds::POD, &key.0).items;
-    pods.iter().any(|pod| !owners::is_over(pod) && claims_of(pod).contains(&key.1.as_str()))
+    pods.iter().any(|pod| !conditions::is_over(pod) && claims_of(pod).contains(&key.1.as_str()))
 }
 
 fn bind(context: &Context, claim: &Value) -> Option<Duration> {

@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::owners::{self, set_condition};
+use super::owners;
 use super::{Context, Controller, Key, key_of, rollout};
+use crate::kubeapi::conditions::set_condition;
 use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::meta;
 use crate::kubeapi::store::Change;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Context, Controller, Key, key_of, owners};
+use crate::kubeapi::conditions;
 use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::meta;
 use crate::kubeapi::store::Change;
@@ -44,7 +45,7 @@ impl Controller for Endpoints {
         }
         let pods = context.api.list(&kinds::POD, &key.0).items;
         let mut pods: Vec<Arc<Value>> = pods.into_iter().filter(|pod| selects(&service, pod)).collect();
-        pods.retain(|pod| !owners::is_over(pod) && !meta::string(pod, &["status", "podIP"]).is_empty());
+        pods.retain(|pod| !conditions::is_over(pod) && !meta::string(pod, &["status", "podIP"]).is_empty());
         write_slice(context, &service, &pods);
         write_endpoints(context, &service, &pods);
         None
@@ -102,7 +103,7 @@ fn ports(service: &Value, pod: Option<&Value>) -> Vec<Value> {
 fn endpoint(context: &Context, service: &Value, pod: &Value) -> Value {
     let deleting = meta::deleting(pod);
     let published = meta::at(service, &["spec", "publishNotReadyAddresses"]).as_bool() == Some(true);
-    let ready = owners::is_ready(pod);
+    let ready = conditions::is_ready(pod);
     let mut made = json!({
         "addresses": [meta::string(pod, &["status", "podIP"])],
         "conditions": {"ready": published || (ready && !deleting), "serving": ready, "terminating": deleting},
@@ -170,7 +171,7 @@ fn write_endpoints(context: &Context, service: &Value, pods: &[Arc<Value>]) {
         })
     };
     let (ready, other): (Vec<_>, Vec<_>) =
-        pods.iter().filter(|p| !meta::deleting(p)).partition(|p| owners::is_ready(p));
+        pods.iter().filter(|p| !meta::deleting(p)).partition(|p| conditions::is_ready(p));
     let mut subset = json!({"ports": ports(service, pods.first().map(|pod| &**pod))});
     for (field, pods) in [("addresses", ready), ("notReadyAddresses", other)] {
         if !pods.is_empty() {

@@ -10,10 +10,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::owners::{self, set_condition};
+use super::owners;
 use super::{Context, Controller, Key, key_of, replica_sets};
+use crate::kubeapi::conditions::{self, set_condition};
+use crate::kubeapi::events::{self, About};
 use crate::kubeapi::kinds::{self, Kind};
-use crate::kubeapi::kubelet::events::{self, About};
 use crate::kubeapi::meta;
 use crate::kubeapi::store::Change;
 use crate::kubeapi::verbs::{DeleteOptions, Propagation, Target};
@@ -63,8 +64,8 @@ impl Jobs {
         let spec = |field: &str| meta::number(job, &["spec", field]);
         let number = |field: &str| meta::number(job, &["status", field]).unwrap_or(0);
         let active: Vec<&Arc<Value>> =
-            pods.iter().filter(|pod| !owners::is_over(pod) && !meta::deleting(pod)).collect();
-        let ending = pods.iter().filter(|pod| !owners::is_over(pod) && meta::deleting(pod)).count();
+            pods.iter().filter(|pod| !conditions::is_over(pod) && !meta::deleting(pod)).collect();
+        let ending = pods.iter().filter(|pod| !conditions::is_over(pod) && meta::deleting(pod)).count();
         let suspended = meta::at(job, &["spec", "suspend"]).as_bool() == Some(true);
         let restarts = outcome::restarts(job, &active);
         if number("failed") + restarts > spec("backoffLimit").unwrap_or(6) {
@@ -178,10 +179,10 @@ fn end(context: &Context, pod: &Value) {
 }
 
 fn end_all(context: &Context, job: &Value, pods: &[Arc<Value>]) {
-    for pod in pods.iter().filter(|pod| owners::is_active(pod)) {
+    for pod in pods.iter().filter(|pod| conditions::is_active(pod)) {
         end(context, pod);
     }
-    let over = pods.iter().all(|pod| owners::is_over(pod));
+    let over = pods.iter().all(|pod| conditions::is_over(pod));
     if over {
         outcome::settle(context, job);
     }
@@ -244,7 +245,7 @@ fn count(context: &Context, job: &Value, pods: &[Arc<Value>]) -> bool {
 /// A Pod that is being deleted before it has ended has failed once it is really over; one that never
 /// had a Node is over at once.
 fn ended(pod: &Value) -> bool {
-    owners::is_over(pod)
+    conditions::is_over(pod)
         || (meta::deleting(pod) && meta::number(pod, &["metadata", "deletionGracePeriodSeconds"]) == Some(0))
 }
 
@@ -275,10 +276,10 @@ fn write_status(
     ending: usize,
     suspended: bool,
 ) {
-    let ready = active.iter().filter(|pod| owners::is_ready(pod)).count();
+    let ready = active.iter().filter(|pod| conditions::is_ready(pod)).count();
     let target = Target::own(&kinds::JOB, meta::namespace(job), meta::name(job)).of("status");
     let _ = context.api.modify(&target, |job| {
-        let was = owners::condition(job, "Suspended");
+        let was = conditions::condition(job, "Suspended");
         let status = meta::map(meta::child(job, "status"));
         if suspended {
             status.remove("startTime");

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Context, Controller, Key, key_of, set_condition};
+use super::{Context, Controller, Key, key_of};
+use crate::kubeapi::conditions::set_condition;
 use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::meta;
 use crate::kubeapi::store::Change;

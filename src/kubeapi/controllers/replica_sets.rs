@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::owners::{self, is_active};
+use super::owners;
 use super::{Context, Controller, Key, key_of};
+use crate::kubeapi::conditions::{self, is_active};
+use crate::kubeapi::events::{self, About};
 use crate::kubeapi::kinds::{self, Kind};
-use crate::kubeapi::kubelet::events::{self, About};
 use crate::kubeapi::meta;
 use crate::kubeapi::selectors::label_selector_matches;
 use crate::kubeapi::store::Change;
@@ -63,8 +64,8 @@ impl Controller for ReplicaSets {
 
 /// The Pods that go first: not ready ones, then the youngest.
 fn surplus(mut active: Vec<Arc<Value>>, wanted: usize) -> Vec<Arc<Value>> {
-    active.sort_by_key(|pod| (!owners::is_ready(pod), meta::text(pod, "creationTimestamp").to_owned()));
-    active.sort_by_key(|pod| !owners::is_ready(pod));
+    active.sort_by_key(|pod| (!conditions::is_ready(pod), meta::text(pod, "creationTimestamp").to_owned()));
+    active.sort_by_key(|pod| !conditions::is_ready(pod));
     active.split_off(wanted.min(active.len()))
 }
 
@@ -114,7 +115,7 @@ fn write_status(context: &Context, set: &Value, failure: Option<&str>) {
     let of = &kinds::REPLICA_SET;
     let pods = owners::children(context, &kinds::POD, of, set);
     let active: Vec<&Arc<Value>> = pods.iter().filter(|pod| is_active(pod)).collect();
-    let ready = active.iter().filter(|pod| owners::is_ready(pod)).count();
+    let ready = active.iter().filter(|pod| conditions::is_ready(pod)).count();
     let target = Target::own(of, meta::namespace(set), meta::name(set)).of("status");
     let done = context.api.modify(&target, |set| {
         let observed = meta::number(set, &["metadata", "generation"]).unwrap_or(0);
@@ -130,7 +131,7 @@ fn write_status(context: &Context, set: &Value, failure: Option<&str>) {
             }
         }
         match failure {
-            Some(words) => owners::set_condition(set, "ReplicaFailure", true, "FailedCreate", words),
+            Some(words) => conditions::set_condition(set, "ReplicaFailure", true, "FailedCreate", words),
             None => {
                 let conditions = meta::child(meta::child(set, "status"), "conditions");
                 match conditions.as_array_mut() {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Context, owners};
+use crate::kubeapi::conditions;
+use crate::kubeapi::events::{self, About};
 use crate::kubeapi::kinds;
-use crate::kubeapi::kubelet::events::{self, About};
 use crate::kubeapi::meta;
 use crate::kubeapi::verbs::Target;
 
@@ -73,7 +74,7 @@ fn recreate(
     }
     let runs = |set: &Arc<Value>| {
         let pods = owners::children(context, &kinds::POD, &kinds::REPLICA_SET, set);
-        pods.iter().any(|pod| !owners::is_over(pod))
+        pods.iter().any(|pod| !conditions::is_over(pod))
     };
     if old.iter().any(runs) {
         return new;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::owners::set_condition;
 use super::{Context, Controller, Key, key_of};
+use crate::kubeapi::conditions::{is_over, set_condition};
+use crate::kubeapi::events::{self, About};
 use crate::kubeapi::kinds::{self, Kind};
-use crate::kubeapi::kubelet::events::{self, About};
 use crate::kubeapi::meta;
 use crate::kubeapi::quantity::thousandths;
 use crate::kubeapi::store::Change;
@@ -90,9 +90,8 @@ fn unfit(context: &Context, pod: &Value, node: &Value) -> Option<String> {
         return Some(format!("1 node(s) had untolerated taint {{{key}: {value}}}"));
     }
     let others = context.api.list(&kinds::POD, "").items;
-    let running = others
-        .iter()
-        .filter(|o| meta::string(o, &["spec", "nodeName"]) == context.node && !super::owners::is_over(o));
+    let running =
+        others.iter().filter(|o| meta::string(o, &["spec", "nodeName"]) == context.node && !is_over(o));
     let running: Vec<_> = running.collect();
     ["cpu", "memory"].into_iter().find_map(|resource| {
         let free = thousandths(meta::string(node, &["status", "allocatable", resource]))?

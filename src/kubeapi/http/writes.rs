@@ -9,7 +9,7 @@ use super::{Front, Path, Query, body};
 use crate::kubeapi::kinds::Kind;
 use crate::kubeapi::meta;
 use crate::kubeapi::patch::Format;
-use crate::kubeapi::patch::apply::Manager;
+use crate::kubeapi::patch::manager::Manager;
 use crate::kubeapi::reply::{Form, Reply};
 use crate::kubeapi::schema::Validation;
 use crate::kubeapi::selectors::Selector;

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Kubelet;
-use super::events::{self, About};
-use super::pod::Running;
+use super::running::Running;
+use super::running::Volumes;
 use super::state::{End, Phase};
-use super::volumes::Volumes;
 use crate::engine::{Engine, Exit, Image, Limits, Pull, Security, Start, Trouble};
+use crate::kubeapi::events::{self, About};
 use crate::kubeapi::meta::{self, at, items, string};
 use crate::kubeapi::quantity;
 

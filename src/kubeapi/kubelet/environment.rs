@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Kubelet;
-use super::pod::Running;
+use super::running::Running;
 use crate::engine::{Engine, Image, Login, NodeFacts, Trouble};
 use crate::kubeapi::kinds::{self, Kind};
 use crate::kubeapi::meta::{self, at, items, string};

@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Kubelet;
-use super::events::{self, About};
-use super::pod::Running;
+use super::running::Running;
 use super::state::Phase;
 use crate::engine::Engine;
+use crate::kubeapi::events::{self, About};
 use crate::kubeapi::meta::{self, at, items, number, string};
 
 /// Pause after a change, so that many changes are one look at the volumes.

@@ -14,7 +14,7 @@ use futures::Stream;
 use jiff::{SignedDuration, Timestamp};
 
 use super::log_tail::begin_of_tail;
-use super::pod::Running;
+use super::running::Running;
 use super::state::Phase;
 use crate::engine::log_files::{self, Piece};
 use crate::kubeapi::log_streams;

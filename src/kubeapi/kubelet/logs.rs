@@ -11,13 +11,14 @@ use serde_json::Value;
 
 use super::Kubelet;
 use super::log_reader::{self, Follow, Shown, read};
-use super::pod::Running;
+use super::running::Running;
 use super::state::Phase;
 use crate::engine::{Engine, log_files};
-use crate::kubeapi::http::{Asked, plain};
+use crate::kubeapi::http::Asked;
 use crate::kubeapi::kinds::{self, LOG_OPTIONS};
 use crate::kubeapi::log_streams;
 use crate::kubeapi::meta::{self, items, string};
+use crate::kubeapi::reply::plain;
 use crate::kubeapi::status::{Cause, Result, Status};
 
 /// What is shown of the log of a container that has failed without a message of its own, at most.

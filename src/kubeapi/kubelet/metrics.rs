@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Kubelet;
-use super::pod::Running;
+use super::running::Running;
 use super::state::Phase;
 use crate::engine::{Engine, Usage};
 use crate::kubeapi::kinds;

@@ -9,9 +9,9 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Kubelet;
-use super::events::{self, About};
-use super::pod::Running;
+use super::running::Running;
 use crate::engine::{Engine, Exec, Stream};
+use crate::kubeapi::events::{self, About};
 use crate::kubeapi::meta::{self, at, items, number, string};
 
 /// Longest time for a hook.

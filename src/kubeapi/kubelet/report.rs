@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Kubelet;
-use super::pod::Running;
+use super::running::Running;
 use super::state::{End, Phase, State};
 use crate::engine::Engine;
-use crate::kubeapi::controllers::set_condition;
+use crate::kubeapi::conditions::set_condition;
 use crate::kubeapi::kinds;
 use crate::kubeapi::meta::{self, at, items, string};
 use crate::kubeapi::verbs::Target;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Kubelet;
-use super::events::{self, About};
-use super::pod::Running;
+use super::running::Running;
 use super::state::Phase;
 use crate::engine::{Engine, Pull};
+use crate::kubeapi::events::{self, About};
 use crate::kubeapi::meta::string;
 
 impl<E: Engine> Kubelet<E> {

@@ -1,14 +1,13 @@
 //! Volumes of Pods: folders of this machine with what ConfigMaps, Secrets, the Pod itself or a claim
 //! hold, and memory. Files that come from objects follow them.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::pod::Running;
+use super::running::{Running, Volume, Volumes};
 use super::{Kubelet, environment, files, places};
 use crate::engine::{Below, Engine, Memory, Mount, Source, Trouble};
 use crate::kubeapi::kinds::{self, Kind};
@@ -18,22 +17,6 @@ use crate::kubeapi::quantity;
 /// Objects that files come from: field, kind, where a volume names it.
 static SOURCES: &[(&str, &Kind, &str)] =
     &[("configMap", &kinds::CONFIG_MAP, "name"), ("secret", &kinds::SECRET, "secretName")];
-
-/// The volumes of a Pod by name.
-pub type Volumes = BTreeMap<String, Volume>;
-
-/// A volume that is there.
-#[derive(Debug, Clone)]
-pub enum Volume {
-    /// A folder of d2k's own.
-    Path(PathBuf),
-    /// A path of the machine that the Pod names.
-    Host(PathBuf),
-    /// Files that come from objects, which containers only read.
-    Files(PathBuf),
-    /// Memory that the sandbox has under this name.
-    Memory(String),
-}
 
 /// What of a Pod's volumes is memory.
 pub fn memory(pod: &Value) -> Vec<Memory> {

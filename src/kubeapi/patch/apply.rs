@@ -6,22 +6,12 @@ use serde_json::{Map, Value, json};
 use super::fields::{self, Fields};
 use super::last_applied;
 use super::lists::Sort;
+use super::manager::Manager;
 use crate::kubeapi::kinds::Kind;
 use crate::kubeapi::meta;
 use crate::kubeapi::schema;
 use crate::kubeapi::schema::types::{self, Shape, Struct};
 use crate::kubeapi::status::{Result, Status};
-
-/// Who writes, and how.
-#[derive(Debug, Clone, Default)]
-pub struct Manager {
-    /// `fieldManager`, or the client's own name.
-    pub name: String,
-    /// Takes fields from others.
-    pub force: bool,
-    /// Subresource that is written, empty for the object itself.
-    pub subresource: String,
-}
 
 /// Applies a configuration to an object (`null` if it is to be made).
 ///

@@ -4,8 +4,8 @@
 
 use serde_json::Value;
 
-use super::apply::Manager;
 use super::fields::{self, Fields};
+use super::manager::Manager;
 use crate::kubeapi::kinds::Kind;
 use crate::kubeapi::meta;
 

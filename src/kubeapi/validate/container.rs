@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::pod::{choice, natural};
+use super::values::{choice, natural};
 use super::{names, port_number, protocol};
 use crate::kubeapi::meta;
 use crate::kubeapi::quantity::thousandths;

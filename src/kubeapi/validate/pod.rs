@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::values::choice;
 use super::{container, names, volume};
+use crate::kubeapi::label_syntax;
 use crate::kubeapi::meta;
 use crate::kubeapi::status::Cause;
 
@@ -63,23 +65,6 @@ fn named(spec: &Value, field: &str, path: &str, check: fn(&str) -> Option<String
     let name = meta::string(spec, &[field]);
     if let Some(words) = check(name).filter(|_| !name.is_empty()) {
         causes.push(Cause::invalid(format!("{path}.{field}"), &name.into(), &words));
-    }
-}
-
-/// A value out of a list.
-pub fn choice(value: &Value, path: String, known: &[&str], causes: &mut Vec<Cause>) {
-    match value.as_str() {
-        None | Some("") => causes.push(Cause::required(path, "")),
-        Some(text) if known.contains(&text) => {}
-        Some(_) => causes.push(Cause::unsupported(path, value, known)),
-    }
-}
-
-/// A number that may not be negative.
-pub fn natural(object: &Value, field: &str, path: &str, causes: &mut Vec<Cause>) {
-    if let Some(number) = meta::number(object, &[field]).filter(|number| *number < 0) {
-        let words = "must be greater than or equal to 0";
-        causes.push(Cause::invalid(format!("{path}.{field}"), &number.into(), words));
     }
 }
 
@@ -230,7 +215,7 @@ fn tolerations(list: &[Value], path: &str, causes: &mut Vec<Cause>) {
         let here = |field: &str| format!("{path}[{at}].{field}");
         let text = |field: &str| meta::string(one, &[field]);
         let value = |field: &str| meta::at(one, &[field]);
-        if let Some(words) = super::bad_key(text("key")).filter(|_| !text("key").is_empty()) {
+        if let Some(words) = label_syntax::bad_key(text("key")).filter(|_| !text("key").is_empty()) {
             causes.push(Cause::invalid(here("key"), value("key"), &words));
         }
         if text("key").is_empty() && text("operator") != "Exists" {
@@ -243,8 +228,8 @@ fn tolerations(list: &[Value], path: &str, causes: &mut Vec<Cause>) {
             causes.push(Cause::invalid(here("effect"), &text("effect").into(), words));
         }
         match text("operator") {
-            "Equal" | "" if !super::is_value(text("value")) => {
-                causes.push(Cause::invalid(here("operator"), value("value"), super::VALUE));
+            "Equal" | "" if !label_syntax::is_value(text("value")) => {
+                causes.push(Cause::invalid(here("operator"), value("value"), label_syntax::VALUE));
             }
             "Exists" if !text("value").is_empty() => {
                 let words = "value must be empty when `operator` is 'Exists'";

@@ -2,9 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use super::pod::{self, natural};
+use super::pod;
+use super::values::natural;
 use super::{immutable, labels};
 use crate::kubeapi::kinds::Kind;
+use crate::kubeapi::label_syntax;
 use crate::kubeapi::meta;
 use crate::kubeapi::selectors::label_selector_matches;
 use crate::kubeapi::status::Cause;
@@ -64,7 +66,7 @@ fn selector(selector: &Value, causes: &mut Vec<Cause>) {
             }
         }
         let key = meta::string(one, &["key"]);
-        if let Some(words) = super::bad_key(key) {
+        if let Some(words) = label_syntax::bad_key(key) {
             causes.push(Cause::invalid(here("key"), &key.into(), &words));
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::kubeapi::controllers::owners::{set_condition, set_status};
+use crate::kubeapi::conditions::{set_condition, set_status};
 use crate::kubeapi::meta;
 
 const NAME: &str = "Progressing";

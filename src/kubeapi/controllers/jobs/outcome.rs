@@ -6,10 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::kubeapi::conditions::{condition, set_condition};
 use crate::kubeapi::controllers::Context;
-use crate::kubeapi::controllers::owners::{condition, set_condition};
+use crate::kubeapi::events::{self, About};
 use crate::kubeapi::kinds;
-use crate::kubeapi::kubelet::events::{self, About};
 use crate::kubeapi::meta;
 use crate::kubeapi::verbs::{DeleteOptions, Propagation, Target};
 

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use crate::kubeapi::kinds;
-use crate::kubeapi::meta;
-use crate::kubeapi::verbs::{Api, DeleteOptions, Target};
+use super::kinds;
+use super::meta;
+use super::verbs::{Api, DeleteOptions, Target};
 
 /// How long an Event is kept, seconds, as Kubernetes does.
 const KEPT: i64 = 3600;
