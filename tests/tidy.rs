@@ -49,6 +49,8 @@ const MUST_NOT_NAME: &[(&str, &[&str])] = &[
         "kubeapi",
         &[
             "kube",
+            "k8s_openapi",
+            "schemars",
             "bollard_stubs",
             "wasmtime",
             "crate::docker",
@@ -129,6 +131,10 @@ fn no_layer_names_what_it_must_not_know() {
     for source in sources(&["src"]) {
         // What plays the other end in a layer's own tests may be anything.
         if source.path.ends_with("testing.rs") || source.path.ends_with("tests.rs") {
+            continue;
+        }
+        // A package of its own, which the API server does not link.
+        if source.path.starts_with("src/kubeapi/openapi/generate") {
             continue;
         }
         let rules = MUST_NOT_NAME.iter().filter(|(name, _)| Some(*name) == module(&source.path).as_deref());

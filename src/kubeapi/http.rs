@@ -83,7 +83,7 @@ impl Front {
         }
         self.authenticate(request.headers(), request.extensions().get::<Certified>())?;
         // Its documents have media types of their own.
-        if let Some(document) = openapi::document(&path) {
+        if let Some(document) = openapi::document(&path, request.headers()) {
             return Ok(document);
         }
         let query = Query::of(request.uri());
