@@ -11,7 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Notify;
 
-use super::logs;
+use super::logs::line::{LONGEST_LINE, split};
+use crate::kubeapi::log_streams::STDERR_ZONE;
 
 /// Lines of standard error that are remembered of a Pod, the last ones: 256 KiB.
 const LINES: usize = 32 * 1024;
@@ -47,6 +48,14 @@ impl Heard {
         let pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lines = pods.lines.get(pod)?.clone();
         Some(Reader { lines, next: 0, unread: HashMap::new(), late: LATE })
+    }
+
+    /// The log of a Pod, marked with what was heard of it.
+    pub(crate) async fn mark(&self, pod: &str, log: Vec<u8>) -> Vec<u8> {
+        match self.reader(pod) {
+            Some(mut reader) => marked(&log, &mut reader).await,
+            None => log,
+        }
     }
 
     /// Waits until all was heard of a Pod whose container has ended.
@@ -131,7 +140,7 @@ impl Open {
         let mut kept = self.lines.lock();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             // Longer lines are split in the log, and not known again.
-            if self.partial.len() + piece.len() <= logs::LONGEST_LINE {
+            if self.partial.len() + piece.len() <= LONGEST_LINE {
                 self.partial.extend_from_slice(piece);
             }
             if piece.ends_with(b"\n") {
@@ -230,6 +239,25 @@ impl Reader {
         }
         true
     }
+}
+
+/// The log, the lines of standard error marked as a cluster marks them that tells them apart.
+async fn marked(log: &[u8], heard: &mut Reader) -> Vec<u8> {
+    let mut marked = Vec::with_capacity(log.len());
+    for line in log.split_inclusive(|b| *b == b'\n') {
+        let (time, text) = split(line);
+        let stamp = line.get(..line.len() - text.len()).unwrap_or_default();
+        match stamp.strip_suffix(b"Z ") {
+            Some(stamp) if heard.is_stderr(time, text).await => {
+                marked.extend_from_slice(stamp);
+                marked.extend_from_slice(STDERR_ZONE.as_bytes());
+                marked.push(b' ');
+                marked.extend_from_slice(text);
+            }
+            _ => marked.extend_from_slice(line),
+        }
+    }
+    marked
 }
 
 #[cfg(test)]

@@ -19,13 +19,10 @@ use crate::translate::container::{Container, Kind};
 use crate::translate::record::Record;
 use crate::translate::state::{Phase, last_end};
 
-pub(crate) mod lines;
+pub(crate) mod line;
 mod sender;
 
 use sender::{Sender, closed};
-
-/// Docker splits longer lines; so does the kubelet, at the same size.
-pub(super) const LONGEST_LINE: usize = 1024 * 1024;
 
 /// Between two looks at the log of an ended container that still grows.
 const DRAIN: Duration = Duration::from_millis(50);
@@ -368,14 +365,6 @@ impl Daemon {
             sender.stream(stream, false).await;
         }
         Ok(())
-    }
-
-    /// The log of a Pod, marked with what was heard of it.
-    pub(crate) async fn mark(&self, pod: &str, log: Vec<u8>) -> Vec<u8> {
-        match self.heard.reader(pod) {
-            Some(mut heard) => lines::mark(&log, &mut heard).await,
-            None => log,
-        }
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::Daemon;
+use super::logs::line::split;
 use crate::cluster::{Cluster, LogQuery};
 use crate::fault::{Fault, Kind as FaultKind};
 use crate::translate::keys::role;
@@ -115,7 +116,7 @@ pub(super) fn is_busy(fault: &Fault) -> bool {
 
 /// Whether this is a log: what a kubelet says in place of one that it has no more has no time in front.
 pub(super) fn is_log(text: &[u8]) -> bool {
-    first_line(text).is_none_or(|line| super::logs::lines::split(line).0.is_some())
+    first_line(text).is_none_or(|line| split(line).0.is_some())
 }
 
 /// The last whole lines of at most `size` bytes.
@@ -133,7 +134,7 @@ fn until(log: &[u8], end: Option<Timestamp>) -> Vec<u8> {
     let Some(end) = end else { return log.to_vec() };
     // Finish times have whole seconds.
     let end = end + jiff::SignedDuration::from_secs(1);
-    let in_time = |line: &&[u8]| super::logs::lines::split(line).0.is_none_or(|time| time < end);
+    let in_time = |line: &&[u8]| split(line).0.is_none_or(|time| time < end);
     log.split_inclusive(|b| *b == b'\n').filter(in_time).flatten().copied().collect()
 }
 
@@ -194,7 +195,7 @@ impl Daemon {
         drop(now);
         self.heard.all(pod).await;
         let _place = PACKING.acquire().await;
-        let log = self.mark(pod, until(&log, end)).await;
+        let log = self.heard.mark(pod, until(&log, end)).await;
         if !log.is_empty() {
             self.append(record, log).await;
         }

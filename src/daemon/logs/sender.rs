@@ -6,8 +6,8 @@ use futures::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt as _};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::lines::{self, channel, split};
-use super::{LONGEST_LINE, Query};
+use super::Query;
+use super::line::{LONGEST_LINE, channel, is_foreign, split};
 use crate::daemon::heard::Reader;
 use crate::daemon::pipe::{Channel, Chunk};
 
@@ -75,7 +75,7 @@ impl<'a> Sender<'a> {
     /// Sends one line; false when the client has gone or no later line can be wanted.
     async fn line(&mut self, line: &[u8]) -> bool {
         let (time, text) = split(line);
-        if lines::is_foreign(time, line) {
+        if is_foreign(time, line) {
             return true;
         }
         if let Some(time) = time {

@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 
-use crate::daemon::heard::Reader;
 use crate::daemon::pipe::Channel;
 use crate::kubeapi::log_streams::STDERR_ZONE;
 
+/// Docker splits longer lines; so does the kubelet, at the same size.
+pub(crate) const LONGEST_LINE: usize = 1024 * 1024;
 /// What the kubelet gives as a log whose container it has cleaned up since.
 const CLEANED_UP: &[u8] = b"unable to retrieve container logs for ";
 
@@ -34,25 +35,6 @@ pub(crate) fn channel(line: &[u8]) -> Channel {
 /// Whether a line is none of the container's.
 pub(super) fn is_foreign(time: Option<Timestamp>, line: &[u8]) -> bool {
     time.is_none() && line.starts_with(CLEANED_UP)
-}
-
-/// The log, the lines of standard error marked as a cluster marks them that tells them apart.
-pub(super) async fn mark(log: &[u8], heard: &mut Reader) -> Vec<u8> {
-    let mut marked = Vec::with_capacity(log.len());
-    for line in log.split_inclusive(|b| *b == b'\n') {
-        let (time, text) = split(line);
-        let stamp = line.get(..line.len() - text.len()).unwrap_or_default();
-        match stamp.strip_suffix(b"Z ") {
-            Some(stamp) if heard.is_stderr(time, text).await => {
-                marked.extend_from_slice(stamp);
-                marked.extend_from_slice(STDERR_ZONE.as_bytes());
-                marked.push(b' ');
-                marked.extend_from_slice(text);
-            }
-            _ => marked.extend_from_slice(line),
-        }
-    }
-    marked
 }
 
 #[cfg(test)]
