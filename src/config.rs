@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::daemon::foreign::Foreign;
 use crate::docker::tls::Files;
+use crate::telemetry::{LogFormat, LogLevel};
 
 /// A row of the table of settings.
 #[derive(Debug)]
@@ -61,37 +62,6 @@ settings! {
     "D2K_POLICY_SETTINGS" "policy-settings" "" "PATH" "Settings of policies (YAML) [default: settings.yaml of the folder]";
     "D2K_POLICY_CACHE" "policy-cache" "" "PATH" "Folder for compiled policies and the last good set [default: the user's cache]";
     "D2K_DOCKER_HOST" "docker-host" "" "URL" "DOCKER_HOST of containers that bind the Docker socket [default: d2k's Service]";
-}
-
-/// Minimum log level.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum LogLevel {
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
-impl LogLevel {
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
-        }
-    }
-}
-
-/// Log format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One object a line.
-    Json,
 }
 
 /// What the settings mean. Fields are explained in [`SETTINGS`].

@@ -25,6 +25,7 @@ pub mod fixtures;
 mod kept;
 pub mod limits;
 pub mod load;
+mod options;
 mod plans;
 mod private;
 pub mod record;
@@ -34,8 +35,9 @@ pub mod settings;
 pub mod value;
 pub mod watch;
 
+pub use options::Options;
+
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Instant;
 
@@ -46,22 +48,6 @@ use self::failures::GivenUp;
 use self::load::Found;
 use self::required::Required;
 use self::set::Set;
-use self::settings::Settings;
-
-/// What the policies are made from.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// The folder that is watched; none: the built-in policies alone.
-    pub directory: Option<PathBuf>,
-    /// A settings file besides the folder.
-    pub settings: Option<PathBuf>,
-    /// Where compiled components and the last good set are kept.
-    pub cache: Option<PathBuf>,
-    /// The d2k that compiles in a child of its own.
-    pub program: Option<PathBuf>,
-    /// What d2k's own settings say, by policy.
-    pub base: Settings,
-}
 
 /// What has happened to the set of policies.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, Engine, Store, UpdateDeadline};
 
 use super::bindings::{self, log};
+use super::defaults::BUILT_IN;
 use super::failure::Failure;
 use super::limits::{Limits, Memory, Ticker, processor_time};
-use super::load::BUILT_IN;
 
 /// What a policy may import: `types` holds no functions.
 const IMPORTS: [&str; 2] = ["d2k:policy/log@", "d2k:policy/types@"];

@@ -1,5 +1,8 @@
 //! The policies that are built in: the components of `plugins/`, always asked last.
 
+/// The origin of the policies that come with d2k.
+pub const BUILT_IN: &str = "built in";
+
 /// Names and bytes of the components.
 pub const ALL: [(&str, &[u8]); 6] = [
     ("naming", include_bytes!("../../plugins/naming/naming.wasm")),

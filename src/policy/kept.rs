@@ -5,9 +5,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::Options;
 use super::compile::{Cache, digest};
 use super::load::{Found, Source};
+use super::options::Options;
 
 /// Bytes of a kept set: all components that a folder may have, and what writing them down adds.
 const LARGEST: usize = 512 << 20;

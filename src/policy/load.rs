@@ -12,8 +12,6 @@ use super::{files, fixtures};
 
 /// The file of a policy directory that has the settings.
 pub const SETTINGS: &str = "settings.yaml";
-/// The origin of the policies that come with d2k.
-pub const BUILT_IN: &str = "built in";
 /// Components of a policy directory: each takes its time on every reload.
 const MOST: usize = 64;
 

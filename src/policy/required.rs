@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use super::load::{self, Found, SETTINGS};
+use super::options::Options;
 use super::set::Set;
-use super::{Options, settings};
+use super::settings;
 
 /// The required policies.
 #[derive(Debug, PartialEq, Eq)]

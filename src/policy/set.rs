@@ -93,7 +93,7 @@ impl Set {
         let File { policies: mut written, required } = settings::parse(&found.settings).map_err(refuse)?;
         merge(&mut written, base);
         let built_in = defaults::ALL.iter().map(|(_, bytes)| Source {
-            origin: load::BUILT_IN.into(),
+            origin: defaults::BUILT_IN.into(),
             bytes: bytes.to_vec(),
             fixtures: None,
         });
