@@ -10,9 +10,10 @@ use bollard_stubs::models::{ContainerCreateBody, VolumeCreateRequest};
 use d2k::fault::{Fault, Kind};
 use d2k::translate::image::ImageFacts;
 use d2k::translate::mounts::{self, MountKind};
-use d2k::translate::pod::{HostPath, PodContext, StagedFile, pod_template};
+use d2k::translate::pod::context::{HostPath, PodContext, StagedFile};
+use d2k::translate::pod::pod_template;
 use d2k::translate::record::{Record, RunState};
-use d2k::translate::{fields, helper, validate, volume};
+use d2k::translate::{fields, helper, request, validate, volume};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -107,7 +108,7 @@ fn status(fault: &Fault) -> String {
 
 fn pod_outputs(raw: &Value, setting: &Setting) -> Result<BTreeMap<&'static str, String>, Fault> {
     let mut warnings = fields::check(raw)?;
-    let body = validate::body(raw)?;
+    let body = request::body(raw)?;
     let image = setting.image.clone().unwrap_or_else(|| ImageFacts {
         cmd: vec!["sh".to_owned()],
         reference: format!("docker.io/library/{}", body.image.clone().unwrap_or_default()),

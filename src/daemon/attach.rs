@@ -16,7 +16,6 @@ use super::pipe::{Channel, Chunk, Pipe};
 use crate::cluster::{Process, Resizer, TerminalSize, Wanted};
 use crate::fault::Result;
 use crate::translate::container::Container;
-use crate::translate::helper;
 use crate::translate::record::Record;
 use crate::translate::state::Phase;
 
@@ -55,7 +54,7 @@ impl Daemon {
     /// A client's place in front of a process that waits for it. Taken before the client is answered:
     /// what it does next is to start the container.
     pub fn place(&self, container: &Container, options: Options) -> Option<Place> {
-        let waits = helper::waits(&container.record) && !container.state().running();
+        let waits = container.record.waits() && !container.state().running();
         (waits && options.stream).then(|| self.gates.enter(&container.record.id))
     }
 

@@ -18,7 +18,7 @@ use crate::policy::bindings::volumes::exports::d2k::policy::volumes::Input;
 use crate::policy::binds::{rest, root};
 use crate::policy::set::Set;
 use crate::translate::mounts::{self, Bind, MountPlan};
-use crate::translate::pod::HostPath;
+use crate::translate::pod::context::HostPath;
 use crate::translate::record::Record;
 
 /// How long a look at a source may take: one on a network file system may never answer.

@@ -27,7 +27,7 @@ use crate::policy::component::Hook;
 use crate::policy::set::Set;
 use crate::registry::Credentials;
 use crate::translate::container::{Container, Kind};
-use crate::translate::pod::{PodContext, pod_template};
+use crate::translate::pod::{context::PodContext, pod_template};
 use crate::translate::record::{Membership, PublishedPort, Record, RunState};
 use crate::translate::{bindings, bounds, fields, helper, names, service, validate, workload};
 

@@ -12,9 +12,10 @@ use super::Daemon;
 use super::decisions;
 use crate::fault::{Fault, Kind as FaultKind, Result};
 use crate::translate::container::Container;
-use crate::translate::links::{self, Link};
+use crate::translate::links;
 use crate::translate::network::{Member, member_names};
 use crate::translate::record::Record;
+use crate::translate::request::Link;
 use crate::translate::state::Phase;
 
 /// The links of all containers that have any, by ID.
@@ -43,7 +44,7 @@ impl Links {
 
     /// Whether another container knows this one by a link.
     pub(crate) fn lead_to(&self, record: &Record) -> bool {
-        self.with(|all| all.values().flatten().any(|link| link.means(record)))
+        self.with(|all| all.values().flatten().any(|link| links::means(link, record)))
     }
 
     /// Whether a container is called so by a link.

@@ -13,7 +13,7 @@ use crate::policy::bindings::ports::exports::d2k::policy::ports;
 use crate::policy::bindings::volumes::exports::d2k::policy::volumes;
 use crate::policy::bindings::workload::exports::d2k::policy::workload;
 use crate::policy::set::Set;
-use crate::translate::pod::HostPath;
+use crate::translate::pod::context::HostPath;
 use crate::translate::record::Record;
 use crate::translate::{service, volume};
 

@@ -64,8 +64,7 @@ impl Daemon {
     pub(crate) fn release_soon(self: &Arc<Self>, container: &Container, pod: &Arc<Pod>, initial: bool) {
         let record = &container.record;
         let has_node = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-        if !container.own || !helper::waits(record) || !has_node || pod.metadata.deletion_timestamp.is_some()
-        {
+        if !container.own || !record.waits() || !has_node || pod.metadata.deletion_timestamp.is_some() {
             return;
         }
         if state::ended(record, pod, 0).is_some() {
@@ -74,7 +73,7 @@ impl Daemon {
         let attempt = Attempt::of(record, pod);
         if initial
             && record.leave == Some(Leave { pod: attempt.uid.clone(), given: true })
-            && helper::runs_once(record)
+            && record.runs_once()
         {
             self.runs.released(&attempt);
             return;
@@ -115,7 +114,7 @@ impl Daemon {
                 if let Some(given) = stream {
                     self.see_to_it(container, &name, &attempt, given).await;
                 }
-                if helper::runs_once(record) {
+                if record.runs_once() {
                     self.note_leave_given(container, &attempt.uid).await;
                 }
             }
@@ -210,8 +209,8 @@ impl Daemon {
         let limit = if read { AT_ONCE_IF_READ } else { given.at_once };
         // Where nobody reads, a program that cannot be run is mostly over before the kubelet sees it run.
         let runs = async {
-            let told = !helper::is_attached(&container.record)
-                && self.name_of_running(container, attempt).await.is_ok();
+            let told =
+                !container.record.is_attached() && self.name_of_running(container, attempt).await.is_ok();
             if !told {
                 std::future::pending::<()>().await;
             }

@@ -14,7 +14,6 @@ use super::Daemon;
 use super::release::Attempt;
 use crate::fault::{Fault, Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
-use crate::translate::helper;
 use crate::translate::keys;
 use crate::translate::record::{self, Leave, Record};
 
@@ -56,7 +55,7 @@ impl Daemon {
         attempt: &Attempt,
         serves: bool,
     ) -> Result<bool> {
-        if !helper::runs_once(&container.record) {
+        if !container.record.runs_once() {
             return Ok(true);
         }
         if attempt.restarts > 0 {

@@ -16,7 +16,7 @@ use crate::translate::container::Container;
 use crate::translate::helper::{self, protocol};
 use crate::translate::keys::{self, role};
 use crate::translate::path::clean;
-use crate::translate::pod::StagedFile;
+use crate::translate::pod::context::StagedFile;
 use crate::translate::record::Record;
 
 /// What a Secret holds, with room for the index (Kubernetes, Secret: 1 MiB).

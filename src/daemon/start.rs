@@ -16,7 +16,7 @@ use crate::fault::{Fault, Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::{self, RunState};
 use crate::translate::state::{self, Phase, Trouble, is_failed_start};
-use crate::translate::{helper, keys, workload};
+use crate::translate::{keys, workload};
 
 /// How often a write is tried again when somebody else wrote the object meanwhile.
 const TRIES: usize = 5;
@@ -248,7 +248,7 @@ impl Daemon {
     /// Whether a container that runs does what it was made for: it does not wait for leave to run.
     fn may_be_told(&self, container: &Container) -> bool {
         let attempt = container.pod().map(|pod| Attempt::of(&container.record, pod));
-        !helper::waits(&container.record)
+        !container.record.waits()
             || attempt.is_some_and(|attempt| self.runs.was_released(&attempt) || attempt.restarts > 0)
     }
 

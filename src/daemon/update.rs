@@ -8,7 +8,7 @@ use super::Daemon;
 use crate::fault::Result;
 use crate::translate::record::Record;
 use crate::translate::update::{self, Updated};
-use crate::translate::{fields, keys, resources, validate};
+use crate::translate::{fields, keys, request, resources, validate};
 
 impl Daemon {
     /// Changes a container; returns warnings.
@@ -23,7 +23,7 @@ impl Daemon {
         let record = &container.record;
         let Updated { raw, changed, mut warnings } = update::apply(&record.raw, changes)?;
         warnings.extend(fields::check(&json!({"HostConfig": changed}))?);
-        let body = validate::body(&raw)?;
+        let body = request::body(&raw)?;
         validate::request(&body, &record.image)?;
         let after = Record { body: body.clone(), raw: raw.clone(), ..(**record).clone() };
         warnings.extend(self.judge(&self.policies.current(), &after).await?);

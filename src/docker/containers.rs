@@ -24,7 +24,7 @@ use crate::fault::Fault;
 use crate::registry::Credentials;
 use crate::translate::container::Container;
 use crate::translate::mounts::MountPlan;
-use crate::translate::{inspect, validate};
+use crate::translate::{inspect, request};
 
 /// Filters of `docker ps`.
 const FILTERS: [&str; 18] = [
@@ -96,7 +96,7 @@ async fn create(
     let request = Request {
         name: query.get("name").unwrap_or_default().to_owned(),
         platform: query.get("platform").unwrap_or_default().to_owned(),
-        body: validate::body(&raw)?,
+        body: request::body(&raw)?,
         raw,
         credentials: credentials(&headers),
         client: peer.identity().to_owned(),

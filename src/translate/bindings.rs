@@ -3,7 +3,7 @@
 use bollard_stubs::models::ContainerCreateBody;
 
 use super::record::Record;
-use super::validate;
+use super::request;
 use crate::fault::{Fault, Result};
 
 /// The host side of a binding.
@@ -39,7 +39,7 @@ pub fn read(body: &ContainerCreateBody, warnings: &mut Vec<String>) -> Result<Ve
     };
     let mut all = Vec::new();
     for (spec, bindings) in map {
-        let containers = validate::ports(spec)?;
+        let containers = request::ports(spec)?;
         for binding in bindings.iter().flatten() {
             let ip = binding.host_ip.as_deref().unwrap_or_default();
             if !matches!(ip, "" | "0.0.0.0" | "::") {
@@ -77,7 +77,7 @@ pub fn exposed(record: &Record) -> Vec<(u16, String)> {
     let request = record.body.exposed_ports.iter().flatten();
     let image = record.image.exposed_ports.iter();
     let mut all: Vec<(u16, String)> =
-        request.chain(image).filter_map(|spec| validate::ports(spec).ok()).flatten().collect();
+        request.chain(image).filter_map(|spec| request::ports(spec).ok()).flatten().collect();
     all.extend(record.ports.iter().map(|p| (p.container_port, p.protocol.clone())));
     all.sort();
     all.dedup();

@@ -5,28 +5,18 @@
 use k8s_openapi::api::core::v1::{Container, SecurityContext, VolumeMount};
 
 use super::helper::{self, protocol};
-use super::mounts::{self, MountPlan};
-use super::pod::{PodContext, literal};
-use super::record::Record;
+use super::literal::literal;
+use super::mounts::MountPlan;
+use super::pod::context::PodContext;
 
 /// The name of the init container.
 const NAME: &str = "d2k-fill";
-
-/// Whether a container mounts volumes that may need the image's files.
-pub(super) fn is_needed(record: &Record) -> bool {
-    let mounts = mounts::plan(&record.body, &record.image, &[]);
-    mounts.is_ok_and(|mounts| mounts.plans.iter().any(is_filled))
-}
-
-fn is_filled(plan: &MountPlan) -> bool {
-    plan.claim_key().is_some() && !plan.no_copy && plan.subpath.is_none()
-}
 
 /// The init container before `main`, if one of the volumes that it mounts was never used.
 pub(super) fn container(plans: &[MountPlan], context: &PodContext, main: &Container) -> Option<Container> {
     let mut command = vec![protocol::PATH.to_owned(), "fill".to_owned()];
     let mut volume_mounts = vec![helper::mount()];
-    for plan in plans.iter().filter(|plan| is_filled(plan)) {
+    for plan in plans.iter().filter(|plan| plan.takes_image_files()) {
         let claim = plan.claim_key().and_then(|key| context.claims.get(key));
         if !claim.is_some_and(|claim| context.unused_claims.contains(claim)) {
             continue;

@@ -4,19 +4,18 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use bollard_stubs::models::RestartPolicyNameEnum;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
     ConfigMap, ConfigMapVolumeSource, Container, PodSpec, SecretVolumeSource, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::fill;
 use super::keys::{self, role};
-use super::pod::{argv, literal};
-use super::record::Record;
+use super::literal::literal;
+use super::mounts::{self, MountPlan};
+use super::record::{Helper, Record};
+use super::request::argv;
 use super::signal;
 
 #[path = "../init/protocol.rs"]
@@ -53,19 +52,10 @@ pub enum Use {
     Never,
 }
 
-/// That a container has the helper.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Helper {
-    /// `amd64` or `arm64`.
-    pub architecture: String,
-    /// What it is needed for, for people.
-    pub because: Vec<String>,
-}
-
 /// Why a request needs the helper, and what differs from Docker without it.
 fn needs(record: &Record) -> Vec<(&'static str, &'static str)> {
     let host = record.host();
-    let attached = is_attached(record);
+    let attached = record.is_attached();
     let kept: Vec<&String> = unset(record).collect();
     [
         (attached, "streams", "standard error arrives as standard output"),
@@ -75,50 +65,27 @@ fn needs(record: &Record) -> Vec<(&'static str, &'static str)> {
             "what is written before a client is attached comes from the log",
         ),
         (host.init == Some(true), "init", "the program runs as process 1 and must reap its children itself"),
-        (runs_once(record), "run once", "Kubernetes may start the process again before d2k can stop it"),
+        (record.runs_once(), "run once", "Kubernetes may start the process again before d2k can stop it"),
         (other_signal(record), "stop signal", "the stop signal is sent by the image's own kill command"),
-        (is_named(record), "user", "a user's name is not known"),
+        (record.has_named_user(), "user", "a user's name is not known"),
         (!kept.is_empty(), "environment", "variables of the image that were taken away are still there"),
-        (
-            fill::is_needed(record),
-            "volumes",
-            "an empty volume does not get the image's files and their owner",
-        ),
+        (mounts_volumes(record), "volumes", "an empty volume does not get the image's files and their owner"),
     ]
     .into_iter()
     .filter_map(|(needed, what, differs)| needed.then_some((what, differs)))
     .collect()
 }
 
-/// Whether a client said at creation that it will read the output.
-pub fn is_attached(record: &Record) -> bool {
-    record.body.attach_stdout.unwrap_or(false) || record.body.attach_stderr.unwrap_or(false)
-}
-
-/// Whether a process that has ended is not started again, whatever its exit code.
-pub fn runs_once(record: &Record) -> bool {
-    use RestartPolicyNameEnum::{ALWAYS, ON_FAILURE, UNLESS_STOPPED};
-    let policy = record.host().restart_policy.and_then(|policy| policy.name);
-    !matches!(policy, Some(ALWAYS | UNLESS_STOPPED | ON_FAILURE))
-}
-
-fn restarts_always(record: &Record) -> bool {
-    use RestartPolicyNameEnum::{ALWAYS, UNLESS_STOPPED};
-    let policy = record.host().restart_policy.and_then(|policy| policy.name);
-    matches!(policy, Some(ALWAYS | UNLESS_STOPPED))
+/// Whether a container mounts volumes that may need the image's files.
+fn mounts_volumes(record: &Record) -> bool {
+    let mounts = mounts::plan(&record.body, &record.image, &[]);
+    mounts.is_ok_and(|mounts| mounts.plans.iter().any(MountPlan::takes_image_files))
 }
 
 fn other_signal(record: &Record) -> bool {
     let asked = record.body.stop_signal.as_deref().unwrap_or_default();
     let own = if record.image.stop_signal.is_empty() { "SIGTERM" } else { &record.image.stop_signal };
     !asked.is_empty() && signal::number(asked).ok() != signal::number(own).ok()
-}
-
-/// Whether the user is a name that is not the image's own: Kubernetes takes numbers only.
-pub(super) fn is_named(record: &Record) -> bool {
-    let asked = record.body.user.as_deref().unwrap_or_default();
-    let named = |word: &str| !word.is_empty() && word != "root" && word.parse::<u32>().is_err();
-    asked != record.image.user && asked.split(':').any(named)
 }
 
 /// Variables of the image that `-e NAME` takes away.
@@ -203,13 +170,6 @@ pub fn used_by(spec: &PodSpec) -> Option<&str> {
     volume.config_map.as_ref().map(|source| source.name.as_str())
 }
 
-/// Whether the container's process waits for d2k's leave each time it is started.
-pub fn waits(record: &Record) -> bool {
-    record.helper.as_ref().is_some_and(|helper| {
-        !restarts_always(record) || helper.because.iter().any(|what| what == "streams" || what == "terminal")
-    })
-}
-
 /// Puts the helper in front of the process.
 pub(super) fn apply(
     record: &Record,
@@ -229,7 +189,7 @@ pub(super) fn apply(
     line.extend(entrypoint.iter().chain(&command).map(|word| literal(word)));
     container.command = Some(line);
     container.args = None;
-    if waits(record) {
+    if record.waits() {
         // Leave to run comes in by it.
         container.stdin = Some(true);
         if !record.open_stdin() && !record.tty() {
@@ -286,19 +246,19 @@ fn mount_files(secret: &str, container: &mut Container, spec: &mut PodSpec) {
 pub fn unpacks(record: &Record) -> bool {
     let asked = record.body.user.as_deref().filter(|user| !user.is_empty()).unwrap_or(&record.image.user);
     let name = asked.split(':').next().unwrap_or_default();
-    let root = matches!(name, "" | "0" | "root") || is_named(record);
+    let root = matches!(name, "" | "0" | "root") || record.has_named_user();
     record.helper.is_some() && root && record.host().readonly_rootfs != Some(true)
 }
 
 fn options(record: &Record) -> Vec<String> {
     let mut options = Vec::new();
     let mut add = |words: &[&str]| options.extend(words.iter().map(|word| (*word).to_owned()));
-    if waits(record) {
-        match restarts_always(record) {
+    if record.waits() {
+        match record.restarts_always() {
             true => add(&["--wait-seconds", &PATIENCE.to_string()]),
             false => add(&["--wait"]),
         }
-        if is_attached(record) {
+        if record.is_attached() {
             add(&["--fail-late"]);
         }
     }
@@ -310,7 +270,7 @@ fn options(record: &Record) -> Vec<String> {
     if record.host().init == Some(true) {
         add(&["--init"]);
     }
-    if is_named(record) {
+    if record.has_named_user() {
         add(&["--user", &literal(record.body.user.as_deref().unwrap_or_default())]);
     }
     for name in unset(record) {

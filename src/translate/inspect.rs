@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::container::Container;
 use super::mounts::{MountKind, MountPlan};
-use super::pod::argv;
 use super::record::Record;
+use super::request::argv;
 use super::settings::Aliases;
 use super::state::{Phase, State};
 use super::time::docker as time;

@@ -12,39 +12,11 @@ use super::bindings;
 use super::keys::role;
 use super::network::{Member, endpoint_slice, headless_service};
 use super::record::Record;
-use crate::fault::{Fault, Result};
+use super::request::Link;
 
-/// One link.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
-    /// Name or ID of the other container.
-    pub target: String,
-    /// What it is called.
-    pub alias: String,
-}
-
-impl Link {
-    /// Reads `name`, `name:alias`, or what inspect tells: `/name:/container/alias`.
-    ///
-    /// # Errors
-    /// 400 with Docker's words.
-    pub fn parse(text: &str) -> Result<Self> {
-        if text.is_empty() {
-            return Err(Fault::invalid("empty string specified for links"));
-        }
-        let (target, alias) = text.split_once(':').unwrap_or((text, text));
-        let alias = alias.rsplit('/').next().unwrap_or_default();
-        let target = target.trim_start_matches('/');
-        if target.is_empty() || alias.is_empty() || alias.contains(':') {
-            return Err(Fault::invalid(format!("bad format for links: {text}")));
-        }
-        Ok(Self { target: target.to_owned(), alias: alias.to_owned() })
-    }
-
-    /// Whether it means this container.
-    pub fn means(&self, record: &Record) -> bool {
-        self.target == record.name || record.id.starts_with(&self.target)
-    }
+/// Whether a link means this container.
+pub fn means(link: &Link, record: &Record) -> bool {
+    link.target == record.name || record.id.starts_with(&link.target)
 }
 
 /// The links of Docker's default network, whose containers find one another by them alone.
@@ -124,20 +96,4 @@ pub fn variables(link: &Link, own: &str, other: &Record, address: &str) -> Vec<(
         }
     }
     all.into_iter().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_link_is_read_in_each_form_that_clients_send() {
-        for text in ["db:mysql", "/db:/web/mysql"] {
-            assert_eq!(Link::parse(text).unwrap(), Link { target: "db".into(), alias: "mysql".into() });
-        }
-        assert_eq!(Link::parse("db").unwrap().alias, "db");
-        for text in ["", ":x", "db:", "a:b:c"] {
-            assert!(Link::parse(text).is_err(), "{text}");
-        }
-    }
 }

@@ -103,6 +103,11 @@ impl MountPlan {
         }
     }
 
+    /// Whether it is a volume that takes the image's files when it is first used.
+    pub fn takes_image_files(&self) -> bool {
+        self.claim_key().is_some() && !self.no_copy && self.subpath.is_none()
+    }
+
     /// The bind, if it is one.
     pub fn bind(&self) -> Option<&Bind> {
         match &self.kind {

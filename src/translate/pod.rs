@@ -1,7 +1,7 @@
 //! A container as a Pod template: the one place where everything a create request asks for of a
 //! process comes together. Deployments and Jobs wrap the template; they add nothing to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, LocalObjectReference, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -9,19 +9,20 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::fill;
 use super::helper;
 use super::keys;
-use super::mounts::{self, MountPlan};
+use super::mounts;
 use super::record::Record;
+use super::request;
 use super::resources;
 use super::security;
 use crate::fault::Result;
 
 mod annotations;
+pub mod context;
 mod hosts;
 mod process;
 mod storage;
 
-pub(super) use hosts::extra_host;
-pub use process::{argv, literal};
+use context::PodContext;
 
 /// Seconds that Docker gives a container to stop if nothing else is said.
 pub const DEFAULT_STOP_TIMEOUT: i64 = 10;
@@ -29,61 +30,6 @@ pub const DEFAULT_STOP_TIMEOUT: i64 = 10;
 const FOR_EVER: i64 = 31_536_000;
 /// Container ports only inform: a published range of thousands would make the object too large to store.
 const MOST_PORTS: usize = 256;
-
-/// What the template needs and the record does not say.
-#[derive(Debug, Clone, Default)]
-pub struct PodContext {
-    /// Docker volume name, or target of an anonymous volume → claim name.
-    pub claims: BTreeMap<String, String>,
-    /// Those of the claims that no container was ever started with.
-    pub unused_claims: BTreeSet<String>,
-    /// Target of a bind → the path of the machine that is mounted there.
-    pub host_paths: BTreeMap<String, HostPath>,
-    /// Mounts of the containers named in `VolumesFrom`.
-    pub inherited: Vec<MountPlan>,
-    /// `Always`, `Never` or `OnFailure`.
-    pub restart_policy: String,
-    /// DNS domains of the container's networks.
-    pub network_searches: Vec<String>,
-    /// Variables that tell of linked containers.
-    pub link_variables: Vec<(String, String)>,
-    /// What `DOCKER_HOST` is inside containers that asked for the Docker socket.
-    pub docker_host: String,
-    /// Secrets with registry credentials.
-    pub pull_secrets: Vec<String>,
-    /// Files copied into the container before its start.
-    pub staged_files: Vec<StagedFile>,
-    /// The Secret with them, where the helper puts them in their places instead.
-    pub staged_secret: Option<String>,
-    /// Labels of the Pod.
-    pub labels: BTreeMap<String, String>,
-    /// Annotations of the Pod.
-    pub annotations: BTreeMap<String, String>,
-}
-
-/// A path of the machine as a `hostPath` volume has it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HostPath {
-    /// The path of the volume: the source of the bind, or the folder that it must not lead out of.
-    pub path: String,
-    /// The rest of the source below that folder (`subPath`), which no link leads out of; or empty.
-    pub below: String,
-    /// Kubernetes' type: `Directory`, `File`, …; empty to take what is there, else make a folder.
-    pub kind: String,
-}
-
-/// A file that lies in a Secret and must be there before the process starts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StagedFile {
-    /// Name of the Secret.
-    pub secret: String,
-    /// Key in the Secret.
-    pub key: String,
-    /// Path in the container.
-    pub path: String,
-    /// Permission bits.
-    pub mode: i32,
-}
 
 /// The template and what the user should know about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -191,7 +137,7 @@ fn ports(record: &Record, host_network: bool) -> Option<Vec<ContainerPort>> {
     let exposed = record.body.exposed_ports.iter().flatten().chain(&record.image.exposed_ports);
     let bound = host.port_bindings.iter().flatten().map(|(port, _)| port);
     let mut all: Vec<(u16, String)> =
-        exposed.chain(bound).flat_map(|spec| super::validate::ports(spec).unwrap_or_default()).collect();
+        exposed.chain(bound).flat_map(|spec| request::ports(spec).unwrap_or_default()).collect();
     all.extend(record.ports.iter().map(|port| (port.container_port, port.protocol.clone())));
     all.sort();
     all.dedup();

@@ -9,10 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::helper::Helper;
 use super::image::ImageFacts;
 use super::keys;
 use super::mounts::Inherited;
+use super::request;
 
 /// Everything d2k keeps about a container it made.
 #[derive(Debug, Clone)]
@@ -112,6 +112,15 @@ pub struct Leave {
     pub given: bool,
 }
 
+/// That a container has the helper.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Helper {
+    /// `amd64` or `arm64`.
+    pub architecture: String,
+    /// What it is needed for, for people.
+    pub because: Vec<String>,
+}
+
 impl Record {
     /// Reads a record from the annotations of a workload; `None` if d2k did not make it.
     pub fn read(meta: &ObjectMeta) -> Option<Self> {
@@ -122,7 +131,7 @@ impl Record {
             name: notes.get(keys::NAME)?.clone(),
             object: meta.name.clone()?,
             created: notes.get(keys::CREATED)?.parse().ok()?,
-            body: super::validate::body(&raw).ok()?,
+            body: request::body(&raw).ok()?,
             raw,
             image: parse(notes, keys::IMAGE).unwrap_or_default(),
             pull_secret: notes.get(keys::PULL_SECRET).cloned(),
@@ -235,6 +244,42 @@ impl Record {
             }
             _ => false,
         }
+    }
+
+    /// Whether a client said at creation that it will read the output.
+    pub fn is_attached(&self) -> bool {
+        self.body.attach_stdout.unwrap_or(false) || self.body.attach_stderr.unwrap_or(false)
+    }
+
+    /// Whether a process that has ended is not started again, whatever its exit code.
+    pub fn runs_once(&self) -> bool {
+        use RestartPolicyNameEnum::{ALWAYS, ON_FAILURE, UNLESS_STOPPED};
+        !matches!(self.restart_policy(), Some(ALWAYS | UNLESS_STOPPED | ON_FAILURE))
+    }
+
+    /// Whether a process that has ended is always started again.
+    pub fn restarts_always(&self) -> bool {
+        use RestartPolicyNameEnum::{ALWAYS, UNLESS_STOPPED};
+        matches!(self.restart_policy(), Some(ALWAYS | UNLESS_STOPPED))
+    }
+
+    fn restart_policy(&self) -> Option<RestartPolicyNameEnum> {
+        self.body.host_config.as_ref()?.restart_policy.as_ref()?.name
+    }
+
+    /// Whether the user is a name that is not the image's own: Kubernetes takes numbers only.
+    pub fn has_named_user(&self) -> bool {
+        let asked = self.body.user.as_deref().unwrap_or_default();
+        let named = |word: &str| !word.is_empty() && word != "root" && word.parse::<u32>().is_err();
+        asked != self.image.user && asked.split(':').any(named)
+    }
+
+    /// Whether the container's process waits for d2k's leave each time it is started.
+    pub fn waits(&self) -> bool {
+        self.helper.as_ref().is_some_and(|helper| {
+            !self.restarts_always()
+                || helper.because.iter().any(|what| what == "streams" || what == "terminal")
+        })
     }
 
     /// The networks on which names resolve: all but Docker's predefined ones.

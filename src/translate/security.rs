@@ -4,9 +4,9 @@
 use bollard_stubs::models::HostConfig;
 use k8s_openapi::api::core::v1::{Capabilities, PodSecurityContext, PodSpec, SecurityContext, Sysctl};
 
-use super::helper;
 use super::image::ImageFacts;
 use super::record::Record;
+use super::request::capability;
 use crate::fault::{Fault, Result};
 
 mod namespaces;
@@ -41,7 +41,7 @@ pub fn settings(record: &Record, has_claims: bool, warnings: &mut Vec<String>) -
     let mut security = Security::default();
     namespaces::apply(&host, &mut security, warnings)?;
     let mut container = SecurityContext::default();
-    let identity = match record.helper.is_some() && helper::is_named(record) {
+    let identity = match record.helper.is_some() && record.has_named_user() {
         // The helper looks the name up in the image, and must be root to become another.
         true => Identity { run_as_user: Some(0), by_name: true, ..Identity::default() },
         false => identity(&record.body, image)?,
@@ -96,12 +96,6 @@ fn capabilities(host: &HostConfig) -> Option<Capabilities> {
     };
     let capabilities = Capabilities { add: names(&host.cap_add), drop: names(&host.cap_drop) };
     (capabilities != Capabilities::default()).then_some(capabilities)
-}
-
-/// Kubernetes' spelling of a capability: upper case, without `CAP_`.
-pub fn capability(name: &str) -> String {
-    let upper = name.to_ascii_uppercase();
-    upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned()
 }
 
 fn groups(host: &HostConfig, warnings: &mut Vec<String>) -> Option<Vec<i64>> {

@@ -140,7 +140,7 @@ pub fn ended(record: &Record, pod: &Pod, earlier: i32) -> Option<RunState> {
     let deleting = pod.metadata.deletion_timestamp.is_some();
     if let Some((done, restarts)) = status.and_then(|s| first_end(record, s, earlier, deleting)) {
         // What runs once was not restarted, however often the kubelet has tried.
-        let restart_count = if helper::runs_once(record) { earlier } else { restarts };
+        let restart_count = if record.runs_once() { earlier } else { restarts };
         return Some(RunState { restart_count, ..run_of(done, pod) });
     }
     if let Some(lost) = status.and_then(|status| lost_end(record, status, pod)) {
@@ -193,7 +193,7 @@ fn first_end<'a>(
 /// kubelet clears ended containers away once a minute, and keeps one too few while it makes the next one.
 fn lost_end(record: &Record, status: &ContainerStatus, pod: &Pod) -> Option<RunState> {
     let running = status.state.as_ref().and_then(|state| state.running.as_ref());
-    (status.restart_count > 0 && helper::runs_once(record)).then(|| RunState {
+    (status.restart_count > 0 && record.runs_once()).then(|| RunState {
         started: pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
         finished: running
             .and_then(|running| running.started_at.as_ref())

@@ -7,13 +7,11 @@ use bollard_stubs::models::{ContainerCreateBody, HealthConfig, HostConfig, Resta
 use serde_json::Value;
 
 use super::image::ImageFacts;
-use super::{bounds, pod, security, signal};
+use super::request::{Link, argv, capability, extra_host, port_range, ports, wrong_port};
+use super::{bounds, signal};
 use crate::fault::{Fault, Result};
 
 mod limits;
-mod parse;
-
-pub use parse::body;
 
 /// The shortest time a health check may be given.
 const SHORTEST_HEALTH_TIME: i64 = 1_000_000;
@@ -111,7 +109,7 @@ pub fn request(body: &ContainerCreateBody, image: &ImageFacts) -> Result<()> {
 
 fn links(host: &HostConfig) -> Result<()> {
     for link in host.links.iter().flatten() {
-        super::links::Link::parse(link)?;
+        Link::parse(link)?;
     }
     let mode = host.network_mode.as_deref().unwrap_or_default();
     if mode == "host" && host.links.iter().flatten().next().is_some() {
@@ -123,7 +121,7 @@ fn links(host: &HostConfig) -> Result<()> {
 }
 
 fn command(body: &ContainerCreateBody, image: &ImageFacts) -> Result<()> {
-    let (entrypoint, cmd) = pod::argv(body, image);
+    let (entrypoint, cmd) = argv(body, image);
     // Where no registry answered, the image's command is not known and may well be there; an
     // entrypoint that the request takes away is not.
     let may_be_there = image.synthesised && body.entrypoint.is_none();
@@ -217,7 +215,7 @@ fn restart(host: &HostConfig) -> Result<()> {
 
 fn hosts(host: &HostConfig) -> Result<()> {
     for entry in host.extra_hosts.iter().flatten() {
-        pod::extra_host(entry)?;
+        extra_host(entry)?;
     }
     match host.dns.iter().flatten().find(|server| server.parse::<IpAddr>().is_err()) {
         Some(server) => {
@@ -233,7 +231,7 @@ fn bindings(host: &HostConfig) -> Result<()> {
         for binding in bindings.iter().flatten() {
             let published = binding.host_port.as_deref().unwrap_or_default();
             if !published.is_empty() {
-                range(published).ok_or_else(|| wrong_port(published))?;
+                port_range(published).ok_or_else(|| wrong_port(published))?;
             }
             let address = binding.host_ip.as_deref().unwrap_or_default();
             if !address.is_empty() && address.parse::<IpAddr>().is_err() {
@@ -244,37 +242,9 @@ fn bindings(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-/// The ports of `80`, `80/tcp`, `7000-7002/udp`, with their protocol in lower case.
-pub fn ports(spec: &str) -> Result<Vec<(u16, String)>> {
-    let (numbers, protocol) = spec.split_once('/').unwrap_or((spec, "tcp"));
-    let protocol = protocol.to_ascii_lowercase();
-    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return Err(Fault::invalid(format!(
-            "invalid port specification: {spec:?}: the protocol must be tcp, udp or sctp"
-        )));
-    }
-    match range(numbers) {
-        Some((first, last)) if first > 0 => Ok((first..=last).map(|port| (port, protocol.clone())).collect()),
-        _ => Err(wrong_port(numbers)),
-    }
-}
-
-/// A port or a range of ports, `8000` or `8000-8010`.
-fn range(text: &str) -> Option<(u16, u16)> {
-    let number = |text: &str| text.parse::<u16>().ok().filter(|_| text.chars().all(|c| c.is_ascii_digit()));
-    match text.split_once('-') {
-        None => number(text).map(|port| (port, port)),
-        Some((first, last)) => Some((number(first)?, number(last)?)).filter(|(first, last)| first <= last),
-    }
-}
-
-fn wrong_port(text: &str) -> Fault {
-    Fault::invalid(format!("invalid port specification: {text:?}"))
-}
-
 fn capabilities(field: &str, list: &Option<Vec<String>>) -> Result<()> {
     for given in list.iter().flatten() {
-        let known = security::capability(given);
+        let known = capability(given);
         if known != "ALL" && !CAPABILITIES.contains(&known.as_str()) {
             return Err(Fault::invalid(format!("invalid {field}: unknown capability: \"CAP_{known}\"")));
         }
@@ -305,15 +275,6 @@ mod tests {
         }
         for bad in ["", "a", "_web", "we b", "wéb", "a/b", "-x"] {
             assert!(name(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn ports_are_numbers_or_ranges() {
-        assert_eq!(ports("80"), Ok(vec![(80, "tcp".to_owned())]));
-        assert_eq!(ports("7000-7001/UDP").map(|all| all.len()), Ok(2));
-        for bad in ["0/tcp", "65536/tcp", "80/icmp", "x", "", "9-8/tcp", "+80", "-1"] {
-            assert!(ports(bad).is_err(), "{bad}");
         }
     }
 }

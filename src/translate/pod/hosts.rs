@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bollard_stubs::models::HostConfig;
 use k8s_openapi::api::core::v1::{HostAlias, PodDNSConfig, PodDNSConfigOption, PodSpec};
 
-use crate::fault::{Fault, Result};
+use crate::fault::Result;
 use crate::translate::network::is_dns_label;
 use crate::translate::record::Record;
+use crate::translate::request::extra_host;
 
 /// Kubernetes takes no more servers than the C library reads.
 const MAX_NAMESERVERS: usize = 3;
@@ -97,20 +98,6 @@ fn aliases(host: &HostConfig, warnings: &mut Vec<String>) -> Result<Option<Vec<H
     let lines: Vec<_> =
         by_address.into_iter().map(|(ip, names)| HostAlias { ip, hostnames: Some(names) }).collect();
     Ok((!lines.is_empty()).then_some(lines))
-}
-
-/// Name and address of an extra host, `name:address` or `name=address`; the address may be in brackets.
-pub(in crate::translate) fn extra_host(entry: &str) -> Result<(String, String)> {
-    let separator = if entry.contains('=') { '=' } else { ':' };
-    let (name, address) = entry
-        .split_once(separator)
-        .filter(|(name, address)| !name.is_empty() && !address.is_empty())
-        .ok_or_else(|| Fault::invalid(format!("bad format for add-host: {entry:?}")))?;
-    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
-    if bare != "host-gateway" && bare.parse::<std::net::IpAddr>().is_err() {
-        return Err(Fault::invalid(format!("invalid IP address in add-host: {address:?}")));
-    }
-    Ok((name.to_owned(), bare.to_owned()))
 }
 
 fn dns(

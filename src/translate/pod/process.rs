@@ -6,45 +6,15 @@ use std::collections::HashMap;
 use bollard_stubs::models::ContainerCreateBody;
 use k8s_openapi::api::core::v1::EnvVar;
 
+use super::context::PodContext;
 use crate::fault::{Fault, Result};
 use crate::translate::image::ImageFacts;
+use crate::translate::literal::literal;
 use crate::translate::mounts::Mounts;
 use crate::translate::path::clean;
-use crate::translate::pod::PodContext;
 use crate::translate::record::Record;
+use crate::translate::request::argv;
 use crate::translate::signal;
-
-/// `text` written so that Kubernetes' expansion gives it back byte for byte: a dollar is doubled where
-/// the next character would make it special (a bracket, a dollar, or the first byte of a longer character).
-pub fn literal(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        out.push(c);
-        if c == '$' && rest.peek().is_some_and(|next| matches!(next, '(' | '$') || !next.is_ascii()) {
-            out.push('$');
-        }
-    }
-    out
-}
-
-/// What Docker would run: entrypoint and command after the image's defaults are filled in.
-pub fn argv(body: &ContainerCreateBody, image: &ImageFacts) -> (Vec<String>, Vec<String>) {
-    let cmd = body.cmd.clone().unwrap_or_default();
-    match &body.entrypoint {
-        None if cmd.is_empty() => (image.entrypoint.clone(), image.cmd.clone()),
-        None => (image.entrypoint.clone(), cmd),
-        // An empty list takes the entrypoint away and keeps the image's command ...
-        Some(list) if list.is_empty() && cmd.is_empty() => (Vec::new(), image.cmd.clone()),
-        // ... a list of one empty string takes both away.
-        Some(list) if is_reset(list) => (Vec::new(), cmd),
-        Some(list) => (list.clone(), cmd),
-    }
-}
-
-fn is_reset(entrypoint: &[String]) -> bool {
-    entrypoint.iter().all(String::is_empty) && entrypoint.len() <= 1
-}
 
 /// The container's `command` and `args`. The image's own are left to the image, so that a template
 /// says only what the user said.
@@ -139,42 +109,5 @@ pub(super) fn warn_of_signal(record: &Record, warnings: &mut Vec<String>) {
         warnings.push(format!(
             "StopSignal: Kubernetes stops the container with the image's own signal, {own}, and not with {asked}; set STOPSIGNAL in the image, or send it with \"docker kill -s {asked}\""
         ));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::literal;
-
-    /// Kubernetes' expansion with no variable defined that a test uses.
-    fn expanded(text: &str) -> String {
-        let mut out = Vec::new();
-        let bytes = text.as_bytes();
-        let mut at = 0;
-        while at < bytes.len() {
-            if bytes[at] == b'$' && at + 1 < bytes.len() {
-                assert!(bytes[at + 1].is_ascii() && bytes[at + 1] != b'(', "special in {text}");
-                if bytes[at + 1] == b'$' {
-                    out.push(b'$');
-                } else {
-                    out.extend_from_slice(&bytes[at..at + 2]);
-                }
-                at += 2;
-            } else {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn every_text_survives_the_expansion() {
-        for text in
-            ["", "$", "$$", "$$$", "$(HOME)", "$$(HOME)", "$HOME $x$", "a$(b", "$é", "$$é(", "$x$(y)$$"]
-        {
-            assert_eq!(expanded(&literal(text)), text, "{text}");
-        }
-        assert_eq!(literal("echo $HOME"), "echo $HOME");
     }
 }

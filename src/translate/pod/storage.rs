@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
     SecretVolumeSource, Volume, VolumeMount,
 };
 
-use super::{PodContext, StagedFile};
+use super::context::{PodContext, StagedFile};
 use crate::fault::{Fault, Result};
 use crate::translate::mounts::{Below, Bind, MountKind, MountPlan};
 use crate::translate::path::clean;

@@ -3,8 +3,9 @@
 use bollard_stubs::models::HostConfig;
 use k8s_openapi::api::core::v1::{AppArmorProfile, SELinuxOptions, SeccompProfile, SecurityContext};
 
-use super::{Security, capability};
+use super::Security;
 use crate::fault::{Fault, Result};
+use crate::translate::request::capability;
 
 pub(super) fn apply(
     host: &HostConfig,

@@ -5,7 +5,8 @@
 use bollard_stubs::models::HostConfig;
 use k8s_openapi::api::core::v1::SecurityContext;
 
-use super::{Security, capability, namespaces, options};
+use super::{Security, namespaces, options};
+use crate::translate::request::capability;
 
 /// The SELinux types that Kubernetes' Pod security standard `baseline` lets a container choose.
 const CONFINED_TYPES: [&str; 4] =
