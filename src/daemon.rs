@@ -6,6 +6,7 @@ pub mod attach;
 mod binds;
 pub mod bus;
 pub mod callers;
+mod carry;
 pub mod collect_logins;
 pub mod create;
 pub mod decisions;

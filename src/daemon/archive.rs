@@ -8,7 +8,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::Daemon;
-use super::pause::has_helper;
 use super::staging::{Files, Staged};
 use crate::cluster::{Process, Wanted};
 use crate::fault::{Fault, Kind, Result};
@@ -44,7 +43,7 @@ impl Daemon {
         let Some(pod) = container.running_pod() else {
             return self.staged_stat(container, path).await;
         };
-        if has_helper(container) {
+        if container.has_helper() {
             return self.stat_by_helper(container, &pod, path).await;
         }
         // The link itself is asked about, even where the path ends in a slash.
@@ -126,7 +125,7 @@ impl Daemon {
         let whole = clean(path);
         let (parent, name) =
             if contents { (whole.clone(), ".".to_owned()) } else { (parent(&whole), base(&whole)) };
-        if has_helper(container) {
+        if container.has_helper() {
             let command = helper::command(["pack", &whole, if contents { "." } else { &name }]);
             let stream = self.tar_out(container, &pod, &command).await?;
             return Ok((stat, stream));
@@ -145,7 +144,7 @@ impl Daemon {
     /// 409 if it does not run.
     pub async fn export(&self, container: &Container) -> Result<Stream> {
         let pod = container.running_pod().ok_or_else(|| gone(container))?;
-        if has_helper(container) {
+        if container.has_helper() {
             self.tell(&container.record, "exported", []);
             return self.tar_out(container, &pod, &helper::command(["export"])).await;
         }
@@ -250,7 +249,7 @@ impl Daemon {
     ) -> Result<()> {
         use futures::StreamExt;
         let script = "cd \"$1\" && tar -xpf -";
-        let command = match has_helper(container) {
+        let command = match container.has_helper() {
             true => helper::command(["unpack", path, if keep_kinds { "--keep-kinds" } else { "" }]),
             false => ["/bin/sh", "-c", script, "sh", path].map(str::to_owned).into(),
         };

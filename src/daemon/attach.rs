@@ -6,14 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::Daemon;
-use super::exec::{InputEnd, feed, read};
+use super::carry::{InputEnd, feed, read, resize};
 use super::gates::Place;
 use super::logs::{Query, Run, run_of};
 use super::pipe::{Channel, Chunk, Pipe};
-use crate::cluster::{Process, Resizer, TerminalSize, Wanted};
+use crate::cluster::{Process, Wanted};
 use crate::fault::Result;
 use crate::translate::container::Container;
 use crate::translate::record::Record;
@@ -36,18 +36,6 @@ pub struct Options {
     pub logs: bool,
     /// Send what is written from now on.
     pub stream: bool,
-}
-
-/// Sends the sizes that a client tells to the terminal of a process, the last one told first.
-pub(crate) async fn resize(resizer: Option<Resizer>, mut sizes: watch::Receiver<Option<TerminalSize>>) {
-    let Some(mut resizer) = resizer else { return };
-    sizes.mark_changed();
-    while sizes.changed().await.is_ok() {
-        let size = *sizes.borrow_and_update();
-        if let Some(size) = size {
-            resizer.send(size).await;
-        }
-    }
 }
 
 impl Daemon {

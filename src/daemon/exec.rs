@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::Daemon;
+use super::carry::{InputEnd, feed, read, resize};
 use super::networks::random_id;
-use super::pause::has_helper;
 use super::pipe::{Channel, Chunk, Pipe};
 use crate::cluster::{Process, ProcessStatus, Wanted};
 use crate::fault::{Fault, Result};
@@ -24,8 +23,6 @@ const KEPT: Duration = Duration::from_secs(600);
 const UNSTARTED_TIME: Duration = Duration::from_secs(300);
 /// Bytes of the commands and environments of all execs. The oldest that do not run make room.
 const EXEC_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Bytes read from a process at once.
-const BLOCK: usize = 32 * 1024;
 /// How long a command run by d2k itself may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How much output of a command run by d2k itself is read.
@@ -142,7 +139,7 @@ impl Daemon {
                 container.record.id
             )));
         }
-        command_line(&command, &container.record, has_helper(&container))?;
+        command_line(&command, &container.record, container.has_helper())?;
         let id = random_id();
         let words = command.argv.join(" ");
         self.execs.add(Exec {
@@ -243,7 +240,7 @@ impl Daemon {
 
     async fn open_exec(&self, exec: &Exec, container: &Container, attached: bool) -> Result<Process> {
         let pod = container.running_pod().ok_or_else(|| super::lifecycle::not_running(container))?;
-        let argv = command_line(&exec.command, &container.record, has_helper(container))?;
+        let argv = command_line(&exec.command, &container.record, container.has_helper())?;
         let wanted = Wanted {
             stdin: exec.streams.stdin && attached,
             // At least one stream must be open for the cluster to run the command.
@@ -266,7 +263,7 @@ impl Daemon {
         let sizes = self.attached.sizes(&exec.id);
         let mut helpers = tokio::task::JoinSet::new();
         helpers.spawn(feed(input, stdin, InputEnd::Process));
-        helpers.spawn(super::attach::resize(resizer, sizes));
+        helpers.spawn(resize(resizer, sizes));
         let stdout = read(process.stdout.take(), Channel::Stdout, output.clone(), exec.streams.stdout);
         let stderr = read(process.stderr.take(), Channel::Stderr, output.clone(), exec.streams.stderr);
         let ended = process.ended();
@@ -355,56 +352,6 @@ async fn drain(mut process: Process) -> ProcessStatus {
     };
     let ((), (), status) = tokio::join!(stdout, stderr, ended);
     status
-}
-
-/// What the end of a client's input means.
-pub(crate) enum InputEnd {
-    /// The end of the process's input.
-    Process,
-    /// The client leaves; the process's input stays open for the next one.
-    Client(tokio::sync::oneshot::Sender<()>),
-}
-
-/// Writes a client's bytes to a process.
-pub(crate) async fn feed(
-    mut input: mpsc::Receiver<Bytes>,
-    stdin: Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>,
-    end: InputEnd,
-) {
-    let Some(mut stdin) = stdin else { return };
-    while let Some(bytes) = input.recv().await {
-        if stdin.write_all(&bytes).await.is_err() || stdin.flush().await.is_err() {
-            return;
-        }
-    }
-    match end {
-        InputEnd::Process => {
-            let _ = stdin.shutdown().await;
-        }
-        InputEnd::Client(left) => {
-            let _ = left.send(());
-        }
-    }
-    // Dropping the writer is a second end of file; it must outlive what is still in the pipe.
-    std::future::pending::<()>().await;
-}
-
-/// Sends what a process writes to the client; what nobody asked for is read and dropped.
-pub(crate) async fn read(
-    stream: Option<Box<dyn AsyncRead + Send + Unpin>>,
-    channel: Channel,
-    output: mpsc::Sender<Chunk>,
-    wanted: bool,
-) {
-    let Some(mut stream) = stream else { return };
-    let mut buffer = bytes::BytesMut::with_capacity(BLOCK);
-    while let Ok(1..) = stream.read_buf(&mut buffer).await {
-        let bytes = buffer.split().freeze();
-        if wanted && output.send(Chunk { channel, bytes }).await.is_err() {
-            return;
-        }
-        buffer.reserve(BLOCK);
-    }
 }
 
 /// Docker's inspect answer of an exec.

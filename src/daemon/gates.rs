@@ -5,12 +5,29 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::{BoxFuture, Shared};
 use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
 
-use super::release::Given;
+use crate::cluster::ProcessStatus;
 
 /// How long a client may take to be connected before the process runs without it.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How a process has ended.
+pub(crate) type Ended = Shared<BoxFuture<'static, ProcessStatus>>;
+
+/// A stream by which leave was given.
+pub(crate) struct Given {
+    /// Its end.
+    pub ended: Ended,
+    /// Cancelled when the process has written something.
+    pub output: CancellationToken,
+    /// A client reads it.
+    pub is_read: bool,
+    /// How soon the news would come that the process could not be run, where nobody reads.
+    pub at_once: Duration,
+}
 
 /// What a connected client is told.
 pub(crate) enum Turn {
@@ -139,10 +156,8 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
-    use tokio_util::sync::CancellationToken;
-
     use super::*;
+    use futures::FutureExt;
 
     #[tokio::test]
     async fn leave_is_given_by_the_one_with_input_when_all_are_connected() {

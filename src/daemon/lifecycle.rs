@@ -9,7 +9,6 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use super::Daemon;
-use super::pause::has_helper;
 use super::reservations::Reservation;
 use crate::fault::{Fault, Result};
 use crate::translate::container::{Container, Kind};
@@ -112,7 +111,7 @@ impl Daemon {
         self.tell(&container.record, "signalled", [("signal", SIGKILL.to_string())]);
         self.runs.kill(pod.metadata.uid.as_deref().unwrap_or_default());
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        let struck = if has_helper(container) && !container.state().paused {
+        let struck = if container.has_helper() && !container.state().paused {
             let command = helper::command(["kill", &SIGKILL.to_string()]);
             let own = container.container_name();
             let words = self.run_quietly(name, &own, &command);
@@ -153,15 +152,15 @@ impl Daemon {
         }
         // The kernel keeps STOP from the first process, which is held in another way.
         match signal {
-            SIGSTOP if has_helper(container) => return self.hold(container, &pod).await,
-            SIGCONT if has_helper(container) => self.let_go(container, &pod).await?,
+            SIGSTOP if container.has_helper() => return self.hold(container, &pod).await,
+            SIGCONT if container.has_helper() => self.let_go(container, &pod).await?,
             _ => {}
         }
         let mut commands = vec![
             vec!["kill".to_owned(), format!("-{signal}"), "1".to_owned()],
             vec!["/bin/sh".to_owned(), "-c".to_owned(), format!("kill -{signal} 1")],
         ];
-        if has_helper(container) {
+        if container.has_helper() {
             commands.insert(0, helper::command(["kill", &signal.to_string()]));
         }
         let mut words = String::new();

@@ -116,14 +116,9 @@ async fn first_line(process: &mut Process) -> String {
     String::from_utf8_lossy(&line).trim().to_owned()
 }
 
-/// Whether the helper lies in the container's Pod.
-pub(crate) fn has_helper(container: &Container) -> bool {
-    container.pod().and_then(|pod| pod.spec.as_ref()).is_some_and(|spec| helper::used_by(spec).is_some())
-}
-
 /// Refuses what only the helper can do.
 fn require_helper(container: &Container, verb: &str) -> Result<()> {
-    if has_helper(container) {
+    if container.has_helper() {
         return Ok(());
     }
     Err(Fault::not_implemented(format!(

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 
 use super::Daemon;
-use super::gates::{Place, Turn};
-use crate::cluster::{Process, ProcessStatus, Wanted};
+use super::gates::{Given, Place, Turn};
+use crate::cluster::{Process, Wanted};
 use crate::fault::{Fault, Result};
 use crate::translate::container::Container;
 use crate::translate::helper::{self, protocol};
@@ -369,21 +368,6 @@ impl Daemon {
             self.runs.forget(&attempt.uid);
         }
     }
-}
-
-/// How a process has ended.
-pub(crate) type Ended = Shared<BoxFuture<'static, ProcessStatus>>;
-
-/// A stream by which leave was given.
-pub(crate) struct Given {
-    /// Its end.
-    pub ended: Ended,
-    /// Cancelled when the process has written something.
-    pub output: CancellationToken,
-    /// A client reads it.
-    pub is_read: bool,
-    /// How soon the news would come that the process could not be run, where nobody reads.
-    pub at_once: Duration,
 }
 
 /// The stream, which tells when something is read of it.

@@ -2,7 +2,6 @@
 
 use super::Daemon;
 use super::lifecycle::not_running;
-use super::pause::has_helper;
 use crate::fault::{Fault, Result};
 use crate::translate::{helper, top};
 
@@ -33,7 +32,7 @@ impl Daemon {
         let mut ps = vec!["ps".to_owned()];
         ps.extend(arguments.split_whitespace().map(str::to_owned));
         let shell = vec!["/bin/sh".to_owned(), "-c".to_owned(), FROM_PROC.to_owned()];
-        if has_helper(&container)
+        if container.has_helper()
             && let Some(columns) = top::columns(arguments)
         {
             let (code, output) = self.run_quietly(&pod, &name, &helper::command(["top"])).await?;

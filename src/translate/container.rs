@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::helper;
 use super::image::ImageFacts;
 use super::record::{Membership, Record, RunState};
 use super::state::{self, State};
@@ -76,6 +77,11 @@ impl Container {
     /// The Pod's name, if its container runs.
     pub fn running_pod(&self) -> Option<String> {
         (self.state().phase == state::Phase::Running).then(|| self.pod()?.metadata.name.clone()).flatten()
+    }
+
+    /// Whether the helper lies in the container's Pod.
+    pub fn has_helper(&self) -> bool {
+        self.pod().and_then(|pod| pod.spec.as_ref()).is_some_and(|spec| helper::used_by(spec).is_some())
     }
 
     /// Name of the Pod's container that Docker's calls are about.
