@@ -15,7 +15,8 @@ use super::Registry;
 use super::auth::Credentials;
 use super::config::Document;
 use super::error::RegistryError;
-use super::image::{Found, Layer};
+use super::image::Found;
+use super::layer::Layer;
 use super::reference::Reference;
 
 /// How often a blob is continued after a lost connection, as often as Docker does.

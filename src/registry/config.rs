@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::translate::image::{HistoryEntry, ImageFacts};
 
-use super::image::Layer;
+use super::layer::Layer;
 
 /// The whole config document.
 #[derive(Debug, Default, Deserialize)]

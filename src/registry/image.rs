@@ -16,9 +16,11 @@ use super::Registry;
 use super::auth::Credentials;
 use super::config::Document;
 use super::error::{RegistryError, RegistryErrorKind};
+use super::layer::Layer;
 use super::reference::Reference;
+use super::repository::Repository;
 use super::settings::Platform;
-use super::transport::{Answer, Repository, check_digest, sha256};
+use super::transport::{Answer, check_digest, sha256};
 
 /// Media types of what a name may lead to.
 const MANIFESTS: [&str; 4] = [
@@ -27,17 +29,6 @@ const MANIFESTS: [&str; 4] = [
     OCI_IMAGE_MEDIA_TYPE,
     IMAGE_MANIFEST_MEDIA_TYPE,
 ];
-
-/// A compressed layer as the manifest lists it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layer {
-    /// Digest of the compressed layer.
-    pub digest: String,
-    /// Its size in bytes.
-    pub size: i64,
-    /// Kept elsewhere (base layers of Windows): the registry need not have it.
-    pub foreign: bool,
-}
 
 /// An image for one platform, as found at one place.
 pub(super) struct Found<'a> {

@@ -10,9 +10,10 @@ use crate::translate::image::ImageFacts;
 use super::Registry;
 use super::auth::Credentials;
 use super::error::RegistryError;
-use super::image::{Found, Layer};
+use super::image::Found;
+use super::layer::Layer;
 use super::reference::Reference;
-use super::transport::Repository;
+use super::repository::Repository;
 
 /// Layers of one image that are asked about at the same time, as many as Docker fetches.
 const PARALLEL: usize = 3;
