@@ -19,6 +19,7 @@ pub mod hijack;
 pub mod images;
 pub mod lifecycle;
 pub mod limits;
+mod moment;
 pub mod networks;
 pub mod peer;
 pub mod plugins;

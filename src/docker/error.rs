@@ -1,10 +1,10 @@
 //! How a fault travels over HTTP: its kind becomes a status, its words `{"message": "…"}`. The
 //! only place of the front that knows both.
 
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-use super::body::Json;
 use crate::fault::{Fault, Kind};
 
 /// A fault on its way to the client. Handlers get it from a [`Fault`] by `?`.
@@ -44,7 +44,8 @@ impl IntoResponse for Error {
         if kind == Kind::NotModified {
             return StatusCode::NOT_MODIFIED.into_response();
         }
-        (status(kind), Json(serde_json::json!({ "message": message }))).into_response()
+        let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        (status(kind), json, serde_json::json!({ "message": message }).to_string()).into_response()
     }
 }
 

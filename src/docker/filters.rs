@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::body::values_at_most;
 use super::limits::JSON_VALUES_MAX;
-use super::query::moment;
+use super::moment::moment;
 use crate::fault::{Fault, Result};
 
 /// All patterns of a request may grow to this size together when compiled, and one to an eighth of it; larger ones
