@@ -21,6 +21,7 @@ mod answer;
 mod answer_tests;
 mod balance;
 mod connections;
+mod context;
 mod datagrams;
 mod dns;
 mod flow;
@@ -28,6 +29,7 @@ mod forward_tcp;
 mod forward_udp;
 mod fragments;
 mod host_ports;
+mod limits;
 mod listeners;
 mod names;
 mod outward;
@@ -45,6 +47,8 @@ mod upstream_tests;
 mod wire;
 
 pub use answer::Range;
+use context::{Context, PAUSE};
+pub use limits::Limits;
 pub use listeners::Problems;
 pub use names::{Entry, NamedPort, Names, names};
 pub use services::{MachineSide, Owner, Place, Problem, Protocol, Side, Target, Wanted, wanted};
@@ -104,33 +108,6 @@ impl Default for Options {
     }
 }
 
-/// What the network may take of the machine.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Connections through Services and forwards at a time; each takes two file descriptors.
-    pub connections: usize,
-    /// Connections of Pods to the outside at a time; each takes two file descriptors.
-    pub outward: usize,
-    /// UDP flows of one Service port, or of all Pods to the outside.
-    pub udp_flows: usize,
-    /// A UDP flow ends when nothing went through it for this long.
-    pub udp_idle: Duration,
-    /// The machine is given this long to make a connection to the outside.
-    pub connecting: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 4096,
-            outward: 4096,
-            udp_flows: 4096,
-            udp_idle: Duration::from_secs(60),
-            connecting: Duration::from_secs(15),
-        }
-    }
-}
-
 /// What was asked for last.
 #[derive(Default)]
 struct Asked {
@@ -166,7 +143,7 @@ impl Network {
         let (told, problems) = watch::channel(Problems::default());
         let limits = Arc::new(options.limits.clone());
         let places = Arc::new(Semaphore::new(limits.connections));
-        let context = listeners::Context { sockets, stopping, tasks: tasks.clone(), limits, places };
+        let context = Context { sockets, stopping, tasks: tasks.clone(), limits, places };
         start_dns(&context, &options, known).await?;
         start_outward(&context, &options).await?;
         for (port, to) in &options.forwards {
@@ -217,7 +194,7 @@ impl Network {
 }
 
 async fn start_dns(
-    context: &listeners::Context,
+    context: &Context,
     options: &Options,
     names: watch::Receiver<Arc<Names>>,
 ) -> Result<(), String> {
@@ -238,7 +215,7 @@ async fn start_dns(
     Ok(())
 }
 
-async fn start_outward(context: &listeners::Context, options: &Options) -> Result<(), String> {
+async fn start_outward(context: &Context, options: &Options) -> Result<(), String> {
     let any = SocketAddr::from((options.gateway, 0));
     let listener = made("the listener of the way out", any, context.sockets.listen(any)).await?;
     let Ok(SocketAddr::V4(at)) = listener.local_addr() else {
@@ -254,7 +231,7 @@ async fn start_outward(context: &listeners::Context, options: &Options) -> Resul
 }
 
 /// Opens a port of the gateway that leads to a port of the machine.
-async fn start_forward(context: &listeners::Context, at: SocketAddr, to: SocketAddr) -> Result<(), String> {
+async fn start_forward(context: &Context, at: SocketAddr, to: SocketAddr) -> Result<(), String> {
     let listener: TcpListener =
         made("a listener for the machine's own port", at, context.sockets.listen(at)).await?;
     let own = context.clone();
@@ -265,7 +242,7 @@ async fn start_forward(context: &listeners::Context, at: SocketAddr, to: SocketA
                 accepted = listener.accept() => accepted,
             };
             let Ok((stream, _)) = accepted else {
-                sleep(forward_tcp::PAUSE).await;
+                sleep(PAUSE).await;
                 continue;
             };
             let Ok(place) = Arc::clone(&own.places).try_acquire_owned() else {

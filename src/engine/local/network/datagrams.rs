@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::flow::{Flow, Flows};
 use super::fragments::Fragments;
+use super::limits::Limits;
 use super::packet::{self, Head};
 use super::tun::Tun;
 
@@ -44,7 +45,7 @@ pub(super) struct Datagrams {
 impl Datagrams {
     pub fn new(
         tun: Arc<Tun>,
-        limits: &super::Limits,
+        limits: &Limits,
         mtu: u16,
         stopping: CancellationToken,
         tasks: TaskTracker,

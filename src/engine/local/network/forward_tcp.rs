@@ -10,16 +10,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::balance::Balance;
-use super::listeners::Context;
+use super::context::{Context, PAUSE};
 use super::relay::{relay, reset};
 
 /// One endpoint is given this long; one that was removed without a word does not answer at all.
 const ENDPOINT: Duration = Duration::from_secs(3);
 /// All of them together.
 const ENDPOINTS: Duration = Duration::from_secs(10);
-/// After an error of a listener, so that one that lasts does not take the processor.
-pub(super) const PAUSE: Duration = Duration::from_millis(100);
-
 /// Serves a listener until it is closed. Connections live on until they end.
 pub(super) async fn serve(
     context: Context,

@@ -9,9 +9,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::balance::Balance;
+use super::context::{Context, PAUSE};
 use super::flow::{Flow, Flows};
-use super::forward_tcp::PAUSE;
-use super::listeners::Context;
 
 /// The largest datagram.
 const LARGEST: usize = 65_535;

@@ -8,16 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::balance::Balance;
+use super::context::Context;
 use super::services::{Place, Problem, Protocol, Side, Target, Wanted};
 use super::{forward_tcp, forward_udp};
-use crate::engine::local::sockets::Sockets;
 
 /// A port that could not be had is tried again after this: who holds it may go.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -31,17 +30,6 @@ pub struct Problems {
     pub applied: u64,
     /// Ports that Services asked for and do not have.
     pub list: Vec<Problem>,
-}
-
-/// What a listener's tasks need.
-#[derive(Clone)]
-pub(super) struct Context {
-    pub sockets: Arc<dyn Sockets>,
-    pub stopping: CancellationToken,
-    pub tasks: TaskTracker,
-    pub limits: Arc<super::Limits>,
-    /// Connections that there may still be.
-    pub places: Arc<Semaphore>,
 }
 
 struct Open {

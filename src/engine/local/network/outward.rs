@@ -16,8 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use super::answer::Range;
 use super::connections::{Connections, Ends, Verdict};
+use super::context::PAUSE;
 use super::datagrams::Datagrams;
-use super::forward_tcp::PAUSE;
 use super::packet::{self, Head};
 use super::relay::{relay, reset};
 use super::tun::Tun;

@@ -16,54 +16,15 @@ use rustix::io::Errno;
 use rustix::mount::{
     MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount,
 };
-use serde::{Deserialize, Serialize};
 
 use crate::engine::Below;
 use crate::engine::local::runtime::devices::is_harmless;
 use crate::engine::local::runtime::subpath;
 use crate::engine::local::runtime::users::Root;
-use crate::engine::local::runtime::wire::Failure;
+use crate::engine::local::runtime::wire::{Failure, Held, Place};
 
 /// How long a look at the sources of a container may take.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// A mount of a container whose source the helper holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
-    /// Path inside the container.
-    pub target: PathBuf,
-    /// How it is called in words.
-    pub named: PathBuf,
-    /// File or folder of the volume.
-    pub volume: PathBuf,
-    /// Relative path of the part; empty for all of it.
-    pub sub: PathBuf,
-    /// Where the helper holds it, below a folder of its own.
-    pub at: PathBuf,
-    /// Whether a Pod names the path (`hostPath`), so that it is not d2k's own.
-    pub host: bool,
-    /// Whether it follows what the machine mounts later.
-    pub follows: bool,
-    /// How mounts below are mounted.
-    pub below: Below,
-    /// Whether device nodes do not work, but harmless ones that are mounted themselves.
-    pub no_devices: bool,
-    /// Number of the file system that the daemon sees there, if it is a path of the machine that exists.
-    pub file_system: Option<u64>,
-}
-
-/// Where the files of a mount are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// Path inside the container.
-    pub target: PathBuf,
-    /// Where the helper finds it.
-    pub source: PathBuf,
-    /// How it is called in words.
-    pub named: PathBuf,
-    /// Whether nothing can be made in it.
-    pub read_only: bool,
-}
 
 /// Notes which file systems the sources are on for the daemon, which sees all mounts of the machine; nothing
 /// where one does not answer in time. In a thread of its own, since one that never answers must not keep d2k

@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
 use crate::engine::local::rootfs::Rootfs;
-use crate::engine::local::runtime::binds::{self, Place};
+use crate::engine::local::runtime::binds;
 use crate::engine::local::runtime::cgroups::Cgroups;
 use crate::engine::local::runtime::devices::{Attached, Devices};
 use crate::engine::local::runtime::overlay;
@@ -26,7 +26,7 @@ use crate::engine::local::runtime::program::Program;
 use crate::engine::local::runtime::reasons::{self, chain};
 use crate::engine::local::runtime::sandbox::Pod;
 use crate::engine::local::runtime::users::Root;
-use crate::engine::local::runtime::wire::{Command, Failure, Launch};
+use crate::engine::local::runtime::wire::{Command, Failure, Launch, Place};
 
 /// Of containers and of what is made for them, as with other runtimes, whatever it is of d2k itself.
 pub const UMASK: u32 = 0o022;

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::engine::local::runtime::binds::{Held, Place, within};
+use crate::engine::local::runtime::binds::within;
 use crate::engine::local::runtime::capabilities;
+use crate::engine::local::runtime::wire::{Held, Place};
 use crate::engine::{Below, Limits, Mount, Source, Start};
 
 /// What programs are looked for in where nothing is said.

@@ -16,8 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::local::rootfs::Rootfs;
-use crate::engine::local::runtime::binds::{Held, Place};
-use crate::engine::{Memory, Trouble};
+use crate::engine::{Below, Memory, Trouble};
 
 /// More than the largest environment that a kernel takes.
 const LONGEST: usize = 16 << 20;
@@ -150,6 +149,44 @@ pub struct Launch {
     pub spec: serde_json::Value,
     /// Targets of mounts and what is behind each.
     pub places: Vec<Place>,
+}
+
+/// A mount of a container whose source the helper holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Path inside the container.
+    pub target: PathBuf,
+    /// How it is called in words.
+    pub named: PathBuf,
+    /// File or folder of the volume.
+    pub volume: PathBuf,
+    /// Relative path of the part; empty for all of it.
+    pub sub: PathBuf,
+    /// Where the helper holds it, below a folder of its own.
+    pub at: PathBuf,
+    /// Whether a Pod names the path (`hostPath`), so that it is not d2k's own.
+    pub host: bool,
+    /// Whether it follows what the machine mounts later.
+    pub follows: bool,
+    /// How mounts below are mounted.
+    pub below: Below,
+    /// Whether device nodes do not work, but harmless ones that are mounted themselves.
+    pub no_devices: bool,
+    /// Number of the file system that the daemon sees there, if it is a path of the machine that exists.
+    pub file_system: Option<u64>,
+}
+
+/// Where the files of a mount are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Path inside the container.
+    pub target: PathBuf,
+    /// Where the helper finds it.
+    pub source: PathBuf,
+    /// How it is called in words.
+    pub named: PathBuf,
+    /// Whether nothing can be made in it.
+    pub read_only: bool,
 }
 
 /// A command that runs in a container.
