@@ -11,7 +11,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use futures::AsyncReadExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -43,6 +43,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// When a log that a node did not give is asked for again.
 const AGAIN: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(250), Duration::from_millis(1000)];
+/// How much later than the end of a run its last lines may be in the log: end times have whole seconds.
+const LATE: SignedDuration = SignedDuration::from_secs(1);
+/// The same where no later run is known. A busy node writes down only now what the process left in its pipe.
+const LATE_ALONE: SignedDuration = SignedDuration::from_secs(10);
 /// The key within the ConfigMap.
 const KEY: &str = "log.gz";
 
@@ -129,11 +133,10 @@ fn tail(log: &[u8], size: usize) -> Vec<u8> {
     cut.get(start..).unwrap_or_default().to_vec()
 }
 
-/// The lines whose timestamp is not after `end`: what a later restart wrote is not of this run.
-fn until(log: &[u8], end: Option<Timestamp>) -> Vec<u8> {
+/// The lines whose time is not later than `end` and what is usual: a later run in the same Pod may have written those.
+fn until(log: &[u8], end: Option<Timestamp>, late: SignedDuration) -> Vec<u8> {
     let Some(end) = end else { return log.to_vec() };
-    // Finish times have whole seconds.
-    let end = end + jiff::SignedDuration::from_secs(1);
+    let end = end + late;
     let in_time = |line: &&[u8]| split(line).0.is_none_or(|time| time < end);
     log.split_inclusive(|b| *b == b'\n').filter(in_time).flatten().copied().collect()
 }
@@ -191,11 +194,12 @@ impl Daemon {
         if first_line(&log) == first_line(&now) {
             log.clear();
         }
+        let late = if log.is_empty() { LATE_ALONE } else { LATE };
         log.append(&mut now);
         drop(now);
         self.heard.all(pod).await;
         let _place = PACKING.acquire().await;
-        let log = self.heard.mark(pod, until(&log, end)).await;
+        let log = self.heard.mark(pod, until(&log, end, late)).await;
         if !log.is_empty() {
             self.append(record, log).await;
         }
@@ -282,6 +286,13 @@ mod tests {
     fn lines_of_a_later_run_are_left_out() {
         let log = b"2026-01-01T00:00:00.5Z first\n2026-01-01T00:00:03Z second\n";
         let end = "2026-01-01T00:00:00Z".parse().ok();
-        assert_eq!(until(log, end), b"2026-01-01T00:00:00.5Z first\n");
+        assert_eq!(until(log, end, LATE), b"2026-01-01T00:00:00.5Z first\n");
+    }
+
+    #[test]
+    fn lines_that_a_busy_node_wrote_late_are_kept() {
+        let log = b"2026-01-01T00:00:00.9Z first\n2026-01-01T00:00:01.1Z last\n";
+        let end = "2026-01-01T00:00:00Z".parse().ok();
+        assert_eq!(until(log, end, LATE_ALONE), log);
     }
 }
