@@ -154,12 +154,20 @@ impl Keeper {
     fn pod(&mut self, pod: &Arc<Pod>, change: &Change) {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         if let Some(container) = self.container_of_pod(pod) {
-            self.told(&container, pod, &uid, change.initial);
+            // Kubernetes replaces a Pod that goes, also where its run happens once: that Pod waits and runs nothing.
+            let runs = !container.own
+                || !container.record.runs_once()
+                || !container.record.is_bound_elsewhere(&uid, container.wanted > 0);
+            if runs {
+                self.told(&container, pod, &uid, change.initial);
+            }
             if !change.deleted {
                 self.daemon.release_soon(&container, pod, change.initial);
             }
             if container.own {
-                self.ended(&container, pod, &uid, change.deleted, change.initial);
+                if runs {
+                    self.ended(&container, pod, &uid, change.deleted, change.initial);
+                }
                 self.networks(&container, change);
             }
         }

@@ -35,8 +35,7 @@ struct OnRecord {
 impl OnRecord {
     /// Whether the run is bound to another Pod than this one.
     fn refuses(&self, pod: &str) -> bool {
-        let other = self.record.leave.as_ref().filter(|bound| bound.pod != pod);
-        other.is_some_and(|bound| !self.is_another_run_than(&bound.pod))
+        self.record.is_bound_elsewhere(pod, self.wanted)
     }
 
     /// Whether the run of a Pod was over when another Pod was asked for: somebody has scaled the

@@ -274,6 +274,13 @@ impl Record {
         asked != self.image.user && asked.split(':').any(named)
     }
 
+    /// Whether the run is bound to another Pod than this one. A run that was over when another Pod was asked for
+    /// (`wanted`, by a start or by somebody who has scaled the workload up) binds nobody.
+    pub fn is_bound_elsewhere(&self, pod: &str, wanted: bool) -> bool {
+        let over = |bound: &str| wanted && self.state.finished.is_some() && self.state.pod == bound;
+        self.leave.as_ref().is_some_and(|bound| bound.pod != pod && !over(&bound.pod))
+    }
+
     /// Whether the container's process waits for d2k's leave each time it is started.
     pub fn waits(&self) -> bool {
         self.helper.as_ref().is_some_and(|helper| {

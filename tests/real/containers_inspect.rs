@@ -56,9 +56,28 @@ fn exit_code_and_times_survive_the_pod_and_d2k() {
     let before = world.inspect("brief")["State"].clone();
     assert_eq!(before["ExitCode"], 5);
     assert!(before["FinishedAt"].as_str().unwrap() > before["StartedAt"].as_str().unwrap());
+    let replicas = |world: &World| world.object("deployments")["items"][0]["spec"]["replicas"].clone();
+    eventually("the end is written down", || replicas(&world) == 0);
     world.kubectl("delete pods --all --grace-period=1").success();
     world.restart_d2k();
     assert_eq!(world.inspect("brief")["State"], before);
+}
+
+#[test]
+fn an_end_that_was_seen_is_not_changed_by_a_pod_in_its_place() {
+    let Some(world) = World::new() else { return };
+    for round in 0..3 {
+        let name = format!("brief{round}");
+        world.docker(format!("run -d --name {name} busybox sh -c 'sleep 1; exit 5'")).success();
+        world.until_status(&name, "exited");
+        let before = world.inspect(&name)["State"].clone();
+        // Kubernetes replaces the Pod while d2k still writes its end down.
+        world.kubectl("delete pods --all --grace-period=1").success();
+        eventually("the Pods are gone", || {
+            world.object("pods")["items"].as_array().is_some_and(Vec::is_empty)
+        });
+        assert_eq!(world.inspect(&name)["State"], before);
+    }
 }
 
 #[test]
