@@ -1,5 +1,5 @@
-//! The rules that the source keeps: which layer may name what, module docs, and sizes that a reader
-//! can hold in mind. Each failure lists every place, so that one run shows all there is to do.
+//! The rules that the source keeps: which layer may name what, imports without circles, module docs, and sizes that a
+//! reader can hold in mind. Each failure lists every place, so that one run shows all there is to do.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,6 +12,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
+
+#[path = "tidy/circles.rs"]
+mod circles;
 
 const LONGEST_FUNCTION: usize = 70;
 const LONGEST_FILE: usize = 500;
