@@ -15,8 +15,6 @@ pub mod journal;
 pub mod kinds;
 pub mod kubelet;
 mod label_syntax;
-pub mod log_streams;
-pub mod measures;
 mod meta;
 mod openapi;
 mod patch;

@@ -3,20 +3,19 @@
 //! Data flows in one direction: `docker` (HTTP front) asks `daemon` (what dockerd would do),
 //! which asks `policy` (decisions), `translate` (pure mapping) and `cluster` (the only holder
 //! of a Kubernetes client). Beside them is a Kubernetes of d2k's own for those who have none:
-//! `embedded` starts `kubeapi`, whose Pods are run by `engine`. `registry` reads images; `config`, `cli` and `telemetry` are tables.
+//! `embedded` starts `kubeapi`, whose Pods are run by `engine`. `registry` reads images;
+//! `common` is the vocabulary that all of them share; `config`, `cli` and `telemetry` are tables.
 
 #![recursion_limit = "256"]
 
-pub mod capabilities;
 pub mod cli;
 pub mod cluster;
-pub mod compression;
+pub mod common;
 pub mod config;
 pub mod daemon;
 pub mod docker;
 pub mod embedded;
 pub mod engine;
-pub mod fault;
 pub mod kubeapi;
 pub mod policy;
 pub mod registry;

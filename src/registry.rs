@@ -32,7 +32,7 @@ pub use pull::PullItem;
 pub use reference::Reference;
 pub use settings::{Platform, RegistrySettings};
 
-use crate::fault::Result;
+use crate::common::fault::Result;
 use transport::Transport;
 
 /// A reader of registries. Cheap to clone; holds connections, never credentials.

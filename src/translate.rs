@@ -10,7 +10,6 @@ pub mod fields;
 mod fill;
 pub mod health;
 pub mod helper;
-pub mod image;
 pub mod inspect;
 pub mod keys;
 pub mod links;

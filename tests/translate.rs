@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bollard_stubs::models::{ContainerCreateBody, VolumeCreateRequest};
-use d2k::fault::{Fault, Kind};
-use d2k::translate::image::ImageFacts;
+use d2k::common::fault::{Fault, Kind};
+use d2k::common::image::ImageFacts;
 use d2k::translate::mounts::{self, MountKind};
 use d2k::translate::pod::context::{HostPath, PodContext, StagedFile};
 use d2k::translate::pod::pod_template;

@@ -2,7 +2,7 @@
 
 use kube::Error;
 
-use crate::fault::{Fault, Kind};
+use crate::common::fault::{Fault, Kind};
 
 /// What the API server or the way to it said, in one line.
 pub(crate) fn words(error: &Error) -> String {

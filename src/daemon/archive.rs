@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::Daemon;
 use super::staging::{Files, Staged};
 use crate::cluster::{Process, Wanted};
-use crate::fault::{Fault, Kind, Result};
+use crate::common::fault::{Fault, Kind, Result};
 use crate::translate::archive::{Stat, base};
 use crate::translate::container::Container;
 use crate::translate::helper::{self, protocol};

@@ -14,7 +14,7 @@ use super::gates::Place;
 use super::logs::{Query, Run, run_of};
 use super::pipe::{Channel, Chunk, Pipe};
 use crate::cluster::{Process, Wanted};
-use crate::fault::Result;
+use crate::common::fault::Result;
 use crate::translate::container::Container;
 use crate::translate::record::Record;
 use crate::translate::state::Phase;

@@ -13,7 +13,7 @@ use k8s_openapi::api::batch::v1::Job;
 
 use super::Daemon;
 use super::decisions::pairs;
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::policy::bindings::volumes::exports::d2k::policy::volumes::Input;
 use crate::policy::binds::{rest, root};
 use crate::policy::set::Set;

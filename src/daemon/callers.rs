@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::Daemon;
 use crate::cluster::Entry;
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::translate::keys;
 
 /// How long a call from an unknown address waits for the address of a Pod that starts. A kubelet reports within

@@ -12,8 +12,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 
 use super::Daemon;
 use super::pull_secrets::{Login, earlier_name, is_earlier, named_by};
+use crate::common::image::Access;
 use crate::registry::Reference;
-use crate::translate::image::Access;
 use crate::translate::keys::{self, role};
 
 /// Between two looks.

@@ -17,7 +17,7 @@ use super::locks::NameGuard;
 use super::networks::{membership, random_id};
 use super::publish::Reserved;
 use super::reservations::Reservation;
-use crate::fault::{Fault, Kind as FaultKind, Result};
+use crate::common::fault::{Fault, Kind as FaultKind, Result};
 use crate::policy::bindings::images::exports::d2k::policy::images::Purpose;
 use crate::policy::bindings::ports::exports::d2k::policy::ports;
 use crate::policy::bindings::workload::exports::d2k::policy::workload::{

@@ -5,7 +5,7 @@ use bollard_stubs::models::RestartPolicyNameEnum;
 
 use super::Daemon;
 use super::images::question;
-use crate::fault::Result;
+use crate::common::fault::Result;
 use crate::policy::bindings::images::exports::d2k::policy::images::Purpose;
 use crate::policy::bindings::naming::exports::d2k::policy::naming;
 use crate::policy::bindings::ports::exports::d2k::policy::ports;

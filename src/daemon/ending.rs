@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use super::Daemon;
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::keys;
 

@@ -13,7 +13,7 @@ use super::carry::{InputEnd, feed, read, resize};
 use super::networks::random_id;
 use super::pipe::{Channel, Chunk, Pipe};
 use crate::cluster::{Process, ProcessStatus, Wanted};
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::translate::container::Container;
 use crate::translate::exec::{Command, command_line, failure};
 

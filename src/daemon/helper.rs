@@ -10,7 +10,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 
 use super::Daemon;
-use crate::fault::Result;
+use crate::common::fault::Result;
 use crate::policy::bindings::workload::exports::d2k::policy::workload::Helper as Planned;
 use crate::translate::helper::{self, Use, used_by};
 use crate::translate::keys::{self, role};

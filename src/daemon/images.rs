@@ -11,10 +11,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Daemon;
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
+use crate::common::image::{Access, ImageFacts};
 use crate::policy::bindings::images::exports::d2k::policy::images::{self, Purpose};
 use crate::registry::{Credentials, Platform, PullItem, Reference, RegistryError, RegistryErrorKind};
-use crate::translate::image::{Access, ImageFacts};
 use crate::translate::keys::{self, role};
 use crate::translate::record::json;
 

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Daemon;
 use super::networks::random_id;
 use crate::cluster::{Process, ProcessStatus, Wanted};
-use crate::fault::Result;
+use crate::common::fault::Result;
 use crate::translate::container::Container;
 use crate::translate::helper::{self, protocol};
 

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Daemon;
 use super::reservations::Reservation;
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::{self, RunState};
 use crate::translate::state::Phase;

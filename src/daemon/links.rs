@@ -10,7 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::Daemon;
 use super::decisions;
-use crate::fault::{Fault, Kind as FaultKind, Result};
+use crate::common::fault::{Fault, Kind as FaultKind, Result};
 use crate::translate::container::Container;
 use crate::translate::links;
 use crate::translate::network::{Member, member_names};

@@ -13,7 +13,7 @@ use super::Daemon;
 use super::heard::Open;
 use super::release::Attempt;
 use crate::cluster::{Process, Wanted};
-use crate::fault::Result;
+use crate::common::fault::Result;
 use crate::translate::container::Container;
 
 /// Containers that are listened to at once, each by a connection of its own to the API server.

@@ -13,12 +13,12 @@ use tokio::sync::mpsc;
 
 use super::Daemon;
 use super::images::Image;
+use crate::common::fault::{Fault, Result};
+use crate::common::image::ImageFacts;
 use crate::engine::local::images::{Entry, Images, Import, Loaded, Progress, Removed};
 use crate::engine::{Login, Pull};
-use crate::fault::{Fault, Result};
 use crate::registry::pull::error_line;
 use crate::registry::{Credentials, Platform, Reference};
-use crate::translate::image::ImageFacts;
 
 /// Lines that may wait for the client.
 const LINES: usize = 64;

@@ -14,7 +14,7 @@ use super::pipe::Chunk;
 use super::remove::followers;
 use super::spool::is_busy;
 use crate::cluster::LogQuery;
-use crate::fault::{Kind as FaultKind, Result};
+use crate::common::fault::{Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::Record;
 use crate::translate::state::{Phase, last_end};

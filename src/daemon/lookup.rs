@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use super::Daemon;
 use super::foreign::Foreign;
 use crate::cluster::{Entry, Object};
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::translate::container::{Container, Kind, foreign_record};
 use crate::translate::keys;
 use crate::translate::record::Record;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::Daemon;
 use super::decisions::{What, pairs};
 use super::links::address;
-use crate::fault::{Fault, Kind as FaultKind, Result};
+use crate::common::fault::{Fault, Kind as FaultKind, Result};
 use crate::translate::bounds;
 use crate::translate::container::{Container, Kind};
 use crate::translate::keys;

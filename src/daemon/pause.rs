@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use super::Daemon;
 use super::lifecycle::not_running;
 use crate::cluster::{Process, Wanted};
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::translate::container::Container;
 use crate::translate::helper::{self, protocol};
 use crate::translate::keys;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Daemon;
 use super::decisions::{self, What, pairs};
-use crate::fault::Result;
+use crate::common::fault::Result;
 use crate::policy::bindings::images::exports::d2k::policy::images::Purpose;
 use crate::policy::bindings::ports::exports::d2k::policy::ports;
 use crate::policy::bindings::volumes::exports::d2k::policy::volumes;

@@ -27,9 +27,9 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Daemon;
-use crate::fault::{Kind, Result};
+use crate::common::fault::{Kind, Result};
+use crate::common::image::{Access, ImageFacts};
 use crate::registry::{Credentials, Reference, RegistryErrorKind};
-use crate::translate::image::{Access, ImageFacts};
 use crate::translate::keys::{self, role};
 use crate::translate::record::Record;
 

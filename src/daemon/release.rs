@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Daemon;
 use super::gates::{Given, Place, Turn};
 use crate::cluster::{Process, Wanted};
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::translate::container::Container;
 use crate::translate::helper::{self, protocol};
 use crate::translate::record::{Leave, Record, RunState};

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Daemon;
-use crate::fault::{Fault, Kind, Result};
+use crate::common::fault::{Fault, Kind, Result};
 use crate::policy::bindings::types::Container;
 use crate::policy::set::Set;
 use crate::translate::keys::{self, role};

@@ -20,7 +20,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::Daemon;
-use crate::fault::{Fault, Kind, Result};
+use crate::common::fault::{Fault, Kind, Result};
 use crate::translate::container::{Container, Kind as WorkloadKind};
 use crate::translate::keys::{self, role};
 use crate::translate::record::Record;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Daemon;
 use super::release::Attempt;
-use crate::fault::{Fault, Kind as FaultKind, Result};
+use crate::common::fault::{Fault, Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::keys;
 use crate::translate::record::{self, Leave, Record};

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Daemon;
 use crate::cluster::Cached;
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::policy::bindings::manifest::exports::d2k::policy::manifest::Input;
 use crate::policy::bindings::types::Container;
 use crate::policy::set::Set;

@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use super::Daemon;
 use super::logs::line::split;
 use crate::cluster::{Cluster, LogQuery};
-use crate::fault::{Fault, Kind as FaultKind};
+use crate::common::fault::{Fault, Kind as FaultKind};
 use crate::translate::keys::role;
 use crate::translate::record::Record;
 

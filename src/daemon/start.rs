@@ -12,7 +12,7 @@ use serde_json::json;
 use super::Daemon;
 use super::decisions;
 use super::release::Attempt;
-use crate::fault::{Fault, Kind as FaultKind, Result};
+use crate::common::fault::{Fault, Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
 use crate::translate::record::{self, RunState};
 use crate::translate::state::{self, Phase, Trouble, is_failed_start};

@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::Daemon;
 use crate::cluster::Usage;
-use crate::fault::Result;
+use crate::common::fault::Result;
 use crate::translate::container::Container;
 use crate::translate::quantity;
 use crate::translate::stats::{Counters, Sample};

@@ -2,7 +2,7 @@
 
 use super::Daemon;
 use super::lifecycle::not_running;
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::translate::{helper, top};
 
 /// Title line and lines of processes.

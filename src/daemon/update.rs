@@ -5,7 +5,7 @@ use bollard_stubs::models::HostConfig;
 use serde_json::{Value, json};
 
 use super::Daemon;
-use crate::fault::Result;
+use crate::common::fault::Result;
 use crate::translate::record::Record;
 use crate::translate::update::{self, Updated};
 use crate::translate::{fields, keys, request, resources, validate};

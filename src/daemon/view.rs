@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Daemon;
 use super::pipe::Reader;
 use crate::cluster::TerminalSize;
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::translate::container::Container;
 use crate::translate::inspect::Context;
 use crate::translate::mounts::{self, MountKind, MountPlan};

@@ -13,7 +13,7 @@ use super::decisions::{What, pairs};
 use super::foreign::Foreign;
 use super::networks::random_id;
 use crate::cluster::Entry;
-use crate::fault::{Fault, Kind, Result};
+use crate::common::fault::{Fault, Kind, Result};
 use crate::policy::bindings::volumes::exports::d2k::policy::volumes as policy;
 use crate::policy::component::Hook;
 use crate::policy::set::{Decided, Set};

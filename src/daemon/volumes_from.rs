@@ -9,7 +9,7 @@ use bollard_stubs::models::ContainerCreateBody;
 
 use super::Daemon;
 use super::volumes::anonymous_name;
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::translate::mounts::{self, Inherited, MountKind, MountPlan};
 use crate::translate::record::Record;
 

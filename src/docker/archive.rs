@@ -24,9 +24,9 @@ use super::early;
 use super::error::Result;
 use super::query::Query;
 use super::stream::bytes as stream_bytes;
-use crate::compression;
+use crate::common::compression;
+use crate::common::fault::Fault;
 use crate::daemon::Daemon;
-use crate::fault::Fault;
 use crate::translate::archive::Stat;
 
 const STAT: &str = "X-Docker-Container-Path-Stat";

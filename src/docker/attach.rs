@@ -16,12 +16,12 @@ use super::peer::Peer;
 use super::query::Query;
 use super::stream::output;
 use super::version::ApiVersion;
+use crate::common::fault::Fault;
 use crate::daemon::Daemon;
 use crate::daemon::attach::Options;
 use crate::daemon::gates::Place;
 use crate::daemon::logs;
 use crate::daemon::pipe::Pipe;
-use crate::fault::Fault;
 use crate::translate::container::Container;
 
 /// The routes.

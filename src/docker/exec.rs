@@ -15,10 +15,10 @@ use super::detach;
 use super::error::Result;
 use super::hijack::Hijack;
 use super::query::Query;
+use crate::common::fault::Fault;
 use crate::daemon::Daemon;
 use crate::daemon::exec::{Streams, inspect};
 use crate::daemon::pipe::{Pipe, TerminalSize};
-use crate::fault::Fault;
 use crate::translate::exec::Command;
 
 /// The routes.

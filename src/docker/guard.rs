@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use futures::future::BoxFuture;
 
 use super::peer::{Peer, Via};
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Names that nobody else can give an address to. Docker's ssh helper sends the first one; the other two are

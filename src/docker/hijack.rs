@@ -28,8 +28,8 @@ use super::limits::{HIJACK_BYTES_MAX, HIJACK_TIME, MESSAGE_BYTES_MAX};
 use super::peer::Peer;
 use super::stream::{RAW, WAITING, bytes, chunks, output_type};
 use super::version::ApiVersion;
-use crate::fault::Fault;
-use crate::telemetry;
+use crate::common::fault::Fault;
+use crate::common::metrics;
 
 /// Between the 101 and the first byte. Clients that read the 101 through a buffer of its own
 /// lose what lies in the same segment; dockerd has this gap by nature.
@@ -205,7 +205,7 @@ where
 {
     let (session, into, out) = session();
     let task = peer.tasks.clone().spawn(async move {
-        let _open = telemetry::Open::new(&telemetry::STREAMS, &["plain"]);
+        let _open = metrics::Open::new(&metrics::STREAMS, &["plain"]);
         tokio::select! {
             () = serve(session) => {}
             () = feed(rest, body, into) => {}
@@ -242,7 +242,7 @@ where
     F: FnOnce(Session) -> Fut,
     Fut: Future<Output = ()>,
 {
-    let _open = telemetry::Open::new(&telemetry::STREAMS, &["upgraded"]);
+    let _open = metrics::Open::new(&metrics::STREAMS, &["upgraded"]);
     let (session, into, out) = session();
     let served = async {
         let serve = async {
@@ -312,7 +312,7 @@ where
     F: FnOnce(Session) -> Fut,
     Fut: Future<Output = ()>,
 {
-    let _open = telemetry::Open::new(&telemetry::STREAMS, &["websocket"]);
+    let _open = metrics::Open::new(&metrics::STREAMS, &["websocket"]);
     let (mut sink, mut messages) = socket.split();
     let (session, into, out) = session();
     let served = async {

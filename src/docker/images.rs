@@ -22,9 +22,9 @@ use super::peer::Peer;
 use super::query::Query;
 use super::stream::{Newline, json_lines};
 use super::version::ApiVersion;
+use crate::common::fault::Fault;
 use crate::daemon::Daemon;
 use crate::daemon::images::{Image, repo_digest};
-use crate::fault::Fault;
 use crate::registry::{Credentials, Platform, Reference};
 
 /// The routes.

@@ -16,8 +16,8 @@ use super::body::{Json, JsonBody};
 use super::containers::or_null;
 use super::error::Result;
 use super::query::Query;
+use crate::common::fault::{Fault, Kind};
 use crate::daemon::Daemon;
-use crate::fault::{Fault, Kind};
 use crate::translate::network::{Network, is_predefined};
 
 /// The routes.

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::body::Json;
 use super::error::{Error, page_not_found};
 use super::query::Query;
+use crate::common::fault::Fault;
 use crate::daemon::Daemon;
-use crate::fault::Fault;
 use crate::policy::component::Policy;
 
 /// The routes.

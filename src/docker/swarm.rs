@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::body::Json;
 use super::early;
 use super::error::Error;
-use crate::fault::Fault;
+use crate::common::fault::Fault;
 
 const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
                         to connect this node to swarm and try again.";

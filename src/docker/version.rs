@@ -19,8 +19,8 @@ use tower::Service;
 use super::error::{Error, page_not_found};
 use super::guard::Guard;
 use super::limits::METHOD_BYTES_MAX;
-use crate::fault::Fault;
-use crate::telemetry;
+use crate::common::fault::Fault;
+use crate::common::metrics;
 
 /// The newest API version that is spoken, `1.55`.
 pub const NEWEST: ApiVersion = ApiVersion { minor: 55 };
@@ -105,8 +105,8 @@ where
             let status = answer.status();
             let took = begun.elapsed();
             tracing::debug!(%method, path, status = status.as_u16(), ?took, "answered");
-            telemetry::count(&telemetry::REQUESTS, &[method, status.as_str()]);
-            telemetry::observe(&telemetry::REQUEST_SECONDS, &[method], took.as_secs_f64());
+            metrics::count(&metrics::REQUESTS, &[method, status.as_str()]);
+            metrics::observe(&metrics::REQUEST_SECONDS, &[method], took.as_secs_f64());
             Ok(answer)
         })
     }
@@ -312,7 +312,7 @@ mod tests {
         for method in ["BREW", &"A".repeat(900_000)] {
             assert_eq!(ask(method, "/info", &[]).await.0, 404);
         }
-        let metrics = telemetry::render();
+        let metrics = metrics::render();
         assert!(metrics.contains("d2k_requests_total{method=\"other\",status=\"404\"}"), "{metrics}");
         assert!(!metrics.contains("BREW") && metrics.len() < 500_000);
     }

@@ -15,8 +15,8 @@ use super::error::Result;
 use super::filters::Filters;
 use super::query::Query;
 use super::version::ApiVersion;
+use crate::common::fault::Fault;
 use crate::daemon::Daemon;
-use crate::fault::Fault;
 use crate::translate::volume;
 
 type Claim = k8s_openapi::api::core::v1::PersistentVolumeClaim;

@@ -14,8 +14,8 @@ use super::failures::{FAILURES, Failures, WINDOW};
 use super::load::{self, Found, Refused, SETTINGS, Step};
 use super::set::{OnFailure, Set};
 use super::{News, Policies, Refusal, files, kept};
-use crate::fault::{self, Fault};
-use crate::telemetry;
+use crate::common::fault::{self, Fault};
+use crate::common::metrics;
 
 /// A refused component is not compiled again before this time, unless it changes.
 const SAME_AGAIN: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ impl Policies {
             Err(words) if slots.refused.as_ref().is_none_or(|refusal| refusal.words != *words) => {
                 slots.refused = Some(Refusal { words: words.clone(), digest, at: Instant::now() });
                 drop(slots);
-                telemetry::count(&telemetry::POLICY_RELOADS, &["refused"]);
+                metrics::count(&metrics::POLICY_RELOADS, &["refused"]);
                 tracing::warn!("policies: {words}; the set before goes on");
                 let _ = self.news.send(News::Refused(words.clone()));
             }
@@ -115,7 +115,7 @@ impl Policies {
             slots.previous = Some(before).filter(|set| !rolled_back && set.missing().is_none());
             set
         };
-        telemetry::count(&telemetry::POLICY_RELOADS, &[if rolled_back { "rolled-back" } else { "active" }]);
+        metrics::count(&metrics::POLICY_RELOADS, &[if rolled_back { "rolled-back" } else { "active" }]);
         self.announce(&set, rolled_back);
     }
 

@@ -15,8 +15,8 @@ use super::failure::Failure;
 use super::load::{self, Found, Refused, Source, Step};
 use super::settings::{self, File, Settings};
 use super::{binds, defaults, plans, record};
-use crate::fault::{Fault, Kind, Result};
-use crate::telemetry;
+use crate::common::fault::{Fault, Kind, Result};
+use crate::common::metrics;
 use crate::translate::bounds::json_bytes;
 
 /// A decision, and who took it.
@@ -296,7 +296,7 @@ impl Set {
     ) -> Result<Option<P>> {
         let begin = Instant::now();
         let answer = call(policy.limits, body);
-        telemetry::observe(&telemetry::POLICY_SECONDS, &[hook.name()], begin.elapsed().as_secs_f64());
+        metrics::observe(&metrics::POLICY_SECONDS, &[hook.name()], begin.elapsed().as_secs_f64());
         let (name, hook) = (policy.info.name.as_str(), hook.name());
         let lines = match &answer {
             Ok(answer) => &answer.lines,
@@ -309,7 +309,7 @@ impl Set {
             Ok(answer) => match answer.value {
                 Ok(plan) => Ok(plan),
                 Err(refusal) => {
-                    telemetry::count(&telemetry::POLICY_REFUSALS, &[name, hook]);
+                    metrics::count(&metrics::POLICY_REFUSALS, &[name, hook]);
                     Err(refused(name, &refusal))
                 }
             },
@@ -323,7 +323,7 @@ impl Set {
         let name = policy.info.name.as_str();
         let large = bytes > SMALL_QUESTION;
         let reason = if large { "request" } else { failure.reason() };
-        telemetry::count(&telemetry::POLICY_FAILURES, &[name, reason]);
+        metrics::count(&metrics::POLICY_FAILURES, &[name, reason]);
         tracing::warn!(policy = name, hook, bytes, "policy {failure}");
         if !large {
             (self.failed)(policy, failure);

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::fault::{Fault, Kind};
+use crate::common::fault::{Fault, Kind};
 
 use super::reference::Reference;
 

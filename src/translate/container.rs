@@ -13,9 +13,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::helper;
-use super::image::ImageFacts;
 use super::record::{Membership, Record, RunState};
 use super::state::{self, State};
+use crate::common::image::ImageFacts;
 
 /// The kind of workload that owns a container's Pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use super::helper;
 use super::record::Record;
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 
 /// What a client wants to run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -17,7 +17,7 @@ pub const NAME: &str = "d2k.io/name";
 pub const CREATED: &str = "d2k.io/created";
 /// Annotation: the create request as it came, JSON.
 pub const REQUEST: &str = "d2k.io/request";
-/// Annotation: what the registry said about the image ([`crate::translate::image::ImageFacts`]), JSON.
+/// Annotation: what the registry said about the image ([`crate::common::image::ImageFacts`]), JSON.
 pub const IMAGE: &str = "d2k.io/image";
 /// Annotation: the Secret with the login that opened the image for the client of the create call.
 pub const PULL_SECRET: &str = "d2k.io/pull-secret";

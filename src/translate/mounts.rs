@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use bollard_stubs::models::{ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions};
 
-use super::image::ImageFacts;
 use super::path::clean;
 use super::volume;
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
+use crate::common::image::ImageFacts;
 
 mod bind;
 mod inherited;

@@ -9,10 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::image::ImageFacts;
 use super::keys;
 use super::mounts::Inherited;
 use super::request;
+use crate::common::image::ImageFacts;
 
 /// Everything d2k keeps about a container it made.
 #[derive(Debug, Clone)]

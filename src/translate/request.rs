@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use bollard_stubs::models::ContainerCreateBody;
 
-use super::image::ImageFacts;
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
+use crate::common::image::ImageFacts;
 
 mod body;
 

@@ -4,10 +4,10 @@
 use bollard_stubs::models::HostConfig;
 use k8s_openapi::api::core::v1::{Capabilities, PodSecurityContext, PodSpec, SecurityContext, Sysctl};
 
-use super::image::ImageFacts;
 use super::record::Record;
 use super::request::capability;
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
+use crate::common::image::ImageFacts;
 
 mod namespaces;
 mod options;

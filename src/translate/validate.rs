@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use bollard_stubs::models::{ContainerCreateBody, HealthConfig, HostConfig, RestartPolicyNameEnum};
 use serde_json::Value;
 
-use super::image::ImageFacts;
 use super::request::{Link, argv, capability, extra_host, port_range, ports, wrong_port};
 use super::{bounds, signal};
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
+use crate::common::image::ImageFacts;
 
 mod limits;
 

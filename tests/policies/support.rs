@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use d2k::fault::Fault;
+use d2k::common::fault::Fault;
 use d2k::policy::bindings::events::exports::d2k::policy::events;
 use d2k::policy::bindings::naming::exports::d2k::policy::naming::{Input, What};
 use d2k::policy::set::Decided;

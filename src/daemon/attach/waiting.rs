@@ -13,7 +13,7 @@ use super::super::release::Attempt;
 use super::rest::Received;
 use super::{FOREVER, Options, pod_uid};
 use crate::cluster::Wanted;
-use crate::fault::Result;
+use crate::common::fault::Result;
 use crate::translate::container::Container;
 use crate::translate::state::Phase;
 

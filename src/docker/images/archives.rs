@@ -9,12 +9,12 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::common::fault::Kind;
 use crate::daemon::Daemon;
 use crate::docker::early;
 use crate::docker::error::Result;
 use crate::docker::query::Query;
 use crate::docker::stream::{Newline, json_lines};
-use crate::fault::Kind;
 use crate::registry::Reference;
 use crate::registry::pull::error_line;
 
@@ -47,7 +47,7 @@ pub(super) async fn import(daemon: Arc<Daemon>, query: &Query, body: Body) -> Re
         None => None,
     };
     if let Some(url) = query.text("fromSrc").filter(|from| *from != "-") {
-        return Err(crate::fault::Fault::invalid(format!(
+        return Err(crate::common::fault::Fault::invalid(format!(
             "d2k does not fetch {url}: give the archive itself, for example `curl URL | docker import - NAME`"
         ))
         .into());

@@ -33,12 +33,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
+use crate::common::fault::{Fault, Kind};
+use crate::common::image::ImageFacts;
 use crate::engine::local::rootfs::Rootfs;
 use crate::engine::{self, Image, Login, Pull, Trouble};
-use crate::fault::{Fault, Kind};
 use crate::registry::blobs::read_config;
 use crate::registry::{Reference, Registry};
-use crate::translate::image::ImageFacts;
 
 use index::Shelf;
 use marks::Marks;
@@ -257,8 +257,8 @@ impl Locks {
 
 /// Runs what blocks on a thread that may.
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> crate::fault::Result<T> + Send + 'static,
-) -> crate::fault::Result<T> {
+    work: impl FnOnce() -> crate::common::fault::Result<T> + Send + 'static,
+) -> crate::common::fault::Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(ended) => ended,
         Err(error) => Err(Fault::new(Kind::Internal, format!("work on images was cut off: {error}"))),

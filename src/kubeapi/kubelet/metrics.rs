@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::Kubelet;
 use super::running::Running;
 use super::state::Phase;
+use crate::common::usage_names::{PROCESSES, RECEIVED, SENT};
 use crate::engine::{Engine, Usage};
 use crate::kubeapi::kinds;
-use crate::kubeapi::measures::{PROCESSES, RECEIVED, SENT};
 use crate::kubeapi::meta::{self, items, string};
 
 /// Between the two looks.

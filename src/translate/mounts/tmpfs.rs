@@ -4,7 +4,7 @@
 use bollard_stubs::models::Mount;
 
 use super::{MountKind, MountPlan, check_target};
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::translate::quantity::docker_bytes;
 
 /// Mode of an `emptyDir`, and of Docker's tmpfs.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bollard_stubs::models::HostConfig;
 use k8s_openapi::api::core::v1::{HostAlias, PodDNSConfig, PodDNSConfigOption, PodSpec};
 
-use crate::fault::Result;
+use crate::common::fault::Result;
 use crate::translate::network::is_dns_label;
 use crate::translate::record::Record;
 use crate::translate::request::extra_host;

@@ -7,8 +7,8 @@ use bollard_stubs::models::ContainerCreateBody;
 use k8s_openapi::api::core::v1::EnvVar;
 
 use super::context::PodContext;
-use crate::fault::{Fault, Result};
-use crate::translate::image::ImageFacts;
+use crate::common::fault::{Fault, Result};
+use crate::common::image::ImageFacts;
 use crate::translate::literal::literal;
 use crate::translate::mounts::Mounts;
 use crate::translate::path::clean;

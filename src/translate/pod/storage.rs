@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::context::{PodContext, StagedFile};
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::translate::mounts::{Below, Bind, MountKind, MountPlan};
 use crate::translate::path::clean;
 use crate::translate::quantity::of_bytes;

@@ -4,7 +4,7 @@ use bollard_stubs::models::HostConfig;
 use k8s_openapi::api::core::v1::{AppArmorProfile, SELinuxOptions, SeccompProfile, SecurityContext};
 
 use super::Security;
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::translate::request::capability;
 
 pub(super) fn apply(

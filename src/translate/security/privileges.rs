@@ -37,7 +37,7 @@ impl Privileges {
         let _ = namespaces::apply(host, &mut security, &mut Vec::new());
         let _ = options::apply(host, &mut context, &mut security, &mut Vec::new());
         let mut capabilities: Vec<String> = host.cap_add.iter().flatten().map(|c| capability(c)).collect();
-        capabilities.retain(|name| !crate::capabilities::DEFAULT.contains(&name.as_str()));
+        capabilities.retain(|name| !crate::common::capabilities::DEFAULT.contains(&name.as_str()));
         capabilities.sort();
         capabilities.dedup();
         Self {

@@ -3,8 +3,8 @@
 
 use bollard_stubs::models::ContainerCreateBody;
 
-use crate::fault::{Fault, Result};
-use crate::translate::image::ImageFacts;
+use crate::common::fault::{Fault, Result};
+use crate::common::image::ImageFacts;
 
 /// The user and group a container runs as, as far as they must be written down.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

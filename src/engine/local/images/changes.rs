@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 
 /// The `config` of an image after the changes.
 pub(super) fn apply(changes: &[String]) -> Result<Value> {

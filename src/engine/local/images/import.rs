@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncRead;
 
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::registry::Platform;
 
 use super::layers::{id_of, parts};
@@ -16,7 +16,7 @@ use super::manage::taggable;
 use super::store::failed;
 use super::stream::{ChannelReader, channel, fed};
 use super::{Images, Shared, blocking, changes};
-use crate::compression::plain;
+use crate::common::compression::plain;
 
 const CHUNK: usize = 128 << 10;
 

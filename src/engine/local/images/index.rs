@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::registry::Reference;
 
 use super::store::{Store, Temporary};

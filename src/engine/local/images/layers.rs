@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::registry::Verifier;
 use crate::registry::blobs::read_config;
 

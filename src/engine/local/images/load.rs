@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tar::{Archive, EntryType};
 use tokio::io::AsyncRead;
 
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::registry::blobs::read_config;
 use crate::registry::{Platform, Reference};
 
@@ -21,7 +21,7 @@ use super::manage::taggable;
 use super::store::{Temporary, failed};
 use super::stream::{channel, fed};
 use super::{Images, Shared, blocking};
-use crate::compression::plain;
+use crate::common::compression::plain;
 
 /// The largest JSON file of an archive that is read.
 const JSON: u64 = 8 << 20;

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use std::fs;
 use std::sync::Arc;
 
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
+use crate::common::image::{HistoryEntry, ImageFacts};
 use crate::registry::blobs::read_config;
 use crate::registry::{Layer, Reference};
-use crate::translate::image::{HistoryEntry, ImageFacts};
 
 use super::index::Index;
 use super::progress::short;

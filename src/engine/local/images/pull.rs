@@ -7,8 +7,8 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::common::fault::{Fault, Result};
 use crate::engine::{self, Login, Trouble};
-use crate::fault::{Fault, Result};
 use crate::registry::{Credentials, Reference, Registry, RegistryError, RegistryErrorKind, Remote};
 
 use super::layers::{Part, parts};

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::registry::Reference;
 
 use super::store::LayerRecord;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::{Fault, Result};
+use crate::common::fault::{Fault, Result};
 use crate::registry::Verifier;
 
 /// How much is written at a time.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::common::fault::Kind;
 use crate::engine::{Login, Pull};
-use crate::fault::Kind;
 
 use super::testing::{Fake, Folder, Tar, config, digest, gzip, images};
 use super::{Images, Import, Loaded, Removed};

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use tar::{Archive, Entry, EntryType};
 
-use crate::compression::plain;
-use crate::fault::{Fault, Result};
+use crate::common::compression::plain;
+use crate::common::fault::{Fault, Result};
 use crate::registry::Verifier;
 
 use super::entries::Meta;

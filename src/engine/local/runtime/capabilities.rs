@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::capabilities::DEFAULT;
+use crate::common::capabilities::DEFAULT;
 use crate::engine::Security;
 
 /// All capabilities in the order of their numbers.

@@ -1,5 +1,5 @@
-//! What `metrics.k8s.io` of an embedded cluster tells of a container beside processor and memory, as resources
-//! with names of d2k's own. Kubernetes has these figures in the kubelet's summary only, which a Role cannot grant.
+//! Names of resources that the embedded cluster's `metrics.k8s.io` has beside processor and memory. In Kubernetes only
+//! the kubelet's summary has these figures, and a Role cannot grant that.
 
 /// Processes and threads.
 pub const PROCESSES: &str = "d2k.io/processes";
