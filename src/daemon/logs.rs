@@ -16,6 +16,7 @@ use super::spool::is_busy;
 use crate::cluster::LogQuery;
 use crate::common::fault::{Kind as FaultKind, Result};
 use crate::translate::container::{Container, Kind};
+use crate::translate::keys;
 use crate::translate::record::Record;
 use crate::translate::state::{Phase, last_end};
 
@@ -244,7 +245,7 @@ impl Daemon {
                     return Ok(Outcome::Closed);
                 }
             }
-            return Ok(self.read_or_gone(run).await);
+            return Ok(self.read_or_gone(container, run).await);
         }
         // The kubelet notices the end of a container up to 5 s late; the watch knows it at once.
         let gone = closed(sender.output);
@@ -259,12 +260,18 @@ impl Daemon {
         if !go_on {
             return Ok(Outcome::Closed);
         }
-        self.drain_run(run, &query, sender).await
+        self.drain_run(container, run, &query, sender).await
     }
 
     /// Sends what the log of an ended run still gets: the runtime may be writing down what the process left in its
     /// pipe.
-    async fn drain_run(&self, run: &Run, query: &LogQuery, sender: &mut Sender<'_>) -> Result<Outcome> {
+    async fn drain_run(
+        &self,
+        container: &Container,
+        run: &Run,
+        query: &LogQuery,
+        sender: &mut Sender<'_>,
+    ) -> Result<Outcome> {
         loop {
             let before = (sender.position.last, sender.position.same);
             let since = sender.position.last.or(query.since);
@@ -282,7 +289,7 @@ impl Daemon {
                 }
             }
             if before == (sender.position.last, sender.position.same) {
-                return Ok(self.read_or_gone(run).await);
+                return Ok(self.read_or_gone(container, run).await);
             }
             tokio::time::sleep(DRAIN).await;
         }
@@ -290,11 +297,17 @@ impl Daemon {
 
     /// Whether a log that was just read was there: a kubelet removes it before the Pod, and answers with an empty
     /// log or a sentence in its place.
-    async fn read_or_gone(&self, run: &Run) -> Outcome {
-        match self.cluster.read::<Pod>(&run.pod).await {
-            Ok(Some(pod)) if pod.metadata.deletion_timestamp.is_none() => Outcome::Read,
-            _ => Outcome::Gone,
-        }
+    async fn read_or_gone(&self, container: &Container, run: &Run) -> Outcome {
+        let labels = container.pod().and_then(|pod| pod.metadata.labels.as_ref());
+        let Some(label) = labels.and_then(|labels| labels.get(keys::CONTAINER)) else { return Outcome::Read };
+        // The Role has no `get` of Pods.
+        let Ok(pods) = self.cluster.list::<Pod>(&format!("{}={label}", keys::CONTAINER)).await else {
+            return Outcome::Read;
+        };
+        let stays = |pod: &Pod| {
+            pod.metadata.name.as_ref() == Some(&run.pod) && pod.metadata.deletion_timestamp.is_none()
+        };
+        if pods.iter().any(stays) { Outcome::Read } else { Outcome::Gone }
     }
 
     /// Opens a run's log; `None` when its Pod is gone. The kubelet may be late or busy: it is asked
