@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
@@ -185,28 +185,30 @@ impl Keeper {
         };
         let seen = self.pods.entry(uid.to_owned()).or_default();
         let record = &container.record;
-        let over = record.state.pod == uid && record.state.finished.is_some();
-        if seen.over || over {
-            seen.over = true;
-            return;
-        }
         let now = status.state.as_ref();
         let runs = now.is_some_and(|s| s.running.is_some());
         let done = now.and_then(|s| s.terminated.as_ref());
         let (last, restarts) = (state::last_end(status), status.restart_count);
         let daemon = &self.daemon;
-        if pod.metadata.deletion_timestamp.is_some() {
-            // A kubelet may start the process once more while its Pod ends; Docker knows one end.
-            let ends = last.into_iter().chain(done.map(|end| (end, restarts)));
-            let end = ends.into_iter().find(|(_, run)| Some(*run) >= seen.started);
-            if let Some((end, run)) = end.filter(|_| seen.started.is_some()) {
-                seen.over = true;
-                if seen.died >= Some(run) {
-                    return;
-                }
-                let code = daemon.exit_code(uid, end.exit_code);
-                daemon.died(container, code, end.reason.as_deref());
+        let over = record.state.pod == uid && record.state.finished.is_some();
+        if seen.over || over {
+            if !seen.over && !initial {
+                daemon.told_by_record(
+                    container,
+                    seen,
+                    done.filter(|end| state::has_run(end)).map(|_| restarts),
+                );
             }
+            seen.over = true;
+            return;
+        }
+        if pod.metadata.deletion_timestamp.is_some() {
+            daemon.told_of_going(
+                container,
+                seen,
+                uid,
+                last.into_iter().chain(done.map(|end| (end, restarts))),
+            );
             return;
         }
         let first_end = state::ended(record, pod, 0).filter(|_| restarts > 0);
@@ -250,6 +252,11 @@ impl Keeper {
     /// Records the end of a run that Docker does not start again.
     fn ended(&mut self, container: &Container, pod: &Pod, uid: &str, deleted: bool, initial: bool) {
         if container.record.state.pod == uid && container.record.state.finished.is_some() {
+            // Another d2k has recorded the end of a run that this one serves.
+            if !initial && self.daemon.runs.serves(&container.record.id) && self.daemon.runs.begin_record(uid)
+            {
+                tokio::spawn(self.daemon.clone().clean_up(container.clone()));
+            }
             return;
         }
         let earlier = i32::try_from(container.pods.len().saturating_sub(1)).unwrap_or(0);
@@ -337,6 +344,38 @@ impl Daemon {
         self.tell(record, "started", []);
     }
 
+    /// Tells of an end that another d2k in this namespace recorded before this one saw the Pod end, and of
+    /// the start of its run (the number of restarts before it).
+    fn told_by_record(&self, container: &Container, seen: &Seen, run: Option<i32>) {
+        let started = seen.started.max(run);
+        if seen.started < started {
+            self.started(&container.record);
+        }
+        if seen.died < started {
+            self.died(container, container.record.state.exit_code, None);
+        }
+    }
+
+    /// Tells of the end of a Pod that is being deleted, from the ends that its status shows, each with the number
+    /// of restarts before it.
+    fn told_of_going<'a>(
+        &self,
+        container: &Container,
+        seen: &mut Seen,
+        uid: &str,
+        mut ends: impl Iterator<Item = (&'a ContainerStateTerminated, i32)>,
+    ) {
+        if seen.started.is_none() {
+            return;
+        }
+        // A kubelet may start the process once more while its Pod ends; Docker knows one end.
+        let Some((end, run)) = ends.find(|(_, run)| Some(*run) >= seen.started) else { return };
+        seen.over = true;
+        if seen.died < Some(run) {
+            self.died(container, self.exit_code(uid, end.exit_code), end.reason.as_deref());
+        }
+    }
+
     fn died(&self, container: &Container, code: i32, reason: Option<&str>) {
         let record = &container.record;
         if reason == Some("OOMKilled") {
@@ -374,12 +413,7 @@ impl Daemon {
             let uid = pod.metadata.uid.clone().unwrap_or_default();
             self.keep_log(record, &uid, &name, &container.container_name(), end.finished).await;
         }
-        self.publisher.close(&record.id);
-        self.health.forget(&record.id);
-        self.held.forget(&record.id);
-        if self.is_looked_for(record) {
-            self.sync_networks().await;
-        }
+        self.end_services(record).await;
         if let Err(error) = self.record_end(&container, &end).await {
             tracing::warn!(container = %record.name, %error, "the end of a run could not be written down");
             self.runs.forget(&end.pod);
@@ -387,6 +421,28 @@ impl Daemon {
         drop(recording);
         if record.auto_remove() {
             self.auto_remove(&record.id).await;
+        }
+    }
+
+    /// Does what follows the end of a run whose end another d2k has recorded.
+    async fn clean_up(self: Arc<Self>, container: Container) {
+        let now = self.container_by_id(&container.record.id);
+        if now.is_none_or(|now| now.record.state.pod != container.record.state.pod || now.state().running()) {
+            return;
+        }
+        self.end_services(&container.record).await;
+        if container.record.auto_remove() {
+            self.auto_remove(&container.record.id).await;
+        }
+    }
+
+    /// Ends what this process does for a container while it runs: ports, health checks, held streams, names.
+    async fn end_services(&self, record: &crate::translate::record::Record) {
+        self.publisher.close(&record.id);
+        self.health.forget(&record.id);
+        self.held.forget(&record.id);
+        if self.is_looked_for(record) {
+            self.sync_networks().await;
         }
     }
 

@@ -1,6 +1,8 @@
 //! d2k is killed at any moment and forgets nothing: state lives in Kubernetes only.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use crate::support::{World, eventually};
 
@@ -120,6 +122,36 @@ fn two_d2ks_of_one_namespace_show_the_same() {
     eventually("the first one knows", || world.docker("ps -aq").success().is_empty());
     let _ = second.kill();
     let _ = second.wait();
+}
+
+#[test]
+fn an_end_that_another_d2k_recorded_is_told_and_the_container_removed() {
+    let Some(mut world) = World::new() else { return };
+    let second = world.second_d2k(&[]);
+    let names = ["one", "two", "three", "four"];
+    for name in names {
+        let script = "trap \"exit 4\" USR1; while :; do sleep 0.1; done";
+        world.docker(format!("run --detach --rm --name {name} busybox sh -c '{script}'")).success();
+    }
+    // The first d2k then learns of all ends and records at once, in any order.
+    world.daemon().signal("STOP");
+    for name in names {
+        assert_eq!(second.post(&format!("/containers/{name}/kill?signal=USR1"), &Value::Null).status, 204);
+    }
+    for name in names {
+        assert_eq!(second.post(&format!("/containers/{name}/wait"), &Value::Null).json()["StatusCode"], 4);
+    }
+    world.daemon().signal("CONT");
+    let begin = Instant::now();
+    eventually("no container is left", || world.docker("ps --all --quiet").success().is_empty());
+    // The second d2k removes containers of another one only after 15 seconds.
+    assert!(begin.elapsed() < Duration::from_secs(10), "removed after {:?}", begin.elapsed());
+    let events = "events --since 10m --until $(($(date +%s) + 1)) --filter event=die --format '{{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}'";
+    let deaths = world.docker(events).success();
+    for name in names {
+        let told = deaths.lines().filter(|line| *line == format!("{name} 4")).count();
+        assert_eq!(told, 1, "{name}: {deaths}");
+    }
 }
 
 #[test]

@@ -89,6 +89,11 @@ impl Daemon {
         let _ = self.child.wait();
     }
 
+    /// Sends a signal, such as `STOP`.
+    pub fn signal(&self, signal: &str) {
+        process::signal_process(self.child.id(), signal);
+    }
+
     /// Sends a signal and waits at most this long for its end.
     pub fn end(&mut self, signal: &str, limit: Duration) -> Option<ExitStatus> {
         process::signal_process(self.child.id(), signal);
