@@ -7,13 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bollard_stubs::models::{ContainerCreateBody, VolumeCreateRequest};
-use d2k::common::fault::{Fault, Kind};
-use d2k::common::image::ImageFacts;
-use d2k::translate::mounts::{self, MountKind};
-use d2k::translate::pod::context::{HostPath, PodContext, StagedFile};
-use d2k::translate::pod::pod_template;
-use d2k::translate::record::{Record, RunState};
-use d2k::translate::{fields, helper, request, validate, volume};
+use d2k_common::fault::{Fault, Kind};
+use d2k_common::image::ImageFacts;
+use d2k_translate::mounts::{self, MountKind};
+use d2k_translate::pod::context::{HostPath, PodContext, StagedFile};
+use d2k_translate::pod::pod_template;
+use d2k_translate::record::{Record, RunState};
+use d2k_translate::{fields, helper, request, validate, volume};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ struct Staged {
 
 #[test]
 fn folders_are_as_expected() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/translate");
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("tests/translate");
     let mut folders: Vec<PathBuf> = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     assert!(folders.len() >= 20, "only {} cases in {}", folders.len(), root.display());

@@ -8,7 +8,7 @@ use kube::{Api, discovery};
 use serde_json::Value;
 
 use super::{Cached, Cluster, fault};
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 impl Cluster {
     /// Writes an object into the namespace, owned by `owner`.

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::cache::{Cache, Entry, version};
-use crate::translate::keys;
+use d2k_translate::keys;
 
 /// A cached object of any kind.
 #[derive(Clone)]

@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::PostParams;
 
 use super::{Cluster, fault};
-use crate::common::fault::{Kind, Result};
+use d2k_common::fault::{Kind, Result};
 
 impl Cluster {
     /// Whether admission (Pod Security, webhooks) lets a Pod of this template in, by a dry run. A full

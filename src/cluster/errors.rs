@@ -2,7 +2,7 @@
 
 use kube::Error;
 
-use crate::common::fault::{Fault, Kind};
+use d2k_common::fault::{Fault, Kind};
 
 /// What the API server or the way to it said, in one line.
 pub(crate) fn words(error: &Error) -> String {

@@ -5,7 +5,7 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
 use super::{Cluster, fault};
-use crate::common::fault::Result;
+use d2k_common::fault::Result;
 
 impl Cluster {
     /// Whether an object of a kind without cache is there.

@@ -4,8 +4,8 @@ use kube::Api;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 
 use super::{Cluster, fault};
-use crate::common::fault::Result;
-use crate::common::usage_names::{PROCESSES, RECEIVED, SENT};
+use d2k_common::fault::Result;
+use d2k_common::usage_names::{PROCESSES, RECEIVED, SENT};
 
 /// What a Pod's containers use, as the metrics server saw it last.
 #[derive(Debug, Clone, Default, PartialEq)]

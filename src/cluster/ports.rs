@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::{Cluster, fault};
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 /// A Pod network that is reachable answers, or refuses, far within this time.
 const DIRECT: Duration = Duration::from_millis(500);

@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{Cluster, fault};
-use crate::common::fault::{Kind, Result};
+use d2k_common::fault::{Kind, Result};
 
 /// The finalizer of a ReplicaSet that d2k has taken out of work.
 const FINALIZER: &str = "d2k.io/ending";

@@ -14,8 +14,8 @@ use kube::api::{AttachParams, AttachedProcess, LogParams};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Cluster, fault};
-use crate::common::fault::{Fault, Result};
-use crate::common::log_streams::PARAMETER;
+use d2k_common::fault::{Fault, Result};
+use d2k_common::log_streams::PARAMETER;
 
 /// Bytes that may wait between the WebSocket and its reader. The client library's default of
 /// 1 KiB halves the throughput.
@@ -203,7 +203,7 @@ impl Cluster {
     }
 
     /// Reads the log of a container as a byte stream of lines with timestamps. Those of standard error
-    /// have [`crate::common::log_streams::STDERR_ZONE`] at the end of theirs where the cluster tells the streams apart.
+    /// have [`d2k_common::log_streams::STDERR_ZONE`] at the end of theirs where the cluster tells the streams apart.
     ///
     /// # Errors
     /// The cluster's words, among them that the container has not started or is gone.

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Cached, Cluster, Entry, fault};
-use crate::common::fault::{Kind, Result};
+use d2k_common::fault::{Kind, Result};
 
 /// How long a write waits for the watch to show it. The watch is normally 1 to 3 ms behind.
 const CACHE_LAG: Duration = Duration::from_secs(5);

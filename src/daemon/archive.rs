@@ -9,14 +9,14 @@ use tokio::sync::mpsc;
 
 use super::Daemon;
 use super::staging::{Files, Staged};
-use crate::cluster::{Process, Wanted};
-use crate::common::fault::{Fault, Kind, Result};
-use crate::translate::archive::{Stat, base};
-use crate::translate::container::Container;
-use crate::translate::helper::{self, protocol};
-use crate::translate::mounts::MountPlan;
-use crate::translate::path::clean;
-use crate::translate::state::Phase;
+use d2k_cluster::{Process, Wanted};
+use d2k_common::fault::{Fault, Kind, Result};
+use d2k_translate::archive::{Stat, base};
+use d2k_translate::container::Container;
+use d2k_translate::helper::{self, protocol};
+use d2k_translate::mounts::MountPlan;
+use d2k_translate::path::clean;
+use d2k_translate::state::Phase;
 
 /// A stream of an archive's bytes; a failure in the middle breaks it off.
 pub type Stream = mpsc::Receiver<std::io::Result<Bytes>>;

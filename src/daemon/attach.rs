@@ -13,11 +13,11 @@ use super::carry::{InputEnd, feed, read, resize};
 use super::gates::Place;
 use super::logs::{Query, Run, run_of};
 use super::pipe::{Channel, Chunk, Pipe};
-use crate::cluster::{Process, Wanted};
-use crate::common::fault::Result;
-use crate::translate::container::Container;
-use crate::translate::record::Record;
-use crate::translate::state::Phase;
+use d2k_cluster::{Process, Wanted};
+use d2k_common::fault::Result;
+use d2k_translate::container::Container;
+use d2k_translate::record::Record;
+use d2k_translate::state::Phase;
 
 mod rest;
 mod waiting;

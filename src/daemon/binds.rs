@@ -13,13 +13,13 @@ use k8s_openapi::api::batch::v1::Job;
 
 use super::Daemon;
 use super::decisions::pairs;
-use crate::common::fault::{Fault, Result};
-use crate::policy::bindings::volumes::exports::d2k::policy::volumes::Input;
-use crate::policy::binds::{rest, root};
-use crate::policy::set::Set;
-use crate::translate::mounts::{self, Bind, MountPlan};
-use crate::translate::pod::context::HostPath;
-use crate::translate::record::Record;
+use d2k_common::fault::{Fault, Result};
+use d2k_policy::bindings::volumes::exports::d2k::policy::volumes::Input;
+use d2k_policy::binds::{rest, root};
+use d2k_policy::set::Set;
+use d2k_translate::mounts::{self, Bind, MountPlan};
+use d2k_translate::pod::context::HostPath;
+use d2k_translate::record::Record;
 
 /// How long a look at a source may take: one on a network file system may never answer.
 const LOOK: Duration = Duration::from_secs(10);

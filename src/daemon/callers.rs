@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Daemon;
-use crate::cluster::Entry;
-use crate::common::fault::{Fault, Result};
-use crate::translate::keys;
+use d2k_cluster::Entry;
+use d2k_common::fault::{Fault, Result};
+use d2k_translate::keys;
 
 /// How long a call from an unknown address waits for the address of a Pod that starts. A kubelet reports within
 /// about a second; a Pod whose image is still pulled has no address for longer, and no process either.

@@ -5,7 +5,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
 use super::pipe::{Channel, Chunk};
-use crate::cluster::{Resizer, TerminalSize};
+use d2k_cluster::{Resizer, TerminalSize};
 
 /// Bytes read from a process at once.
 const BLOCK: usize = 32 * 1024;

@@ -12,9 +12,9 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 
 use super::Daemon;
 use super::pull_secrets::{Login, earlier_name, is_earlier, named_by};
-use crate::common::image::Access;
-use crate::registry::Reference;
-use crate::translate::keys::{self, role};
+use d2k_common::image::Access;
+use d2k_registry::Reference;
+use d2k_translate::keys::{self, role};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(10);

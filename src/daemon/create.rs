@@ -17,19 +17,17 @@ use super::locks::NameGuard;
 use super::networks::{membership, random_id};
 use super::publish::Reserved;
 use super::reservations::Reservation;
-use crate::common::fault::{Fault, Kind as FaultKind, Result};
-use crate::policy::bindings::images::exports::d2k::policy::images::Purpose;
-use crate::policy::bindings::ports::exports::d2k::policy::ports;
-use crate::policy::bindings::workload::exports::d2k::policy::workload::{
-    self as workload_policy, WorkloadKind,
-};
-use crate::policy::component::Hook;
-use crate::policy::set::Set;
-use crate::registry::Credentials;
-use crate::translate::container::{Container, Kind};
-use crate::translate::pod::{context::PodContext, pod_template};
-use crate::translate::record::{Membership, PublishedPort, Record, RunState};
-use crate::translate::{bindings, bounds, fields, helper, names, service, validate, workload};
+use d2k_common::fault::{Fault, Kind as FaultKind, Result};
+use d2k_policy::bindings::images::exports::d2k::policy::images::Purpose;
+use d2k_policy::bindings::ports::exports::d2k::policy::ports;
+use d2k_policy::bindings::workload::exports::d2k::policy::workload::{self as workload_policy, WorkloadKind};
+use d2k_policy::component::Hook;
+use d2k_policy::set::Set;
+use d2k_registry::Credentials;
+use d2k_translate::container::{Container, Kind};
+use d2k_translate::pod::{context::PodContext, pod_template};
+use d2k_translate::record::{Membership, PublishedPort, Record, RunState};
+use d2k_translate::{bindings, bounds, fields, helper, names, service, validate, workload};
 
 /// How many generated names are tried before the container is called by its ID.
 const NAMES_TRIED: usize = 100;
@@ -46,7 +44,7 @@ pub struct Request {
     pub raw: Value,
     /// Credentials for the registry, if the client sent any.
     pub credentials: Option<Credentials>,
-    /// The client's identity, as far as its connection tells ([`crate::docker::peer`]).
+    /// The client's identity, as far as its connection tells (`peer.rs` of the HTTP front).
     pub client: String,
 }
 
@@ -364,10 +362,10 @@ impl Daemon {
         let mut object = service::service(record, &name, &wanted, decisions::service_plan(plan));
         let notes = object.metadata.annotations.get_or_insert_default();
         notes.insert(
-            crate::translate::keys::POLICIES.into(),
+            d2k_translate::keys::POLICIES.into(),
             serde_json::json!({"ports": decided.by}).to_string(),
         );
-        let made: std::sync::Arc<crate::cluster::Entry<Service>> =
+        let made: std::sync::Arc<d2k_cluster::Entry<Service>> =
             self.create_shaped(set, object, Some(&asked), warnings).await?;
         let allocated = service::node_ports(&made.object);
         for port in wanted.iter().filter(|p| p.host_port == 0) {
@@ -437,10 +435,10 @@ impl Daemon {
             staged_files: self.staged_files(record).await?,
             staged_secret: (record.staged && helper::unpacks(record))
                 .then(|| super::staging::secret_name(record)),
-            labels: record.labels(crate::translate::keys::role::CONTAINER),
+            labels: record.labels(d2k_translate::keys::role::CONTAINER),
             annotations: BTreeMap::from([
-                (crate::translate::keys::ID.to_owned(), record.id.clone()),
-                (crate::translate::keys::NAME.to_owned(), record.name.clone()),
+                (d2k_translate::keys::ID.to_owned(), record.id.clone()),
+                (d2k_translate::keys::NAME.to_owned(), record.name.clone()),
             ]),
         };
         let plan = pod_template(record, &context)?;

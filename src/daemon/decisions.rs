@@ -5,20 +5,20 @@ use bollard_stubs::models::RestartPolicyNameEnum;
 
 use super::Daemon;
 use super::images::question;
-use crate::common::fault::Result;
-use crate::policy::bindings::images::exports::d2k::policy::images::Purpose;
-use crate::policy::bindings::naming::exports::d2k::policy::naming;
-use crate::policy::bindings::ports::exports::d2k::policy::ports;
-use crate::policy::bindings::types::{
+use d2k_common::fault::Result;
+use d2k_policy::bindings::images::exports::d2k::policy::images::Purpose;
+use d2k_policy::bindings::naming::exports::d2k::policy::naming;
+use d2k_policy::bindings::ports::exports::d2k::policy::ports;
+use d2k_policy::bindings::types::{
     Container, Mount, MountKind as Kind, Port, Protocol, PublishedPort, RestartPolicy,
 };
-use crate::policy::bindings::workload::exports::d2k::policy::workload;
-use crate::policy::set::{Decided, Set};
-use crate::translate::bindings;
-use crate::translate::mounts::{self, MountKind};
-use crate::translate::record::Record;
-use crate::translate::security::Privileges;
-use crate::translate::service;
+use d2k_policy::bindings::workload::exports::d2k::policy::workload;
+use d2k_policy::set::{Decided, Set};
+use d2k_translate::bindings;
+use d2k_translate::mounts::{self, MountKind};
+use d2k_translate::record::Record;
+use d2k_translate::security::Privileges;
+use d2k_translate::service;
 
 pub use naming::What;
 

@@ -13,9 +13,9 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use super::Daemon;
-use crate::common::fault::{Fault, Result};
-use crate::translate::container::{Container, Kind};
-use crate::translate::keys;
+use d2k_common::fault::{Fault, Result};
+use d2k_translate::container::{Container, Kind};
+use d2k_translate::keys;
 
 /// What the kubelet takes on top of the grace period.
 const KUBELET: Duration = Duration::from_secs(60);

@@ -12,10 +12,10 @@ use super::Daemon;
 use super::carry::{InputEnd, feed, read, resize};
 use super::networks::random_id;
 use super::pipe::{Channel, Chunk, Pipe};
-use crate::cluster::{Process, ProcessStatus, Wanted};
-use crate::common::fault::{Fault, Result};
-use crate::translate::container::Container;
-use crate::translate::exec::{Command, command_line, failure};
+use d2k_cluster::{Process, ProcessStatus, Wanted};
+use d2k_common::fault::{Fault, Result};
+use d2k_translate::container::Container;
+use d2k_translate::exec::{Command, command_line, failure};
 
 /// How long the record of a finished exec is kept; Docker keeps it about five minutes.
 const KEPT: Duration = Duration::from_secs(600);

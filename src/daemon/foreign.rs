@@ -9,8 +9,8 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use super::Daemon;
-use crate::common::fault::{Fault, Result};
-use crate::translate::container::{Container, Kind};
+use d2k_common::fault::{Fault, Result};
+use d2k_translate::container::{Container, Kind};
 
 /// The access that clients have to workloads of the namespace that d2k did not make.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

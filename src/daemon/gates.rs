@@ -9,7 +9,7 @@ use futures::future::{BoxFuture, Shared};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::ProcessStatus;
+use d2k_cluster::ProcessStatus;
 
 /// How long a client may take to be connected before the process runs without it.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -12,8 +12,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Daemon;
 use super::logs::{Run, run_of};
-use crate::translate::container::Container;
-use crate::translate::health::{Check, Health, Outcome, check};
+use d2k_translate::container::Container;
+use d2k_translate::health::{Check, Health, Outcome, check};
 
 /// How long after a check that was cut short the news of the container's end may come: a kubelet
 /// looks once a second.

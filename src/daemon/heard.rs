@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Notify;
 
 use super::logs::line::{LONGEST_LINE, split};
-use crate::common::log_streams::STDERR_ZONE;
+use d2k_common::log_streams::STDERR_ZONE;
 
 /// Lines of standard error that are remembered of a Pod, the last ones: 256 KiB.
 const LINES: usize = 32 * 1024;

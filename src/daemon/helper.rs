@@ -10,11 +10,11 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 
 use super::Daemon;
-use crate::common::fault::Result;
-use crate::policy::bindings::workload::exports::d2k::policy::workload::Helper as Planned;
-use crate::translate::helper::{self, Use, used_by};
-use crate::translate::keys::{self, role};
-use crate::translate::record::Record;
+use d2k_common::fault::Result;
+use d2k_policy::bindings::workload::exports::d2k::policy::workload::Helper as Planned;
+use d2k_translate::helper::{self, Use, used_by};
+use d2k_translate::keys::{self, role};
+use d2k_translate::record::Record;
 
 /// How long a ConfigMap that was there is taken to be there still, and how long one stays that
 /// nothing refers to.

@@ -8,9 +8,9 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use super::Daemon;
 use super::bus::Event;
-use crate::translate::container::Container;
-use crate::translate::network::Network;
-use crate::translate::volume;
+use d2k_translate::container::Container;
+use d2k_translate::network::Network;
+use d2k_translate::volume;
 
 impl Daemon {
     /// Events from before `end`, oldest first.

@@ -11,12 +11,12 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Daemon;
-use crate::common::fault::{Fault, Result};
-use crate::common::image::{Access, ImageFacts};
-use crate::policy::bindings::images::exports::d2k::policy::images::{self, Purpose};
-use crate::registry::{Credentials, Platform, PullItem, Reference, RegistryError, RegistryErrorKind};
-use crate::translate::keys::{self, role};
-use crate::translate::record::json;
+use d2k_common::fault::{Fault, Result};
+use d2k_common::image::{Access, ImageFacts};
+use d2k_policy::bindings::images::exports::d2k::policy::images::{self, Purpose};
+use d2k_registry::{Credentials, Platform, PullItem, Reference, RegistryError, RegistryErrorKind};
+use d2k_translate::keys::{self, role};
+use d2k_translate::record::json;
 
 /// An image that d2k knows, under one of its names.
 #[derive(Debug, Clone)]
@@ -287,11 +287,11 @@ impl Daemon {
             while let Some(item) = items.next().await {
                 match item {
                     PullItem::Progress(line) => yield line,
-                    PullItem::Failed(error) => yield crate::registry::pull::error_line(&error.to_string()),
+                    PullItem::Failed(error) => yield d2k_registry::pull::error_line(&error.to_string()),
                     PullItem::Done(facts) => {
                         let opened_by = (credentials.as_ref(), client.as_str());
                         if let Err(fault) = self.pulled(&reference, *facts, opened_by).await {
-                            yield crate::registry::pull::error_line(&fault.message);
+                            yield d2k_registry::pull::error_line(&fault.message);
                         }
                     }
                 }

@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Daemon;
 use super::networks::random_id;
-use crate::cluster::{Process, ProcessStatus, Wanted};
-use crate::common::fault::Result;
-use crate::translate::container::Container;
-use crate::translate::helper::{self, protocol};
+use d2k_cluster::{Process, ProcessStatus, Wanted};
+use d2k_common::fault::Result;
+use d2k_translate::container::Container;
+use d2k_translate::helper::{self, protocol};
 
 /// Bytes that may wait on each side.
 const BUFFER: usize = 64 * 1024;

@@ -12,12 +12,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
 
 use super::Daemon;
-use crate::cluster::{Change, Object};
-use crate::policy::News;
-use crate::translate::container::{Container, Kind};
-use crate::translate::keys;
-use crate::translate::record::RunState;
-use crate::translate::state::{self, Phase};
+use d2k_cluster::{Change, Object};
+use d2k_policy::News;
+use d2k_translate::container::{Container, Kind};
+use d2k_translate::keys;
+use d2k_translate::record::RunState;
+use d2k_translate::state::{self, Phase};
 
 /// How long `--rm` waits for clients that still read the output.
 const READERS: Duration = Duration::from_secs(10);
@@ -309,7 +309,7 @@ impl Keeper {
         if change.initial || (!change.deleted && change.previous.is_some()) {
             return;
         }
-        let name = crate::translate::volume::name(claim);
+        let name = d2k_translate::volume::name(claim);
         let what = if change.deleted { "removed" } else { "created" };
         self.daemon.tell_of("volume", what, &name, [("driver".to_owned(), "local".to_owned())].into());
     }
@@ -332,7 +332,7 @@ fn unseen_end(container: &Container, pod: &Pod) -> RunState {
 }
 
 impl Daemon {
-    fn started(&self, record: &crate::translate::record::Record) {
+    fn started(&self, record: &d2k_translate::record::Record) {
         for (name, membership) in &record.networks {
             let attributes = [
                 ("container".to_owned(), record.id.clone()),
@@ -437,7 +437,7 @@ impl Daemon {
     }
 
     /// Ends what this process does for a container while it runs: ports, health checks, held streams, names.
-    async fn end_services(&self, record: &crate::translate::record::Record) {
+    async fn end_services(&self, record: &d2k_translate::record::Record) {
         self.publisher.close(&record.id);
         self.health.forget(&record.id);
         self.held.forget(&record.id);

@@ -10,11 +10,11 @@ use serde_json::json;
 
 use super::Daemon;
 use super::reservations::Reservation;
-use crate::common::fault::{Fault, Result};
-use crate::translate::container::{Container, Kind};
-use crate::translate::record::{self, RunState};
-use crate::translate::state::Phase;
-use crate::translate::{helper, keys, signal, validate};
+use d2k_common::fault::{Fault, Result};
+use d2k_translate::container::{Container, Kind};
+use d2k_translate::record::{self, RunState};
+use d2k_translate::state::Phase;
+use d2k_translate::{helper, keys, signal, validate};
 
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;

@@ -10,13 +10,13 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::Daemon;
 use super::decisions;
-use crate::common::fault::{Fault, Kind as FaultKind, Result};
-use crate::translate::container::Container;
-use crate::translate::links;
-use crate::translate::network::{Member, member_names};
-use crate::translate::record::Record;
-use crate::translate::request::Link;
-use crate::translate::state::Phase;
+use d2k_common::fault::{Fault, Kind as FaultKind, Result};
+use d2k_translate::container::Container;
+use d2k_translate::links;
+use d2k_translate::network::{Member, member_names};
+use d2k_translate::record::Record;
+use d2k_translate::request::Link;
+use d2k_translate::state::Phase;
 
 /// The links of all containers that have any, by ID.
 #[derive(Default)]

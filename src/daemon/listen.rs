@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::Daemon;
 use super::heard::Open;
 use super::release::Attempt;
-use crate::cluster::{Process, Wanted};
-use crate::common::fault::Result;
-use crate::translate::container::Container;
+use d2k_cluster::{Process, Wanted};
+use d2k_common::fault::Result;
+use d2k_translate::container::Container;
 
 /// Containers that are listened to at once, each by a connection of its own to the API server.
 const LISTENERS: usize = 256;

@@ -13,12 +13,12 @@ use tokio::sync::mpsc;
 
 use super::Daemon;
 use super::images::Image;
-use crate::common::fault::{Fault, Result};
-use crate::common::image::ImageFacts;
-use crate::engine::local::images::{Entry, Images, Import, Loaded, Progress, Removed};
-use crate::engine::{Login, Pull};
-use crate::registry::pull::error_line;
-use crate::registry::{Credentials, Platform, Reference};
+use d2k_common::fault::{Fault, Result};
+use d2k_common::image::ImageFacts;
+use d2k_engine::{Login, Pull};
+use d2k_images::{Entry, Images, Import, Loaded, Progress, Removed};
+use d2k_registry::pull::error_line;
+use d2k_registry::{Credentials, Platform, Reference};
 
 /// Lines that may wait for the client.
 const LINES: usize = 64;
@@ -225,11 +225,13 @@ impl Daemon {
         Ok(self.tell_removed(removed, &image.facts.id))
     }
 
-    /// Removes images that nothing uses: names, IDs, and bytes that are free again.
+    /// Removes images of the local engine that nothing uses: names, IDs, and bytes that are free again. `None` where
+    /// there is no local engine.
     ///
     /// # Errors
     /// Those of the disk.
-    pub(crate) async fn prune_here(&self, local: &LocalImages, all: bool) -> Result<(Vec<Value>, u64)> {
+    pub async fn prune_local_images(&self, all: bool) -> Result<Option<(Vec<Value>, u64)>> {
+        let Some(local) = &self.local else { return Ok(None) };
         let pruned = local.images.prune(all, &self.used_images(local)).await?;
         let lines = pruned.removed.iter().map(|removed| match removed {
             Removed::Untagged(name) => json!({"Untagged": familiar(name)}),
@@ -237,7 +239,7 @@ impl Daemon {
         });
         let lines = lines.collect();
         self.tell_removed(pruned.removed, "");
-        Ok((lines, pruned.reclaimed))
+        Ok(Some((lines, pruned.reclaimed)))
     }
 
     fn tell_removed(&self, removed: Vec<Removed>, id: &str) -> (Vec<String>, Option<String>) {

@@ -13,12 +13,12 @@ use super::Daemon;
 use super::pipe::Chunk;
 use super::remove::followers;
 use super::spool::is_busy;
-use crate::cluster::LogQuery;
-use crate::common::fault::{Kind as FaultKind, Result};
-use crate::translate::container::{Container, Kind};
-use crate::translate::keys;
-use crate::translate::record::Record;
-use crate::translate::state::{Phase, last_end};
+use d2k_cluster::LogQuery;
+use d2k_common::fault::{Kind as FaultKind, Result};
+use d2k_translate::container::{Container, Kind};
+use d2k_translate::keys;
+use d2k_translate::record::Record;
+use d2k_translate::state::{Phase, last_end};
 
 pub(crate) mod line;
 mod sender;
@@ -417,7 +417,7 @@ pub(crate) struct Run {
 pub(crate) fn run_of(container: &Container) -> Option<Run> {
     let pod = container.pod()?;
     let kept = container.record.state.pod == pod.metadata.uid.clone()? && container.kind != Kind::Job;
-    let status = crate::translate::state::status_of(pod, &container.record.object)?;
+    let status = d2k_translate::state::status_of(pod, &container.record.object)?;
     let state = status.state.as_ref();
     let ran = state.is_some_and(|s| s.running.is_some() || s.terminated.is_some())
         || last_end(status).is_some()

@@ -10,12 +10,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::Daemon;
 use super::foreign::Foreign;
-use crate::cluster::{Entry, Object};
-use crate::common::fault::{Fault, Result};
-use crate::translate::container::{Container, Kind, foreign_record};
-use crate::translate::keys;
-use crate::translate::record::Record;
-use crate::translate::workload::job_is_over;
+use d2k_cluster::{Entry, Object};
+use d2k_common::fault::{Fault, Result};
+use d2k_translate::container::{Container, Kind, foreign_record};
+use d2k_translate::keys;
+use d2k_translate::record::Record;
+use d2k_translate::workload::job_is_over;
 
 /// What is derived from a workload once.
 struct Derived {

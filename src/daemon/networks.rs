@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use super::Daemon;
 use super::decisions::{What, pairs};
 use super::links::address;
-use crate::common::fault::{Fault, Kind as FaultKind, Result};
-use crate::translate::bounds;
-use crate::translate::container::{Container, Kind};
-use crate::translate::keys;
-use crate::translate::links;
-use crate::translate::network::{self, Member, Network, PREDEFINED, member_names};
-use crate::translate::record::{self, Membership, Record};
+use d2k_common::fault::{Fault, Kind as FaultKind, Result};
+use d2k_translate::bounds;
+use d2k_translate::container::{Container, Kind};
+use d2k_translate::keys;
+use d2k_translate::links;
+use d2k_translate::network::{self, Member, Network, PREDEFINED, member_names};
+use d2k_translate::record::{self, Membership, Record};
 
 /// A random Docker ID: 64 hex digits.
 pub(crate) fn random_id() -> String {
@@ -310,7 +310,7 @@ impl Daemon {
                 container.record.id.clone(),
                 json!({
                     "Name": container.record.name,
-                    "EndpointID": crate::translate::settings::endpoint_id(&container.record.id, &network.name),
+                    "EndpointID": d2k_translate::settings::endpoint_id(&container.record.id, &network.name),
                     "MacAddress": "",
                     "IPv4Address": if ip.is_empty() || ip.contains(':') { String::new() } else { format!("{ip}/32") },
                     "IPv6Address": if ip.contains(':') { format!("{ip}/128") } else { String::new() },

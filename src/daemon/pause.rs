@@ -10,11 +10,11 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use super::Daemon;
 use super::lifecycle::not_running;
-use crate::cluster::{Process, Wanted};
-use crate::common::fault::{Fault, Result};
-use crate::translate::container::Container;
-use crate::translate::helper::{self, protocol};
-use crate::translate::keys;
+use d2k_cluster::{Process, Wanted};
+use d2k_common::fault::{Fault, Result};
+use d2k_translate::container::Container;
+use d2k_translate::helper::{self, protocol};
+use d2k_translate::keys;
 
 /// How long stopping, or letting go, may take.
 const LIMIT: Duration = Duration::from_secs(10);

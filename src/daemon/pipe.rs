@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
-pub use crate::cluster::TerminalSize;
+pub use d2k_cluster::TerminalSize;
 
 /// Which of a process's streams a chunk belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

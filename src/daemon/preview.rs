@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 
 use super::Daemon;
 use super::decisions::{self, What, pairs};
-use crate::common::fault::Result;
-use crate::policy::bindings::images::exports::d2k::policy::images::Purpose;
-use crate::policy::bindings::ports::exports::d2k::policy::ports;
-use crate::policy::bindings::volumes::exports::d2k::policy::volumes;
-use crate::policy::bindings::workload::exports::d2k::policy::workload;
-use crate::policy::set::Set;
-use crate::translate::pod::context::HostPath;
-use crate::translate::record::Record;
-use crate::translate::{service, volume};
+use d2k_common::fault::Result;
+use d2k_policy::bindings::images::exports::d2k::policy::images::Purpose;
+use d2k_policy::bindings::ports::exports::d2k::policy::ports;
+use d2k_policy::bindings::volumes::exports::d2k::policy::volumes;
+use d2k_policy::bindings::workload::exports::d2k::policy::workload;
+use d2k_policy::set::Set;
+use d2k_translate::pod::context::HostPath;
+use d2k_translate::record::Record;
+use d2k_translate::{service, volume};
 
 impl Daemon {
     /// The objects that a set would make, as YAML, by what they are for.

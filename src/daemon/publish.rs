@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Daemon;
-use crate::common::fault::{Fault, Result};
-use crate::translate::record::{PublishedPort, Record};
+use d2k_common::fault::{Fault, Result};
+use d2k_translate::record::{PublishedPort, Record};
 
 /// How long a port that was freed just now may take, in tries of this length.
 const FREED: Duration = Duration::from_millis(20);

@@ -27,11 +27,11 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Daemon;
-use crate::common::fault::{Kind, Result};
-use crate::common::image::{Access, ImageFacts};
-use crate::registry::{Credentials, Reference, RegistryErrorKind};
-use crate::translate::keys::{self, role};
-use crate::translate::record::Record;
+use d2k_common::fault::{Kind, Result};
+use d2k_common::image::{Access, ImageFacts};
+use d2k_registry::{Credentials, Reference, RegistryErrorKind};
+use d2k_translate::keys::{self, role};
+use d2k_translate::record::Record;
 
 /// How long a login serves the creates of a client that is known by its address only: addresses of Pods
 /// are given to others.
@@ -120,7 +120,7 @@ impl<'a> Login<'a> {
 struct Client<'a> {
     /// Its key in the ConfigMap.
     key: &'a str,
-    /// Its identity ([`crate::docker::peer`]).
+    /// Its identity (`peer.rs` of the HTTP front).
     name: &'a str,
     presented: Timestamp,
 }

@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Daemon;
 use super::gates::{Given, Place, Turn};
-use crate::cluster::{Process, Wanted};
-use crate::common::fault::{Fault, Result};
-use crate::translate::container::Container;
-use crate::translate::helper::{self, protocol};
-use crate::translate::record::{Leave, Record, RunState};
-use crate::translate::state;
+use d2k_cluster::{Process, Wanted};
+use d2k_common::fault::{Fault, Result};
+use d2k_translate::container::Container;
+use d2k_translate::helper::{self, protocol};
+use d2k_translate::record::{Leave, Record, RunState};
+use d2k_translate::state;
 
 /// How long a Pod that another d2k has started is left to that d2k.
 const STRANGER: Duration = Duration::from_secs(5);

@@ -7,10 +7,10 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
 
 use super::Daemon;
-use crate::common::fault::{Fault, Result};
-use crate::translate::container::{Container, Kind};
-use crate::translate::keys;
-use crate::translate::record::Record;
+use d2k_common::fault::{Fault, Result};
+use d2k_translate::container::{Container, Kind};
+use d2k_translate::keys;
+use d2k_translate::record::Record;
 
 /// How long Pods may take to be gone.
 const PODS_GONE: Duration = Duration::from_secs(30);

@@ -9,11 +9,11 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Daemon;
-use crate::common::fault::{Fault, Kind, Result};
-use crate::policy::bindings::types::Container;
-use crate::policy::set::Set;
-use crate::translate::keys::{self, role};
-use crate::translate::record::Record;
+use d2k_common::fault::{Fault, Kind, Result};
+use d2k_policy::bindings::types::Container;
+use d2k_policy::set::Set;
+use d2k_translate::keys::{self, role};
+use d2k_translate::record::Record;
 
 /// The key within the ConfigMap.
 const KEY: &str = "job.json";

@@ -20,10 +20,10 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::Daemon;
-use crate::common::fault::{Fault, Kind, Result};
-use crate::translate::container::{Container, Kind as WorkloadKind};
-use crate::translate::keys::{self, role};
-use crate::translate::record::Record;
+use d2k_common::fault::{Fault, Kind, Result};
+use d2k_translate::container::{Container, Kind as WorkloadKind};
+use d2k_translate::keys::{self, role};
+use d2k_translate::record::Record;
 
 /// How long a reservation without a workload must stay as it is until another container gets the name.
 const ABANDONED: Duration = Duration::from_secs(10);

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use super::Daemon;
 use super::release::Attempt;
-use crate::common::fault::{Fault, Kind as FaultKind, Result};
-use crate::translate::container::{Container, Kind};
-use crate::translate::keys;
-use crate::translate::record::{self, Leave, Record};
+use d2k_common::fault::{Fault, Kind as FaultKind, Result};
+use d2k_translate::container::{Container, Kind};
+use d2k_translate::keys;
+use d2k_translate::record::{self, Leave, Record};
 
 /// How often a binding is tried again when somebody else wrote the workload meanwhile: its controllers
 /// write its status in the moment in which its Pod gets a node.

@@ -3,12 +3,12 @@
 use serde_json::Value;
 
 use super::Daemon;
-use crate::cluster::Cached;
-use crate::common::fault::{Fault, Result};
-use crate::policy::bindings::manifest::exports::d2k::policy::manifest::Input;
-use crate::policy::bindings::types::Container;
-use crate::policy::set::Set;
-use crate::translate::{keys, patch};
+use d2k_cluster::Cached;
+use d2k_common::fault::{Fault, Result};
+use d2k_policy::bindings::manifest::exports::d2k::policy::manifest::Input;
+use d2k_policy::bindings::types::Container;
+use d2k_policy::set::Set;
+use d2k_translate::{keys, patch};
 
 /// An object as the policies have left it.
 pub(crate) struct Shaped<K> {
@@ -85,7 +85,7 @@ impl Daemon {
         object: K,
         container: Option<&Container>,
         warnings: &mut Vec<String>,
-    ) -> Result<std::sync::Arc<crate::cluster::Entry<K>>> {
+    ) -> Result<std::sync::Arc<d2k_cluster::Entry<K>>> {
         let shaped = self.shape(set, object, container)?;
         warnings.extend(shaped.warnings);
         let made = self.cluster.create(&shaped.object).await?;

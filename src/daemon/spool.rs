@@ -20,10 +20,10 @@ use tokio::task::JoinHandle;
 
 use super::Daemon;
 use super::logs::line::split;
-use crate::cluster::{Cluster, LogQuery};
-use crate::common::fault::{Fault, Kind as FaultKind};
-use crate::translate::keys::role;
-use crate::translate::record::Record;
+use d2k_cluster::{Cluster, LogQuery};
+use d2k_common::fault::{Fault, Kind as FaultKind};
+use d2k_translate::keys::role;
+use d2k_translate::record::Record;
 
 /// How much of a log is kept, in bytes before compression.
 const KEPT: usize = 4 * 1024 * 1024;

@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Daemon;
-use crate::common::fault::{Fault, Result};
-use crate::translate::container::Container;
-use crate::translate::helper::{self, protocol};
-use crate::translate::keys::{self, role};
-use crate::translate::path::clean;
-use crate::translate::pod::context::StagedFile;
-use crate::translate::record::Record;
+use d2k_common::fault::{Fault, Result};
+use d2k_translate::container::Container;
+use d2k_translate::helper::{self, protocol};
+use d2k_translate::keys::{self, role};
+use d2k_translate::path::clean;
+use d2k_translate::pod::context::StagedFile;
+use d2k_translate::record::Record;
 
 /// What a Secret holds, with room for the index (Kubernetes, Secret: 1 MiB).
 const LIMIT: usize = 1000 * 1024;

@@ -12,11 +12,11 @@ use serde_json::json;
 use super::Daemon;
 use super::decisions;
 use super::release::Attempt;
-use crate::common::fault::{Fault, Kind as FaultKind, Result};
-use crate::translate::container::{Container, Kind};
-use crate::translate::record::{self, RunState};
-use crate::translate::state::{self, Phase, Trouble, is_failed_start};
-use crate::translate::{keys, workload};
+use d2k_common::fault::{Fault, Kind as FaultKind, Result};
+use d2k_translate::container::{Container, Kind};
+use d2k_translate::record::{self, RunState};
+use d2k_translate::state::{self, Phase, Trouble, is_failed_start};
+use d2k_translate::{keys, workload};
 
 /// How often a write is tried again when somebody else wrote the object meanwhile.
 const TRIES: usize = 5;
@@ -311,7 +311,7 @@ impl Daemon {
     }
 
     /// Whether a start of this container is under way.
-    pub(crate) fn is_starting(&self, id: &str) -> bool {
+    pub fn is_starting(&self, id: &str) -> bool {
         self.runs.is_starting(id)
     }
 }

@@ -10,11 +10,11 @@ use tokio::sync::OnceCell;
 use tokio::time::MissedTickBehavior;
 
 use super::Daemon;
-use crate::cluster::Usage;
-use crate::common::fault::Result;
-use crate::translate::container::Container;
-use crate::translate::quantity;
-use crate::translate::stats::{Counters, Sample};
+use d2k_cluster::Usage;
+use d2k_common::fault::Result;
+use d2k_translate::container::Container;
+use d2k_translate::quantity;
+use d2k_translate::stats::{Counters, Sample};
 
 /// How long the metrics API may take: what comes later is zero, and nobody waits for it.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use super::Daemon;
 use super::bus::Event;
 use super::decisions::pairs;
-use crate::policy::bindings::events::exports::d2k::policy::events::{self, Input};
-use crate::translate::record::Record;
+use d2k_policy::bindings::events::exports::d2k::policy::events::{self, Input};
+use d2k_translate::record::Record;
 
 impl Daemon {
     /// Publishes an event of a container.

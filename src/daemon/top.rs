@@ -2,8 +2,8 @@
 
 use super::Daemon;
 use super::lifecycle::not_running;
-use crate::common::fault::{Fault, Result};
-use crate::translate::{helper, top};
+use d2k_common::fault::{Fault, Result};
+use d2k_translate::{helper, top};
 
 /// Title line and lines of processes.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use bollard_stubs::models::HostConfig;
 use serde_json::{Value, json};
 
 use super::Daemon;
-use crate::common::fault::Result;
-use crate::translate::record::Record;
-use crate::translate::update::{self, Updated};
-use crate::translate::{fields, keys, request, resources, validate};
+use d2k_common::fault::Result;
+use d2k_translate::record::Record;
+use d2k_translate::update::{self, Updated};
+use d2k_translate::{fields, keys, request, resources, validate};
 
 impl Daemon {
     /// Changes a container; returns warnings.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use super::Daemon;
 use super::pipe::Reader;
-use crate::cluster::TerminalSize;
-use crate::common::fault::{Fault, Result};
-use crate::translate::container::Container;
-use crate::translate::inspect::Context;
-use crate::translate::mounts::{self, MountKind, MountPlan};
-use crate::translate::record::{Membership, Record};
-use crate::translate::state::Phase;
+use d2k_cluster::TerminalSize;
+use d2k_common::fault::{Fault, Result};
+use d2k_translate::container::Container;
+use d2k_translate::inspect::Context;
+use d2k_translate::mounts::{self, MountKind, MountPlan};
+use d2k_translate::record::{Membership, Record};
+use d2k_translate::state::Phase;
 
 impl Daemon {
     /// The part of a view that all containers share; `api` is the minor version of the client.

@@ -12,16 +12,16 @@ use super::Daemon;
 use super::decisions::{What, pairs};
 use super::foreign::Foreign;
 use super::networks::random_id;
-use crate::cluster::Entry;
-use crate::common::fault::{Fault, Kind, Result};
-use crate::policy::bindings::volumes::exports::d2k::policy::volumes as policy;
-use crate::policy::component::Hook;
-use crate::policy::set::{Decided, Set};
-use crate::translate::container::Container;
-use crate::translate::keys;
-use crate::translate::mounts::{self, MountKind, MountPlan};
-use crate::translate::record::Record;
-use crate::translate::volume::{self, NewVolume};
+use d2k_cluster::Entry;
+use d2k_common::fault::{Fault, Kind, Result};
+use d2k_policy::bindings::volumes::exports::d2k::policy::volumes as policy;
+use d2k_policy::component::Hook;
+use d2k_policy::set::{Decided, Set};
+use d2k_translate::container::Container;
+use d2k_translate::keys;
+use d2k_translate::mounts::{self, MountKind, MountPlan};
+use d2k_translate::record::Record;
+use d2k_translate::volume::{self, NewVolume};
 
 type Claim = Arc<Entry<PersistentVolumeClaim>>;
 

@@ -9,9 +9,9 @@ use bollard_stubs::models::ContainerCreateBody;
 
 use super::Daemon;
 use super::volumes::anonymous_name;
-use crate::common::fault::{Fault, Result};
-use crate::translate::mounts::{self, Inherited, MountKind, MountPlan};
-use crate::translate::record::Record;
+use d2k_common::fault::{Fault, Result};
+use d2k_translate::mounts::{self, Inherited, MountKind, MountPlan};
+use d2k_translate::record::Record;
 
 /// How many containers may follow one another by name in records of an earlier version.
 const MAX_DEPTH: usize = 32;

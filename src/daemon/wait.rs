@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::Daemon;
-use crate::translate::container::Container;
-use crate::translate::record::RunState;
-use crate::translate::state::{Phase, last_end, status_of};
+use d2k_translate::container::Container;
+use d2k_translate::record::RunState;
+use d2k_translate::state::{Phase, last_end, status_of};
 
 /// What `wait` waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,10 +24,10 @@ use super::early;
 use super::error::Result;
 use super::query::Query;
 use super::stream::bytes as stream_bytes;
-use crate::common::compression;
-use crate::common::fault::Fault;
-use crate::daemon::Daemon;
-use crate::translate::archive::Stat;
+use d2k_common::compression;
+use d2k_common::fault::Fault;
+use d2k_daemon::Daemon;
+use d2k_translate::archive::Stat;
 
 const STAT: &str = "X-Docker-Container-Path-Stat";
 

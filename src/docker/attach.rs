@@ -16,13 +16,13 @@ use super::peer::Peer;
 use super::query::Query;
 use super::stream::output;
 use super::version::ApiVersion;
-use crate::common::fault::Fault;
-use crate::daemon::Daemon;
-use crate::daemon::attach::Options;
-use crate::daemon::gates::Place;
-use crate::daemon::logs;
-use crate::daemon::pipe::Pipe;
-use crate::translate::container::Container;
+use d2k_common::fault::Fault;
+use d2k_daemon::Daemon;
+use d2k_daemon::attach::Options;
+use d2k_daemon::gates::Place;
+use d2k_daemon::logs;
+use d2k_daemon::pipe::Pipe;
+use d2k_translate::container::Container;
 
 /// The routes.
 pub fn router() -> Router<Arc<Daemon>> {
@@ -53,8 +53,8 @@ async fn run(
     let pipe = Pipe { input: session.input, output: session.output };
     if let Err(fault) = daemon.attach(container, options, place, pipe).await {
         let bytes = bytes::Bytes::from(format!("{fault}\r\n"));
-        let channel = crate::daemon::pipe::Channel::SystemError;
-        let _ = told.send(crate::daemon::pipe::Chunk { channel, bytes }).await;
+        let channel = d2k_daemon::pipe::Channel::SystemError;
+        let _ = told.send(d2k_daemon::pipe::Chunk { channel, bytes }).await;
     }
 }
 

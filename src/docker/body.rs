@@ -23,7 +23,7 @@ use super::error::{Error, Result};
 use super::limits::{
     BODIES_IN_FLIGHT_KIB, BODY_TURN_TIME, JSON_BODY_TIME, JSON_BYTES_MAX, JSON_VALUES_MAX, SMALL_BODY_BYTES,
 };
-use crate::common::fault::Fault;
+use d2k_common::fault::Fault;
 
 /// Places for the KiB of large bodies, shared by all requests.
 static PLACES: Semaphore = Semaphore::const_new(BODIES_IN_FLIGHT_KIB as usize);

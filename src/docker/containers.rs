@@ -17,14 +17,14 @@ use super::peer::Peer;
 use super::query::Query;
 use super::stream::json_later;
 use super::version::ApiVersion;
-use crate::common::fault::Fault;
-use crate::daemon::Daemon;
-use crate::daemon::create::Request;
-use crate::daemon::wait::Condition;
-use crate::registry::Credentials;
-use crate::translate::container::Container;
-use crate::translate::mounts::MountPlan;
-use crate::translate::{inspect, request};
+use d2k_common::fault::Fault;
+use d2k_daemon::Daemon;
+use d2k_daemon::create::Request;
+use d2k_daemon::wait::Condition;
+use d2k_registry::Credentials;
+use d2k_translate::container::Container;
+use d2k_translate::mounts::MountPlan;
+use d2k_translate::{inspect, request};
 
 /// Filters of `docker ps`.
 const FILTERS: [&str; 18] = [
@@ -196,7 +196,7 @@ fn passes(daemon: &Daemon, container: &Container, filters: &Filters) -> bool {
         if published {
             record.ports.iter().map(|p| (p.host_port, p.protocol.clone())).collect()
         } else {
-            crate::translate::bindings::exposed(record)
+            d2k_translate::bindings::exposed(record)
         }
     };
     let port = |key: &str, published: bool| {
@@ -208,11 +208,11 @@ fn passes(daemon: &Daemon, container: &Container, filters: &Filters) -> bool {
     };
     filters.exact("status", status)
         && (!filters.has("exited")
-            || (state.phase == crate::translate::state::Phase::Exited
+            || (state.phase == d2k_translate::state::Phase::Exited
                 && filters.exact("exited", &state.run.exit_code.to_string())))
         && (!filters.has("health") || filters.exact("health", &health()))
         && filters.any("ancestor", |wanted| {
-            crate::registry::reference::is_ancestor(
+            d2k_registry::reference::is_ancestor(
                 wanted,
                 &record.image.reference,
                 &record.image.id,

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::body::Json;
 use super::error::Result;
 use super::query::Query;
-use crate::daemon::Daemon;
-use crate::policy::record;
+use d2k_daemon::Daemon;
+use d2k_policy::record;
 
 /// Decisions that are told if the request does not say how many.
 const LAST: usize = 20;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::hijack::Session;
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 /// Those that hold unless others are given.
 const DEFAULT: [u8; 2] = [ctrl(b'p'), ctrl(b'q')];

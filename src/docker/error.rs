@@ -5,7 +5,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-use crate::common::fault::{Fault, Kind};
+use d2k_common::fault::{Fault, Kind};
 
 /// A fault on its way to the client. Handlers get it from a [`Fault`] by `?`.
 #[derive(Debug, Clone, PartialEq, Eq)]

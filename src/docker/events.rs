@@ -16,9 +16,9 @@ use super::peer::Peer;
 use super::query::Query;
 use super::stream::{Newline, json_lines};
 use super::version::ApiVersion;
-use crate::common::fault::Fault;
-use crate::daemon::Daemon;
-use crate::daemon::bus::Event;
+use d2k_common::fault::Fault;
+use d2k_daemon::Daemon;
+use d2k_daemon::bus::Event;
 
 const FILTERS: [&str; 14] = [
     "config",

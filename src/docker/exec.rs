@@ -15,11 +15,11 @@ use super::detach;
 use super::error::Result;
 use super::hijack::Hijack;
 use super::query::Query;
-use crate::common::fault::Fault;
-use crate::daemon::Daemon;
-use crate::daemon::exec::{Streams, inspect};
-use crate::daemon::pipe::{Pipe, TerminalSize};
-use crate::translate::exec::Command;
+use d2k_common::fault::Fault;
+use d2k_daemon::Daemon;
+use d2k_daemon::exec::{Streams, inspect};
+use d2k_daemon::pipe::{Pipe, TerminalSize};
+use d2k_translate::exec::Command;
 
 /// The routes.
 pub fn router() -> Router<Arc<Daemon>> {

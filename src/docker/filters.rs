@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::body::values_at_most;
 use super::limits::JSON_VALUES_MAX;
 use super::moment::moment;
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 /// All patterns of a request may grow to this size together when compiled, and one to an eighth of it; larger ones
 /// match nothing but themselves.

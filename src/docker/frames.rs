@@ -3,7 +3,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-pub use crate::daemon::pipe::{Channel, Chunk};
+pub use d2k_daemon::pipe::{Channel, Chunk};
 
 const HEADER: usize = 8;
 

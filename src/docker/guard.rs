@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use futures::future::BoxFuture;
 
 use super::peer::{Peer, Via};
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Names that nobody else can give an address to. Docker's ssh helper sends the first one; the other two are
@@ -130,7 +130,7 @@ pub(super) mod tests {
     use super::*;
 
     /// A guard that admits every address.
-    pub(in crate::docker) fn open() -> Guard {
+    pub(crate) fn open() -> Guard {
         let callers: Callers = Arc::new(|_, _| Box::pin(async { Ok(()) }));
         let names = ["builds.corp.example".to_owned()];
         Guard::new("team-a", "cluster.local", "tcp://docker.team-a.example:2375", &names, callers)

@@ -28,8 +28,8 @@ use super::limits::{HIJACK_BYTES_MAX, HIJACK_TIME, MESSAGE_BYTES_MAX};
 use super::peer::Peer;
 use super::stream::{RAW, WAITING, bytes, chunks, output_type};
 use super::version::ApiVersion;
-use crate::common::fault::Fault;
-use crate::common::metrics;
+use d2k_common::fault::Fault;
+use d2k_common::metrics;
 
 /// Between the 101 and the first byte. Clients that read the 101 through a buffer of its own
 /// lose what lies in the same segment; dockerd has this gap by nature.

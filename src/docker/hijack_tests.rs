@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::docker::server::tests::{Dropped, read_until, set, start, talk};
+use crate::server::tests::{Dropped, read_until, set, start, talk};
 
 /// Reads all input, then answers with it on both channels.
 async fn echo(mut session: Session) {

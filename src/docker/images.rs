@@ -22,10 +22,10 @@ use super::peer::Peer;
 use super::query::Query;
 use super::stream::{Newline, json_lines};
 use super::version::ApiVersion;
-use crate::common::fault::Fault;
-use crate::daemon::Daemon;
-use crate::daemon::images::{Image, repo_digest};
-use crate::registry::{Credentials, Platform, Reference};
+use d2k_common::fault::Fault;
+use d2k_daemon::Daemon;
+use d2k_daemon::images::{Image, repo_digest};
+use d2k_registry::{Credentials, Platform, Reference};
 
 /// The routes.
 pub fn router() -> Router<Arc<Daemon>> {
@@ -349,10 +349,8 @@ async fn prune(State(daemon): State<Arc<Daemon>>, query: Query) -> Result<Respon
     filters.check(&["dangling", "label", "label!", "until"])?;
     let until = filters.until(Timestamp::now())?;
     let all = filters.bool("dangling")? == Some(false);
-    if let (Some(local), true) =
-        (&daemon.local, !["label", "label!", "until"].iter().any(|key| filters.has(key)))
-    {
-        let (deleted, reclaimed) = daemon.prune_here(local, all).await?;
+    let restricted = ["label", "label!", "until"].iter().any(|key| filters.has(key));
+    if !restricted && let Some((deleted, reclaimed)) = daemon.prune_local_images(all).await? {
         return Ok(
             Json(json!({"ImagesDeleted": or_null(deleted), "SpaceReclaimed": reclaimed})).into_response()
         );

@@ -10,10 +10,10 @@ use axum::routing::post;
 use super::error::Result;
 use super::query::Query;
 use super::version::ApiVersion;
-use crate::common::fault::Fault;
-use crate::daemon::Daemon;
-use crate::daemon::pipe::TerminalSize;
-use crate::translate::signal;
+use d2k_common::fault::Fault;
+use d2k_daemon::Daemon;
+use d2k_daemon::pipe::TerminalSize;
+use d2k_translate::signal;
 
 /// The routes.
 pub fn router() -> Router<Arc<Daemon>> {
@@ -52,7 +52,7 @@ async fn start(
 
 /// Runs an operation to its end, also when the client leaves: half a stop is worse than a whole one.
 pub(super) async fn outlive<T: Send + 'static>(
-    work: impl Future<Output = crate::common::fault::Result<T>> + Send + 'static,
+    work: impl Future<Output = d2k_common::fault::Result<T>> + Send + 'static,
 ) -> Result<T> {
     match tokio::spawn(work).await {
         Ok(result) => Ok(result?),

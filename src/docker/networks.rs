@@ -16,9 +16,9 @@ use super::body::{Json, JsonBody};
 use super::containers::or_null;
 use super::error::Result;
 use super::query::Query;
-use crate::common::fault::{Fault, Kind};
-use crate::daemon::Daemon;
-use crate::translate::network::{Network, is_predefined};
+use d2k_common::fault::{Fault, Kind};
+use d2k_daemon::Daemon;
+use d2k_translate::network::{Network, is_predefined};
 
 /// The routes.
 pub fn router() -> Router<Arc<Daemon>> {

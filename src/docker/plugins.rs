@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::body::Json;
 use super::error::{Error, page_not_found};
 use super::query::Query;
-use crate::common::fault::Fault;
-use crate::daemon::Daemon;
-use crate::policy::component::Policy;
+use d2k_common::fault::Fault;
+use d2k_daemon::Daemon;
+use d2k_policy::component::Policy;
 
 /// The routes.
 pub fn router() -> Router<Arc<Daemon>> {

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use super::filters::Filters;
 use super::limits::QUERY_PARAMETERS_MAX;
 use super::moment::moment;
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 /// The query of a request. As an extractor it never fails.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

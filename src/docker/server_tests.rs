@@ -9,24 +9,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::docker::body::JsonBody;
-use crate::docker::stream::{Newline, json_lines};
-use crate::docker::version::front;
+use crate::body::JsonBody;
+use crate::stream::{Newline, json_lines};
+use crate::version::front;
 
 const SOON: Duration = Duration::from_secs(5);
 
 /// A server of some routes on a port of its own.
-pub(in crate::docker) async fn start(
-    routes: Router,
-) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
+pub(crate) async fn start(routes: Router) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
     let stopping = CancellationToken::new();
     let mut server = Server::new(stopping.clone());
     let address = server.tcp("127.0.0.1:0".parse().unwrap(), None).await.unwrap();
-    (address, stopping, tokio::spawn(server.run(front(routes, crate::docker::guard::tests::open()))))
+    (address, stopping, tokio::spawn(server.run(front(routes, crate::guard::tests::open()))))
 }
 
 /// Sends a request and reads until the server closes.
-pub(in crate::docker) async fn talk(address: SocketAddr, request: &[u8]) -> String {
+pub(crate) async fn talk(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut answer = Vec::new();
@@ -35,7 +33,7 @@ pub(in crate::docker) async fn talk(address: SocketAddr, request: &[u8]) -> Stri
 }
 
 /// Reads until `wanted` has come.
-pub(in crate::docker) async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
+pub(crate) async fn read_until(stream: &mut TcpStream, wanted: &str) -> String {
     let mut answer = Vec::new();
     while !String::from_utf8_lossy(&answer).contains(wanted) {
         let read = tokio::time::timeout(SOON, stream.read_buf(&mut answer)).await.unwrap().unwrap();
@@ -45,7 +43,7 @@ pub(in crate::docker) async fn read_until(stream: &mut TcpStream, wanted: &str) 
 }
 
 /// Tells by a flag that it was dropped.
-pub(in crate::docker) struct Dropped(pub Arc<AtomicBool>);
+pub(crate) struct Dropped(pub Arc<AtomicBool>);
 
 impl Drop for Dropped {
     fn drop(&mut self) {
@@ -54,7 +52,7 @@ impl Drop for Dropped {
 }
 
 /// Waits until a flag is set.
-pub(in crate::docker) async fn set(flag: &AtomicBool) {
+pub(crate) async fn set(flag: &AtomicBool) {
     let wait = async {
         while !flag.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -157,8 +155,7 @@ async fn a_unix_socket_is_for_owner_and_group_and_a_stale_one_is_replaced() {
     let error = Server::new(stopping.clone()).unix(&path).unwrap_err();
     assert!(error.ends_with("another program listens there"), "{error}");
     let dropped = Arc::new(AtomicBool::new(false));
-    let running =
-        tokio::spawn(server.run(front(silent(dropped.clone()), crate::docker::guard::tests::open())));
+    let running = tokio::spawn(server.run(front(silent(dropped.clone()), crate::guard::tests::open())));
     let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
     stream.write_all(b"GET /events HTTP/1.1\r\n\r\n").await.unwrap();
     assert!(stream.read(&mut [0; 64]).await.unwrap() > 0);

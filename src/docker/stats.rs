@@ -14,7 +14,7 @@ use super::error::Result;
 use super::peer::Peer;
 use super::query::Query;
 use super::stream::{Newline, json_lines};
-use crate::daemon::{Daemon, stats as daemon_stats};
+use d2k_daemon::{Daemon, stats as daemon_stats};
 
 /// Between the two samples of a call without stream, so that it has a difference.
 const APART: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::body::Json;
 use super::early;
 use super::error::Error;
-use crate::common::fault::Fault;
+use d2k_common::fault::Fault;
 
 const NO_SWARM: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
                         to connect this node to swarm and try again.";
@@ -86,7 +86,7 @@ mod tests {
 
     async fn ask(method: &str, path: &str) -> (u16, Value) {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-        let answer = front(router(), crate::docker::guard::tests::open()).oneshot(request).await.unwrap();
+        let answer = front(router(), crate::guard::tests::open()).oneshot(request).await.unwrap();
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&body).unwrap())

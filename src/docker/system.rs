@@ -15,13 +15,13 @@ use super::body::Json;
 use super::error::Result;
 use super::query::Query;
 use super::version::{ApiVersion, ENGINE, NEWEST, OLDEST};
-use crate::common::fault::Fault;
-use crate::daemon::Daemon;
-use crate::daemon::stats::machine_memory;
-use crate::engine::local::images::How;
-use crate::translate::inspect;
-use crate::translate::state::Phase;
-use crate::translate::volume;
+use d2k_common::fault::Fault;
+use d2k_daemon::Daemon;
+use d2k_daemon::stats::machine_memory;
+use d2k_images::How;
+use d2k_translate::inspect;
+use d2k_translate::state::Phase;
+use d2k_translate::volume;
 
 /// What `?type=` of `system df` may name.
 const KINDS: [&str; 4] = ["container", "image", "volume", "build-cache"];

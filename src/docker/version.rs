@@ -19,8 +19,8 @@ use tower::Service;
 use super::error::{Error, page_not_found};
 use super::guard::Guard;
 use super::limits::METHOD_BYTES_MAX;
-use crate::common::fault::Fault;
-use crate::common::metrics;
+use d2k_common::fault::Fault;
+use d2k_common::metrics;
 
 /// The newest API version that is spoken, `1.55`.
 pub const NEWEST: ApiVersion = ApiVersion { minor: 55 };

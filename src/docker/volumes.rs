@@ -15,9 +15,9 @@ use super::error::Result;
 use super::filters::Filters;
 use super::query::Query;
 use super::version::ApiVersion;
-use crate::common::fault::Fault;
-use crate::daemon::Daemon;
-use crate::translate::volume;
+use d2k_common::fault::Fault;
+use d2k_daemon::Daemon;
+use d2k_translate::volume;
 
 type Claim = k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
@@ -115,7 +115,7 @@ async fn prune(State(daemon): State<Arc<Daemon>>, version: ApiVersion, query: Qu
     for claim in daemon.volumes() {
         let claim = &claim.object;
         let ours =
-            claim.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(crate::translate::keys::NAME));
+            claim.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(d2k_translate::keys::NAME));
         let labels = volume::labels(claim);
         let fits = filters.labels(|key| labels.get(key).map(String::as_str));
         if !ours || !fits || !(all || volume::is_anonymous(claim)) || !daemon.volume_users(claim).is_empty() {

@@ -18,7 +18,7 @@ use super::kubelet::{self, Kubelet};
 use super::server;
 use super::store::Store;
 use super::verbs::{Api, DeleteOptions, Settings, Target};
-use crate::engine::Engine;
+use d2k_engine::Engine;
 
 /// What a cluster is told.
 #[derive(Debug, Clone)]

@@ -127,8 +127,8 @@ fn remove_old(api: &Api, oldest: i64, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubeapi::store::Store;
-    use crate::kubeapi::verbs::Settings;
+    use crate::store::Store;
+    use crate::verbs::Settings;
 
     #[test]
     fn the_newest_events_are_kept_and_repeated_ones_are_new() {

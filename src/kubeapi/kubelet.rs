@@ -43,7 +43,7 @@ use super::meta;
 use super::status::{Result, Status};
 use super::store::Action;
 use super::verbs::Api;
-use crate::engine::Engine;
+use d2k_engine::Engine;
 use running::Running;
 
 /// What the kubelet is told.

@@ -77,7 +77,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::kubeapi::kinds::{KINDS, Kind};
+    use crate::kinds::{KINDS, Kind};
 
     fn place(kind: &Kind) -> String {
         format!("{}/{}", if kind.group.is_empty() { "api" } else { "apis" }, kind.api_version())

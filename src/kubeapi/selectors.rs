@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     fn takes(labels: &str, object: &Value) -> bool {
-        let kind = &crate::kubeapi::kinds::POD;
+        let kind = &crate::kinds::POD;
         Selector::parse(labels, "", kind).unwrap().matches(object)
     }
 
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_is_no_selector_is_refused() {
-        let kind = &crate::kubeapi::kinds::POD;
+        let kind = &crate::kinds::POD;
         assert!(Selector::parse("a b c", "", kind).is_err());
         assert!(Selector::parse("", "spec.unknown=1", kind).is_err());
         let object = json!({"spec": {"nodeName": "n1"}});

@@ -260,7 +260,7 @@ fn same(new: &Value, old: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubeapi::kinds;
+    use crate::kinds;
     use serde_json::json;
 
     #[test]

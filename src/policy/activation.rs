@@ -14,8 +14,8 @@ use super::failures::{FAILURES, Failures, WINDOW};
 use super::load::{self, Found, Refused, SETTINGS, Step};
 use super::set::{OnFailure, Set};
 use super::{News, Policies, Refusal, files, kept};
-use crate::common::fault::{self, Fault};
-use crate::common::metrics;
+use d2k_common::fault::{self, Fault};
+use d2k_common::metrics;
 
 /// A refused component is not compiled again before this time, unless it changes.
 const SAME_AGAIN: Duration = Duration::from_secs(60);

@@ -6,7 +6,7 @@
 pub mod about {
     wasmtime::component::bindgen!({
         inline: "package d2k:host; world about { export d2k:policy/about@1.0.0; }",
-        path: "wit",
+        path: "../../wit",
         world: "d2k:host/about",
     });
 }
@@ -14,7 +14,7 @@ pub mod about {
 /// The first hook: the shared types and the log are generated with it.
 pub mod naming {
     wasmtime::component::bindgen!({
-        path: "wit",
+        path: "../../wit",
         world: "naming-policy",
         additional_derives: [PartialEq, serde::Serialize],
     });
@@ -25,12 +25,12 @@ macro_rules! hook {
         $(#[$doc])*
         pub mod $name {
             wasmtime::component::bindgen!({
-                path: "wit",
+                path: "../../wit",
                 world: $world,
                 additional_derives: [PartialEq, serde::Serialize],
                 with: {
-                    "d2k:policy/types": crate::policy::bindings::naming::d2k::policy::types,
-                    "d2k:policy/log": crate::policy::bindings::naming::d2k::policy::log,
+                    "d2k:policy/types": crate::bindings::naming::d2k::policy::types,
+                    "d2k:policy/log": crate::bindings::naming::d2k::policy::log,
                 },
             });
         }

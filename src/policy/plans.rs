@@ -7,8 +7,8 @@ use super::bindings::naming::exports::d2k::policy::naming;
 use super::bindings::ports::exports::d2k::policy::ports;
 use super::bindings::volumes::exports::d2k::policy::volumes;
 use super::bindings::workload::exports::d2k::policy::workload;
-use crate::translate::network::is_dns_label;
-use crate::translate::quantity;
+use d2k_translate::network::is_dns_label;
+use d2k_translate::quantity;
 
 pub(super) type Sound = Result<Vec<String>, String>;
 

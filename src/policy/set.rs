@@ -15,9 +15,9 @@ use super::failure::Failure;
 use super::load::{self, Found, Refused, Source, Step};
 use super::settings::{self, File, Settings};
 use super::{binds, defaults, plans, record};
-use crate::common::fault::{Fault, Kind, Result};
-use crate::common::metrics;
-use crate::translate::bounds::json_bytes;
+use d2k_common::fault::{Fault, Kind, Result};
+use d2k_common::metrics;
+use d2k_translate::bounds::json_bytes;
 
 /// A decision, and who took it.
 #[derive(Debug, Clone, PartialEq)]

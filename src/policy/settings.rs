@@ -8,7 +8,7 @@ use serde_yaml_ng::{Mapping, Value};
 
 use super::bindings::about::exports::d2k::policy::about::Setting;
 use super::limits::Limits;
-use crate::translate::quantity;
+use d2k_translate::quantity;
 
 /// What is written for one policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use http::StatusCode;
 use sha2::{Digest, Sha256, Sha512};
 use tokio::sync::mpsc;
 
-use crate::common::image::ImageFacts;
+use d2k_common::image::ImageFacts;
 
 use super::Registry;
 use super::auth::Credentials;

@@ -7,7 +7,7 @@ use bollard_stubs::models::HealthConfig;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::common::image::{HistoryEntry, ImageFacts};
+use d2k_common::image::{HistoryEntry, ImageFacts};
 
 use super::layer::Layer;
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::common::fault::{Fault, Kind};
+use d2k_common::fault::{Fault, Kind};
 
 use super::reference::Reference;
 

@@ -10,7 +10,7 @@ use oci_client::manifest::{
 use oci_client::manifest::{ImageIndexEntry, OciImageIndex, OciImageManifest};
 use serde_json::Value;
 
-use crate::common::image::ImageFacts;
+use d2k_common::image::ImageFacts;
 
 use super::Registry;
 use super::auth::Credentials;

@@ -5,7 +5,7 @@ use async_stream::stream;
 use futures::{Stream, StreamExt, stream};
 use serde_json::{Value, json};
 
-use crate::common::image::ImageFacts;
+use d2k_common::image::ImageFacts;
 
 use super::Registry;
 use super::auth::Credentials;

@@ -5,7 +5,7 @@ mod grammar;
 
 use std::fmt;
 
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 use grammar::{INVALID, check_digest, check_name, is_lower_hex, is_tag};
 
 const HUB: &str = "docker.io";

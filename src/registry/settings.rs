@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 const HUB: &str = "docker.io";
 const HUB_URL: &str = "https://registry-1.docker.io";

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::testing::{Door, Fake, nowhere, reader, silence};
 use super::{Credentials, PullItem, Reference, Registry, RegistryErrorKind};
-use crate::common::fault::{Fault, Kind};
-use crate::common::image::ImageFacts;
+use d2k_common::fault::{Fault, Kind};
+use d2k_common::image::ImageFacts;
 
 const DENIED: &str = "repository does not exist or may require 'docker login': \
                       denied: requested access to the resource is denied";

@@ -9,7 +9,7 @@ use oci_client::errors::OciEnvelope;
 use rustls::crypto::ring;
 use sha2::{Digest, Sha256};
 
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 use super::error::RegistryError;
 use super::settings::{Places, RegistrySettings};

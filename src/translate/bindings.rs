@@ -4,7 +4,7 @@ use bollard_stubs::models::ContainerCreateBody;
 
 use super::record::Record;
 use super::request;
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 /// The host side of a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

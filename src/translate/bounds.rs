@@ -9,7 +9,7 @@ use std::io;
 use bollard_stubs::models::{ContainerCreateBody, NetworkCreateRequest, VolumeCreateRequest};
 use serde_json::Value;
 
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 /// Bytes of the name of a container, volume or network: the longest name of a file, which dockerd
 /// makes of a volume's name.
@@ -268,7 +268,7 @@ mod tests {
             ),
         ] {
             let fault = checked("web", raw).expect_err(words);
-            assert_eq!(fault.kind, crate::common::fault::Kind::Invalid);
+            assert_eq!(fault.kind, d2k_common::fault::Kind::Invalid);
             assert!(fault.message.contains(words), "{} has not {words:?}", fault.message);
             assert!(fault.message.len() < 200, "{}", fault.message);
         }

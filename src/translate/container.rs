@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::helper;
 use super::record::{Membership, Record, RunState};
 use super::state::{self, State};
-use crate::common::image::ImageFacts;
+use d2k_common::image::ImageFacts;
 
 /// The kind of workload that owns a container's Pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use super::helper;
 use super::record::Record;
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 /// What a client wants to run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

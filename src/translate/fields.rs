@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::validate::is_nothing;
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 mod config;
 mod host;

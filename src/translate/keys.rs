@@ -17,7 +17,7 @@ pub const NAME: &str = "d2k.io/name";
 pub const CREATED: &str = "d2k.io/created";
 /// Annotation: the create request as it came, JSON.
 pub const REQUEST: &str = "d2k.io/request";
-/// Annotation: what the registry said about the image ([`crate::common::image::ImageFacts`]), JSON.
+/// Annotation: what the registry said about the image ([`d2k_common::image::ImageFacts`]), JSON.
 pub const IMAGE: &str = "d2k.io/image";
 /// Annotation: the Secret with the login that opened the image for the client of the create call.
 pub const PULL_SECRET: &str = "d2k.io/pull-secret";
@@ -25,7 +25,7 @@ pub const PULL_SECRET: &str = "d2k.io/pull-secret";
 pub const PORTS: &str = "d2k.io/ports";
 /// Annotation: network memberships, JSON.
 pub const NETWORKS: &str = "d2k.io/networks";
-/// Annotation: mounts taken from other containers ([`crate::translate::mounts::Inherited`]), JSON array.
+/// Annotation: mounts taken from other containers ([`crate::mounts::Inherited`]), JSON array.
 pub const VOLUMES_FROM: &str = "d2k.io/volumes-from";
 /// Annotation: what is known of the last run and survives its Pod, JSON.
 pub const STATE: &str = "d2k.io/state";
@@ -49,7 +49,7 @@ pub const SHAPED: &str = "d2k.io/shaped";
 
 /// Annotation: that d2k's helper is in front of the container's process, and why, JSON.
 pub const HELPER: &str = "d2k.io/helper";
-/// Annotation: the Pod whose process was given leave to run, JSON ([`crate::translate::record::Leave`]).
+/// Annotation: the Pod whose process was given leave to run, JSON ([`crate::record::Leave`]).
 pub const LEAVE: &str = "d2k.io/leave";
 /// Annotation: the UID of the Pod whose processes are paused.
 pub const PAUSED: &str = "d2k.io/paused";

@@ -7,8 +7,8 @@ use bollard_stubs::models::{ContainerCreateBody, HostConfig, Mount, MountType, M
 
 use super::path::clean;
 use super::volume;
-use crate::common::fault::{Fault, Result};
-use crate::common::image::ImageFacts;
+use d2k_common::fault::{Fault, Result};
+use d2k_common::image::ImageFacts;
 
 mod bind;
 mod inherited;

@@ -14,7 +14,7 @@ use super::record::Record;
 use super::request;
 use super::resources;
 use super::security;
-use crate::common::fault::Result;
+use d2k_common::fault::Result;
 
 mod annotations;
 pub mod context;

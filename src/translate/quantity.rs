@@ -3,7 +3,7 @@
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 const KI: f64 = 1024.0;
 /// Kubernetes holds quantities as 64-bit integers; no size beyond that can be stored.

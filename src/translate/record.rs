@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::keys;
 use super::mounts::Inherited;
 use super::request;
-use crate::common::image::ImageFacts;
+use d2k_common::image::ImageFacts;
 
 /// Everything d2k keeps about a container it made.
 #[derive(Debug, Clone)]

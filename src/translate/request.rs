@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use bollard_stubs::models::ContainerCreateBody;
 
-use crate::common::fault::{Fault, Result};
-use crate::common::image::ImageFacts;
+use d2k_common::fault::{Fault, Result};
+use d2k_common::image::ImageFacts;
 
 mod body;
 

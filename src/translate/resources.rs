@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::quantity::{of_bytes, of_millicores};
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 /// The kernel's own period where a quota comes without one, in microseconds.
 const DEFAULT_CPU_PERIOD: i64 = 100_000;

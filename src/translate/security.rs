@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{Capabilities, PodSecurityContext, PodSpec, Secu
 
 use super::record::Record;
 use super::request::capability;
-use crate::common::fault::{Fault, Result};
-use crate::common::image::ImageFacts;
+use d2k_common::fault::{Fault, Result};
+use d2k_common::image::ImageFacts;
 
 mod namespaces;
 mod options;

@@ -226,8 +226,8 @@ mod tests {
                 }
             }
             let _ = rows(&columns, &text, random.random());
-            let _ = crate::translate::archive::Stat::read(&text, "/x", &text).map(|stat| stat.json());
-            let _ = crate::translate::helper::failure(Some(&text));
+            let _ = crate::archive::Stat::read(&text, "/x", &text).map(|stat| stat.json());
+            let _ = crate::helper::failure(Some(&text));
         }
     }
 

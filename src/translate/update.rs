@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 /// Fields of `HostConfig` that an update changes.
 const CHANGED: &[&str] = &[

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::request::{Link, argv, capability, extra_host, port_range, ports, wrong_port};
 use super::{bounds, signal};
-use crate::common::fault::{Fault, Result};
-use crate::common::image::ImageFacts;
+use d2k_common::fault::{Fault, Result};
+use d2k_common::image::ImageFacts;
 
 mod limits;
 

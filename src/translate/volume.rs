@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::quantity::{bytes, volume_size};
 use super::{bounds, keys};
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 /// What d2k chose for a volume that is to be made.
 #[derive(Debug, Clone)]

@@ -50,7 +50,7 @@ struct Step {
 
 /// Where the cases are.
 pub fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/kubeapi/cases")
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("tests/kubeapi/cases")
 }
 
 /// A variable that is set and not empty.

@@ -134,12 +134,12 @@ fn a_policy_that_answers_none_leaves_the_decision_to_the_next() {
 fn a_start_with_a_bad_set_takes_the_last_good_one() {
     let folder = Folder::new();
     let kept = Folder::new();
-    let options = || d2k::policy::Options { cache: Some(kept.0.clone()), ..folder.options() };
+    let options = || d2k_policy::Options { cache: Some(kept.0.clone()), ..folder.options() };
     std::fs::set_permissions(&kept.0, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     folder.write("settings.yaml", "naming: {settings: {prefix: team-}}\n");
-    assert_eq!(name(&d2k::policy::Policies::new(options()).unwrap(), "web").unwrap(), "team-web");
+    assert_eq!(name(&d2k_policy::Policies::new(options()).unwrap(), "web").unwrap(), "team-web");
     folder.write("zzz.wasm", "garbage");
-    let policies = d2k::policy::Policies::new(options()).unwrap();
+    let policies = d2k_policy::Policies::new(options()).unwrap();
     assert_eq!(name(&policies, "web").unwrap(), "team-web");
     assert!(policies.refused().unwrap().contains("zzz.wasm"));
 }
@@ -148,7 +148,7 @@ fn a_start_with_a_bad_set_takes_the_last_good_one() {
 fn a_start_with_a_bad_set_and_no_good_one_takes_the_built_in_one() {
     let folder = Folder::new();
     folder.write("zzz.wasm", "garbage");
-    let options = d2k::policy::Options { cache: None, ..folder.options() };
-    let policies = d2k::policy::Policies::new(options).unwrap();
+    let options = d2k_policy::Options { cache: None, ..folder.options() };
+    let policies = d2k_policy::Policies::new(options).unwrap();
     assert_eq!(name(&policies, "web").unwrap(), "web");
 }

@@ -1,10 +1,10 @@
 //! The causes of a failed call of a policy: a request that is too large for it is the client's doing, and
 //! no number of such requests has the operator's set given up.
 
-use d2k::common::fault::{Fault, Kind};
-use d2k::policy::Policies;
-use d2k::policy::bindings::images::exports::d2k::policy::images;
-use d2k::policy::bindings::naming::exports::d2k::policy::naming::{Input, What};
+use d2k_common::fault::{Fault, Kind};
+use d2k_policy::Policies;
+use d2k_policy::bindings::images::exports::d2k::policy::images;
+use d2k_policy::bindings::naming::exports::d2k::policy::naming::{Input, What};
 
 use super::support::{Folder, component, deed, name};
 

@@ -3,16 +3,16 @@
 use std::fs;
 use std::path::Path;
 
-use d2k::policy::compile::Cache;
-use d2k::policy::component::Linked;
-use d2k::policy::fixtures;
-use d2k::policy::limits::Limits;
+use d2k_policy::compile::Cache;
+use d2k_policy::component::Linked;
+use d2k_policy::fixtures;
+use d2k_policy::limits::Limits;
 
 use super::support::{cache, component};
 
 #[test]
 fn the_fixtures_of_every_policy_hold() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins");
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("plugins");
     for member in [
         "naming",
         "ports",

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use d2k::policy::{Options, Policies};
+use d2k_policy::{Options, Policies};
 
 use super::support::{Folder, component, deed, kept, name};
 
@@ -144,8 +144,8 @@ fn tables(count: usize, entries: usize) -> Vec<u8> {
 
 #[test]
 fn the_tables_and_instances_of_a_call_have_a_bound_together() {
-    use d2k::policy::component::{State, call, engine};
-    use d2k::policy::limits::Limits;
+    use d2k_policy::component::{State, call, engine};
+    use d2k_policy::limits::Limits;
     use wasmtime::component::{Component, Linker};
     let failure = |bytes: &[u8]| {
         let component = Component::from_binary(engine(), bytes).unwrap();

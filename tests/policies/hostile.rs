@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use d2k::common::fault::Kind;
+use d2k_common::fault::Kind;
 
 use super::support::{Folder, component, deed, name, resident_kib};
 

@@ -3,13 +3,13 @@
 
 use serde_json::Value;
 
-use d2k::policy::bindings::events::exports::d2k::policy::events;
-use d2k::policy::bindings::types::{Container, RestartPolicy};
-use d2k::policy::bindings::workload::exports::d2k::policy::workload;
-use d2k::policy::compile::Cache;
-use d2k::policy::component::Linked;
-use d2k::policy::limits::Limits;
-use d2k::policy::{fixtures, record};
+use d2k_policy::bindings::events::exports::d2k::policy::events;
+use d2k_policy::bindings::types::{Container, RestartPolicy};
+use d2k_policy::bindings::workload::exports::d2k::policy::workload;
+use d2k_policy::compile::Cache;
+use d2k_policy::component::Linked;
+use d2k_policy::limits::Limits;
+use d2k_policy::{fixtures, record};
 
 use super::support::{Folder, cache, component};
 

@@ -1,8 +1,8 @@
 //! Policies that are required: nothing is ever decided without them, whether they fail, are switched
 //! off, or cannot be had at a start.
 
-use d2k::common::fault::Kind;
-use d2k::policy::{Options, Policies};
+use d2k_common::fault::Kind;
+use d2k_policy::{Options, Policies};
 
 use super::support::{Folder, component, deed, event, kept, name};
 

@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use d2k::common::fault::Fault;
-use d2k::policy::bindings::events::exports::d2k::policy::events;
-use d2k::policy::bindings::naming::exports::d2k::policy::naming::{Input, What};
-use d2k::policy::set::Decided;
-use d2k::policy::{Options, Policies};
+use d2k_common::fault::Fault;
+use d2k_policy::bindings::events::exports::d2k::policy::events;
+use d2k_policy::bindings::naming::exports::d2k::policy::naming::{Input, What};
+use d2k_policy::set::Decided;
+use d2k_policy::{Options, Policies};
 
 /// A component of `plugins/`.
 pub fn component(member: &str) -> Vec<u8> {
     let name = member.rsplit('/').next().unwrap();
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins").join(member).join(format!("{name}.wasm"));
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .join("plugins")
+        .join(member)
+        .join(format!("{name}.wasm"));
     fs::read(path).unwrap()
 }
 
@@ -75,7 +77,7 @@ pub fn name(policies: &Policies, docker_name: &str) -> Result<String, Fault> {
 pub fn decided(
     policies: &Policies,
     docker_name: &str,
-) -> Result<Decided<d2k::policy::bindings::naming::exports::d2k::policy::naming::Plan>, Fault> {
+) -> Result<Decided<d2k_policy::bindings::naming::exports::d2k::policy::naming::Plan>, Fault> {
     policies.current().name(&Input {
         what: What::Container,
         docker_name: docker_name.into(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use d2k::policy::Policies;
+use d2k_policy::Policies;
 use tokio_util::sync::CancellationToken;
 
 use super::support::{Folder, component, deed, name, resident_kib};

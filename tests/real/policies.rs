@@ -30,7 +30,7 @@ impl Folder {
     }
 
     pub fn example(&self, name: &str) {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins/examples");
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("plugins/examples");
         std::fs::copy(root.join(name).join(format!("{name}.wasm")), self.0.join(format!("{name}.wasm")))
             .unwrap();
     }

@@ -73,7 +73,7 @@ struct Recorded {
 
 /// A folder of this suite.
 pub fn folder(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/wire").join(name)
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("tests/wire").join(name)
 }
 
 /// The requests of a file.

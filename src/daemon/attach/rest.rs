@@ -12,8 +12,8 @@ use super::super::Daemon;
 use super::super::pipe::{Channel, Chunk};
 use super::super::release::Attempt;
 use super::Options;
-use crate::cluster::Process;
-use crate::translate::container::Container;
+use d2k_cluster::Process;
+use d2k_translate::container::Container;
 
 type Stream = Box<dyn AsyncRead + Send + Unpin>;
 

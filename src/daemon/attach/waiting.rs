@@ -12,10 +12,10 @@ use super::super::pipe::{Chunk, Pipe};
 use super::super::release::Attempt;
 use super::rest::Received;
 use super::{FOREVER, Options, pod_uid};
-use crate::cluster::Wanted;
-use crate::common::fault::Result;
-use crate::translate::container::Container;
-use crate::translate::state::Phase;
+use d2k_cluster::Wanted;
+use d2k_common::fault::Result;
+use d2k_translate::container::Container;
+use d2k_translate::state::Phase;
 
 impl Daemon {
     /// Connects a client with the next run of a container.

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::common::log_streams::STDERR_ZONE;
-use crate::daemon::pipe::Channel;
+use crate::pipe::Channel;
+use d2k_common::log_streams::STDERR_ZONE;
 
 /// Docker splits longer lines; so does the kubelet, at the same size.
 pub(crate) const LONGEST_LINE: usize = 1024 * 1024;

@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 
 use super::Query;
 use super::line::{LONGEST_LINE, channel, is_foreign, split};
-use crate::daemon::heard::Reader;
-use crate::daemon::pipe::{Channel, Chunk};
+use crate::heard::Reader;
+use crate::pipe::{Channel, Chunk};
 
 /// Where a reader is in a log: lines already sent are recognised when a log is read again.
 #[derive(Default)]

@@ -9,14 +9,14 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::common::fault::Kind;
-use crate::daemon::Daemon;
-use crate::docker::early;
-use crate::docker::error::Result;
-use crate::docker::query::Query;
-use crate::docker::stream::{Newline, json_lines};
-use crate::registry::Reference;
-use crate::registry::pull::error_line;
+use crate::early;
+use crate::error::Result;
+use crate::query::Query;
+use crate::stream::{Newline, json_lines};
+use d2k_common::fault::Kind;
+use d2k_daemon::Daemon;
+use d2k_registry::Reference;
+use d2k_registry::pull::error_line;
 
 /// POST `/images/load`.
 pub(super) async fn load(State(daemon): State<Arc<Daemon>>, body: Body) -> Result<Response> {
@@ -47,7 +47,7 @@ pub(super) async fn import(daemon: Arc<Daemon>, query: &Query, body: Body) -> Re
         None => None,
     };
     if let Some(url) = query.text("fromSrc").filter(|from| *from != "-") {
-        return Err(crate::common::fault::Fault::invalid(format!(
+        return Err(d2k_common::fault::Fault::invalid(format!(
             "d2k does not fetch {url}: give the archive itself, for example `curl URL | docker import - NAME`"
         ))
         .into());

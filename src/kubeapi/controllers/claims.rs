@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Context, Controller, Key, key_of};
-use crate::kubeapi::conditions;
-use crate::kubeapi::events::{self, About};
-use crate::kubeapi::kinds::{self, Kind};
-use crate::kubeapi::meta;
-use crate::kubeapi::store::{Action, Change};
-use crate::kubeapi::verbs::{DeleteOptions, PROTECTION, Target};
+use crate::conditions;
+use crate::events::{self, About};
+use crate::kinds::{self, Kind};
+use crate::meta;
+use crate::store::{Action, Change};
+use crate::verbs::{DeleteOptions, PROTECTION, Target};
 
 /// Who makes the volumes; also in the storage class.
 pub const PROVISIONER: &str = "d2k.io/local";

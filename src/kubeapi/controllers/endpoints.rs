@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Context, Controller, Key, key_of, owners};
-use crate::kubeapi::conditions;
-use crate::kubeapi::kinds::{self, Kind};
-use crate::kubeapi::meta;
-use crate::kubeapi::store::Change;
-use crate::kubeapi::verbs::{DeleteOptions, Target};
+use crate::conditions;
+use crate::kinds::{self, Kind};
+use crate::meta;
+use crate::store::Change;
+use crate::verbs::{DeleteOptions, Target};
 
 /// Who makes the slices.
 const MANAGED: &str = "endpointslice.kubernetes.io/managed-by";

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Context, Controller, Key};
-use crate::kubeapi::kinds::{self, Kind};
-use crate::kubeapi::meta;
-use crate::kubeapi::store::{Action, Change};
-use crate::kubeapi::verbs::{DeleteOptions, Propagation, Target};
+use crate::kinds::{self, Kind};
+use crate::meta;
+use crate::store::{Action, Change};
+use crate::verbs::{DeleteOptions, Propagation, Target};
 
 /// The controller. It looks at all objects whenever one of them goes.
 pub struct Garbage;

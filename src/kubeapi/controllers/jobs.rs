@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 use super::owners;
 use super::{Context, Controller, Key, key_of, replica_sets};
-use crate::kubeapi::conditions::{self, set_condition};
-use crate::kubeapi::events::{self, About};
-use crate::kubeapi::kinds::{self, Kind};
-use crate::kubeapi::meta;
-use crate::kubeapi::store::Change;
-use crate::kubeapi::verbs::{DeleteOptions, Propagation, Target};
+use crate::conditions::{self, set_condition};
+use crate::events::{self, About};
+use crate::kinds::{self, Kind};
+use crate::meta;
+use crate::store::Change;
+use crate::verbs::{DeleteOptions, Propagation, Target};
 
 /// Keeps a Pod until it is counted.
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::kubeapi::kinds::Kind;
-use crate::kubeapi::meta;
-use crate::kubeapi::selectors::label_selector_matches;
-use crate::kubeapi::verbs::Target;
+use crate::kinds::Kind;
+use crate::meta;
+use crate::selectors::label_selector_matches;
+use crate::verbs::Target;
 
 /// A reference that makes an object the controller of another.
 pub fn reference(kind: &Kind, owner: &Value) -> Value {

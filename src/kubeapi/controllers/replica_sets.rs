@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use super::owners;
 use super::{Context, Controller, Key, key_of};
-use crate::kubeapi::conditions::{self, is_active};
-use crate::kubeapi::events::{self, About};
-use crate::kubeapi::kinds::{self, Kind};
-use crate::kubeapi::meta;
-use crate::kubeapi::selectors::label_selector_matches;
-use crate::kubeapi::store::Change;
-use crate::kubeapi::verbs::{DeleteOptions, Target};
+use crate::conditions::{self, is_active};
+use crate::events::{self, About};
+use crate::kinds::{self, Kind};
+use crate::meta;
+use crate::selectors::label_selector_matches;
+use crate::store::Change;
+use crate::verbs::{DeleteOptions, Target};
 
 /// The controller.
 pub struct ReplicaSets;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Context, owners};
-use crate::kubeapi::conditions;
-use crate::kubeapi::events::{self, About};
-use crate::kubeapi::kinds;
-use crate::kubeapi::meta;
-use crate::kubeapi::verbs::Target;
+use crate::conditions;
+use crate::events::{self, About};
+use crate::kinds;
+use crate::meta;
+use crate::verbs::Target;
 
 /// Makes the ReplicaSet of the newest revision, with so many replicas.
 type Make = fn(&Context, &Value, i64) -> Option<Arc<Value>>;

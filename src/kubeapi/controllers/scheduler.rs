@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Context, Controller, Key, key_of};
-use crate::kubeapi::conditions::{is_over, set_condition};
-use crate::kubeapi::events::{self, About};
-use crate::kubeapi::kinds::{self, Kind};
-use crate::kubeapi::meta;
-use crate::kubeapi::quantity::thousandths;
-use crate::kubeapi::store::Change;
-use crate::kubeapi::verbs::Target;
+use crate::conditions::{is_over, set_condition};
+use crate::events::{self, About};
+use crate::kinds::{self, Kind};
+use crate::meta;
+use crate::quantity::thousandths;
+use crate::store::Change;
+use crate::verbs::Target;
 
 /// The controller.
 pub struct Scheduler;
@@ -76,7 +76,7 @@ fn unfit(context: &Context, pod: &Value, node: &Value) -> Option<String> {
     );
     let term = |term: &Value| {
         let selector = serde_json::json!({"matchExpressions": term.get("matchExpressions")});
-        crate::kubeapi::selectors::label_selector_matches(&selector, labels)
+        crate::selectors::label_selector_matches(&selector, labels)
     };
     let selected = selector.into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
     if !selected || !(terms.is_empty() || terms.iter().any(term)) {

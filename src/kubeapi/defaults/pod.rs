@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{list, put};
-use crate::kubeapi::meta;
+use crate::meta;
 
 /// Fills in a Pod, or the Pod template of a workload; `restart` is the policy where none is said.
 pub fn fill(object: &mut Value, restart: &str) {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{pod, put};
-use crate::kubeapi::meta;
+use crate::meta;
 
 /// A Deployment's.
 pub fn deployment(object: &mut Value) {

@@ -6,8 +6,8 @@ use axum::http::header::CONTENT_TYPE;
 use serde_json::Value;
 
 use super::json;
-use crate::kubeapi::protobuf;
-use crate::kubeapi::status::{Result, Status};
+use crate::protobuf;
+use crate::status::{Result, Status};
 
 /// As much as Kubernetes takes.
 const LIMIT: usize = 3 * 1024 * 1024;

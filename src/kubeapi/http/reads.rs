@@ -10,14 +10,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::{Front, Path, Query};
-use crate::kubeapi::kinds::Kind;
-use crate::kubeapi::meta;
-use crate::kubeapi::reply::{Form, Reply};
-use crate::kubeapi::selectors::Selector;
-use crate::kubeapi::status::{Cause, Result, Status};
-use crate::kubeapi::store::{Action, List};
-use crate::kubeapi::verbs::scale_of;
-use crate::kubeapi::watch;
+use crate::kinds::Kind;
+use crate::meta;
+use crate::reply::{Form, Reply};
+use crate::selectors::Selector;
+use crate::status::{Cause, Result, Status};
+use crate::store::{Action, List};
+use crate::verbs::scale_of;
+use crate::watch;
 
 impl Front {
     pub(super) async fn read(

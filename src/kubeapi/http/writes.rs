@@ -6,15 +6,15 @@ use axum::http::{Method, Response};
 use serde_json::{Value, json};
 
 use super::{Front, Path, Query, body};
-use crate::kubeapi::kinds::Kind;
-use crate::kubeapi::meta;
-use crate::kubeapi::patch::Format;
-use crate::kubeapi::patch::manager::Manager;
-use crate::kubeapi::reply::{Form, Reply};
-use crate::kubeapi::schema::Validation;
-use crate::kubeapi::selectors::Selector;
-use crate::kubeapi::status::{Cause, Result, Status};
-use crate::kubeapi::verbs::{DeleteOptions, Deleted, Propagation, Target, Written, scale_of};
+use crate::kinds::Kind;
+use crate::meta;
+use crate::patch::Format;
+use crate::patch::manager::Manager;
+use crate::reply::{Form, Reply};
+use crate::schema::Validation;
+use crate::selectors::Selector;
+use crate::status::{Cause, Result, Status};
+use crate::verbs::{DeleteOptions, Deleted, Propagation, Target, Written, scale_of};
 
 /// What who deletes a Job and says nothing about its Pods is told.
 const PRESERVED: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";

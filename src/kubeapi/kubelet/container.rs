@@ -11,10 +11,10 @@ use super::Kubelet;
 use super::running::Running;
 use super::running::Volumes;
 use super::state::{End, Phase};
-use crate::engine::{Engine, Exit, Image, Limits, Pull, Security, Start, Trouble};
-use crate::kubeapi::events::{self, About};
-use crate::kubeapi::meta::{self, at, items, string};
-use crate::kubeapi::quantity;
+use crate::events::{self, About};
+use crate::meta::{self, at, items, string};
+use crate::quantity;
+use d2k_engine::{Engine, Exit, Image, Limits, Pull, Security, Start, Trouble};
 
 /// How long an error of a pull is shown before the pause is.
 const SHOWN: Duration = Duration::from_secs(1);
@@ -91,7 +91,7 @@ impl<E: Engine> Kubelet<E> {
     /// Waits before a container is started again; false if its Pod ends.
     async fn back_off(&self, running: &Running, pod: &Value, name: &str, pause: Duration) -> bool {
         let (space, pod_name, uid) = (meta::namespace(pod), meta::name(pod), meta::uid(pod));
-        let time = crate::kubeapi::table::duration(i64::try_from(pause.as_secs()).unwrap_or(0));
+        let time = crate::table::duration(i64::try_from(pause.as_secs()).unwrap_or(0));
         let words =
             format!("back-off {time} restarting failed container={name} pod={pod_name}_{space}({uid})");
         running.set(name, |state| state.enter(Phase::waiting("CrashLoopBackOff", &words)));

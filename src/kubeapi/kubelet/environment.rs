@@ -5,10 +5,10 @@ use serde_json::Value;
 
 use super::Kubelet;
 use super::running::Running;
-use crate::engine::{Engine, Image, Login, NodeFacts, Trouble};
-use crate::kubeapi::kinds::{self, Kind};
-use crate::kubeapi::meta::{self, at, items, string};
-use crate::kubeapi::quantity;
+use crate::kinds::{self, Kind};
+use crate::meta::{self, at, items, string};
+use crate::quantity;
+use d2k_engine::{Engine, Image, Login, NodeFacts, Trouble};
 
 /// Variables in order; later ones win.
 pub type Variables = Vec<(String, String)>;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::kubeapi::meta::{self, at, items, string};
+use crate::meta::{self, at, items, string};
 
 /// `/etc/hostname` of a Pod.
 pub fn hostname(pod: &Value) -> String {

@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::Kubelet;
 use super::running::Running;
 use super::state::Phase;
-use crate::engine::Engine;
-use crate::kubeapi::events::{self, About};
-use crate::kubeapi::meta::{self, at, items, number, string};
+use crate::events::{self, About};
+use crate::meta::{self, at, items, number, string};
+use d2k_engine::Engine;
 
 /// Pause after a change, so that many changes are one look at the volumes.
 const CALM: Duration = Duration::from_secs(1);

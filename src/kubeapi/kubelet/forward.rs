@@ -15,10 +15,10 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
 
 use super::{Kubelet, sockets, spdy};
-use crate::engine::Engine;
-use crate::kubeapi::http::Asked;
-use crate::kubeapi::meta;
-use crate::kubeapi::status::{Result, Status};
+use crate::http::Asked;
+use crate::meta;
+use crate::status::{Result, Status};
+use d2k_engine::Engine;
 
 /// Protocols over a WebSocket, the best first.
 const SOCKET: &[&str] = &[TUNNEL, "v4.channel.k8s.io", "portforward.k8s.io"];

@@ -16,8 +16,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::log_tail::begin_of_tail;
 use super::running::Running;
 use super::state::Phase;
-use crate::common::log_streams;
-use crate::engine::log_files::{self, Piece};
+use d2k_common::log_streams;
+use d2k_engine::log_files::{self, Piece};
 
 /// How soon clients that follow a log get what has been written to it.
 const LOOK: Duration = Duration::from_millis(20);

@@ -4,7 +4,7 @@
 use std::io::Result;
 use std::os::unix::fs::FileExt;
 
-use crate::engine::log_files::Piece;
+use d2k_engine::log_files::Piece;
 
 /// Bytes that are read at once.
 const BLOCK_BYTES: u64 = 64 << 10;
@@ -85,7 +85,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::engine::log_files;
+    use d2k_engine::log_files;
 
     fn entry(tag: char, text: &str) -> String {
         format!("2026-01-02T03:04:05.123456789Z stdout {tag} {text}\n")

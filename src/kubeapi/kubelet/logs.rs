@@ -13,13 +13,13 @@ use super::Kubelet;
 use super::log_reader::{self, Follow, Shown, read};
 use super::running::Running;
 use super::state::Phase;
-use crate::common::log_streams;
-use crate::engine::{Engine, log_files};
-use crate::kubeapi::http::Asked;
-use crate::kubeapi::kinds::{self, LOG_OPTIONS};
-use crate::kubeapi::meta::{self, items, string};
-use crate::kubeapi::reply::plain;
-use crate::kubeapi::status::{Cause, Result, Status};
+use crate::http::Asked;
+use crate::kinds::{self, LOG_OPTIONS};
+use crate::meta::{self, items, string};
+use crate::reply::plain;
+use crate::status::{Cause, Result, Status};
+use d2k_common::log_streams;
+use d2k_engine::{Engine, log_files};
 
 /// What is shown of the log of a container that has failed without a message of its own, at most.
 const LAST_LINES: usize = 80;

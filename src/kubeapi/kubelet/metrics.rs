@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::Kubelet;
 use super::running::Running;
 use super::state::Phase;
-use crate::common::usage_names::{PROCESSES, RECEIVED, SENT};
-use crate::engine::{Engine, Usage};
-use crate::kubeapi::kinds;
-use crate::kubeapi::meta::{self, items, string};
+use crate::kinds;
+use crate::meta::{self, items, string};
+use d2k_common::usage_names::{PROCESSES, RECEIVED, SENT};
+use d2k_engine::{Engine, Usage};
 
 /// Between the two looks.
 const WINDOW: Duration = Duration::from_millis(200);
@@ -56,8 +56,7 @@ impl<E: Engine> Kubelet<E> {
         let pods = self.pod_metrics("", "").await;
         let sum = |field: &str| -> i128 {
             let all = pods.iter().flat_map(|pod| items(pod, &["containers"]));
-            let thousandths =
-                all.filter_map(|c| crate::kubeapi::quantity::thousandths(string(c, &["usage", field])));
+            let thousandths = all.filter_map(|c| crate::quantity::thousandths(string(c, &["usage", field])));
             thousandths.sum()
         };
         let time = meta::now();

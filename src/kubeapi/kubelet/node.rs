@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::engine::NodeFacts;
-use crate::kubeapi::discovery;
-use crate::kubeapi::kinds;
-use crate::kubeapi::meta;
-use crate::kubeapi::verbs::{Api, Target};
+use crate::discovery;
+use crate::kinds;
+use crate::meta;
+use crate::verbs::{Api, Target};
+use d2k_engine::NodeFacts;
 
 /// Pods that may run at once.
 const PODS: &str = "1000";

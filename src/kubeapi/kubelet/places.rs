@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::engine::{Mount, Source, Trouble};
+use d2k_engine::{Mount, Source, Trouble};
 
 /// Files of `/proc` that show limits instead of the machine, as LXCFS makes them; runc lets them be mounted.
 const SHOWN: [&str; 10] = [

@@ -12,11 +12,11 @@ use tokio::sync::watch;
 use super::Kubelet;
 use super::running::Running;
 use super::state::{End, Phase};
-use crate::engine::{Engine, Sandbox};
-use crate::kubeapi::events::{self, About};
-use crate::kubeapi::kinds;
-use crate::kubeapi::meta::{self, at, items, string};
-use crate::kubeapi::verbs::{DeleteOptions, Target};
+use crate::events::{self, About};
+use crate::kinds;
+use crate::meta::{self, at, items, string};
+use crate::verbs::{DeleteOptions, Target};
+use d2k_engine::{Engine, Sandbox};
 
 /// Pause before something is tried again that a Pod cannot begin without.
 const AGAIN: Duration = Duration::from_secs(2);

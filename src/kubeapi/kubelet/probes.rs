@@ -10,9 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Kubelet;
 use super::running::Running;
-use crate::engine::{Engine, Exec, Stream};
-use crate::kubeapi::events::{self, About};
-use crate::kubeapi::meta::{self, at, items, number, string};
+use crate::events::{self, About};
+use crate::meta::{self, at, items, number, string};
+use d2k_engine::{Engine, Exec, Stream};
 
 /// Longest time for a hook.
 const HOOK: Duration = Duration::from_secs(3600);

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::Kubelet;
 use super::running::Running;
 use super::state::{End, Phase, State};
-use crate::engine::Engine;
-use crate::kubeapi::conditions::set_condition;
-use crate::kubeapi::kinds;
-use crate::kubeapi::meta::{self, at, items, string};
-use crate::kubeapi::verbs::Target;
+use crate::conditions::set_condition;
+use crate::kinds;
+use crate::meta::{self, at, items, string};
+use crate::verbs::Target;
+use d2k_engine::Engine;
 
 impl<E: Engine> Kubelet<E> {
     /// Writes the status whenever something changes.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::state::State;
-use crate::kubeapi::meta::{self, items, string};
+use crate::meta::{self, items, string};
 
 /// The volumes of a Pod by name.
 pub type Volumes = BTreeMap<String, Volume>;

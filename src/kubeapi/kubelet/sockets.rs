@@ -9,7 +9,7 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::kubeapi::status::{Result, Status};
+use crate::status::{Result, Status};
 
 /// Channels.
 pub const STDIN: u8 = 0;

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::io::ReaderStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::kubeapi::status::{Result, Status};
+use crate::status::{Result, Status};
 use frames::{Blocks, Frame, Headers};
 
 /// The header by which the protocol inside is chosen.

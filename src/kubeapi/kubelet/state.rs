@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::kubeapi::meta::{self, at, items, string};
+use crate::meta::{self, at, items, string};
 
 /// What a container does.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::Kubelet;
 use super::running::Running;
 use super::state::Phase;
-use crate::engine::{Engine, Pull};
-use crate::kubeapi::events::{self, About};
-use crate::kubeapi::meta::string;
+use crate::events::{self, About};
+use crate::meta::string;
+use d2k_engine::{Engine, Pull};
 
 impl<E: Engine> Kubelet<E> {
     /// Ends a container politely, and waits for it.
@@ -39,7 +39,7 @@ impl<E: Engine> Kubelet<E> {
             _ => None,
         };
         let named = image.and_then(|image| image.stop_signal).unwrap_or_else(|| own.to_owned());
-        crate::engine::signal_number(&named).unwrap_or(15)
+        d2k_engine::signal_number(&named).unwrap_or(15)
     }
 
     /// Ends a container politely, and not so politely after a while.

@@ -17,10 +17,10 @@ use super::Kubelet;
 use super::sockets::{self, CLOSE, RESIZE, STDERR, STDIN, STDOUT};
 use super::spdy;
 use super::state::Phase;
-use crate::engine::{Engine, Exec, Exit, Session};
-use crate::kubeapi::http::Asked;
-use crate::kubeapi::meta;
-use crate::kubeapi::status::{Result, Status};
+use crate::http::Asked;
+use crate::meta;
+use crate::status::{Result, Status};
+use d2k_engine::{Engine, Exec, Exit, Session};
 
 /// Protocols of exec and attach, the best first.
 const COMMAND: &[&str] =

@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::running::{Running, Volume, Volumes};
 use super::{Kubelet, environment, files, places};
-use crate::engine::{Below, Engine, Memory, Mount, Source, Trouble};
-use crate::kubeapi::kinds::{self, Kind};
-use crate::kubeapi::meta::{self, at, items, number, string};
-use crate::kubeapi::quantity;
+use crate::kinds::{self, Kind};
+use crate::meta::{self, at, items, number, string};
+use crate::quantity;
+use d2k_engine::{Below, Engine, Memory, Mount, Source, Trouble};
 
 /// Objects that files come from: field, kind, where a volume names it.
 static SOURCES: &[(&str, &Kind, &str)] =

@@ -7,11 +7,11 @@ use super::fields::{self, Fields};
 use super::last_applied;
 use super::lists::Sort;
 use super::manager::Manager;
-use crate::kubeapi::kinds::Kind;
-use crate::kubeapi::meta;
-use crate::kubeapi::schema;
-use crate::kubeapi::schema::types::{self, Shape, Struct};
-use crate::kubeapi::status::{Result, Status};
+use crate::kinds::Kind;
+use crate::meta;
+use crate::schema;
+use crate::schema::types::{self, Shape, Struct};
+use crate::status::{Result, Status};
 
 /// Applies a configuration to an object (`null` if it is to be made).
 ///
@@ -413,7 +413,7 @@ fn write(object: &mut Value, entries: Vec<Entry>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubeapi::kinds;
+    use crate::kinds;
 
     fn manager(name: &str, force: bool) -> Manager {
         Manager { name: name.into(), force, ..Manager::default() }

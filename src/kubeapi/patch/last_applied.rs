@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::fields::{self, Fields};
 use super::manager::Manager;
-use crate::kubeapi::kinds::Kind;
-use crate::kubeapi::meta;
+use crate::kinds::Kind;
+use crate::meta;
 
 const ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The manager that does so: whoever takes another name wants none of it.

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::kubeapi::schema::types::{self, Field, Relation, Shape, Struct};
+use crate::schema::types::{self, Field, Relation, Shape, Struct};
 
 /// How a value is merged.
 #[derive(Debug, Clone, Copy)]

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value};
 
 use super::{go, lists::Sort};
-use crate::kubeapi::schema::types::{Field, Shape};
-use crate::kubeapi::status::{Result, Status};
+use crate::schema::types::{Field, Shape};
+use crate::status::{Result, Status};
 
 /// Merges a patch into an object of a kind.
 ///
@@ -32,7 +32,7 @@ fn merge_map(sort: Sort, object: &mut Value, patch: &Map<String, Value>) -> Resu
             return Err(Status::plain(format!("unknown patch type: {other} in map: {shown}")));
         }
     }
-    let map = crate::kubeapi::meta::map(object);
+    let map = crate::meta::map(object);
     if let Some(kept) = patch.get("$retainKeys").and_then(Value::as_array) {
         map.retain(|field, _| kept.iter().any(|k| k.as_str() == Some(field)));
     }

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::types::{self, Field, Shape, Struct};
-use crate::kubeapi::quantity;
+use crate::quantity;
 
 /// What is said of a text that is no quantity.
 pub const QUANTITY: &str =

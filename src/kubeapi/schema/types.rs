@@ -195,7 +195,7 @@ mod tests {
                 check(one.name, &field.shape);
             }
         }
-        for kind in crate::kubeapi::kinds::KINDS {
+        for kind in crate::kinds::KINDS {
             assert!(of(kind.name).field("metadata").is_some(), "{}", kind.name);
         }
     }

@@ -99,7 +99,7 @@ impl Parser {
         if token != Token::Word {
             return Err(format!("found '{key}', expected: identifier"));
         }
-        if let Some(words) = crate::kubeapi::label_syntax::bad_key(&key) {
+        if let Some(words) = crate::label_syntax::bad_key(&key) {
             return Err(format!("key: Invalid value: {key:?}: {words}"));
         }
         match self.peek().0 {
@@ -181,9 +181,9 @@ impl Parser {
 }
 
 fn check(values: &[String]) -> Result<(), String> {
-    match values.iter().enumerate().find(|(_, value)| !crate::kubeapi::label_syntax::is_value(value)) {
+    match values.iter().enumerate().find(|(_, value)| !crate::label_syntax::is_value(value)) {
         Some((at, value)) => {
-            Err(format!("values[{at}]: Invalid value: {value:?}: {}", crate::kubeapi::label_syntax::VALUE))
+            Err(format!("values[{at}]: Invalid value: {value:?}: {}", crate::label_syntax::VALUE))
         }
         None => Ok(()),
     }

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{Column, age, between, containers, duration, labels};
-use crate::kubeapi::kinds::Kind;
-use crate::kubeapi::meta::{self, at, items, number, string};
+use crate::kinds::Kind;
+use crate::meta::{self, at, items, number, string};
 
 /// The columns of a kind; a star marks those of `-o wide`.
 fn names(kind: &str) -> &'static str {

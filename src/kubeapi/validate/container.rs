@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::values::{choice, natural};
 use super::{names, port_number, protocol};
-use crate::kubeapi::meta;
-use crate::kubeapi::quantity::thousandths;
-use crate::kubeapi::status::Cause;
+use crate::meta;
+use crate::quantity::thousandths;
+use crate::status::Cause;
 
 /// What every container has in common.
 pub fn check(container: &Value, volumes: &BTreeSet<String>, path: &str, causes: &mut Vec<Cause>) {

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::kubeapi::kinds::Kind;
-use crate::kubeapi::status::Cause;
+use crate::kinds::Kind;
+use crate::status::Cause;
 
 /// What is wrong with the name of an object.
 pub fn bad(kind: &Kind, name: &str) -> Option<String> {

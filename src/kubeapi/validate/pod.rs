@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::values::choice;
 use super::{container, names, volume};
-use crate::kubeapi::label_syntax;
-use crate::kubeapi::meta;
-use crate::kubeapi::status::Cause;
+use crate::label_syntax;
+use crate::meta;
+use crate::status::Cause;
 
 /// What is wrong with a new Pod.
 pub fn create(pod: &Value, causes: &mut Vec<Cause>) {
@@ -274,7 +274,7 @@ pub fn update(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
     let strip = |pod: &Value| {
         let mut spec = meta::at(pod, &["spec"]).clone();
         for field in ["initContainers", "containers"] {
-            for container in crate::kubeapi::defaults::list(&mut spec, field) {
+            for container in crate::defaults::list(&mut spec, field) {
                 meta::map(container).remove("image");
             }
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{labels, names, protocol};
-use crate::kubeapi::meta;
-use crate::kubeapi::status::Cause;
+use crate::meta;
+use crate::status::Cause;
 
 /// Kinds of Services.
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::kubeapi::meta;
-use crate::kubeapi::status::Cause;
+use crate::meta;
+use crate::status::Cause;
 
 /// A value out of a list.
 pub fn choice(value: &Value, path: String, known: &[&str], causes: &mut Vec<Cause>) {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::names;
-use crate::kubeapi::meta;
-use crate::kubeapi::status::Cause;
+use crate::meta;
+use crate::status::Cause;
 
 /// What a volume can be made of, in the order of the checks.
 const SOURCES: [&str; 29] = [

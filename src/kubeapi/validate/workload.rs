@@ -5,11 +5,11 @@ use serde_json::{Map, Value};
 use super::pod;
 use super::values::natural;
 use super::{immutable, labels};
-use crate::kubeapi::kinds::Kind;
-use crate::kubeapi::label_syntax;
-use crate::kubeapi::meta;
-use crate::kubeapi::selectors::label_selector_matches;
-use crate::kubeapi::status::Cause;
+use crate::kinds::Kind;
+use crate::label_syntax;
+use crate::meta;
+use crate::selectors::label_selector_matches;
+use crate::status::Cause;
 
 /// A Deployment or a ReplicaSet.
 pub fn set(kind: &Kind, object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {

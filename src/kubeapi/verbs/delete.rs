@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Api, Target};
-use crate::kubeapi::meta;
-use crate::kubeapi::status::{Result, Status};
-use crate::kubeapi::store::Write;
+use crate::meta;
+use crate::status::{Result, Status};
+use crate::store::Write;
 
 /// What a delete is asked to do (`DeleteOptions`, meta/v1).
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::{Api, CONTROLLERS, Target, Written};
-use crate::kubeapi::kinds::{self, Kind};
-use crate::kubeapi::patch::{self, Format, apply};
-use crate::kubeapi::status::{Cause, Result, Status};
-use crate::kubeapi::store::Write;
-use crate::kubeapi::{admission, defaults, meta, schema, validate};
+use crate::kinds::{self, Kind};
+use crate::patch::{self, Format, apply};
+use crate::status::{Cause, Result, Status};
+use crate::store::Write;
+use crate::{admission, defaults, meta, schema, validate};
 
 /// Metadata that only the server writes.
 const OWN: &[&str] =

@@ -8,10 +8,10 @@ use serde_json::json;
 use super::Output;
 use super::example;
 use super::subject::Subject;
-use crate::policy::ask::ask;
-use crate::policy::component::{Hook, Linked};
-use crate::policy::defaults;
-use crate::policy::limits::Limits;
+use crate::ask::ask;
+use crate::component::{Hook, Linked};
+use crate::defaults;
+use crate::limits::Limits;
 
 struct Row {
     policy: String,
@@ -133,7 +133,7 @@ type Call<'a> = Box<dyn Fn() -> Result<(), String> + 'a>;
 fn typed(linked: &Linked, hook: Hook) -> Result<Call<'_>, String> {
     let settings: Vec<(String, String)> = Vec::new();
     let limits = Limits::default();
-    let fail = |(failure, _): (crate::policy::failure::Failure, _)| failure.to_string();
+    let fail = |(failure, _): (crate::failure::Failure, _)| failure.to_string();
     macro_rules! call {
         ($field:ident, $interface:ident, $input:expr) => {{
             let input = $input;

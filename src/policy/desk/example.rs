@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::policy::bindings;
-use crate::policy::component::Hook;
+use crate::bindings;
+use crate::component::Hook;
 
 pub fn naming() -> bindings::naming::exports::d2k::policy::naming::Input {
     bindings::naming::exports::d2k::policy::naming::Input {

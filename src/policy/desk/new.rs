@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::policy::component::Hook;
+use crate::component::Hook;
 
 const CARGO: &str = r#"[package]
 name = "NAME"

@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::Output;
 use super::subject::Subject;
-use crate::policy::ask::ask;
-use crate::policy::fixtures;
-use crate::policy::limits::Limits;
-use crate::policy::value::without_empty;
+use crate::ask::ask;
+use crate::fixtures;
+use crate::limits::Limits;
+use crate::value::without_empty;
 
 pub fn run(path: &Path, input: &Path, output: Output) -> Result<bool, String> {
     let subject = Subject::open(path)?;

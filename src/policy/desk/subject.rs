@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use wasmtime::component::Component;
 
-use crate::policy::compile::{self, Cache};
-use crate::policy::component::{Info, Linked, counting_engine};
-use crate::policy::defaults;
-use crate::policy::fixtures::{self, Fixture};
-use crate::policy::limits::Limits;
+use crate::compile::{self, Cache};
+use crate::component::{Info, Linked, counting_engine};
+use crate::defaults;
+use crate::fixtures::{self, Fixture};
+use crate::limits::Limits;
 
 /// A component with what belongs to it.
 pub struct Subject {

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::Output;
 use super::subject::Subject;
-use crate::policy::ask::{Reply, ask};
-use crate::policy::component::Hook;
-use crate::policy::fixtures::{self, Fixture};
-use crate::policy::limits::Limits;
-use crate::policy::value::without_empty;
-use crate::translate::network::is_dns_label;
+use crate::ask::{Reply, ask};
+use crate::component::Hook;
+use crate::fixtures::{self, Fixture};
+use crate::limits::Limits;
+use crate::value::without_empty;
+use d2k_translate::network::is_dns_label;
 
 pub struct Options {
     pub bless: bool,
@@ -134,7 +134,7 @@ fn coverage(subject: &Subject, fixtures: &[Fixture]) -> Vec<String> {
     let mut missing = Vec::new();
     for setting in &subject.info.settings {
         let written = fixtures.iter().flat_map(|f| &f.settings);
-        if !written.into_iter().any(|(name, _)| crate::policy::settings::matches(&setting.name, name)) {
+        if !written.into_iter().any(|(name, _)| crate::settings::matches(&setting.name, name)) {
             missing.push(format!("setting {}", setting.name));
         }
     }

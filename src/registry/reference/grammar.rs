@@ -1,7 +1,7 @@
 //! The grammar of image names: which registries, repositories, tags and digests are legal, and the
 //! words for those that are not.
 
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 /// Docker's words for a name that fits nothing.
 pub(super) const INVALID: &str = "invalid reference format";

@@ -7,7 +7,7 @@ use bollard_stubs::models::Mount;
 use serde::{Deserialize, Serialize};
 
 use super::{MountKind, MountPlan, Mounts, clean};
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 /// Where dockerd keeps what it has. A bind that shows this folder would hold its mounts.
 const DOCKER_ROOT: &str = "/var/lib/docker";

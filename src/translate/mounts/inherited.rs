@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Bind, MountKind, MountPlan};
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 /// Most entries of `VolumesFrom`; Docker has no bound, and nobody has been seen with more than a few.
 const MAX_ENTRIES: usize = 64;

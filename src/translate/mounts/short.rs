@@ -4,7 +4,7 @@ use bollard_stubs::models::HostConfig;
 
 use super::bind::{Below, Bind, is_docker_socket};
 use super::{MountKind, MountPlan, Mounts, VOLUME_MODE, check_target, check_volume, clean};
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 /// What the options after the second colon say.
 #[derive(Default)]

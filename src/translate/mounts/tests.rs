@@ -93,7 +93,7 @@ fn a_bind_is_read_from_both_spellings() {
         json!({"BindOptions": {"Propagation": "what"}}),
     ] {
         let body = json!({"Image": "x", "HostConfig": mount(wrong.clone())});
-        let read = crate::translate::request::body(&body);
+        let read = crate::request::body(&body);
         assert!(read.is_err() || plan(&read.unwrap(), &image, &[]).is_err(), "{wrong}");
     }
 }

@@ -4,8 +4,8 @@
 use bollard_stubs::models::Mount;
 
 use super::{MountKind, MountPlan, check_target};
-use crate::common::fault::{Fault, Result};
-use crate::translate::quantity::docker_bytes;
+use crate::quantity::docker_bytes;
+use d2k_common::fault::{Fault, Result};
 
 /// Mode of an `emptyDir`, and of Docker's tmpfs.
 const OPEN_MODE: i64 = 0o1777;

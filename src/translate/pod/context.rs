@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::translate::mounts::MountPlan;
+use crate::mounts::MountPlan;
 
 /// What the template needs and the record does not say.
 #[derive(Debug, Clone, Default)]

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bollard_stubs::models::HostConfig;
 use k8s_openapi::api::core::v1::{HostAlias, PodDNSConfig, PodDNSConfigOption, PodSpec};
 
-use crate::common::fault::Result;
-use crate::translate::network::is_dns_label;
-use crate::translate::record::Record;
-use crate::translate::request::extra_host;
+use crate::network::is_dns_label;
+use crate::record::Record;
+use crate::request::extra_host;
+use d2k_common::fault::Result;
 
 /// Kubernetes takes no more servers than the C library reads.
 const MAX_NAMESERVERS: usize = 3;

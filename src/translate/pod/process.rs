@@ -7,14 +7,14 @@ use bollard_stubs::models::ContainerCreateBody;
 use k8s_openapi::api::core::v1::EnvVar;
 
 use super::context::PodContext;
-use crate::common::fault::{Fault, Result};
-use crate::common::image::ImageFacts;
-use crate::translate::literal::literal;
-use crate::translate::mounts::Mounts;
-use crate::translate::path::clean;
-use crate::translate::record::Record;
-use crate::translate::request::argv;
-use crate::translate::signal;
+use crate::literal::literal;
+use crate::mounts::Mounts;
+use crate::path::clean;
+use crate::record::Record;
+use crate::request::argv;
+use crate::signal;
+use d2k_common::fault::{Fault, Result};
+use d2k_common::image::ImageFacts;
 
 /// The container's `command` and `args`. The image's own are left to the image, so that a template
 /// says only what the user said.

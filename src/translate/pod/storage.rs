@@ -8,10 +8,10 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::context::{PodContext, StagedFile};
-use crate::common::fault::{Fault, Result};
-use crate::translate::mounts::{Below, Bind, MountKind, MountPlan};
-use crate::translate::path::clean;
-use crate::translate::quantity::of_bytes;
+use crate::mounts::{Below, Bind, MountKind, MountPlan};
+use crate::path::clean;
+use crate::quantity::of_bytes;
+use d2k_common::fault::{Fault, Result};
 
 /// Volumes and mounts, `None` where there are none.
 pub(super) struct Storage {

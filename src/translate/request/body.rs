@@ -4,7 +4,7 @@
 use bollard_stubs::models::ContainerCreateBody;
 use serde_json::Value;
 
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 /// The typed create request; the raw one stays what inspect echoes.
 pub fn body(raw: &Value) -> Result<ContainerCreateBody> {

@@ -4,7 +4,7 @@
 use bollard_stubs::models::HostConfig;
 
 use super::{Security, refused};
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 const TWO_PODS: &str = "every container is a Pod of its own, and two Pods share no namespaces; \
      leave the option out, or let the containers meet over a network or a volume";

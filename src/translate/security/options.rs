@@ -4,8 +4,8 @@ use bollard_stubs::models::HostConfig;
 use k8s_openapi::api::core::v1::{AppArmorProfile, SELinuxOptions, SeccompProfile, SecurityContext};
 
 use super::Security;
-use crate::common::fault::{Fault, Result};
-use crate::translate::request::capability;
+use crate::request::capability;
+use d2k_common::fault::{Fault, Result};
 
 pub(super) fn apply(
     host: &HostConfig,

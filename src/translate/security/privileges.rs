@@ -6,7 +6,7 @@ use bollard_stubs::models::HostConfig;
 use k8s_openapi::api::core::v1::SecurityContext;
 
 use super::{Security, namespaces, options};
-use crate::translate::request::capability;
+use crate::request::capability;
 
 /// The SELinux types that Kubernetes' Pod security standard `baseline` lets a container choose.
 const CONFINED_TYPES: [&str; 4] =
@@ -37,7 +37,7 @@ impl Privileges {
         let _ = namespaces::apply(host, &mut security, &mut Vec::new());
         let _ = options::apply(host, &mut context, &mut security, &mut Vec::new());
         let mut capabilities: Vec<String> = host.cap_add.iter().flatten().map(|c| capability(c)).collect();
-        capabilities.retain(|name| !crate::common::capabilities::DEFAULT.contains(&name.as_str()));
+        capabilities.retain(|name| !d2k_common::capabilities::DEFAULT.contains(&name.as_str()));
         capabilities.sort();
         capabilities.dedup();
         Self {

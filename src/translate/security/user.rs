@@ -3,8 +3,8 @@
 
 use bollard_stubs::models::ContainerCreateBody;
 
-use crate::common::fault::{Fault, Result};
-use crate::common::image::ImageFacts;
+use d2k_common::fault::{Fault, Result};
+use d2k_common::image::ImageFacts;
 
 /// The user and group a container runs as, as far as they must be written down.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::{Phase, UNKNOWN, last_end, state, status_of};
-use crate::translate::keys;
-use crate::translate::record::Record;
+use crate::keys;
+use crate::record::Record;
 
 fn record(policy: &str) -> Record {
     let request = json!({"Image": "busybox", "HostConfig": {"RestartPolicy": {"Name": policy}}}).to_string();

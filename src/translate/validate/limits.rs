@@ -2,7 +2,7 @@
 
 use bollard_stubs::models::HostConfig;
 
-use crate::common::fault::{Fault, Result};
+use d2k_common::fault::{Fault, Result};
 
 const SMALLEST_MEMORY: i64 = 6 << 20;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::kubeapi::conditions::{set_condition, set_status};
-use crate::kubeapi::meta;
+use crate::conditions::{set_condition, set_status};
+use crate::meta;
 
 const NAME: &str = "Progressing";
 

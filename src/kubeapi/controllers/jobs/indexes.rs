@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::kubeapi::{defaults, meta};
+use crate::{defaults, meta};
 
 /// Annotation and label of a Pod with its number.
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";

@@ -6,12 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::kubeapi::conditions::{condition, set_condition};
-use crate::kubeapi::controllers::Context;
-use crate::kubeapi::events::{self, About};
-use crate::kubeapi::kinds;
-use crate::kubeapi::meta;
-use crate::kubeapi::verbs::{DeleteOptions, Propagation, Target};
+use crate::conditions::{condition, set_condition};
+use crate::controllers::Context;
+use crate::events::{self, About};
+use crate::kinds;
+use crate::meta;
+use crate::verbs::{DeleteOptions, Propagation, Target};
 
 /// Whether it has ended, or is about to.
 pub fn is_finished(job: &Value) -> bool {

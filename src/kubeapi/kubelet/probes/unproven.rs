@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
-use crate::engine::Stream;
+use d2k_engine::Stream;
 
 /// Begins TLS with whoever answers.
 ///
