@@ -327,12 +327,14 @@ impl Daemon {
                 tracing::warn!(object = %record.object, %error, "the workload of a failed create was left behind");
             }
         }
+        let mut deleted = Vec::new();
         for claim in volumes {
-            let deleted = self.cluster.begin_delete::<PersistentVolumeClaim>(claim, None).await;
-            if let Err(error) = deleted {
-                tracing::warn!(%claim, %error, "a volume of a failed create was left behind");
+            match self.cluster.begin_delete::<PersistentVolumeClaim>(claim, None).await {
+                Ok(()) => deleted.push(claim.clone()),
+                Err(error) => tracing::warn!(%claim, %error, "a volume of a failed create was left behind"),
             }
         }
+        self.claims_gone(&deleted).await;
     }
 
     /// Makes the Service that the `ports` policy wants; NodePorts are read back from it.

@@ -94,10 +94,15 @@ impl Daemon {
         // A Pod that still ends holds its volumes and its address.
         let pods = || self.cluster.cache::<Pod>().group(record.short()).is_empty().then_some(());
         self.cluster.wait(PODS_GONE, pods).await;
+        self.claims_gone(&claims).await;
+        Ok(())
+    }
+
+    /// Waits until claims whose deletion has begun are gone: a controller of the cluster lets them go.
+    pub(crate) async fn claims_gone(&self, claims: &[String]) {
         let cache = self.cluster.cache::<PersistentVolumeClaim>();
         let gone = || claims.iter().all(|claim| cache.get(claim).is_none()).then_some(());
         self.cluster.wait(CLAIMS_GONE, gone).await;
-        Ok(())
     }
 
     /// The claims of a container's anonymous volumes that no other container uses.
