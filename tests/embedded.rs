@@ -45,3 +45,7 @@ mod soak;
 mod subpath;
 #[path = "embedded/traces.rs"]
 mod traces;
+
+fn main() -> std::process::ExitCode {
+    support::suite::main()
+}

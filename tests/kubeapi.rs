@@ -23,18 +23,22 @@ mod support;
 /// One test for each file of `tests/kubeapi/cases`.
 macro_rules! cases {
     ($($name:ident),* $(,)?) => {
-        $(#[test] fn $name() { case::check(stringify!($name)); })*
+        $(#[d2k_suite::test] fn $name() { case::check(stringify!($name)); })*
         const NAMES: &[&str] = &[$(stringify!($name)),*];
     };
 }
 
 cases![apply, claims, deletes, patches, pods, reads, refusals, services, streams, watches, workloads, writes,];
 
-#[test]
+#[d2k_suite::test]
 fn every_case_is_run() {
     for entry in std::fs::read_dir(case::folder()).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap();
         assert!(NAMES.contains(&name), "{name} is not in the list of tests/kubeapi.rs");
     }
+}
+
+fn main() -> std::process::ExitCode {
+    support::suite::main()
 }

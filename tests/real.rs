@@ -42,6 +42,8 @@ mod copy;
 mod crash;
 #[path = "real/create_fields.rs"]
 mod create_fields;
+#[path = "real/deployed.rs"]
+mod deployed;
 #[path = "real/events.rs"]
 mod events;
 #[path = "real/exec.rs"]
@@ -76,3 +78,7 @@ mod update;
 mod volumes;
 #[path = "real/volumes_from.rs"]
 mod volumes_from;
+
+fn main() -> std::process::ExitCode {
+    support::suite::main()
+}

@@ -10,6 +10,7 @@ mod kube;
 mod process;
 mod registry;
 mod store;
+pub mod suite;
 mod world;
 
 pub use cluster::{admin_kubeconfig, can_embed, embedded_kubeconfig, is_embedded};
@@ -17,6 +18,6 @@ pub use daemon::{Daemon, command};
 pub use fixture::{UDP_ECHO, fetch, free_port, free_udp_port, static_program};
 pub use http::{Connection, Reply, frames, get as http_get, parse as http_parse};
 pub use kube::manifest;
-pub use process::{Output, Running, run, signal_process};
-pub use registry::{GuardedRegistry, Image, registry};
+pub use process::{Output, Running, find, run, signal_process};
+pub use registry::{GuardedRegistry, Image, push_archive, registry};
 pub use world::{World, eventually, has_all, within_patience};

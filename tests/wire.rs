@@ -32,7 +32,7 @@ mod traps;
 /// One test for each file of `tests/wire/cases`.
 macro_rules! cases {
     ($($name:ident),* $(,)?) => {
-        $(#[test] fn $name() { case::check(stringify!($name)); })*
+        $(#[d2k_suite::test] fn $name() { case::check(stringify!($name)); })*
         const NAMES: &[&str] = &[$(stringify!($name)),*];
     };
 }
@@ -42,7 +42,7 @@ cases![
     volumes,
 ];
 
-#[test]
+#[d2k_suite::test]
 fn every_case_is_run() {
     for entry in std::fs::read_dir(case::folder("cases")).unwrap() {
         let path = entry.unwrap().path();
@@ -51,7 +51,11 @@ fn every_case_is_run() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn every_difference_is_one() {
     case::check_differences(NAMES);
+}
+
+fn main() -> std::process::ExitCode {
+    support::suite::main()
 }

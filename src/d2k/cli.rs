@@ -17,7 +17,6 @@ use crate::embedded::{self, Job};
 use crate::serve::Own;
 use crate::telemetry;
 use d2k_docker::version::{ENGINE, NEWEST, OLDEST};
-use d2k_engine_local::runtime;
 use d2k_policy::desk;
 
 /// The version with the commit, where d2k was built from a clone.
@@ -164,8 +163,8 @@ impl Flags {
 /// The whole program.
 pub fn run() -> ExitCode {
     // Before anything of the daemon's own is set up.
-    if std::env::args_os().nth(1).is_some_and(|word| word == runtime::HELPER_ARGUMENT) {
-        return runtime::helper_main();
+    if let Some(code) = embedded::run_as_helper() {
+        return code;
     }
     let (flags, serves) = match Cli::parse().command {
         What::Version => {
@@ -279,7 +278,7 @@ fn embedded_folder(settings: &mut Settings, job: &Job) -> Result<std::path::Path
 
 fn serve(settings: Settings, own: Option<Own>) -> Result<u8, String> {
     telemetry::log(settings.log_level, settings.log_format);
-    runtime::raise_open_files();
+    embedded::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("cannot start: {e}"))?;
     let done = runtime.block_on(crate::serve::serve(settings, own));

@@ -8,6 +8,7 @@ mod services;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -28,6 +29,7 @@ use d2k_kubeapi::verbs::Api;
 use d2k_registry::Registry;
 
 pub use command::{Job, run as run_command};
+pub use d2k_engine_local::runtime::raise_open_files;
 
 /// The Pods' gateway, where the DNS server is, too.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
@@ -47,14 +49,19 @@ pub struct Prepared {
 
 /// A cluster that runs in this process.
 pub struct Embedded {
-    /// A kubeconfig for it.
-    pub kubeconfig: PathBuf,
-    /// The engine with its images.
-    pub engine: Local,
+    kubeconfig: PathBuf,
+    engine: Local,
     network: Arc<Network>,
     api: Arc<Api>,
     /// Held as long as this process has the folder.
     _lock: File,
+}
+
+/// Runs this process as the engine's helper if it was started as that; its exit code. To be called on the main thread,
+/// before any other is started.
+pub fn run_as_helper() -> Option<ExitCode> {
+    let asked = std::env::args_os().nth(1).is_some_and(|word| word == runtime::HELPER_ARGUMENT);
+    asked.then(runtime::helper_main)
 }
 
 /// Whether the settings make sense for an embedded cluster.
@@ -176,6 +183,11 @@ impl Embedded {
     pub async fn ended(&self) {
         self.engine.shutdown().await;
         self.network.ended().await;
+    }
+
+    /// A kubeconfig for it.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 
     /// Cancelled when the engine has gone, and all containers with it.

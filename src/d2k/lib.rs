@@ -8,6 +8,10 @@
 
 pub mod cli;
 pub mod config;
+#[cfg(target_os = "linux")]
+pub mod embedded;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_embedded.rs"]
 pub mod embedded;
 pub mod serve;
 pub mod telemetry;

@@ -145,7 +145,7 @@ async fn bring(
     let Some(Own { prepared, command }) = own else { return Ok((None, Vec::new())) };
     let registry = registry(settings)?;
     let started = embedded::start(prepared, registry, &settings.namespace, below.clone()).await?;
-    settings.kubeconfig = Some(started.kubeconfig.clone());
+    settings.kubeconfig = Some(started.kubeconfig().to_owned());
     if !settings.is_given("D2K_DOCKER_HOST") {
         settings.docker_host = embedded::docker_host(address.port());
     }

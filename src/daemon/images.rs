@@ -67,6 +67,22 @@ pub(crate) fn no_such(key: &str) -> Fault {
 }
 
 impl Daemon {
+    /// The images of this machine, else the reason why a command needs them.
+    pub(crate) fn local_images(&self, what: &str) -> Result<&super::local_images::LocalImages> {
+        let words = match what {
+            "save" => {
+                "save is not possible: the images are the cluster's nodes'. Save from the registry, for example with \
+                 `skopeo copy docker://IMAGE docker-archive:FILE` or `crane pull`"
+            }
+            "load" => {
+                "load is not possible: the images are the cluster's nodes'. Push the image to a registry that the \
+                 cluster reaches, and run it from there"
+            }
+            _ => "an image cannot be imported, Kubernetes pulls from registries only; push it to one",
+        };
+        self.local.as_ref().ok_or_else(|| Fault::not_implemented(format!("d2k: {words}")))
+    }
+
     /// Every image, by name.
     pub fn images(&self) -> Vec<Image> {
         if let Some(local) = &self.local {

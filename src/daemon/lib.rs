@@ -24,6 +24,10 @@ pub mod keeper;
 pub mod lifecycle;
 pub mod links;
 pub mod listen;
+#[cfg(target_os = "linux")]
+pub mod local_images;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_local_images.rs"]
 pub mod local_images;
 pub mod locks;
 pub mod logs;

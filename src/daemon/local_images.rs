@@ -16,7 +16,7 @@ use super::images::Image;
 use d2k_common::fault::{Fault, Result};
 use d2k_common::image::ImageFacts;
 use d2k_engine::{Login, Pull};
-use d2k_images::{Entry, Images, Import, Loaded, Progress, Removed};
+use d2k_images::{Entry, How, Images, Import, Loaded, Progress, Removed};
 use d2k_registry::pull::error_line;
 use d2k_registry::{Credentials, Platform, Reference};
 
@@ -36,6 +36,14 @@ impl LocalImages {
     /// All of them, one for each name.
     pub(crate) fn all(&self) -> Vec<Image> {
         self.images.list().iter().flat_map(|entry| self.names_of(entry)).collect()
+    }
+
+    /// How the layers of an image become the root of a container, for `docker info`.
+    pub fn layers(&self) -> String {
+        match self.images.how() {
+            How::Overlay { .. } => "overlayfs".to_owned(),
+            How::Copy(why) => format!("copies, since {why}"),
+        }
     }
 
     fn names_of(&self, entry: &Entry) -> Vec<Image> {
@@ -187,21 +195,6 @@ impl Daemon {
     ) -> Result<impl Stream<Item = std::io::Result<bytes::Bytes>> + Send + use<>> {
         let local = self.local_images("save")?;
         local.images.save(names)
-    }
-
-    fn local_images(&self, what: &str) -> Result<&LocalImages> {
-        let words = match what {
-            "save" => {
-                "save is not possible: the images are the cluster's nodes'. Save from the registry, for example with \
-                 `skopeo copy docker://IMAGE docker-archive:FILE` or `crane pull`"
-            }
-            "load" => {
-                "load is not possible: the images are the cluster's nodes'. Push the image to a registry that the \
-                 cluster reaches, and run it from there"
-            }
-            _ => "an image cannot be imported, Kubernetes pulls from registries only; push it to one",
-        };
-        self.local.as_ref().ok_or_else(|| Fault::not_implemented(format!("d2k: {words}")))
     }
 
     /// Gives an image of this machine another name.

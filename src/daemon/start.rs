@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Daemon;
 use super::decisions;
+use super::lookup::no_such_container;
 use super::release::Attempt;
 use d2k_common::fault::{Fault, Kind as FaultKind, Result};
 use d2k_translate::container::{Container, Kind};
@@ -100,7 +101,7 @@ impl Daemon {
         let (set, asked) = (self.policies.current(), decisions::container(&container.record));
         for attempt in 0.. {
             let cached = self.cluster.cache::<Deployment>().get(object);
-            let cached = cached.ok_or_else(|| gone(container))?;
+            let cached = cached.ok_or_else(|| no_such_container(&container.record.id))?;
             let mut deployment = Deployment::clone(&cached.object);
             let spec = deployment.spec.get_or_insert_default();
             spec.replicas = Some(1);
@@ -135,7 +136,8 @@ impl Daemon {
     /// A Job that was never started is released; one that has run is made anew.
     async fn run_job(&self, container: &Container) -> Result<()> {
         let object = &container.record.object;
-        let cached = self.cluster.cache::<Job>().get(object).ok_or_else(|| gone(container))?;
+        let cached =
+            self.cluster.cache::<Job>().get(object).ok_or_else(|| no_such_container(&container.record.id))?;
         // A Job that was stopped, or whose start failed, looks as if it had not begun, but counts the Pod that it had.
         let state = &container.record.state;
         let is_new = state.pod.is_empty() && state.error.is_empty() && container.pods.is_empty();
@@ -179,7 +181,10 @@ impl Daemon {
         let (mut trouble, mut made) = (None, BTreeSet::new());
         let look = || {
             let Some(now) = self.own_container(&container.record.object, id) else {
-                return self.container_by_id(id).is_none().then(|| Err(gone(container)));
+                return self
+                    .container_by_id(id)
+                    .is_none()
+                    .then(|| Err(no_such_container(&container.record.id)));
             };
             if let Some(words) = now.refused.clone() {
                 return Some(Err(Fault::internal(format!(
@@ -331,10 +336,6 @@ fn pods(container: &Container) -> BTreeSet<String> {
 
 fn uid_of(container: &Container) -> String {
     container.pod().and_then(|p| p.metadata.uid.clone()).unwrap_or_default()
-}
-
-fn gone(container: &Container) -> Fault {
-    Fault::not_found(format!("No such container: {}", container.record.id))
 }
 
 /// A run that has already ended was a start, unless its process never ran.

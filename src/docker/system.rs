@@ -18,7 +18,6 @@ use super::version::{ApiVersion, ENGINE, NEWEST, OLDEST};
 use d2k_common::fault::Fault;
 use d2k_daemon::Daemon;
 use d2k_daemon::stats::machine_memory;
-use d2k_images::How;
 use d2k_translate::inspect;
 use d2k_translate::state::Phase;
 use d2k_translate::volume;
@@ -91,11 +90,7 @@ fn driver_status(daemon: &Daemon) -> Vec<[String; 2]> {
         ["Server".to_owned(), daemon.cluster.server().to_owned()],
     ];
     if let Some(local) = &daemon.options.local {
-        let files = match local.images.how() {
-            How::Overlay { .. } => "overlayfs".to_owned(),
-            How::Copy(why) => format!("copies, since {why}"),
-        };
-        rows.push(["Layers".to_owned(), files]);
+        rows.push(["Layers".to_owned(), local.layers()]);
     }
     rows.extend(set.policies.iter().map(|policy| ["Policy".to_owned(), policy.id()]));
     rows

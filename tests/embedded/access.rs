@@ -3,7 +3,7 @@
 
 use crate::own::Own;
 
-#[test]
+#[d2k_suite::test]
 fn only_containers_that_asked_for_the_socket_reach_d2k() {
     let Some(own) = Own::start() else { return };
     let socket = "-v /var/run/docker.sock:/var/run/docker.sock";
@@ -26,7 +26,7 @@ fn only_containers_that_asked_for_the_socket_reach_d2k() {
     assert_eq!(own.docker("ps -aq").lines().len(), 1, "nothing was created");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_pod_that_an_administrator_labels_reaches_d2k() {
     let Some(own) = Own::start() else { return };
     let port = own.port();

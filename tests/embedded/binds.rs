@@ -15,7 +15,7 @@ fn printed(run: &Output) -> Vec<String> {
     run.stdout.lines().map(str::to_owned).collect()
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_project_folder_is_seen_from_both_sides() {
     let Some(folder) = Folder::new() else { return };
     let project = folder.path().join("project");
@@ -36,7 +36,7 @@ fn a_project_folder_is_seen_from_both_sides() {
     assert_eq!((made.uid(), made.gid(), made.mode() & 0o7777), (1000, 1001, 0o640));
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_missing_source_is_made_by_v_and_refused_by_mount() {
     let Some(folder) = Folder::new() else { return };
     fs::write(folder.path().join("file"), "").unwrap();
@@ -63,7 +63,7 @@ fn a_missing_source_is_made_by_v_and_refused_by_mount() {
     assert_eq!(lines.last().unwrap(), "1", "{run}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn files_sockets_and_devices_are_mounted_as_they_are() {
     let Some(folder) = Folder::new() else { return };
     fs::write(folder.path().join("file"), "text").unwrap();
@@ -78,7 +78,7 @@ fn files_sockets_and_devices_are_mounted_as_they_are() {
     drop(listener);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_link_is_followed_when_the_container_starts() {
     let Some(folder) = Folder::new() else { return };
     for version in ["one", "two"] {
@@ -97,7 +97,7 @@ fn a_link_is_followed_when_the_container_starts() {
     assert_eq!(printed(&run), ["one", "one", "two", &source], "{run}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_source_that_disappears_is_made_anew_or_named() {
     let Some(folder) = Folder::new() else { return };
     let run = folder.run_job(
@@ -113,7 +113,7 @@ fn a_source_that_disappears_is_made_anew_or_named() {
     assert!(lines[2].contains("bind source path does not exist"), "{run}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn nothing_of_a_refused_folder_is_mounted_also_through_a_link() {
     let Some(folder) = Folder::new() else { return };
     for name in ["work", "secret"] {
@@ -143,7 +143,7 @@ fn nothing_of_a_refused_folder_is_mounted_also_through_a_link() {
     assert!(text.ends_with("folder\nlink\nkey\n"), "{run}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn names_of_any_kind_and_many_files_are_mounted() {
     let Some(folder) = Folder::new() else { return };
     let many = folder.path().join("many");
@@ -164,7 +164,7 @@ fn names_of_any_kind_and_many_files_are_mounted() {
     assert_eq!(printed(&run), ["10000", "with blank", "über'\"quote", "a:colon"], "{run}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_mount_of_the_machine_is_seen_where_rslave_asks_for_it() {
     let Some(folder) = Folder::new() else { return };
     let script = "mkdir -p tree/below
@@ -183,7 +183,7 @@ fn a_mount_of_the_machine_is_seen_where_rslave_asks_for_it() {
     assert!(run.stdout.contains("use rslave"), "{run}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_mount_of_the_machine_that_containers_cannot_see_is_told() {
     let Some(folder) = Folder::new() else { return };
     let script = "mkdir late; mount -t tmpfs none late; touch late/file
@@ -194,7 +194,7 @@ fn a_mount_of_the_machine_that_containers_cannot_see_is_told() {
     assert!(run.stdout.contains("make-rshared") && run.stdout.ends_with("125\n"), "{run}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_start_after_one_that_failed_has_an_end_of_its_own() {
     let Some(folder) = Folder::new() else { return };
     let run = folder.run_job(
@@ -208,7 +208,7 @@ fn a_start_after_one_that_failed_has_an_end_of_its_own() {
     assert_eq!(printed(&run), ["created 127", "mended"].repeat(8), "{run}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn what_a_container_may_only_read_is_not_written_by_cp() {
     let Some(folder) = Folder::new() else { return };
     let run = folder.run_job(
@@ -222,7 +222,7 @@ fn what_a_container_may_only_read_is_not_written_by_cp() {
     assert_eq!(printed(&run), [words, "1", words, "1", "own"], "{run}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn nothing_is_mounted_where_only_the_runtime_writes() {
     let Some(folder) = Folder::new() else { return };
     let run = folder.run_job(

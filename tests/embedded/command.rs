@@ -17,7 +17,7 @@ fn left(folder: &Folder, kubeconfig: &str) -> Vec<String> {
     left
 }
 
-#[test]
+#[d2k_suite::test]
 fn its_exit_code_is_that_of_the_command() {
     let Some(folder) = Folder::new() else { return };
     for (script, code) in [("true", 0), ("exit 7", 7), ("kill -TERM $$", 143)] {
@@ -27,7 +27,7 @@ fn its_exit_code_is_that_of_the_command() {
     missing.failure(127, &["cannot run nosuch-program"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_command_has_docker_and_kubernetes_whatever_its_surroundings_say() {
     let Some(folder) = Folder::new() else { return };
     let script = "docker run --rm busybox echo hello; kubectl get nodes -o name | wc -l; cat";
@@ -37,7 +37,7 @@ fn the_command_has_docker_and_kubernetes_whatever_its_surroundings_say() {
     assert_eq!(output.success(), "hello\n1\nwhat comes in");
 }
 
-#[test]
+#[d2k_suite::test]
 fn testcontainers_is_told_that_ports_are_where_the_engine_is() {
     let Some(folder) = Folder::new() else { return };
     let said = |given: Option<&str>| {
@@ -50,7 +50,7 @@ fn testcontainers_is_told_that_ports_are_where_the_engine_is() {
     assert_eq!(said(Some("bridge_ip")), "bridge_ip");
 }
 
-#[test]
+#[d2k_suite::test]
 fn nothing_is_left_of_it() {
     let Some(folder) = Folder::new() else { return };
     let output = folder.run_job(
@@ -64,7 +64,7 @@ fn nothing_is_left_of_it() {
     assert_eq!(left(&folder, output.stdout.trim()), [""; 0]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn nothing_is_left_of_one_that_is_told_to_stop() {
     let Some(folder) = Folder::new() else { return };
     let script = "docker run -d busybox sleep 1000 >/dev/null; echo $KUBECONFIG; exec sleep 1000";
@@ -75,7 +75,7 @@ fn nothing_is_left_of_one_that_is_told_to_stop() {
     assert_eq!(left(&folder, &kubeconfig), [""; 0]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn two_run_side_by_side() {
     let Some(folder) = Folder::new() else { return };
     let start = |own: &str, other: &str| {

@@ -14,7 +14,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_opens_the_usual_devices_and_no_others() {
     let Some(own) = Own::start().filter(|_| is_root()) else { return };
     let refused = "can't open '/dev/disk': Operation not permitted";
@@ -26,7 +26,7 @@ fn a_container_opens_the_usual_devices_and_no_others() {
     assert!(!own.docker("info --format '{{.Warnings}}'").success().contains("device rules"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_command_in_a_container_opens_no_others_either() {
     let Some(own) = Own::start().filter(|_| is_root()) else { return };
     own.docker("run -d --name web busybox sleep 1000").success();
@@ -34,7 +34,7 @@ fn a_command_in_a_container_opens_no_others_either() {
     assert_eq!(own.docker("exec web sh -c 'head -c 4 /dev/zero | wc -c'").success(), "4");
 }
 
-#[test]
+#[d2k_suite::test]
 fn cgroups_of_version_2_have_device_rules_too() {
     let Some(folder) = Folder::new().filter(|_| is_root()) else { return };
     let script = format!(
@@ -53,7 +53,7 @@ fn cgroups_of_version_2_have_device_rules_too() {
     assert_eq!(said, format!("{refused}\n{refused}\n4\n{refused}\nopened\n0"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_volume_holds_no_devices_and_changes_no_user() {
     let Some(own) = Own::start().filter(|_| is_root()) else { return };
     let node = "mknod /v/null c 1 3 && cat /v/null";
@@ -73,7 +73,7 @@ fn a_volume_holds_no_devices_and_changes_no_user() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_containers_own_files_hold_no_devices_even_where_they_are_copies() {
     let Some(folder) = Folder::new().filter(|_| is_root()) else { return };
     let script = "docker pull --quiet busybox > /dev/null
@@ -90,7 +90,7 @@ fn a_containers_own_files_hold_no_devices_even_where_they_are_copies() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_program_in_a_containers_own_files_changes_the_user() {
     let Some(own) = Own::start().filter(|_| is_root()) else { return };
     let script =

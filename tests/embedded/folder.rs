@@ -6,14 +6,14 @@ use crate::own::{Folder, Own};
 use crate::support::{eventually, run, signal_process};
 use crate::traces;
 
-#[test]
+#[d2k_suite::test]
 fn it_listens_on_loopback_only() {
     let Some(folder) = Folder::new() else { return };
     let output = run(folder.d2k(&["--listen", "0.0.0.0"]), "d2k", b"", Duration::from_secs(30));
     output.failure(2, &["D2K_LISTEN", "0.0.0.0", "loopback", "D2K_SOCKET"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn it_takes_no_other_cluster() {
     let Some(folder) = Folder::new() else { return };
     std::fs::write(folder.path().join("config"), "").unwrap();
@@ -21,7 +21,7 @@ fn it_takes_no_other_cluster() {
     output.failure(2, &["D2K_KUBECONFIG", "config", "--embedded brings a cluster of its own"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_folder_in_use_is_refused_and_its_user_goes_on() {
     let Some(own) = Own::start() else { return };
     let data = own.data().display().to_string();
@@ -31,7 +31,7 @@ fn a_folder_in_use_is_refused_and_its_user_goes_on() {
     assert_eq!(own.docker("run --rm busybox echo hello").success(), "hello");
 }
 
-#[test]
+#[d2k_suite::test]
 fn containers_and_volumes_are_there_again_after_a_stop_and_a_start() {
     let Some(mut own) = Own::start() else { return };
     own.docker("run -d --name web --restart always -v data:/data busybox sleep 1000").success();
@@ -48,7 +48,7 @@ fn containers_and_volumes_are_there_again_after_a_stop_and_a_start() {
     own.docker("run --rm -v data:/data busybox cat /data/file").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_killed_one_leaves_no_process_and_starts_again_with_what_it_had() {
     let Some(mut own) = Own::start() else { return };
     own.docker("run -d --name web --restart always -v data:/data busybox sleep 1000").success();
@@ -64,7 +64,7 @@ fn a_killed_one_leaves_no_process_and_starts_again_with_what_it_had() {
     assert_eq!(traces::of(&data), [""; 0]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn its_kubernetes_is_there_for_kubectl() {
     let Some(own) = Own::start() else { return };
     own.docker("run -d --name web nginx").success();
@@ -74,7 +74,7 @@ fn its_kubernetes_is_there_for_kubectl() {
     eventually("it is stopped for docker, too", || own.docker("ps -q").success().is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn it_ends_with_its_engine_and_says_so() {
     let Some(mut own) = Own::start() else { return };
     own.docker("run -d --name web --restart always busybox sleep 1000").success();

@@ -90,7 +90,7 @@ impl Drop for Shared {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_has_a_folder_a_file_a_socket_and_a_device_of_the_machine() {
     let Some(own) = Own::start().filter(|_| is_root()) else { return };
     let folder = own.folder().path().join("host");
@@ -122,7 +122,7 @@ fn a_container_has_a_folder_a_file_a_socket_and_a_device_of_the_machine() {
     assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_program_of_the_machine_changes_the_user_and_its_nodes_are_devices() {
     let Some(own) = Own::start().filter(|_| is_root()) else { return };
     let folder = own.folder().path().join("host");
@@ -137,7 +137,7 @@ fn a_program_of_the_machine_changes_the_user_and_its_nodes_are_devices() {
     assert!(said.starts_with("3\nuid=0"), "{said}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_has_the_machines_processes_and_not_only_those_of_containers() {
     let Some(own) = Own::start().filter(|_| is_root()) else { return };
     let this = std::process::id();
@@ -152,7 +152,7 @@ fn a_container_has_the_machines_processes_and_not_only_those_of_containers() {
     assert_eq!(said(&own, "one"), format!("{name}apart"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn mounts_below_a_source_are_read_only_where_that_is_asked_for() {
     let Some(folder) = Folder::new().filter(|_| is_root()) else { return };
     let shared = Shared::new(folder.path());
@@ -170,7 +170,7 @@ fn mounts_below_a_source_are_read_only_where_that_is_asked_for() {
     assert_eq!(said(&own, "one"), "plain/before\noff/before");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_mount_that_the_machine_makes_later_is_seen_where_that_is_asked_for() {
     let Some(folder) = Folder::new().filter(|_| is_root()) else { return };
     let shared = Shared::new(folder.path());
@@ -206,7 +206,7 @@ fn a_mount_that_the_machine_makes_later_is_seen_where_that_is_asked_for() {
     assert_eq!(reason, "CreateContainerConfigError");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_link_in_a_part_may_lead_anywhere_in_the_volume_and_not_out_of_it() {
     let Some(own) = Own::start() else { return };
     let base = own.folder().path().canonicalize().unwrap();
@@ -240,7 +240,7 @@ fn a_link_in_a_part_may_lead_anywhere_in_the_volume_and_not_out_of_it() {
     assert!(!base.join("new").exists());
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_path_that_is_not_what_the_volume_says_is_told_and_waited_for() {
     let Some(own) = Own::start() else { return };
     let file = own.folder().path().join("file");
@@ -263,7 +263,7 @@ fn a_path_that_is_not_what_the_volume_says_is_told_and_waited_for() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_mount_that_cannot_be_is_told_by_its_source_and_target_and_leaves_nothing() {
     let Some(own) = Own::start().filter(|_| is_root()) else { return };
     let (folder, file) = (own.folder().path().join("host"), own.folder().path().join("file"));

@@ -40,7 +40,7 @@ fn with(manifest: &str, ready: &str) -> Option<Own> {
     Some(own)
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_terminal_has_its_size_from_the_first_moment() {
     let Some(own) = with(TOOL, "--for=condition=Ready pod/tool") else { return };
     for variable in ["", "KUBECTL_REMOTE_COMMAND_WEBSOCKETS=false "] {
@@ -55,7 +55,7 @@ fn a_terminal_has_its_size_from_the_first_moment() {
     assert!(output.stdout.contains("/dev/pts/0") && output.status == 5, "{output}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_is_put_beside_one_that_runs_and_sees_its_processes() {
     let Some(own) = with(TOOL, "--for=condition=Ready pod/tool") else { return };
     own.kubectl("debug tool --image=busybox --target=main -c look -- sh -c 'ls /proc/1/cwd/mark; exit 3'")
@@ -69,7 +69,7 @@ fn a_container_is_put_beside_one_that_runs_and_sees_its_processes() {
     own.kubectl("wait --for=condition=Ready pod/copy --timeout=45s").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_pod_whose_image_is_changed_runs_the_other_one() {
     let Some(own) = with(TOOL, "--for=condition=Ready pod/tool") else { return };
     own.kubectl("set image pod/tool main=nosuch:1").success();
@@ -84,7 +84,7 @@ fn a_pod_whose_image_is_changed_runs_the_other_one() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn logs_and_files_go_both_ways() {
     let Some(own) = with(TOOL, "--for=condition=Ready pod/tool") else { return };
     assert_eq!(own.kubectl("logs tool").success(), "begun");
@@ -106,7 +106,7 @@ fn logs_and_files_go_both_ways() {
     assert_eq!(attached.finish().success(), "begun");
 }
 
-#[test]
+#[d2k_suite::test]
 fn ports_of_pods_and_services_are_forwarded() {
     let Some(own) = with(WEB, "--for=condition=Available deployment/web") else { return };
     for target in ["deployment/web 0:80", "service/web 0:8080", "service/web 0:8080 --address 127.0.0.1"] {
@@ -121,7 +121,7 @@ fn ports_of_pods_and_services_are_forwarded() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_rollout_goes_forward_and_back() {
     let Some(own) = with(WEB, "--for=condition=Available deployment/web") else { return };
     let done = || own.kubectl("rollout status deployment/web --timeout=45s").success();
@@ -140,7 +140,7 @@ fn a_rollout_goes_forward_and_back() {
     eventually("one is left", || own.kubectl("get pods -o name").lines().len() == 1);
 }
 
-#[test]
+#[d2k_suite::test]
 fn objects_are_changed_in_every_way() {
     let Some(own) = with(WEB, "--for=condition=Available deployment/web") else { return };
     let replicas = || own.field("deployment/web", ".spec.replicas");
@@ -170,7 +170,7 @@ fn objects_are_changed_in_every_way() {
     eventually("all Pods are gone", || own.kubectl("get pods -o name").success().is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_node_is_drained_and_takes_pods_again() {
     let Some(own) = with(WEB, "--for=condition=Available deployment/web") else { return };
     own.kubectl("drain d2k --timeout=45s").success();
@@ -189,7 +189,7 @@ fn a_node_is_drained_and_takes_pods_again() {
     own.kubectl("rollout status deployment/web --timeout=45s").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn it_tells_what_there_is() {
     let Some(own) = with(WEB, "--for=condition=Available deployment/web") else { return };
     for (words, told) in [

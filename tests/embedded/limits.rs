@@ -8,7 +8,7 @@ fn first_of(files: &[&str]) -> String {
     format!("sh -c 'cat {} 2>/dev/null'", files.join(" 2>/dev/null || cat "))
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_has_no_more_memory_than_its_limit() {
     let Some(own) = Own::start() else { return };
     let limit = first_of(&["/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory.max"]);
@@ -20,7 +20,7 @@ fn a_container_has_no_more_memory_than_its_limit() {
     own.docker("run --rm --memory 512m busybox dd if=/dev/zero of=/dev/null bs=256M count=1").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_has_no_more_processor_than_its_limit() {
     let Some(own) = Own::start() else { return };
     own.docker("run -d --name busy --cpus 0.2 busybox sh -c 'while :; do :; done'").success();
@@ -32,7 +32,7 @@ fn a_container_has_no_more_processor_than_its_limit() {
     });
 }
 
-#[test]
+#[d2k_suite::test]
 fn stats_are_what_the_container_uses() {
     let Some(own) = Own::start() else { return };
     let script = "dd if=/dev/zero of=/dev/shm/block bs=1M count=40; while :; do :; done";
@@ -55,7 +55,7 @@ fn stats_are_what_the_container_uses() {
     assert!(share < 5.0, "idle uses {share} %");
 }
 
-#[test]
+#[d2k_suite::test]
 fn stats_count_processes_and_what_goes_over_the_network() {
     let Some(own) = Own::start() else { return };
     own.docker("run -d --name web busybox sh -c 'sleep 1000 & sleep 1000 & wait'").success();

@@ -27,7 +27,7 @@ fn resident(process: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_that_says_much_fills_no_disk_and_no_memory() {
     let Some(mut own) = Own::start() else { return };
     let line = "x".repeat(1023);
@@ -65,7 +65,7 @@ fn assert_same(text: &str, wanted: &str) {
     assert_eq!((text.len(), differs), (wanted.len(), None));
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_log_is_followed_across_files_without_losing_or_repeating_a_line() {
     let Some(own) = Own::start() else { return };
     // About 44 MB of log: five files, none of which is removed while it is followed.
@@ -87,7 +87,7 @@ fn a_log_is_followed_across_files_without_losing_or_repeating_a_line() {
     assert!(files.len() >= 4, "{files:?}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn logs_of_earlier_runs_go_but_for_the_one_before() {
     let Some(own) = Own::start() else { return };
     own.apply(

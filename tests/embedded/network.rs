@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::own::Own;
 use crate::support::{Image, UDP_ECHO, eventually, free_port, free_udp_port, http_get, static_program};
 
-#[test]
+#[d2k_suite::test]
 fn udp_passes_both_ways() {
     let Some(own) = Own::start() else { return };
     let image = format!("udp-{}", std::process::id());
@@ -25,7 +25,7 @@ fn udp_passes_both_ways() {
     });
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_published_port_answers_at_once_and_is_closed_with_the_container() {
     let Some(own) = Own::start() else { return };
     let port = free_port();
@@ -37,7 +37,7 @@ fn a_published_port_answers_at_once_and_is_closed_with_the_container() {
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "port {port} is open");
 }
 
-#[test]
+#[d2k_suite::test]
 fn containers_of_a_network_find_one_another_by_name_and_others_do_not() {
     let Some(own) = Own::start() else { return };
     own.docker("network create backend").success();
@@ -49,7 +49,7 @@ fn containers_of_a_network_find_one_another_by_name_and_others_do_not() {
     assert_ne!(own.docker("run --rm busybox wget -q -O - http://store/").status, 0);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_reaches_d2k_where_it_wants_a_docker_socket() {
     let Some(own) = Own::start() else { return };
     let run = "run --rm -v /var/run/docker.sock:/var/run/docker.sock busybox";

@@ -10,7 +10,7 @@ fn pod(own: &Own, name: &str, spec: &str) {
     own.apply(&format!("{head} {{name: {name}, labels: {{app: {name}}}}}\nspec: {{{spec}}}\n"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_sidecar_is_there_before_the_others_and_ends_after_them() {
     let Some(own) = Own::start() else { return };
     let side = "{name: side, image: busybox, restartPolicy: Always, startupProbe: {exec: {command: [cat, /up]}, periodSeconds: 1, timeoutSeconds: 20}, \
@@ -30,7 +30,7 @@ fn a_sidecar_is_there_before_the_others_and_ends_after_them() {
     assert!(own.kubectl("get pod one").success().contains("0/2     Completed"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_init_container_that_fails_keeps_the_others_from_beginning() {
     let Some(own) = Own::start() else { return };
     let main = "{name: main, image: busybox, command: [echo, never]}";
@@ -41,7 +41,7 @@ fn an_init_container_that_fails_keeps_the_others_from_beginning() {
     own.kubectl("logs one").failure(1, &["waiting to start: PodInitializing"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_is_ready_and_alive_as_its_probes_say() {
     let Some(own) = Own::start() else { return };
     let probes = "readinessProbe: {exec: {command: [cat, /ready]}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 1}, \
@@ -75,7 +75,7 @@ fn a_container_is_ready_and_alive_as_its_probes_say() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_is_asked_by_http_and_by_tcp() {
     let Some(own) = Own::start() else { return };
     let probes = "startupProbe: {tcpSocket: {port: http}, periodSeconds: 1, failureThreshold: 30}, \
@@ -91,7 +91,7 @@ fn a_container_is_asked_by_http_and_by_tcp() {
     assert!(events.contains("Liveness probe failed: HTTP probe failed with statuscode: 404"), "{events}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn hooks_run_at_the_beginning_and_before_the_end() {
     let Some(own) = Own::start() else { return };
     let hooks = "lifecycle: {postStart: {exec: {command: [touch, /begun]}}, preStop: {exec: {command: [sh, -c, 'echo before > /proc/1/fd/1']}}}";
@@ -118,7 +118,7 @@ fn hooks_run_at_the_beginning_and_before_the_end() {
     });
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_says_why_it_has_ended() {
     let Some(own) = Own::start() else { return };
     let container = |name: &str, script: &str, more: &str| {
@@ -135,7 +135,7 @@ fn a_container_says_why_it_has_ended() {
     assert_eq!(messages.split_whitespace().collect::<Vec<_>>().join(" "), "words from the log elsewhere");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_pod_lives_no_longer_than_it_may() {
     let Some(own) = Own::start() else { return };
     let main = "{name: main, image: busybox, command: [sh, -c, 'echo hello; exec sleep 1000']}";
@@ -150,7 +150,7 @@ fn a_pod_lives_no_longer_than_it_may() {
     own.kubectl("delete pod one --timeout=30s").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_that_multiplies_leaves_the_machine_its_processes() {
     let Some(own) = Own::start() else { return };
     let limit = "cat /sys/fs/cgroup/pids/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids.max";

@@ -68,7 +68,7 @@ fn tool() -> Option<Own> {
     Some(own)
 }
 
-#[test]
+#[d2k_suite::test]
 fn files_follow_the_objects_that_they_come_from() {
     let Some(own) = tool() else { return };
     let read = |files: &str| own.kubectl(format!("exec tool -c a -- sh -c 'cat {files}'")).stdout;
@@ -87,7 +87,7 @@ fn files_follow_the_objects_that_they_come_from() {
     assert_eq!(read("/file"), "second");
 }
 
-#[test]
+#[d2k_suite::test]
 fn files_that_come_from_objects_cannot_be_written_and_have_their_modes() {
     let Some(own) = tool() else { return };
     for file in ["/settings/new", "/all/new", "/new"] {
@@ -97,7 +97,7 @@ fn files_that_come_from_objects_cannot_be_written_and_have_their_modes() {
     assert_eq!(modes, ["440 2000", "2777 2000", "2777 2000"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn containers_of_a_pod_share_its_memory_and_no_more_of_it_than_its_limit() {
     let Some(own) = tool() else { return };
     own.kubectl(
@@ -110,7 +110,7 @@ fn containers_of_a_pod_share_its_memory_and_no_more_of_it_than_its_limit() {
         .failure(1, &["No space left on device"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_knows_its_pod() {
     let Some(own) = tool() else { return };
     let env = own.kubectl("exec tool -c a -- env").success();

@@ -37,7 +37,7 @@ fn named(folder: &Path, name: &str) -> Vec<PathBuf> {
     found
 }
 
-#[test]
+#[d2k_suite::test]
 fn another_user_of_the_machine_reads_and_runs_nothing_of_it() {
     let Some(own) = Own::start() else { return };
     own.docker("run --rm -v vol:/v busybox sh -c 'cp /bin/busybox /v/tool; chmod 4755 /v/tool'").success();
@@ -59,7 +59,7 @@ fn another_user_of_the_machine_reads_and_runs_nothing_of_it() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_folder_of_an_older_version_is_closed_at_the_next_start() {
     let Some(mut own) = Own::start() else { return };
     own.docker("create --name kept busybox").success();
@@ -74,7 +74,7 @@ fn a_folder_of_an_older_version_is_closed_at_the_next_start() {
     assert_eq!(modes, [0o700, 0o600, 0o600]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_folder_that_others_use_is_refused_and_left_as_it_is() {
     let Some(folder) = Folder::new() else { return };
     let shared = folder.path().join("shared");
@@ -121,7 +121,7 @@ spec:
     - {name: empty, mountPath: /part, subPath: a/b}
 "#;
 
-#[test]
+#[d2k_suite::test]
 fn a_user_of_a_container_has_its_volumes_even_if_d2k_has_a_private_umask() {
     let Some(folder) = Folder::new() else { return };
     let manifest = folder.path().join("manifest.yaml");
@@ -142,7 +142,7 @@ fn a_user_of_a_container_has_its_volumes_even_if_d2k_has_a_private_umask() {
     assert_eq!(words[5..], ["first", "open", "2777", "2777", "644", "440"], "{said}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn in_a_user_namespace_a_container_has_its_volumes_and_parts_of_them() {
     let Some(folder) = Folder::new() else { return };
     let script = "docker pull --quiet busybox > /dev/null

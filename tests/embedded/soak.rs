@@ -71,8 +71,8 @@ fn in_parallel(work: impl Fn(usize) + Sync) {
     });
 }
 
-#[test]
-#[ignore = "takes minutes: it starts and removes hundreds of containers"]
+/// Takes minutes: it starts and removes hundreds of containers.
+#[d2k_suite::test(ignored)]
 fn what_is_held_does_not_grow_with_what_has_been() {
     let Some(mut own) = Own::start() else { return };
     own.docker("run --rm busybox true").success();

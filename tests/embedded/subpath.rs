@@ -8,7 +8,7 @@ fn part(sub: &str, command: &str) -> String {
     format!("run --rm --mount type=volume,src=vol,dst=/m,volume-subpath={sub} busybox {command}")
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_link_in_a_volume_makes_and_shows_nothing_outside_of_it() {
     let Some(own) = Own::start() else { return };
     let outside = own.folder().path().join("outside");
@@ -22,7 +22,7 @@ fn a_link_in_a_volume_makes_and_shows_nothing_outside_of_it() {
     assert!(!Path::new("/etc/d2k").exists());
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_part_is_made_and_shared_and_a_link_within_the_volume_is_followed() {
     let Some(own) = Own::start() else { return };
     own.docker(part("a/b", "sh -c 'echo kept > /m/file'")).success();
@@ -38,7 +38,7 @@ fn a_part_is_made_and_shared_and_a_link_within_the_volume_is_followed() {
     assert_eq!(folder.success(), "/m/deep");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_folder_that_becomes_a_link_while_containers_start_leads_nowhere() {
     let Some(own) = Own::start() else { return };
     let outside = own.folder().path().join("outside");

@@ -1,7 +1,6 @@
 //! Cases: files of requests that are sent to both clusters one after the other.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -61,8 +60,7 @@ pub fn variable(name: &str) -> Option<String> {
 /// Runs a case against the clusters that there are, and compares.
 pub fn check(name: &str) {
     let Some(real) = variable("D2K_TEST_KUBECONFIG") else {
-        let words = "skipped: D2K_TEST_KUBECONFIG names no cluster to compare with\n";
-        return drop(std::io::stderr().write_all(words.as_bytes()));
+        return support::suite::note_skip("D2K_TEST_KUBECONFIG names no cluster to compare with");
     };
     let embedded = variable("D2K_TEST_EMBEDDED_KUBECONFIG").or_else(support::embedded_kubeconfig);
     let Some(embedded) = embedded else { return };

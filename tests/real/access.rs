@@ -25,7 +25,7 @@ fn is_refused(output: &str) -> bool {
     output.contains("403 Forbidden") && output.contains("done")
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_reaches_the_api_only_if_it_asked_for_the_socket() {
     let Some((world, address)) = open_world() else { return };
     let script = ask(&address);
@@ -45,7 +45,7 @@ fn a_container_reaches_the_api_only_if_it_asked_for_the_socket() {
     assert!(words.contains("403"), "{words}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn many_containers_that_start_at_once_are_all_refused() {
     let Some((world, address)) = open_world() else { return };
     let script = ask(&address);
@@ -57,7 +57,7 @@ fn many_containers_that_start_at_once_are_all_refused() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_compose_service_that_mounts_the_socket_still_reaches_the_api_after_a_restart() {
     let Some((world, address)) = open_world() else { return };
     let script = ask(&address);
@@ -71,7 +71,7 @@ fn a_compose_service_that_mounts_the_socket_still_reaches_the_api_after_a_restar
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_pod_of_somebody_else_needs_the_label() {
     let Some((world, address)) = open_world() else { return };
     for (name, labels) in [("with", json!({"d2k.io/docker": "true"})), ("without", json!({"app": "db"}))] {
@@ -90,10 +90,10 @@ fn a_pod_of_somebody_else_needs_the_label() {
     assert!(is_refused(&output("without")), "{}", output("without"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn in_the_cluster_a_container_reaches_the_service_only_if_it_asked_for_the_socket() {
     let Some(world) = World::on_cluster("it has no Roles, and d2k is not one of its Pods") else { return };
-    let host = crate::configuration::deploy(&world);
+    let host = crate::deployed::deploy(&world);
     let docker = |words: &str| world.sh(format!("DOCKER_HOST={host} docker {words}"));
     let script = "wget -q -O - http://d2k:2375/containers/json 2>&1; echo done";
     let output = docker(&format!("run --rm busybox sh -c '{script}'")).success();
@@ -110,7 +110,7 @@ fn in_the_cluster_a_container_reaches_the_service_only_if_it_asked_for_the_socke
     assert!(from.contains(r#""d2k.io/docker":"true""#), "{from}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_name_that_a_web_page_could_rebind_is_refused_with_and_without_an_origin() {
     let settings =
         [("D2K_HOSTS", "builds.example.org"), ("D2K_DOCKER_HOST", "tcp://engine.example.net:2375")];
@@ -150,7 +150,7 @@ fn a_name_that_a_web_page_could_rebind_is_refused_with_and_without_an_origin() {
     assert_eq!(status("GET", "/info", &format!("Host: {service}\r\n")), "200");
 }
 
-#[test]
+#[d2k_suite::test]
 fn over_a_unix_socket_any_name_is_served_and_the_operator_lists_decisions() {
     let socket = std::env::temp_dir().join(format!("d2k-access-{}.sock", std::process::id()));
     let path = socket.display().to_string();
@@ -166,7 +166,7 @@ fn over_a_unix_socket_any_name_is_served_and_the_operator_lists_decisions() {
     assert!(listed.contains("name: web"), "{listed}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_admin_port_has_an_address_of_its_own_and_tells_nothing_of_what_was_run() {
     let admin = free_port();
     let port = admin.to_string();

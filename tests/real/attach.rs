@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{World, eventually, frames};
 
-#[test]
+#[d2k_suite::test]
 fn attach_shows_what_comes_and_passes_the_exit_code_on() {
     let Some(world) = World::new() else { return };
     let command = "busybox sh -c 'for i in $(seq 6); do echo tick $i; sleep 0.5; done; exit 4'";
@@ -15,7 +15,7 @@ fn attach_shows_what_comes_and_passes_the_exit_code_on() {
     assert_eq!(output.status, 4, "{output}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn attach_sends_input_to_a_container_that_reads_it() {
     let Some(world) = World::new() else { return };
     world.docker("run -d -i --name cat busybox cat").success();
@@ -31,7 +31,7 @@ fn attach_sends_input_to_a_container_that_reads_it() {
     again.wait_for("once more");
 }
 
-#[test]
+#[d2k_suite::test]
 fn attach_to_a_terminal_can_be_left_by_its_keys_and_the_container_goes_on() {
     let Some(world) = World::new() else { return };
     world.docker("run -d -it --name shell busybox sh").success();
@@ -56,7 +56,7 @@ fn attach_to_a_terminal_can_be_left_by_its_keys_and_the_container_goes_on() {
     });
 }
 
-#[test]
+#[d2k_suite::test]
 fn two_clients_attached_both_see_the_output() {
     let Some(world) = World::new() else { return };
     let command = "busybox sh -c 'for i in $(seq 8); do echo tick $i; sleep 0.5; done'";
@@ -67,7 +67,7 @@ fn two_clients_attached_both_see_the_output() {
     assert!(two.finish().stdout.contains("tick 8"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn attach_to_what_does_not_run_is_refused() {
     let Some(world) = World::new() else { return };
     world.docker("create --name idle busybox true").success();
@@ -75,7 +75,7 @@ fn attach_to_what_does_not_run_is_refused() {
     world.docker("attach nosuch").failure(1, &["No such container: nosuch"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn attached_before_the_start_all_input_and_output_pass() {
     let Some(world) = World::new() else { return };
     let body = json!({
@@ -95,7 +95,7 @@ fn attached_before_the_start_all_input_and_output_pass() {
     assert_eq!(output, "a\nb\n");
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_output_is_whole_although_nobody_has_read_the_input() {
     let Some(world) = World::new() else { return };
     for _ in 0..4 {
@@ -104,7 +104,7 @@ fn the_output_is_whole_although_nobody_has_read_the_input() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_old_client_gets_a_raw_stream_and_one_without_upgrade_a_plain_answer() {
     let Some(world) = World::new() else { return };
     world.docker("create --name one busybox echo hello").success();
@@ -126,7 +126,7 @@ fn an_old_client_gets_a_raw_stream_and_one_without_upgrade_a_plain_answer() {
     plain.read_until("hello");
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_log_can_be_had_with_the_attachment() {
     let Some(world) = World::new() else { return };
     world.docker("run --name done busybox echo hello").success();
@@ -136,7 +136,7 @@ fn the_log_can_be_had_with_the_attachment() {
     assert_eq!(frames(&attach.rest()), [(1, "hello\n".to_owned())]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_client_that_leaves_does_not_stop_the_container() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sh -c 'while :; do echo tick; sleep 0.1; done'").success();
@@ -146,7 +146,7 @@ fn a_client_that_leaves_does_not_stop_the_container() {
     assert_eq!(world.field("web", ".State.Status"), "running");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_websocket_carries_the_raw_stream() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sh -c 'while :; do echo tick; sleep 0.1; done'").success();
@@ -164,7 +164,7 @@ fn a_websocket_carries_the_raw_stream() {
     assert_eq!(bytes[0] & 0x0f, 2, "{bytes:?}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn detach_keys_end_the_connection_and_not_the_process() {
     let Some(world) = World::new() else { return };
     world.docker("run -dit --name web busybox cat").success();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{World, eventually, http_get};
 
-#[test]
+#[d2k_suite::test]
 fn an_unknown_container_is_not_found_on_every_route() {
     let Some(world) = World::new() else { return };
     let gets = ["json", "logs?stdout=1", "top", "stats?stream=0", "changes", "export", "archive?path=/"];
@@ -33,7 +33,7 @@ fn an_unknown_container_is_not_found_on_every_route() {
     assert_eq!(reply.error(404), "No such container: nosuch");
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_ambiguous_prefix_is_refused() {
     let Some(world) = World::new() else { return };
     let mut first = std::collections::HashMap::new();
@@ -48,7 +48,7 @@ fn an_ambiguous_prefix_is_refused() {
     assert_eq!(error, format!("multiple IDs found with provided prefix: {digit}"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn malformed_json_and_wrong_types_are_refused() {
     let Some(world) = World::new() else { return };
     let json_type = [("Content-Type", "application/json")];
@@ -72,7 +72,7 @@ fn malformed_json_and_wrong_types_are_refused() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_empty_body_and_another_type_than_json_are_refused() {
     let Some(world) = World::new() else { return };
     let error =
@@ -87,7 +87,7 @@ fn an_empty_body_and_another_type_than_json_are_refused() {
     assert_eq!(world.http("POST", "/containers/create", &kind, body.as_bytes()).status, 201);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_body_of_ten_megabytes_is_refused_and_the_next_request_is_answered() {
     let Some(world) = World::new() else { return };
     let body = json!({"Image": "busybox", "Cmd": ["x".repeat(10 << 20)]}).to_string();
@@ -98,7 +98,7 @@ fn a_body_of_ten_megabytes_is_refused_and_the_next_request_is_answered() {
     assert!(world.names("deployments").is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn bad_filters_are_refused() {
     let Some(world) = World::new() else { return };
     for path in ["/containers/json", "/volumes", "/networks", "/images/json", "/events"] {
@@ -111,7 +111,7 @@ fn bad_filters_are_refused() {
     world.get("/containers/json?limit=x").error(400);
 }
 
-#[test]
+#[d2k_suite::test]
 fn invalid_names_are_refused_in_dockers_words() {
     let Some(world) = World::new() else { return };
     for name in ["-bad", "a", ".x", "a b", "a/b", "ünïcode", "x;y"] {
@@ -128,7 +128,7 @@ fn invalid_names_are_refused_in_dockers_words() {
     assert!(world.names("deployments,persistentvolumeclaims").is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn names_that_docker_allows_and_kubernetes_does_not_work() {
     let Some(world) = World::new() else { return };
     let long = "a".repeat(120);
@@ -140,7 +140,7 @@ fn names_that_docker_allows_and_kubernetes_does_not_work() {
     assert_eq!(world.names("deployments").len(), 5);
 }
 
-#[test]
+#[d2k_suite::test]
 fn numbers_out_of_range_are_refused() {
     let Some(world) = World::new() else { return };
     for host in [
@@ -158,7 +158,7 @@ fn numbers_out_of_range_are_refused() {
     assert!(world.names("deployments,jobs,services").is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn garbage_on_the_wire_does_no_harm() {
     let Some(world) = World::new() else { return };
     for bytes in [
@@ -176,7 +176,7 @@ fn garbage_on_the_wire_does_no_harm() {
     assert_eq!(world.get("/_ping").status, 200);
 }
 
-#[test]
+#[d2k_suite::test]
 fn half_a_hijack_leaves_nothing_behind() {
     let Some(world) = World::new() else { return };
     world.docker("run -d -i --name web busybox cat").success();
@@ -209,7 +209,7 @@ fn sockets(world: &mut World) -> usize {
         .count()
 }
 
-#[test]
+#[d2k_suite::test]
 fn clients_that_vanish_in_the_middle_of_streams_leave_none_open() {
     let Some(mut world) = World::new() else {
         return;
@@ -238,7 +238,7 @@ fn clients_that_vanish_in_the_middle_of_streams_leave_none_open() {
     assert_eq!(world.field("web", ".State.Status"), "running");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_client_that_vanishes_between_create_and_start_leaves_a_created_container() {
     let Some(world) = World::new() else { return };
     let mut client = world.connect();
@@ -254,7 +254,7 @@ fn a_client_that_vanishes_between_create_and_start_leaves_a_created_container() 
     });
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_run_whose_client_is_killed_goes_on_without_it() {
     let Some(world) = World::new() else { return };
     let run = world.docker_spawn("run --name web busybox sh -c 'echo up; sleep 3; echo done'");
@@ -264,7 +264,7 @@ fn a_run_whose_client_is_killed_goes_on_without_it() {
     assert!(world.docker("logs web").success().contains("done"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn many_requests_at_once_are_all_answered() {
     let Some(world) = World::new() else { return };
     world.docker("create --name web busybox true").success();
@@ -281,7 +281,7 @@ fn many_requests_at_once_are_all_answered() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn query_booleans_are_dockers() {
     let Some(world) = World::new() else { return };
     world.docker("create --name web busybox true").success();
@@ -293,7 +293,7 @@ fn query_booleans_are_dockers() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn posts_without_a_need_for_a_body_ignore_the_one_they_get() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web --stop-timeout 1 busybox sleep 1000").success();
@@ -301,7 +301,7 @@ fn posts_without_a_need_for_a_body_ignore_the_one_they_get() {
     assert_eq!(world.post("/containers/web/start", json!({})).status, 204);
 }
 
-#[test]
+#[d2k_suite::test]
 fn what_is_refused_with_much_to_send_is_refused_in_words() {
     let Some(world) = World::new() else { return };
     world.sh("mkdir context && head -c 20000000 /dev/urandom > context/file && echo FROM busybox > context/Dockerfile").success();

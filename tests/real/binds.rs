@@ -56,7 +56,7 @@ fn nothing_is_left(world: &World) {
     assert_eq!(world.docker("ps -aq").success(), "");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_bind_is_refused_with_what_to_do_instead() {
     let Some(world) = World::new() else { return };
     for mount in ["-v /etc:/host", "--mount type=bind,source=/etc,target=/host"] {
@@ -69,7 +69,7 @@ fn a_bind_is_refused_with_what_to_do_instead() {
     nothing_is_left(&world);
 }
 
-#[test]
+#[d2k_suite::test]
 fn below_an_allowed_folder_both_sides_see_what_the_other_writes() {
     let folders = Folders::new("both");
     let Some(world) = folders.world("") else { return };
@@ -95,7 +95,7 @@ fn below_an_allowed_folder_both_sides_see_what_the_other_writes() {
     assert!(fs::exists(folders.at("allowed/src/there")).unwrap());
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_missing_folder_is_made_below_the_allowed_one() {
     let folders = Folders::new("missing");
     let Some(world) = folders.world("") else { return };
@@ -104,7 +104,7 @@ fn a_missing_folder_is_made_below_the_allowed_one() {
     assert!(fs::exists(folders.at("allowed/new/deep/file")).unwrap());
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_single_file_is_mounted_and_can_be_read_only() {
     let folders = Folders::new("file");
     let Some(world) = folders.world("") else { return };
@@ -117,7 +117,7 @@ fn a_single_file_is_mounted_and_can_be_read_only() {
     assert!(run.stderr.contains("Read-only file system"), "{run}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn nothing_outside_the_allowed_folder_is_mounted() {
     let folders = Folders::new("outside");
     let refused = folders.at("allowed/private");
@@ -143,7 +143,7 @@ fn nothing_outside_the_allowed_folder_is_mounted() {
     assert!(run.status != 0 && !run.stdout.contains("secret"), "{run}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_folder_of_the_nodes_has_to_be_listed_by_the_operator() {
     let folders = Folders::new("unlisted");
     let settings = folders.write_settings("bind: host");
@@ -152,7 +152,7 @@ fn a_folder_of_the_nodes_has_to_be_listed_by_the_operator() {
     nothing_is_left(&world);
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_refusal_of_pod_security_is_told_at_create() {
     let folders = Folders::new("security");
     let settings = folders.settings("");
@@ -168,7 +168,7 @@ fn the_refusal_of_pod_security_is_told_at_create() {
     world.docker("create -v data:/x busybox true").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_propagation_to_the_node_is_for_privileged_containers() {
     let folders = Folders::new("propagation");
     let Some(world) = folders.world("") else { return };

@@ -59,7 +59,7 @@ fn send(port: u16, head: &str, body: &[u8]) -> u16 {
     String::from_utf8_lossy(&answer[9..]).parse().unwrap_or(0)
 }
 
-#[test]
+#[d2k_suite::test]
 fn methods_of_a_clients_own_leave_nothing_behind() {
     let Some(mut world) = World::with(&[("D2K_LOG_LEVEL", "info")]) else { return };
     let before = begin(&mut world);
@@ -70,7 +70,7 @@ fn methods_of_a_clients_own_leave_nothing_behind() {
     is_bounded(&mut world, before);
 }
 
-#[test]
+#[d2k_suite::test]
 fn bodies_of_very_many_values_are_refused_within_a_second() {
     let Some(mut world) = World::with(&[("D2K_LOG_LEVEL", "info")]) else { return };
     let before = begin(&mut world);
@@ -95,7 +95,7 @@ fn bodies_of_very_many_values_are_refused_within_a_second() {
     is_bounded(&mut world, before);
 }
 
-#[test]
+#[d2k_suite::test]
 fn large_honest_creates_leave_nothing_behind() {
     let Some(mut world) = World::with(&[("D2K_LOG_LEVEL", "info")]) else { return };
     let before = begin(&mut world);
@@ -108,7 +108,7 @@ fn large_honest_creates_leave_nothing_behind() {
     is_bounded(&mut world, before);
 }
 
-#[test]
+#[d2k_suite::test]
 fn slow_heads_and_idle_connections_leave_room_for_others() {
     let Some(mut world) = World::with(&[("D2K_LOG_LEVEL", "info")]) else { return };
     let before = begin(&mut world);
@@ -125,7 +125,7 @@ fn slow_heads_and_idle_connections_leave_room_for_others() {
     is_bounded(&mut world, before);
 }
 
-#[test]
+#[d2k_suite::test]
 fn connections_beyond_the_limit_are_told_so_and_places_come_back() {
     let Some(world) = World::with(&[("D2K_LOG_LEVEL", "info")]) else { return };
     let open: Vec<_> =
@@ -140,7 +140,7 @@ fn connections_beyond_the_limit_are_told_so_and_places_come_back() {
     assert!(within_patience(|| world.docker("version").status == 0), "places do not come back");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_low_soft_limit_of_open_files_is_raised_to_the_hard_one() {
     let Some(world) = World::new() else { return };
     let d2k = world.d2k();
@@ -160,7 +160,7 @@ fn a_low_soft_limit_of_open_files_is_raised_to_the_hard_one() {
     second.stop();
 }
 
-#[test]
+#[d2k_suite::test]
 fn execs_that_are_never_started_are_forgotten() {
     let Some(mut world) = World::with(&[("D2K_LOG_LEVEL", "info")]) else { return };
     world.docker("run -d --name web busybox sleep 1000").success();
@@ -173,7 +173,7 @@ fn execs_that_are_never_started_are_forgotten() {
     assert_eq!(world.docker("exec web echo still").success(), "still");
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_exec_start_whose_body_comes_byte_by_byte_costs_its_length_and_no_more() {
     let Some(mut world) = World::with(&[("D2K_LOG_LEVEL", "info")]) else { return };
     world.docker("run -d --name web busybox sleep 1000").success();
@@ -210,7 +210,7 @@ fn an_exec_start_whose_body_comes_byte_by_byte_costs_its_length_and_no_more() {
     assert_eq!(world.docker("exec web echo still").success(), "still");
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_last_line_of_a_large_log_needs_no_memory() {
     let Some(mut world) = World::with(&[("D2K_LOG_LEVEL", "info")]) else { return };
     // About 6 MiB with its times: a kubelet begins a new log at 10 MiB and shows that one only.

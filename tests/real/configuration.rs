@@ -5,11 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    Image, World, admin_kubeconfig, command, eventually, free_port, http_get, manifest, run,
-};
+use crate::support::{World, admin_kubeconfig, command, eventually, free_port, http_get, run};
 
-#[test]
+#[d2k_suite::test]
 fn no_cluster_in_reach_is_one_clear_line_that_names_what_was_tried() {
     let file = std::env::temp_dir().join(format!("d2k-unreachable-{}", std::process::id()));
     let config = json!({
@@ -30,7 +28,7 @@ fn no_cluster_in_reach_is_one_clear_line_that_names_what_was_tried() {
     assert!(output.both().contains("127.0.0.1:1"), "{output}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_port_in_use_is_told() {
     let Some(world) = World::new() else { return };
     let mut second = world.d2k();
@@ -40,7 +38,7 @@ fn a_port_in_use_is_told() {
     assert!(output.both().contains(&world.port().to_string()), "{output}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn every_setting_is_a_flag_too() {
     let Some(world) = World::new() else { return };
     let port = free_port();
@@ -58,7 +56,7 @@ fn every_setting_is_a_flag_too() {
     let _ = second.wait();
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_log_is_json_where_asked_for_and_keeps_to_its_level() {
     let Some(world) = World::with(&[("D2K_LOG_FORMAT", "json"), ("D2K_LOG_LEVEL", "info")]) else {
         return;
@@ -71,7 +69,7 @@ fn the_log_is_json_where_asked_for_and_keeps_to_its_level() {
     assert!(!log.contains("hidden-value"), "a value of the environment is in the log");
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_log_tells_whether_there_are_metrics() {
     let Some(world) = World::with(&[("D2K_LOG_LEVEL", "info")]) else {
         return;
@@ -79,7 +77,7 @@ fn the_log_tells_whether_there_are_metrics() {
     assert!(world.log().to_lowercase().contains("metrics"), "{}", world.log());
 }
 
-#[test]
+#[d2k_suite::test]
 fn health_readiness_and_metrics_are_on_the_admin_port() {
     let port = free_port();
     let Some(world) = World::with(&[("D2K_ADMIN_PORT", &port.to_string())]) else {
@@ -94,7 +92,7 @@ fn health_readiness_and_metrics_are_on_the_admin_port() {
     assert!(metrics.text().contains("d2k_"), "{}", metrics.text());
 }
 
-#[test]
+#[d2k_suite::test]
 fn outside_a_cluster_it_listens_on_loopback_only() {
     let Some(world) = World::new() else { return };
     let other = Command::new("hostname").arg("-I").output().ok();
@@ -105,7 +103,7 @@ fn outside_a_cluster_it_listens_on_loopback_only() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn sigterm_and_interrupt_end_open_streams_within_ten_seconds() {
     for signal in ["TERM", "INT"] {
         let Some(mut world) = World::new() else {
@@ -131,7 +129,7 @@ fn sigterm_and_interrupt_end_open_streams_within_ten_seconds() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_unix_socket_serves_the_same() {
     let socket = std::env::temp_dir().join(format!("d2k-{}.sock", std::process::id()));
     let Some(mut world) = World::with(&[("D2K_SOCKET", socket.to_str().unwrap())]) else { return };
@@ -161,7 +159,7 @@ fn certificate(issuer: &rcgen::Issuer<'_, rcgen::KeyPair>, client: bool) -> (Str
     (params.signed_by(&key, issuer).unwrap().pem(), key.serialize_pem())
 }
 
-#[test]
+#[d2k_suite::test]
 fn tls_lets_in_only_clients_with_a_certificate_and_takes_a_new_certificate_of_its_own() {
     let folder = std::env::temp_dir().join(format!("d2k-tls-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -269,7 +267,7 @@ impl Proxy {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn readiness_ends_with_the_api_server_and_everything_goes_on_when_it_is_back() {
     let admin_port = free_port();
     let Some(mut world) = World::with(&[("D2K_ADMIN_PORT", &admin_port.to_string())]) else { return };
@@ -304,7 +302,7 @@ fn readiness_ends_with_the_api_server_and_everything_goes_on_when_it_is_back() {
     events.stop();
 }
 
-#[test]
+#[d2k_suite::test]
 fn without_metrics_stats_are_zeroes_and_no_error() {
     let Some(mut world) = World::on_cluster("its single user has all rights, also to read metrics") else {
         return;
@@ -321,66 +319,4 @@ fn without_metrics_stats_are_zeroes_and_no_error() {
     let stats =
         world.docker("stats --no-stream --format '{{.Name}} {{.CPUPerc}} {{.MemUsage}}' web").success();
     assert!(stats.starts_with("web 0.00% 0B / "), "{stats}");
-}
-
-#[test]
-fn the_manifest_runs_d2k_in_the_cluster_without_root_and_with_a_read_only_file_system() {
-    let Some(world) = World::on_cluster("it has no Roles, and d2k is not one of its Pods") else { return };
-    let host = deploy(&world);
-    let inside = |words: &str| world.sh(format!("DOCKER_HOST={host} docker {words}"));
-    assert_eq!(inside("run --rm busybox echo hello").success(), "hello");
-    let listed = || inside("ps -a --format '{{.Names}}'").lines();
-    assert!(listed().is_empty(), "d2k lists itself: {:?}", listed());
-    inside("inspect d2k").failure(1, &["d2k"]);
-    inside("stop d2k").failure(1, &["No such container: d2k"]);
-    // Also where its label is another one.
-    let label = r#"[{"op":"replace","path":"/metadata/labels","value":{"team":"a"}}]"#;
-    world.kubectl(format!("patch deployment d2k --type=json -p '{label}'")).success();
-    inside("rm -f d2k").success();
-    assert!(listed().is_empty(), "d2k lists itself: {:?}", listed());
-    assert_eq!(world.object("deployment/d2k")["spec"]["replicas"], 1);
-}
-
-/// Runs d2k by the manifest in the namespace of a world; returns its `DOCKER_HOST`.
-#[track_caller]
-pub fn deploy(world: &World) -> String {
-    let image = format!("{}-d2k", world.name());
-    push_d2k(&image, world.directory());
-    let mut objects = manifest(world.name());
-    for object in &mut objects {
-        if object["kind"] == "Deployment" {
-            object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
-            object["spec"]["template"]["spec"]["containers"][0]["command"] = json!(["/d2k"]);
-        }
-    }
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-    world.apply(&list.to_string());
-    let rollout = world.kubectl("rollout status deployment d2k --timeout=60s");
-    assert_eq!(rollout.status, 0, "{rollout}\n{}", world.kubectl("logs deployment/d2k --tail=50").both());
-    let address = world.object("service/d2k")["spec"]["clusterIP"].as_str().unwrap().to_owned();
-    let host = format!("tcp://{address}:2375");
-    eventually("the Service leads to the Pod", || {
-        world.sh(format!("DOCKER_HOST={host} docker ps")).status == 0
-    });
-    host
-}
-
-/// Makes an image of the built program and the one library that busybox lacks.
-#[track_caller]
-fn push_d2k(image: &str, directory: &std::path::Path) {
-    let copy = directory.join("d2k");
-    let status = Command::new("strip")
-        .args(["-o".as_ref(), copy.as_os_str(), env!("CARGO_BIN_EXE_d2k").as_ref()])
-        .status();
-    let program =
-        if status.is_ok_and(|status| status.success()) { copy } else { env!("CARGO_BIN_EXE_d2k").into() };
-    let libraries = Command::new("ldd").arg(env!("CARGO_BIN_EXE_d2k")).output().unwrap();
-    let libraries = String::from_utf8_lossy(&libraries.stdout).into_owned();
-    let library =
-        libraries.split_whitespace().find(|word| word.starts_with('/') && word.contains("libgcc_s"));
-    let mut made = Image::busybox(image).file("d2k", std::fs::read(program).unwrap(), 0o755);
-    if let Some(library) = library {
-        made = made.file(library, std::fs::read(library).unwrap(), 0o755);
-    }
-    made.push();
 }

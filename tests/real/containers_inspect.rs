@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{World, eventually, free_port};
 
-#[test]
+#[d2k_suite::test]
 fn a_running_container_shows_its_state_and_its_pods_address() {
     let Some(world) = World::new() else { return };
     let id = world.docker("run -d --name web --label a.b/c='D e=f' nginx").success();
@@ -34,7 +34,7 @@ fn a_running_container_shows_its_state_and_its_pods_address() {
     assert_eq!(network["IPAddress"], pod["status"]["podIP"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_created_container_shows_that_it_never_ran() {
     let Some(world) = World::new() else { return };
     world.docker("create --name idle busybox sleep 7").success();
@@ -46,7 +46,7 @@ fn a_created_container_shows_that_it_never_ran() {
     assert_eq!(world.inspect("idle")["NetworkSettings"]["Ports"], json!({}));
 }
 
-#[test]
+#[d2k_suite::test]
 fn exit_code_and_times_survive_the_pod_and_d2k() {
     let Some(mut world) = World::new() else {
         return;
@@ -63,7 +63,7 @@ fn exit_code_and_times_survive_the_pod_and_d2k() {
     assert_eq!(world.inspect("brief")["State"], before);
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_end_that_was_seen_is_not_changed_by_a_pod_in_its_place() {
     let Some(world) = World::new() else { return };
     for round in 0..3 {
@@ -80,7 +80,7 @@ fn an_end_that_was_seen_is_not_changed_by_a_pod_in_its_place() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn config_and_host_config_echo_the_request() {
     let Some(world) = World::new() else { return };
     let port = free_port();
@@ -114,7 +114,7 @@ fn config_and_host_config_echo_the_request() {
     assert_eq!(inspect["Mounts"][0]["Type"], "volume");
 }
 
-#[test]
+#[d2k_suite::test]
 fn labels_come_back_byte_for_byte() {
     let Some(world) = World::new() else { return };
     let labels = json!({
@@ -131,7 +131,7 @@ fn labels_come_back_byte_for_byte() {
     assert_eq!(world.get("/containers/json?all=1").json()[0]["Labels"], labels);
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_images_own_settings_show_where_the_request_has_none() {
     let Some(world) = World::new() else { return };
     world.docker("create --name web nginx").success();
@@ -142,7 +142,7 @@ fn the_images_own_settings_show_where_the_request_has_none() {
     assert!(env.contains(&json!("NGINX_VERSION=1.22.1")), "{env:?}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_is_found_by_id_prefix_and_name_with_or_without_a_slash() {
     let Some(world) = World::new() else { return };
     let id = world.docker("create --name web busybox true").success();
@@ -151,7 +151,7 @@ fn a_container_is_found_by_id_prefix_and_name_with_or_without_a_slash() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn what_inspect_shows_can_be_created_again() {
     let Some(world) = World::new() else { return };
     let port = free_port();
@@ -167,7 +167,7 @@ fn what_inspect_shows_can_be_created_again() {
     assert_eq!(world.field("new", ".State.Status"), "running");
 }
 
-#[test]
+#[d2k_suite::test]
 fn old_clients_see_the_address_at_the_top_and_new_ones_do_not() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sleep 1000").success();
@@ -178,7 +178,7 @@ fn old_clients_see_the_address_at_the_top_and_new_ones_do_not() {
     assert!(new["NetworkSettings"].get("IPAddress").is_none(), "{}", new["NetworkSettings"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn health_shows_its_states_and_its_log() {
     let Some(world) = World::new() else { return };
     world
@@ -202,7 +202,7 @@ fn health_shows_its_states_and_its_log() {
     assert_eq!(world.field("web", ".State.Status"), "running");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_check_that_prints_a_lot_is_judged_by_its_exit_code() {
     let Some(world) = World::new() else { return };
     world
@@ -217,7 +217,7 @@ fn a_check_that_prints_a_lot_is_judged_by_its_exit_code() {
     assert_eq!(health()["Log"][0]["Output"].as_str().unwrap().len(), 4096);
 }
 
-#[test]
+#[d2k_suite::test]
 fn health_is_known_soon_after_d2k_starts_again() {
     let Some(mut world) = World::new() else {
         return;
@@ -237,7 +237,7 @@ fn health_is_known_soon_after_d2k_starts_again() {
     assert!(asked.elapsed().as_secs() < 10, "{:?}", asked.elapsed());
 }
 
-#[test]
+#[d2k_suite::test]
 fn inspect_of_what_does_not_exist_says_so_for_every_type() {
     let Some(world) = World::new() else { return };
     world.docker("inspect nosuch").failure(1, &["No such object: nosuch"]);
@@ -251,7 +251,7 @@ fn inspect_of_what_does_not_exist_says_so_for_every_type() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn what_is_created_is_seen_at_once() {
     let Some(world) = World::new() else { return };
     for at in 0..10 {

@@ -12,7 +12,7 @@ fn ends_on_term(code: u8) -> String {
     format!("busybox sh -c 'trap \"exit {code}\" TERM; echo up; while :; do sleep 0.1; done'")
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_stopped_container_keeps_its_log_and_runs_again_when_started() {
     let Some(world) = World::new() else { return };
     let id = world.docker("run -d --name web nginx").success();
@@ -34,7 +34,7 @@ fn a_stopped_container_keeps_its_log_and_runs_again_when_started() {
     assert_eq!(world.field("web", ".Id"), id);
 }
 
-#[test]
+#[d2k_suite::test]
 fn stop_lets_the_process_end_by_itself_and_tells_its_exit_code() {
     let Some(world) = World::new() else { return };
     world.docker(format!("run -d --name polite {}", ends_on_term(3))).success();
@@ -45,7 +45,7 @@ fn stop_lets_the_process_end_by_itself_and_tells_its_exit_code() {
     assert!(world.names("pods").is_empty() || world.field("polite", ".State.Running") == "false");
 }
 
-#[test]
+#[d2k_suite::test]
 fn stop_kills_what_does_not_end_in_time() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name stubborn busybox sleep 1000").success();
@@ -55,7 +55,7 @@ fn stop_kills_what_does_not_end_in_time() {
     assert_eq!(world.field("stubborn", ".State.ExitCode"), "137");
 }
 
-#[test]
+#[d2k_suite::test]
 fn stop_gives_more_time_than_the_container_was_created_with() {
     let Some(world) = World::new() else { return };
     let script = "trap \"sleep 6; exit 5\" TERM; echo up; while :; do sleep 0.1; done";
@@ -67,7 +67,7 @@ fn stop_gives_more_time_than_the_container_was_created_with() {
     assert_eq!(world.docker("logs slow").success(), "up", "it was started once");
 }
 
-#[test]
+#[d2k_suite::test]
 fn stop_sends_the_signal_that_the_container_was_created_with() {
     let Some(world) = World::new() else { return };
     let command = "busybox sh -c 'trap \"exit 9\" USR1; echo up; while :; do sleep 0.1; done'";
@@ -77,7 +77,7 @@ fn stop_sends_the_signal_that_the_container_was_created_with() {
     assert_eq!(world.field("special", ".State.ExitCode"), "9");
 }
 
-#[test]
+#[d2k_suite::test]
 fn starting_what_runs_and_stopping_what_does_not_changes_nothing() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web --stop-timeout 1 busybox sleep 1000").success();
@@ -89,7 +89,7 @@ fn starting_what_runs_and_stopping_what_does_not_changes_nothing() {
     world.docker("stop web").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_finished_foreground_container_can_be_started_again() {
     let Some(world) = World::new() else { return };
     assert_eq!(world.docker("run --name job busybox sh -c 'echo ran; exit 2'").status, 2);
@@ -99,7 +99,7 @@ fn a_finished_foreground_container_can_be_started_again() {
     assert_eq!(world.field("job", ".Id"), id);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_foreground_run_that_ended_well_when_it_was_stopped_can_be_started_again() {
     let Some(world) = World::new() else { return };
     let run = world.docker_spawn(format!("run --name web {}", ends_on_term(0)));
@@ -110,7 +110,7 @@ fn a_foreground_run_that_ended_well_when_it_was_stopped_can_be_started_again() {
     assert_eq!(world.field("web", ".State.Status"), "running");
 }
 
-#[test]
+#[d2k_suite::test]
 fn restart_gives_a_new_start_time_and_no_restart_count() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web --stop-timeout 1 busybox sleep 1000").success();
@@ -124,7 +124,7 @@ fn restart_gives_a_new_start_time_and_no_restart_count() {
     assert_eq!(world.field("web", ".State.Status"), "running");
 }
 
-#[test]
+#[d2k_suite::test]
 fn kill_ends_the_container_with_137() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sleep 1000").success();
@@ -133,7 +133,7 @@ fn kill_ends_the_container_with_137() {
     assert_eq!(world.field("web", ".State.ExitCode"), "137");
 }
 
-#[test]
+#[d2k_suite::test]
 fn kill_and_forced_removal_do_not_wait_for_a_stop_that_is_under_way() {
     let Some(world) = World::new() else { return };
     for (name, options) in [("one", ""), ("two", "--init"), ("three", "--user 1000")] {
@@ -154,7 +154,7 @@ fn kill_and_forced_removal_do_not_wait_for_a_stop_that_is_under_way() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_killed_process_gets_no_other_signal_before() {
     let Some(world) = World::new() else { return };
     let command = "busybox sh -c 'trap \"echo asked\" TERM; echo up; while :; do sleep 0.1; done'";
@@ -165,7 +165,7 @@ fn a_killed_process_gets_no_other_signal_before() {
     assert_eq!(world.docker("logs web").success(), "up");
 }
 
-#[test]
+#[d2k_suite::test]
 fn kill_with_another_signal_reaches_the_process_and_does_not_end_it() {
     let Some(world) = World::new() else { return };
     let command = "busybox sh -c 'trap \"echo reloaded\" HUP; echo up; while :; do sleep 0.1; done'";
@@ -177,7 +177,7 @@ fn kill_with_another_signal_reaches_the_process_and_does_not_end_it() {
     assert_eq!(world.post("/containers/web/kill?signal=1", Value::Null).status, 204);
 }
 
-#[test]
+#[d2k_suite::test]
 fn kill_knows_stopped_containers_and_signals_that_do_not_exist() {
     let Some(world) = World::new() else { return };
     let id = world.docker("create --name idle busybox true").success();
@@ -189,7 +189,7 @@ fn kill_knows_stopped_containers_and_signals_that_do_not_exist() {
     assert_eq!(world.field("busy", ".State.Status"), "running");
 }
 
-#[test]
+#[d2k_suite::test]
 fn wait_prints_the_exit_code_when_the_container_ends() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name timed busybox sh -c 'sleep 2; exit 6'").success();
@@ -199,7 +199,7 @@ fn wait_prints_the_exit_code_when_the_container_ends() {
     assert_eq!(world.docker("wait timed").success(), "6");
 }
 
-#[test]
+#[d2k_suite::test]
 fn wait_on_a_created_container_returns_at_once_unless_it_waits_for_the_next_exit() {
     let Some(world) = World::new() else { return };
     world.docker("create --name idle busybox sh -c 'exit 5'").success();
@@ -213,7 +213,7 @@ fn wait_on_a_created_container_returns_at_once_unless_it_waits_for_the_next_exit
     assert!(body.contains("\"StatusCode\":5"), "{body}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn wait_ends_with_each_run_of_a_container_that_is_started_again() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name again --restart always busybox sh -c 'sleep 2; exit 5'").success();
@@ -224,7 +224,7 @@ fn wait_ends_with_each_run_of_a_container_that_is_started_again() {
     assert!(status == "running" || status == "restarting", "{status}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn wait_for_the_removal_ends_with_the_exit_code() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web --stop-timeout 1 busybox sh -c 'exit 8'").success();
@@ -237,14 +237,14 @@ fn wait_for_the_removal_ends_with_the_exit_code() {
     assert!(body.contains("\"StatusCode\":8"), "{body}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn wait_for_an_unknown_condition_is_refused() {
     let Some(world) = World::new() else { return };
     world.docker("create --name idle busybox true").success();
     world.post("/containers/idle/wait?condition=nosuch", Value::Null).error(400);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_renamed_container_answers_to_its_new_name_only_and_the_old_one_is_free() {
     let Some(world) = World::new() else { return };
     let id = world.docker("run -d --name old busybox sleep 1000").success();
@@ -259,7 +259,7 @@ fn a_renamed_container_answers_to_its_new_name_only_and_the_old_one_is_free() {
     world.post("/containers/old/rename?name=-bad-", Value::Null).error(400);
 }
 
-#[test]
+#[d2k_suite::test]
 fn update_changes_limits_and_the_restart_policy() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web --memory 64m --cpus 0.5 busybox sleep 1000").success();
@@ -277,7 +277,7 @@ fn update_changes_limits_and_the_restart_policy() {
     assert_eq!(inspect["RestartCount"], 0);
 }
 
-#[test]
+#[d2k_suite::test]
 fn top_lists_the_processes() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sh -c 'sleep 1234 & sleep 5678'").success();
@@ -295,7 +295,7 @@ fn top_lists_the_processes() {
     );
 }
 
-#[test]
+#[d2k_suite::test]
 fn top_of_a_stopped_container_is_refused() {
     let Some(world) = World::new() else { return };
     let id = world.docker("create --name idle busybox true").success();
@@ -303,7 +303,7 @@ fn top_of_a_stopped_container_is_refused() {
     assert!(error.contains(&format!("container {id} is not running")), "{error}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn stats_show_what_the_metrics_say_once_there_are_any() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name busy --memory 64m busybox sh -c 'while :; do :; done'").success();
@@ -325,7 +325,7 @@ fn stats_show_what_the_metrics_say_once_there_are_any() {
     assert!(memory.ends_with("/ 64MiB"), "{memory}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn stats_without_metrics_are_zero_and_no_error() {
     let Some(world) = World::new() else { return };
     world.docker("create --name idle busybox true").success();
@@ -336,7 +336,7 @@ fn stats_without_metrics_are_zero_and_no_error() {
     assert!(table.contains("0.00%"), "{table}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn stats_without_a_limit_are_measured_against_the_machine() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sleep 1000").success();
@@ -344,7 +344,7 @@ fn stats_without_a_limit_are_measured_against_the_machine() {
     assert_eq!(stats["memory_stats"]["limit"], world.get("/info").json()["MemTotal"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn streamed_stats_go_on_until_the_client_leaves() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sleep 1000").success();
@@ -355,7 +355,7 @@ fn streamed_stats_go_on_until_the_client_leaves() {
     stream.read_until("\"precpu_stats\"");
 }
 
-#[test]
+#[d2k_suite::test]
 fn export_gives_the_file_system_as_an_archive() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sh -c 'echo mine > /home/made; sleep 1000'").success();
@@ -366,14 +366,14 @@ fn export_gives_the_file_system_as_an_archive() {
     assert_eq!(file, "mine");
 }
 
-#[test]
+#[d2k_suite::test]
 fn diff_is_empty() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sh -c 'touch /new; sleep 1000'").success();
     assert_eq!(world.docker("diff web").success(), "");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_running_container_is_removed_only_by_force() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sleep 1000").success();
@@ -393,7 +393,7 @@ fn a_running_container_is_removed_only_by_force() {
     world.docker("run -d --name web busybox sleep 1000").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_removed_right_after_its_start_goes_at_once_with_its_log() {
     let Some(world) = World::new() else { return };
     for round in 0..6 {
@@ -406,7 +406,7 @@ fn a_container_removed_right_after_its_start_goes_at_once_with_its_log() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn several_containers_are_removed_at_once() {
     let Some(world) = World::new() else { return };
     for name in ["a1", "b1", "c1"] {
@@ -417,7 +417,7 @@ fn several_containers_are_removed_at_once() {
     world.docker("rm nosuch").failure(1, &["No such container: nosuch"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn prune_removes_what_does_not_run_and_nothing_else() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name runs busybox sleep 1000").success();
@@ -432,7 +432,7 @@ fn prune_removes_what_does_not_run_and_nothing_else() {
     assert_eq!(reply, json!({"ContainersDeleted": null, "SpaceReclaimed": 0}));
 }
 
-#[test]
+#[d2k_suite::test]
 fn stopping_many_containers_at_once_stops_each() {
     let Some(world) = World::new() else { return };
     for at in 1..=5 {

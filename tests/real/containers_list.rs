@@ -12,7 +12,7 @@ fn names(world: &World, filters: &str) -> Vec<String> {
     names
 }
 
-#[test]
+#[d2k_suite::test]
 fn ps_lists_what_runs_and_all_of_it_with_a() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name runs busybox sleep 1000").success();
@@ -21,14 +21,14 @@ fn ps_lists_what_runs_and_all_of_it_with_a() {
     assert_eq!(names(&world, ""), ["idle", "runs"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn ps_of_an_empty_namespace_is_empty() {
     let Some(world) = World::new() else { return };
     assert_eq!(world.get("/containers/json?all=1").json(), json!([]));
     assert_eq!(world.docker("ps -a").lines().len(), 1);
 }
 
-#[test]
+#[d2k_suite::test]
 fn ps_is_newest_first_and_can_be_limited() {
     let Some(world) = World::new() else { return };
     for name in ["first", "second", "third"] {
@@ -42,7 +42,7 @@ fn ps_is_newest_first_and_can_be_limited() {
     assert_eq!(world.get("/containers/json?limit=0&all=1").json().as_array().unwrap().len(), 3);
 }
 
-#[test]
+#[d2k_suite::test]
 fn ps_prints_every_field_of_its_format() {
     let Some(world) = World::new() else { return };
     let port = free_port();
@@ -68,7 +68,7 @@ fn ps_prints_every_field_of_its_format() {
     assert_eq!(world.docker("ps -q").success(), id[..12]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_listed_container_has_every_field_that_sdks_read() {
     let Some(world) = World::new() else { return };
     let id = world.docker("run -d --name web --label a=b nginx").success();
@@ -90,7 +90,7 @@ fn a_listed_container_has_every_field_that_sdks_read() {
     assert!(!network["NetworkID"].as_str().unwrap().is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn ps_filters_by_name_as_a_pattern_with_and_without_the_slash() {
     let Some(world) = World::new() else { return };
     for name in ["web-1", "web-2", "db"] {
@@ -102,7 +102,7 @@ fn ps_filters_by_name_as_a_pattern_with_and_without_the_slash() {
     assert_eq!(names(&world, "--filter name=1 --filter name=db"), ["db", "web-1"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn ps_filters_by_id() {
     let Some(world) = World::new() else { return };
     let id = world.docker("create --name one busybox true").success();
@@ -111,7 +111,7 @@ fn ps_filters_by_id() {
     assert_eq!(names(&world, &format!("--filter id={id}")), ["one"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn ps_filters_by_labels_all_of_which_must_match() {
     let Some(world) = World::new() else { return };
     world.docker("create --name one --label a=1 --label b=2 busybox true").success();
@@ -122,7 +122,7 @@ fn ps_filters_by_labels_all_of_which_must_match() {
     assert_eq!(names(&world, "--filter label=a=1 --filter label=b"), ["one"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn ps_filters_by_status_and_exit_code() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name runs busybox sleep 1000").success();
@@ -144,7 +144,7 @@ fn ps_filters_by_status_and_exit_code() {
     assert!(error.contains("nosuch"), "{error}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn ps_filters_by_the_image_it_came_from() {
     let Some(world) = World::new() else { return };
     world.docker("create --name box busybox true").success();
@@ -154,7 +154,7 @@ fn ps_filters_by_the_image_it_came_from() {
     assert_eq!(names(&world, "--filter ancestor=busybox --filter ancestor=nginx"), ["box", "web"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn ps_filters_by_what_was_created_before_and_since() {
     let Some(world) = World::new() else { return };
     for name in ["first", "second", "third"] {
@@ -164,7 +164,7 @@ fn ps_filters_by_what_was_created_before_and_since() {
     assert_eq!(names(&world, "--filter since=second"), ["third"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn ps_filters_by_volume_and_network() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();
@@ -176,7 +176,7 @@ fn ps_filters_by_volume_and_network() {
     assert_eq!(names(&world, "--filter network=bridge"), ["one"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn ps_filters_by_published_and_exposed_ports() {
     let Some(world) = World::new() else { return };
     let port = free_port();
@@ -188,7 +188,7 @@ fn ps_filters_by_published_and_exposed_ports() {
     assert_eq!(names(&world, "--filter expose=82"), [""; 0]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn ps_filters_by_health() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name none busybox sleep 1000").success();
@@ -198,7 +198,7 @@ fn ps_filters_by_health() {
     assert_eq!(names(&world, "--filter is-task=true"), [""; 0]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn filters_come_as_lists_and_as_maps_and_unknown_ones_are_refused() {
     let Some(world) = World::new() else { return };
     world.docker("create --name one --label a=1 busybox true").success();
@@ -214,7 +214,7 @@ fn filters_come_as_lists_and_as_maps_and_unknown_ones_are_refused() {
     world.docker("ps --filter nosuch=1").failure(1, &["invalid filter 'nosuch'"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn older_clients_get_the_fields_that_they_know() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web --health-cmd true busybox sleep 1000").success();

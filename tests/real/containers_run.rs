@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::{Image, World, eventually};
 
-#[test]
+#[d2k_suite::test]
 fn a_foreground_run_prints_its_output_passes_the_exit_code_on_and_leaves_nothing_behind() {
     let Some(world) = World::new() else { return };
     let run = world.docker("run --rm busybox sh -c 'echo out; echo err >&2; exit 7'");
@@ -26,7 +26,7 @@ fn starts(world: &World) -> u64 {
     events["items"].as_array().unwrap().iter().map(|event| event["count"].as_u64().unwrap_or(1)).sum()
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_foreground_run_without_rm_stays_with_its_exit_code_and_its_log() {
     let Some(world) = World::new() else { return };
     assert_eq!(world.docker("run --name once busybox sh -c 'echo said; exit 3'").status, 3);
@@ -37,14 +37,14 @@ fn a_foreground_run_without_rm_stays_with_its_exit_code_and_its_log() {
     assert_eq!(starts(&world), 1, "the command was not started exactly once");
 }
 
-#[test]
+#[d2k_suite::test]
 fn piped_input_and_its_end_reach_the_container_although_both_came_before_the_pod() {
     let Some(world) = World::new() else { return };
     let run = world.sh(r"printf 'a\nb\n' | docker run -i --rm busybox wc -l");
     assert_eq!(run.success(), "2");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_large_piped_input_arrives_whole() {
     let Some(world) = World::new() else { return };
     let run = world.docker_in("run -i --rm busybox sha256sum", vec![b'x'; 5_000_000]);
@@ -52,7 +52,7 @@ fn a_large_piped_input_arrives_whole() {
     assert_eq!(run.success(), sum);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_large_output_arrives_whole_and_in_order() {
     let Some(world) = World::new() else { return };
     // The pause is for the runtime: containerd drops what is still in its pipe when a process ends.
@@ -61,7 +61,7 @@ fn a_large_output_arrives_whole_and_in_order() {
     assert!(lines.iter().enumerate().all(|(at, line)| *line == (at + 1).to_string()));
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_run_that_ends_at_once_still_shows_all_of_its_output() {
     let Some(world) = World::new() else { return };
     for _ in 0..3 {
@@ -69,7 +69,7 @@ fn a_run_that_ends_at_once_still_shows_all_of_its_output() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_interactive_run_has_a_terminal_of_the_users_size_and_passes_the_exit_code_on() {
     let Some(world) = World::new() else { return };
     let mut run = world.docker_tty("run -it --rm busybox sh");
@@ -88,14 +88,14 @@ fn an_interactive_run_has_a_terminal_of_the_users_size_and_passes_the_exit_code_
     assert_eq!(world.docker("ps -aq").success(), "");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_terminal_run_without_input_prints_terminal_line_ends() {
     let Some(world) = World::new() else { return };
     let run = world.docker("run -t --rm busybox echo hello");
     assert_eq!(run.stdout, "hello\r\n", "{run}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_detached_run_prints_its_id_and_is_a_deployment_of_the_same_name_with_no_service() {
     let Some(world) = World::new() else { return };
     let id = world.docker("run -d --name web nginx").success();
@@ -110,7 +110,7 @@ fn a_detached_run_prints_its_id_and_is_a_deployment_of_the_same_name_with_no_ser
     assert_eq!(world.names("services"), [""; 0]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_without_a_name_gets_one_of_two_words() {
     let Some(world) = World::new() else { return };
     world.docker("run -d busybox sleep 1000").success();
@@ -119,7 +119,7 @@ fn a_container_without_a_name_gets_one_of_two_words() {
     assert!(words.len() == 2 && words.iter().all(|word| word.len() > 1), "{name}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_detached_run_with_rm_goes_when_it_ends() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --rm busybox sleep 1").success();
@@ -127,7 +127,7 @@ fn a_detached_run_with_rm_goes_when_it_ends() {
     eventually("its objects have gone", || world.names("deployments,jobs,pods").is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_created_container_does_not_run_until_it_is_started_and_then_shows_its_output() {
     let Some(world) = World::new() else { return };
     let id = world.docker("create --name later busybox sh -c 'echo now; exit 4'").success();
@@ -140,7 +140,7 @@ fn a_created_container_does_not_run_until_it_is_started_and_then_shows_its_outpu
     assert_eq!(world.field("later", ".Id"), id);
 }
 
-#[test]
+#[d2k_suite::test]
 fn twenty_runs_at_once_all_run() {
     let Some(world) = World::new() else { return };
     let script = "for i in $(seq 20); do docker run -d busybox sleep 1000 & done; for job in $(jobs -p); do wait $job || echo failed; done";
@@ -155,7 +155,7 @@ fn twenty_runs_at_once_all_run() {
     assert_eq!(world.names("deployments").len(), 20);
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_image_that_does_not_exist_fails_in_dockers_own_flow_and_leaves_nothing_behind() {
     let Some(world) = World::new() else { return };
     let run = world.docker("run nosuch-image:1");
@@ -166,7 +166,7 @@ fn an_image_that_does_not_exist_fails_in_dockers_own_flow_and_leaves_nothing_beh
     assert!(world.names("deployments,jobs,pods,services").is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_command_that_does_not_exist_ends_with_127_and_one_that_cannot_run_with_126() {
     let Some(world) = World::new() else { return };
     let missing = world.docker("run --rm busybox no-such-command");
@@ -179,7 +179,7 @@ fn a_command_that_does_not_exist_ends_with_127_and_one_that_cannot_run_with_126(
     assert_eq!(world.docker("ps -aq").success(), "");
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_image_without_a_command_is_refused() {
     let Some(world) = World::new() else { return };
     let name = format!("{}-bare", world.name());
@@ -190,7 +190,7 @@ fn an_image_without_a_command_is_refused() {
     assert_eq!(world.docker("ps -aq").success(), "");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_name_in_use_is_refused_in_dockers_words() {
     let Some(world) = World::new() else { return };
     let id = world.docker("create --name pp busybox true").success();
@@ -204,7 +204,7 @@ fn a_name_in_use_is_refused_in_dockers_words() {
     run.failure(125, &[&words]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_interrupt_in_the_terminal_reaches_the_container() {
     let Some(world) = World::new() else { return };
     let run = world.docker_spawn(
@@ -217,7 +217,7 @@ fn an_interrupt_in_the_terminal_reaches_the_container() {
     assert!(output.stdout.contains("caught"), "{output}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_run_out_of_memory_is_known_as_such() {
     let Some(world) = World::new() else { return };
     let run =
@@ -227,7 +227,7 @@ fn a_run_out_of_memory_is_known_as_such() {
     assert_eq!(world.field("greedy", ".State.ExitCode"), "137");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_detached_container_that_ends_stays_ended_with_its_exit_code() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name brief busybox sh -c 'echo said; sleep 1; exit 4'").success();
@@ -241,7 +241,7 @@ fn a_detached_container_that_ends_stays_ended_with_its_exit_code() {
     });
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_that_restarts_always_counts_its_restarts() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name again --restart always busybox sh -c 'sleep 1; exit 3'").success();
@@ -250,7 +250,7 @@ fn a_container_that_restarts_always_counts_its_restarts() {
     assert!(status == "running" || status == "restarting", "{status}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_run_that_restarts_on_failure_gives_up_after_its_count() {
     let Some(world) = World::new() else { return };
     let run = world.docker_spawn("run --name thrice --restart on-failure:1 busybox sh -c 'echo try; exit 9'");
@@ -263,7 +263,7 @@ fn a_run_that_restarts_on_failure_gives_up_after_its_count() {
     assert_eq!(world.field("thrice", ".RestartCount"), "1");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_file_takes_the_id_of_the_new_container() {
     let Some(world) = World::new() else { return };
     world.docker("create --name written --cidfile id busybox true").success();
@@ -271,7 +271,7 @@ fn a_file_takes_the_id_of_the_new_container() {
     assert_eq!(world.field("written", ".Id"), id.trim());
 }
 
-#[test]
+#[d2k_suite::test]
 fn run_always_pulls_when_told_to() {
     let Some(world) = World::new() else { return };
     let run = world.docker("run --rm --pull always busybox echo fresh");

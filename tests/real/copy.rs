@@ -12,7 +12,7 @@ fn sleeping() -> Option<World> {
     Some(world)
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_file_is_copied_in_and_out() {
     let Some(world) = sleeping() else { return };
     world.sh("echo hello > sent && docker cp sent web:/tmp/got").success();
@@ -23,7 +23,7 @@ fn a_file_is_copied_in_and_out() {
     assert_eq!(world.sh("cat got").success(), "hello");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_folder_is_copied_with_all_that_is_in_it_and_its_permissions() {
     let Some(world) = sleeping() else { return };
     world
@@ -40,7 +40,7 @@ fn a_folder_is_copied_with_all_that_is_in_it_and_its_permissions() {
     assert_eq!(world.sh("ls inner | sort | tr '\\n' ' '").success(), "link one sub");
 }
 
-#[test]
+#[d2k_suite::test]
 fn large_files_arrive_whole() {
     let Some(world) = sleeping() else { return };
     world.sh("head -c 20000000 /dev/urandom > big && docker cp big web:/tmp/big").success();
@@ -50,7 +50,7 @@ fn large_files_arrive_whole() {
     world.sh("docker cp web:/tmp/big back && cmp big back").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn streams_of_tar_pass_by_the_dash() {
     let Some(world) = sleeping() else { return };
     let list = world.sh("docker cp web:/etc/passwd - | tar -t").success();
@@ -59,7 +59,7 @@ fn streams_of_tar_pass_by_the_dash() {
     assert_eq!(world.docker("exec web cat /tmp/one").success(), "x");
 }
 
-#[test]
+#[d2k_suite::test]
 fn what_is_copied_into_a_created_container_is_there_when_it_starts() {
     let Some(world) = World::new() else { return };
     world.docker("create --name later busybox cat /tmp/conf /etc/more/deep").success();
@@ -69,7 +69,7 @@ fn what_is_copied_into_a_created_container_is_there_when_it_starts() {
     assert_eq!(start.success(), "one\ntwo");
 }
 
-#[test]
+#[d2k_suite::test]
 fn what_was_copied_before_the_start_can_be_read_before_it() {
     let Some(world) = World::new() else { return };
     world.docker("create --name later busybox true").success();
@@ -78,7 +78,7 @@ fn what_was_copied_before_the_start_can_be_read_before_it() {
     assert_eq!(world.sh("cat back").success(), "one");
 }
 
-#[test]
+#[d2k_suite::test]
 fn what_does_not_exist_cannot_be_copied() {
     let Some(world) = sleeping() else { return };
     world.docker("cp web:/nosuch .").failure(1, &["Could not find the file /nosuch in container web"]);
@@ -87,7 +87,7 @@ fn what_does_not_exist_cannot_be_copied() {
     world.docker("cp one nosuch:/tmp").failure(1, &["No such container: nosuch"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_head_of_an_archive_tells_what_the_path_is() {
     let Some(world) = sleeping() else { return };
     let stat = |path: &str| -> Value {
@@ -111,7 +111,7 @@ fn the_head_of_an_archive_tells_what_the_path_is() {
     assert_eq!(reply.status, 404);
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_archive_is_unpacked_only_into_a_folder_and_only_if_it_is_one() {
     let Some(world) = sleeping() else { return };
     let put = |path: &str, body: &[u8]| {
@@ -145,7 +145,7 @@ const COMPRESSED: [(&str, &str); 4] = [
     ),
 ];
 
-#[test]
+#[d2k_suite::test]
 fn compressed_archives_are_unpacked_before_and_after_the_start() {
     let Some(world) = sleeping() else { return };
     world.docker("create --name later busybox true").success();
@@ -166,7 +166,7 @@ fn compressed_archives_are_unpacked_before_and_after_the_start() {
     assert_eq!(std::fs::read_to_string(world.directory().join("hello")).unwrap(), "hello\n");
 }
 
-#[test]
+#[d2k_suite::test]
 fn files_are_copied_out_of_a_stopped_container_or_the_reason_is_told() {
     let Some(world) = World::new() else { return };
     world.docker("run --name done busybox sh -c 'echo x > /tmp/made'").success();

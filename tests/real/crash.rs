@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{World, eventually};
 
-#[test]
+#[d2k_suite::test]
 fn a_container_that_is_restarted_right_after_d2k_was_goes_on_running() {
     let Some(mut world) = World::new() else { return };
     world.docker("run -d --name web busybox sleep 1000").success();
@@ -19,7 +19,7 @@ fn a_container_that_is_restarted_right_after_d2k_was_goes_on_running() {
     assert_eq!(world.object("deployment/web")["spec"]["replicas"], 1);
 }
 
-#[test]
+#[d2k_suite::test]
 fn twenty_containers_outlive_a_killed_d2k_and_answer_as_before() {
     let Some(mut world) = World::new() else {
         return;
@@ -46,7 +46,7 @@ fn twenty_containers_outlive_a_killed_d2k_and_answer_as_before() {
     assert_eq!(world.names("deployments").len(), 20);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_d2k_killed_while_twenty_containers_are_run_loses_and_doubles_none() {
     let Some(mut world) = World::new() else {
         return;
@@ -73,7 +73,7 @@ fn a_d2k_killed_while_twenty_containers_are_run_loses_and_doubles_none() {
     assert_eq!(world.names("deployments").len(), 20);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_that_ends_while_d2k_is_away_is_known_with_its_exit_code_and_log() {
     let Some(mut world) = World::new() else {
         return;
@@ -89,7 +89,7 @@ fn a_container_that_ends_while_d2k_is_away_is_known_with_its_exit_code_and_log()
     assert_eq!(world.docker("wait brief").success(), "6");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_run_with_rm_is_removed_by_the_next_d2k() {
     let Some(mut world) = World::new() else {
         return;
@@ -102,7 +102,7 @@ fn a_run_with_rm_is_removed_by_the_next_d2k() {
     eventually("its objects have gone", || world.names("deployments,jobs,pods").is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn two_d2ks_of_one_namespace_show_the_same() {
     let Some(world) = World::new() else { return };
     let port = crate::support::free_port();
@@ -124,7 +124,7 @@ fn two_d2ks_of_one_namespace_show_the_same() {
     let _ = second.wait();
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_end_that_another_d2k_recorded_is_told_and_the_container_removed() {
     let Some(mut world) = World::new() else { return };
     let second = world.second_d2k(&[]);
@@ -154,7 +154,7 @@ fn an_end_that_another_d2k_recorded_is_told_and_the_container_removed() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_run_that_another_d2k_has_bound_to_another_pod_is_not_run_again() {
     let Some(world) = World::new() else { return };
     for name in ["bound", "free"] {
@@ -180,7 +180,7 @@ fn a_run_that_another_d2k_has_bound_to_another_pod_is_not_run_again() {
     assert_eq!(world.field("bound", ".State.ExitCode"), "137");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_workload_deleted_by_kubectl_is_gone_for_docker_as_well() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sleep 1000").success();
@@ -189,7 +189,7 @@ fn a_workload_deleted_by_kubectl_is_gone_for_docker_as_well() {
     world.docker("run -d --name web busybox sleep 1000").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_d2k_killed_while_it_ended_a_pod_leaves_a_container_that_starts() {
     let Some(mut world) = World::new() else {
         return;
@@ -206,7 +206,7 @@ fn a_d2k_killed_while_it_ended_a_pod_leaves_a_container_that_starts() {
     assert_eq!(world.docker("exec web echo inside").success(), "inside");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_d2k_killed_while_it_replaced_a_job_loses_no_container() {
     let Some(mut world) = World::new() else {
         return;

@@ -19,7 +19,7 @@ fn template(world: &World) -> Value {
     if deployment.is_null() { of("jobs") } else { deployment }
 }
 
-#[test]
+#[d2k_suite::test]
 fn environment_comes_from_options_files_and_the_client() {
     let Some(world) = World::new() else { return };
     let script = "printf 'FILED=1 2\\n' > env; GIVEN=x docker run --rm --env-file env -e A='b c' -e GIVEN -e '$(B)=$(A) $$' \
@@ -27,21 +27,21 @@ fn environment_comes_from_options_files_and_the_client() {
     assert_eq!(world.sh(script).success(), "b c-1 2-x");
 }
 
-#[test]
+#[d2k_suite::test]
 fn text_that_looks_like_a_kubernetes_variable_stays_as_it_is() {
     let Some(world) = World::new() else { return };
     let run = world.docker(r#"run --rm -e A=1 -e 'B=$(A)' busybox sh -c 'echo "$B" "$0"' '$(A)'"#);
     assert_eq!(run.success(), "$(A) $(A)");
 }
 
-#[test]
+#[d2k_suite::test]
 fn directory_and_entrypoint_are_used() {
     let Some(world) = World::new() else { return };
     assert_eq!(shown(&world, "-w /etc", "pwd"), "/etc");
     assert_eq!(world.docker("run --rm --entrypoint echo busybox hello").success(), "hello");
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_images_entrypoint_command_user_and_directory_are_used() {
     let Some(world) = World::new() else { return };
     let image = format!("{}-entry", world.name());
@@ -57,7 +57,7 @@ fn the_images_entrypoint_command_user_and_directory_are_used() {
     assert_eq!(own.success(), "33");
 }
 
-#[test]
+#[d2k_suite::test]
 fn user_and_groups_are_used() {
     let Some(world) = World::new() else { return };
     assert_eq!(shown(&world, "-u 1000:1001", "id -u; id -g"), "1000\n1001");
@@ -65,14 +65,14 @@ fn user_and_groups_are_used() {
     assert!(shown(&world, "--group-add 2000", "id -G").contains("2000"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_user_by_name_is_used_or_the_reason_is_told() {
     let Some(world) = World::new() else { return };
     let run = world.docker("run --rm -u www-data busybox id -u");
     assert!(run.stdout == "33\n" || run.status != 0 && run.stderr.contains("www-data"), "{run}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn host_name_hosts_and_dns_are_used() {
     let Some(world) = World::new() else { return };
     assert_eq!(shown(&world, "--hostname front", "hostname"), "front");
@@ -88,14 +88,14 @@ fn host_name_hosts_and_dns_are_used() {
     );
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_host_name_is_the_short_id_unless_given() {
     let Some(world) = World::new() else { return };
     let id = world.docker("run -d --name web busybox sleep 1000").success();
     assert_eq!(world.docker("exec web hostname").success(), id[..12]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn memory_and_processor_limits_are_the_pods() {
     let Some(world) = World::new() else { return };
     world
@@ -116,7 +116,7 @@ fn memory_and_processor_limits_are_the_pods() {
     assert!(text.contains("67108864"), "{text}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn capabilities_privileges_and_a_read_only_root_are_used() {
     let Some(world) = World::new() else { return };
     let capabilities = |options: &str| {
@@ -135,7 +135,7 @@ fn capabilities_privileges_and_a_read_only_root_are_used() {
     assert!(line.ends_with('1'), "{line}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn sysctls_of_the_pod_are_used() {
     let Some(world) = World::new() else { return };
     let value = shown(
@@ -146,7 +146,7 @@ fn sysctls_of_the_pod_are_used() {
     assert_eq!(value, "81");
 }
 
-#[test]
+#[d2k_suite::test]
 fn annotations_reach_the_pod_and_docker_labels_are_kept_aside() {
     let Some(world) = World::new() else { return };
     world.docker("create --annotation example.test/a=b --label 'odd.Key/1=x y' busybox true").success();
@@ -155,7 +155,7 @@ fn annotations_reach_the_pod_and_docker_labels_are_kept_aside() {
     assert_eq!(world.get("/containers/json?all=1").json()[0]["Labels"], json!({"odd.Key/1": "x y"}));
 }
 
-#[test]
+#[d2k_suite::test]
 fn graphics_processors_are_asked_for_by_their_resource() {
     let Some(world) = World::new() else { return };
     world.docker("create --gpus 2 busybox true").success();
@@ -163,7 +163,7 @@ fn graphics_processors_are_asked_for_by_their_resource() {
     assert_eq!(limits["nvidia.com/gpu"], "2", "{limits}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_health_check_of_the_image_is_used_unless_it_is_switched_off() {
     let Some(world) = World::new() else { return };
     let image = format!("{}-health", world.name());
@@ -175,14 +175,14 @@ fn a_health_check_of_the_image_is_used_unless_it_is_switched_off() {
     assert!(world.inspect("off")["State"].get("Health").is_none());
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_stop_timeout_is_the_grace_of_the_pod() {
     let Some(world) = World::new() else { return };
     world.docker("create --stop-timeout 7 busybox true").success();
     assert_eq!(template(&world)["spec"]["terminationGracePeriodSeconds"], 7);
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_init_process_reaps_or_its_lack_is_warned_about() {
     let Some(world) = World::new() else { return };
     let create = world.docker("run -d --name web --init busybox sleep 1000");
@@ -213,7 +213,7 @@ const UNMAPPED: &[(&str, &str)] = &[
     ("--cgroupns host", "cgroup"),
 ];
 
-#[test]
+#[d2k_suite::test]
 fn no_option_is_ignored_in_silence() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();
@@ -227,7 +227,7 @@ fn no_option_is_ignored_in_silence() {
     assert!(silent.is_empty(), "{}", silent.join("\n"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn namespaces_of_the_host_are_mapped_or_refused() {
     let Some(world) = World::new() else { return };
     for (option, field) in
@@ -243,14 +243,14 @@ fn namespaces_of_the_host_are_mapped_or_refused() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn warnings_are_a_list_even_if_there_are_none() {
     let Some(world) = World::new() else { return };
     let reply = world.post("/containers/create", json!({"Image": "busybox", "Cmd": ["true"]}));
     assert_eq!((reply.status, &reply.json()["Warnings"]), (201, &json!([])));
 }
 
-#[test]
+#[d2k_suite::test]
 fn null_is_taken_for_every_field() {
     let Some(world) = World::new() else { return };
     let body = json!({
@@ -266,7 +266,7 @@ fn null_is_taken_for_every_field() {
     assert_eq!(world.post("/containers/create", body).status, 201);
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_unknown_field_of_the_body_is_no_error() {
     let Some(world) = World::new() else { return };
     let body = json!({"Image": "busybox", "Cmd": ["true"], "Nosuch": {"a": 1}, "name": "repeated"});

@@ -26,7 +26,7 @@ fn in_order(text: &str, words: &[&str]) -> bool {
     words.iter().all(|word| lines.any(|line| line.starts_with(word)))
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_foreground_run_is_told_in_dockers_order() {
     let Some(world) = World::new() else { return };
     let events = listen(&world, "");
@@ -42,7 +42,7 @@ fn a_foreground_run_is_told_in_dockers_order() {
     assert!(in_order(&seen, &order), "{seen}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn stop_start_restart_and_kill_are_told_as_docker_tells_them() {
     let Some(world) = World::new() else { return };
     let events = listen(&world, "--filter type=container");
@@ -86,7 +86,7 @@ fn stop_start_restart_and_kill_are_told_as_docker_tells_them() {
     assert_eq!((count("container start web"), count("container die web")), (3, 3), "{seen}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_end_of_a_container_carries_its_exit_code_and_labels() {
     let Some(world) = World::new() else { return };
     assert_eq!(world.docker("run --name once --label a.b/c=d busybox sh -c 'exit 7'").status, 7);
@@ -102,7 +102,7 @@ fn the_end_of_a_container_carries_its_exit_code_and_labels() {
     assert!(event["timeNano"].as_i64().unwrap() / 1_000_000_000 == event["time"].as_i64().unwrap());
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_history_is_replayed_and_a_past_end_closes_the_stream() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web --stop-timeout 1 busybox sleep 1000").success();
@@ -128,7 +128,7 @@ fn the_history_is_replayed_and_a_past_end_closes_the_stream() {
     assert!(soon.contains("\"create\""), "an end alone asks for the history too: {soon}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_history_survives_d2k() {
     let Some(mut world) = World::new() else {
         return;
@@ -144,7 +144,7 @@ fn the_history_survives_d2k() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_replay_goes_over_into_what_happens_now() {
     let Some(world) = World::new() else { return };
     world.docker("create --name before busybox true").success();
@@ -155,7 +155,7 @@ fn a_replay_goes_over_into_what_happens_now() {
     assert_eq!(seen.matches("container create before").count(), 1, "{seen}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn events_are_filtered_by_type_action_container_label_and_image() {
     let Some(world) = World::new() else { return };
     world.docker("create --name one --label tier=db busybox true").success();
@@ -174,7 +174,7 @@ fn events_are_filtered_by_type_action_container_label_and_image() {
     world.docker("events --filter nosuch=1 --until 1").failure(1, &["invalid filter 'nosuch'"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_exec_is_told_from_its_creation_to_its_exit_code() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sleep 1000").success();
@@ -187,7 +187,7 @@ fn an_exec_is_told_from_its_creation_to_its_exit_code() {
     });
 }
 
-#[test]
+#[d2k_suite::test]
 fn health_is_told_when_it_changes() {
     let Some(world) = World::new() else { return };
     let events = listen(&world, "--filter event=health_status");
@@ -202,7 +202,7 @@ fn health_is_told_when_it_changes() {
     events.wait_for("container health_status: unhealthy web");
 }
 
-#[test]
+#[d2k_suite::test]
 fn volumes_networks_and_images_are_told() {
     let Some(world) = World::new() else { return };
     let events = listen(&world, "");
@@ -232,7 +232,7 @@ fn volumes_networks_and_images_are_told() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_changed_by_kubectl_is_told_too() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sleep 1000").success();
@@ -244,7 +244,7 @@ fn a_container_changed_by_kubectl_is_told_too() {
     events.wait_for("container destroy web");
 }
 
-#[test]
+#[d2k_suite::test]
 fn old_clients_get_the_fields_that_they_need() {
     let Some(world) = World::new() else { return };
     let id = world.docker("create --name web busybox true").success();
@@ -260,7 +260,7 @@ fn old_clients_get_the_fields_that_they_need() {
     assert_eq!(new.header("content-type"), Some("application/jsonl"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_head_of_the_stream_comes_before_the_first_event() {
     let Some(world) = World::new() else { return };
     let mut events = world.connect();
@@ -268,7 +268,7 @@ fn the_head_of_the_stream_comes_before_the_first_event() {
     assert!(events.head().starts_with("HTTP/1.1 200"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_that_waits_for_its_next_start_is_stopped_without_a_second_end() {
     let Some(world) = World::new() else { return };
     let events = listen(&world, "--filter type=container");

@@ -11,7 +11,7 @@ fn sleeping() -> Option<World> {
     Some(world)
 }
 
-#[test]
+#[d2k_suite::test]
 fn exec_prints_both_streams_apart_and_passes_the_exit_code_on() {
     let Some(world) = sleeping() else { return };
     let exec = world.docker("exec web sh -c 'echo out; echo err >&2; exit 7'");
@@ -19,14 +19,14 @@ fn exec_prints_both_streams_apart_and_passes_the_exit_code_on() {
     world.docker("exec web true").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn exec_reads_its_input_to_the_end() {
     let Some(world) = sleeping() else { return };
     assert_eq!(world.docker_in("exec -i web wc -l", "a\nb\nc\n").success(), "3");
     assert_eq!(world.docker_in("exec -i web wc -c", vec![b'x'; 3_000_000]).success(), "3000000");
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_end_of_an_exec_is_known_although_nobody_has_read_its_input() {
     let Some(world) = sleeping() else { return };
     for _ in 0..10 {
@@ -35,7 +35,7 @@ fn the_end_of_an_exec_is_known_although_nobody_has_read_its_input() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_command_with_input_is_alone_in_the_list_of_processes() {
     let Some(world) = sleeping() else { return };
     let mut exec = world.docker_spawn("exec -i web cat");
@@ -47,14 +47,14 @@ fn a_command_with_input_is_alone_in_the_list_of_processes() {
     eventually("it has gone", || world.docker("top web").lines().len() == 2);
 }
 
-#[test]
+#[d2k_suite::test]
 fn exec_passes_large_output_whole() {
     let Some(world) = sleeping() else { return };
     let count = world.sh("docker exec web head -c 20000000 /dev/zero | wc -c").success();
     assert_eq!(count, "20000000");
 }
 
-#[test]
+#[d2k_suite::test]
 fn exec_in_a_terminal_is_interactive_and_has_its_size() {
     let Some(world) = sleeping() else { return };
     let mut exec = world.docker_tty("exec -it web sh");
@@ -71,14 +71,14 @@ fn exec_in_a_terminal_is_interactive_and_has_its_size() {
     assert_eq!(exec.finish().status, 3);
 }
 
-#[test]
+#[d2k_suite::test]
 fn exec_detached_runs_on_without_output() {
     let Some(world) = sleeping() else { return };
     assert_eq!(world.docker("exec -d web sh -c 'sleep 1; echo done > /tmp/mark'").success(), "");
     eventually("it has run", || world.docker("exec web cat /tmp/mark").stdout == "done\n");
 }
 
-#[test]
+#[d2k_suite::test]
 fn exec_takes_environment_and_directory() {
     let Some(world) = sleeping() else { return };
     let exec = world.docker("exec -e A='b c' -e FROM=exec -w /etc web sh -c 'echo $A $FROM; pwd'");
@@ -86,7 +86,7 @@ fn exec_takes_environment_and_directory() {
     assert_eq!(world.docker("exec web sh -c 'echo $FROM'").success(), "run");
 }
 
-#[test]
+#[d2k_suite::test]
 fn exec_takes_a_user_where_it_can_be_had_or_says_that_it_cannot() {
     let Some(world) = sleeping() else { return };
     let exec = world.docker("exec -u 1000 web id -u");
@@ -99,7 +99,7 @@ fn exec_takes_a_user_where_it_can_be_had_or_says_that_it_cannot() {
     assert_eq!(world.docker("exec -u root web id -u").success(), "0");
 }
 
-#[test]
+#[d2k_suite::test]
 fn exec_of_a_missing_command_ends_with_127_and_of_a_plain_file_with_126() {
     let Some(world) = sleeping() else { return };
     let missing = world.docker("exec web no-such-command");
@@ -110,7 +110,7 @@ fn exec_of_a_missing_command_ends_with_127_and_of_a_plain_file_with_126() {
     assert!(denied.both().contains("permission denied"), "{denied}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn exec_needs_a_running_container_and_a_command() {
     let Some(world) = sleeping() else { return };
     let id = world.docker("create --name idle busybox true").success();
@@ -133,7 +133,7 @@ fn created(world: &World, command: Value) -> String {
     id
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_exec_is_inspected_before_and_after_it_ran() {
     let Some(world) = sleeping() else { return };
     let id = created(&world, json!(["sh", "-c", "exit 9"]));
@@ -151,7 +151,7 @@ fn an_exec_is_inspected_before_and_after_it_ran() {
     world.post(&format!("/exec/{id}/start"), json!({})).error(409);
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_unknown_exec_is_not_found() {
     let Some(world) = World::new() else { return };
     let id = "a".repeat(64);
@@ -165,7 +165,7 @@ fn an_unknown_exec_is_not_found() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_switch_of_protocols_comes_alone_and_then_the_frames() {
     let Some(world) = sleeping() else { return };
     let id = created(&world, json!(["sh", "-c", "cat; echo err >&2"]));
@@ -180,7 +180,7 @@ fn the_switch_of_protocols_comes_alone_and_then_the_frames() {
     assert_eq!(seen, [(1, "in\n".to_owned()), (2, "err\n".to_owned())]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn execs_run_side_by_side() {
     let Some(world) = sleeping() else { return };
     let runs: Vec<_> =
@@ -190,7 +190,7 @@ fn execs_run_side_by_side() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_exec_ends_when_the_container_is_removed() {
     let Some(world) = sleeping() else { return };
     let exec = world.docker_spawn("exec web sh -c 'echo up; sleep 1000'");
@@ -199,7 +199,7 @@ fn an_exec_ends_when_the_container_is_removed() {
     assert_ne!(exec.finish().status, 0);
 }
 
-#[test]
+#[d2k_suite::test]
 fn privileged_and_detach_keys_are_accepted_or_refused_with_words() {
     let Some(world) = sleeping() else { return };
     let exec = world.docker("exec --privileged web id -u");

@@ -24,7 +24,7 @@ fn workload(kind: &str, name: &str) -> String {
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: bare}\nspec:\n  terminationGracePeriodSeconds: 1\n  \
                    restartPolicy: Never\n  containers:\n  - {name: main, image: busybox, command: [sh, -c, 'echo hello; exec sleep 1000']}\n";
 
-#[test]
+#[d2k_suite::test]
 fn a_deployment_made_by_hand_is_listed_under_a_stable_id_and_can_be_looked_at() {
     let Some(mut world) = World::new() else {
         return;
@@ -45,7 +45,7 @@ fn a_deployment_made_by_hand_is_listed_under_a_stable_id_and_can_be_looked_at() 
     assert_eq!(world.field("hand", ".Id"), id);
 }
 
-#[test]
+#[d2k_suite::test]
 fn nothing_but_a_look_is_allowed_at_what_d2k_did_not_make() {
     let Some(world) = World::new() else { return };
     world.apply(&format!("{}---\n{POD}", workload("Deployment", "hand")));
@@ -78,7 +78,7 @@ fn nothing_but_a_look_is_allowed_at_what_d2k_did_not_make() {
     world.sh("echo x > f; docker cp f hand:/tmp/f").failure(1, &["which d2k did not make"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn removing_all_containers_removes_those_of_d2k_alone() {
     let Some(world) = World::new() else { return };
     world.apply(&format!("{}---\n{POD}", workload("Deployment", "precious")));
@@ -93,7 +93,7 @@ fn removing_all_containers_removes_those_of_d2k_alone() {
     assert_eq!(left, ["bare", "precious"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn hidden_workloads_are_not_there_and_stay_as_they_are() {
     let Some(world) = World::with(&[HIDE]) else { return };
     world.apply(&workload("Deployment", "hand"));
@@ -109,7 +109,7 @@ fn hidden_workloads_are_not_there_and_stay_as_they_are() {
     assert_eq!(world.object("deployment/hand")["spec"]["replicas"], 1);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_deployment_made_by_hand_is_managed_where_that_is_set() {
     let Some(world) = World::with(&[MANAGE]) else { return };
     world.apply(&workload("Deployment", "hand"));
@@ -138,7 +138,7 @@ fn managing_world(reason: &str) -> Option<World> {
     Some(world)
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_stateful_set_is_stopped_and_started() {
     let Some(world) = managing_world("it has no StatefulSets") else { return };
     world.apply(&workload("StatefulSet", "db"));
@@ -152,7 +152,7 @@ fn a_stateful_set_is_stopped_and_started() {
     eventually("it has gone", || world.names("statefulsets,pods").is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_daemon_set_is_shown_and_why_it_cannot_be_stopped_is_told() {
     let Some(world) = managing_world("it has no DaemonSets") else { return };
     world.apply(&workload("DaemonSet", "agent"));
@@ -164,7 +164,7 @@ fn a_daemon_set_is_shown_and_why_it_cannot_be_stopped_is_told() {
     assert_eq!(world.field("agent", ".State.Running"), "true");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_bare_pod_is_shown_and_removed_where_that_is_set() {
     let Some(world) = World::with(&[MANAGE]) else { return };
     world.apply(POD);
@@ -175,7 +175,7 @@ fn a_bare_pod_is_shown_and_removed_where_that_is_set() {
     eventually("it has gone", || world.names("pods").is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn what_d2k_makes_is_shown_once_beside_what_others_make() {
     let Some(world) = World::new() else { return };
     world.apply(&workload("Deployment", "hand"));
@@ -188,7 +188,7 @@ fn what_d2k_makes_is_shown_once_beside_what_others_make() {
     });
 }
 
-#[test]
+#[d2k_suite::test]
 fn prune_does_not_take_what_d2k_did_not_make() {
     let Some(world) = World::new() else { return };
     world.apply(&workload("Deployment", "hand"));
@@ -198,7 +198,7 @@ fn prune_does_not_take_what_d2k_did_not_make() {
     assert_eq!(world.names("deployments"), ["deployment.apps/hand"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_name_of_a_foreign_workload_is_in_use() {
     let Some(world) = World::new() else { return };
     world.apply(&workload("Deployment", "hand"));

@@ -72,7 +72,7 @@ fn on_both_streams(bare: &str) -> [String; 3] {
         .unwrap()
 }
 
-#[test]
+#[d2k_suite::test]
 fn both_streams_arrive_apart_and_whole_however_short_the_process_lives() {
     let Some((world, bare)) = with_bare_image() else { return };
     let rounds = std::env::var("D2K_TEST_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
@@ -89,7 +89,7 @@ fn both_streams_arrive_apart_and_whole_however_short_the_process_lives() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn exit_codes_and_input_pass_whole_in_an_image_with_nothing_in_it() {
     let Some((world, bare)) = with_bare_image() else { return };
     for code in [0, 1, 2, 42, 125, 126, 127, 128, 137, 143, 255] {
@@ -101,14 +101,14 @@ fn exit_codes_and_input_pass_whole_in_an_image_with_nothing_in_it() {
     assert!(cat.stdout.as_bytes() == input);
 }
 
-#[test]
+#[d2k_suite::test]
 fn without_input_the_process_reads_the_end_at_once() {
     let Some((world, bare)) = with_bare_image() else { return };
     let cat = world.docker(format!("run --rm {bare} cat"));
     assert_eq!((cat.status, cat.stdout.as_str()), (0, ""), "{cat}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn what_cannot_be_run_is_told_in_dockers_words_with_126_or_127() {
     let Some(world) = World::new() else { return };
     world
@@ -130,7 +130,7 @@ fn what_cannot_be_run_is_told_in_dockers_words_with_126_or_127() {
     assert_eq!(world.field("gone0", ".State.ExitCode"), "127");
 }
 
-#[test]
+#[d2k_suite::test]
 fn users_are_found_by_name_in_the_image() {
     let Some(world) = World::new() else { return };
     let run = world.docker("run --rm -u www-data busybox sh -c 'id -un; id -u; echo $HOME'");
@@ -139,7 +139,7 @@ fn users_are_found_by_name_in_the_image() {
     assert_eq!(run.lines(), by_number.lines());
 }
 
-#[test]
+#[d2k_suite::test]
 fn signals_reach_a_process_in_the_foreground_and_one_in_an_empty_image() {
     let Some((world, bare)) = with_bare_image() else { return };
     let run = world.docker_spawn(format!("run --name fore {bare} wait"));
@@ -156,7 +156,7 @@ fn signals_reach_a_process_in_the_foreground_and_one_in_an_empty_image() {
     assert!(world.docker("logs back").success().contains("got 2"), "{}", world.docker("logs back"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_terminal_is_the_processs_own_from_its_first_byte_on() {
     let Some(world) = World::new() else { return };
     let mut run = world.docker_tty(
@@ -173,7 +173,7 @@ fn a_terminal_is_the_processs_own_from_its_first_byte_on() {
     assert!(run.stdout.trim_start().starts_with("first"), "{run:?}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_detached_run_happens_once_although_a_deployment_owns_it() {
     let Some((world, bare)) = with_bare_image() else { return };
     world.docker("volume create marks").success();
@@ -189,7 +189,7 @@ fn a_detached_run_happens_once_although_a_deployment_owns_it() {
     assert_eq!(marks(&world), "ran\nran");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_run_happens_once_although_d2k_is_killed_before_it_is_on_record() {
     let Some((mut world, bare)) = with_bare_image() else { return };
     world.docker("volume create marks").success();
@@ -209,7 +209,7 @@ fn a_run_happens_once_although_d2k_is_killed_before_it_is_on_record() {
     assert!(marks.matches("ran").count() <= 1, "{marks}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_pod_that_takes_the_place_of_a_lost_one_does_not_run_again() {
     let Some(mut world) = World::new() else { return };
     world.docker("volume create marks").success();
@@ -225,7 +225,7 @@ fn a_pod_that_takes_the_place_of_a_lost_one_does_not_run_again() {
     assert_eq!(world.field("once", ".State.ExitCode"), "137");
 }
 
-#[test]
+#[d2k_suite::test]
 fn exec_takes_user_environment_and_directory_in_an_image_with_nothing_in_it() {
     let Some((world, bare)) = with_bare_image() else { return };
     world.docker(format!("run -d --name web {bare} tick")).success();
@@ -245,7 +245,7 @@ fn exec_takes_user_environment_and_directory_in_an_image_with_nothing_in_it() {
     assert_eq!(world.docker("exec -w /tmp -e A=x locked /program who").status, 126);
 }
 
-#[test]
+#[d2k_suite::test]
 fn files_are_copied_and_processes_listed_in_all_images_as_an_unprivileged_user() {
     let Some((world, bare)) = with_bare_image() else { return };
     world.sh("mkdir -p dir/sub && echo one > dir/a && echo two > dir/sub/b && ln -s a dir/link && chmod 640 dir/a").success();
@@ -275,7 +275,7 @@ fn files_are_copied_and_processes_listed_in_all_images_as_an_unprivileged_user()
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_export_needs_nothing_in_the_image() {
     let Some((world, bare)) = with_bare_image() else { return };
     world.docker(format!("run -d --name web {bare} tick")).success();
@@ -284,7 +284,7 @@ fn an_export_needs_nothing_in_the_image() {
     assert!(!names.iter().any(|name| name.starts_with(".d2k") || name.starts_with("proc/")), "{names:?}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_folder_and_a_file_do_not_take_each_others_place() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sleep 1000").success();
@@ -296,7 +296,7 @@ fn a_folder_and_a_file_do_not_take_each_others_place() {
     assert!(error.contains("cannot overwrite directory"), "{error}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_paused_container_stands_still_until_it_goes_on() {
     let Some((world, bare)) = with_bare_image() else { return };
     for (name, options) in [("plain", ""), ("init", "--init"), ("locked", LOCKED)] {
@@ -322,7 +322,7 @@ fn a_paused_container_stands_still_until_it_goes_on() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_pause_survives_d2k_and_a_paused_container_can_be_stopped() {
     let Some((mut world, bare)) = with_bare_image() else { return };
     world.docker(format!("run -d --name web {bare} tick")).success();
@@ -338,7 +338,7 @@ fn a_pause_survives_d2k_and_a_paused_container_can_be_stopped() {
     assert_eq!(world.field("web", ".State.Status"), "exited");
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_init_process_reaps_and_hands_signals_on() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web --init busybox sh -c 'trap \"echo got; exit 9\" TERM; (sleep 0.2 &); while :; do sleep 0.1; done'").success();
@@ -350,7 +350,7 @@ fn an_init_process_reaps_and_hands_signals_on() {
     assert_eq!(world.field("web", ".State.ExitCode"), "9");
 }
 
-#[test]
+#[d2k_suite::test]
 fn what_restarts_for_ever_and_is_not_read_has_no_helper_and_never_means_never() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name plain --restart always busybox sleep 1000").success();
@@ -365,7 +365,7 @@ fn what_restarts_for_ever_and_is_not_read_has_no_helper_and_never_means_never() 
     assert!(whole.contains("helper: run once"), "{notes} {whole}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_policys_setting_says_always_or_never() {
     let folder = std::env::temp_dir().join(format!("d2k-helper-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -390,7 +390,7 @@ fn the_policys_setting_says_always_or_never() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-#[test]
+#[d2k_suite::test]
 fn everything_works_under_the_restricted_pod_security_standard() {
     let Some((world, bare)) = with_bare_image() else { return };
     let label = "pod-security.kubernetes.io/enforce=restricted";
@@ -404,7 +404,7 @@ fn everything_works_under_the_restricted_pod_security_standard() {
     assert_eq!(world.docker("exec -e A=b web /program who").success(), "1000 1000 / b");
 }
 
-#[test]
+#[d2k_suite::test]
 fn files_copied_before_the_start_are_the_containers_own() {
     let Some(world) = World::new() else { return };
     world.sh("mkdir -p conf/empty && echo one > conf/a && chmod 751 conf/a && ln -s a conf/link && echo one > plain").success();
@@ -425,7 +425,7 @@ fn files_copied_before_the_start_are_the_containers_own() {
     assert_eq!(world.docker("start -a locked").lines(), ["one"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_run_that_kubernetes_refuses_says_so_soon() {
     let Some(world) = World::on_cluster("it admits Pods by no security standard") else { return };
     let label = "pod-security.kubernetes.io/enforce=restricted";
@@ -436,7 +436,7 @@ fn a_run_that_kubernetes_refuses_says_so_soon() {
     assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_detached_run_ends_once_although_d2k_is_away_when_it_ends() {
     let Some(mut world) = World::new() else { return };
     world.docker("volume create marks").success();
@@ -458,7 +458,7 @@ fn a_detached_run_ends_once_although_d2k_is_away_when_it_ends() {
     assert_eq!(world.docker("run --rm -v marks:/marks busybox cat /marks/ran").success(), "ran");
 }
 
-#[test]
+#[d2k_suite::test]
 fn who_scales_a_stopped_container_up_by_hand_runs_it() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sh -c 'echo up; sleep 1000'").success();
@@ -468,7 +468,7 @@ fn who_scales_a_stopped_container_up_by_hand_runs_it() {
     eventually("it runs again", || world.docker("logs web").stdout.matches("up").count() == 2);
 }
 
-#[test]
+#[d2k_suite::test]
 fn stop_and_continue_are_signals_like_all_others() {
     let Some((world, bare)) = with_bare_image() else { return };
     world.docker(format!("run -d --name web {bare} tick")).success();

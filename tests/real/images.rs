@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{GuardedRegistry, Image, World, eventually, registry};
 
-#[test]
+#[d2k_suite::test]
 fn inspect_tells_since_when_an_image_has_its_name() {
     let Some(world) = World::new() else { return };
     world.docker("pull busybox").success();
@@ -16,7 +16,7 @@ fn inspect_tells_since_when_an_image_has_its_name() {
     );
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_pull_shows_progress_and_the_digest_and_the_second_one_that_it_is_up_to_date() {
     let Some(world) = World::new() else { return };
     let image = format!("{}-app", world.name());
@@ -31,7 +31,7 @@ fn a_pull_shows_progress_and_the_digest_and_the_second_one_that_it_is_up_to_date
     assert!(again.contains(&format!("Status: Image is up to date for {image}:latest")), "{again}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_pull_of_what_does_not_exist_fails_with_the_registrys_words() {
     let Some(world) = World::new() else { return };
     let missing = world.docker("pull nosuch-image");
@@ -45,7 +45,7 @@ fn a_pull_of_what_does_not_exist_fails_with_the_registrys_words() {
     assert_eq!(world.docker("images -q").success(), "");
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_progress_of_a_pull_is_one_object_a_line() {
     let Some(world) = World::new() else { return };
     let reply = world.post("/images/create?fromImage=busybox&tag=latest", Value::Null);
@@ -57,7 +57,7 @@ fn the_progress_of_a_pull_is_one_object_a_line() {
     assert!(last.starts_with("Status: "), "{last}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_pull_is_acknowledged_where_no_registry_answers() {
     let Some(world) = World::with(&[("D2K_REGISTRY_MIRRORS", "*=http://127.0.0.1:1")]) else {
         return;
@@ -67,7 +67,7 @@ fn a_pull_is_acknowledged_where_no_registry_answers() {
     world.docker("run --rm 127.0.0.1:1/library/busybox echo hello").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_pulled_image_shows_what_its_registry_says() {
     let Some(world) = World::new() else { return };
     let image = format!("{}-app", world.name());
@@ -100,7 +100,7 @@ fn a_pulled_image_shows_what_its_registry_says() {
     assert!(inspect["Created"].as_str().unwrap().starts_with("2026-01-02T03:04:05"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn images_are_listed_with_their_filters() {
     let Some(world) = World::new() else { return };
     let image = format!("{}-app", world.name());
@@ -135,7 +135,7 @@ fn images_are_listed_with_their_filters() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_image_of_a_container_is_listed_although_nobody_pulled_it() {
     let Some(world) = World::new() else { return };
     world.docker("create --name web nginx").success();
@@ -143,7 +143,7 @@ fn the_image_of_a_container_is_listed_although_nobody_pulled_it() {
     assert_eq!(world.field("web", ".Image"), world.docker("images -q --no-trunc").success());
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_image_is_run_under_the_tag_it_was_given() {
     let Some(world) = World::new() else { return };
     world.docker("pull -q busybox").success();
@@ -154,7 +154,7 @@ fn an_image_is_run_under_the_tag_it_was_given() {
     assert_eq!(world.post("/images/busybox/tag?repo=BAD", Value::Null).status, 400);
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_image_is_untagged_and_forgotten_unless_a_container_uses_it() {
     let Some(world) = World::new() else { return };
     world.docker("pull -q busybox").success();
@@ -173,7 +173,7 @@ fn an_image_is_untagged_and_forgotten_unless_a_container_uses_it() {
     world.docker("rmi busybox").failure(1, &["No such image: busybox"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_history_of_an_image_has_its_layers() {
     let Some(world) = World::new() else { return };
     let image = format!("{}-app", world.name());
@@ -184,7 +184,7 @@ fn the_history_of_an_image_has_its_layers() {
     world.docker("history nosuch-image").failure(1, &["No such image: nosuch-image"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn prune_forgets_images_that_no_container_uses() {
     let Some(world) = World::new() else { return };
     world.docker("pull -q busybox").success();
@@ -195,7 +195,7 @@ fn prune_forgets_images_that_no_container_uses() {
     assert_eq!(world.docker("images --format '{{.Repository}}'").success(), "nginx");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_private_image_is_pulled_and_run_with_a_login_only() {
     // A mirror gets no credentials, so that this registry is asked itself.
     let mirrors = format!("docker.io=http://{}", registry());
@@ -225,7 +225,7 @@ fn a_private_image_is_pulled_and_run_with_a_login_only() {
     assert!(!world.log().contains("s3cret"), "the password is in the log");
 }
 
-#[test]
+#[d2k_suite::test]
 fn what_needs_an_image_store_is_refused_with_what_to_use_instead() {
     let Some(world) = World::new() else { return };
     world.docker("pull -q busybox").success();
@@ -248,7 +248,7 @@ fn what_needs_an_image_store_is_refused_with_what_to_use_instead() {
     assert_eq!((builds.status, builds.json()["SpaceReclaimed"].clone()), (200, json!(0)));
 }
 
-#[test]
+#[d2k_suite::test]
 fn search_answers_and_a_distribution_has_its_digest() {
     let Some(world) = World::new() else { return };
     let image = format!("{}-app", world.name());
@@ -260,7 +260,7 @@ fn search_answers_and_a_distribution_has_its_digest() {
     assert!(search.status == 200 && search.json().is_array() || search.status == 501, "{}", search.text());
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_image_that_only_the_cluster_cannot_pull_fails_at_start_with_the_clusters_words() {
     let mirrors = [("D2K_REGISTRY_MIRRORS", "*=http://127.0.0.1:1")];
     let Some(world) = World::with(&mirrors) else {

@@ -11,7 +11,7 @@ fn serve(world: &World, options: &str, word: &str) {
     world.docker(format!("run -d {options} --expose 80 -e WORD={word} busybox sh -c '{script}'")).success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_link_names_the_other_container_for_this_one_alone() {
     let Some(world) = World::new() else { return };
     serve(&world, "--name db", "one");
@@ -22,7 +22,7 @@ fn a_link_names_the_other_container_for_this_one_alone() {
     stranger.failure(1, &["bad address 'data'"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_link_of_the_default_network_brings_the_other_ones_variables() {
     let Some(world) = World::new() else { return };
     serve(&world, "--name db", "one");
@@ -42,7 +42,7 @@ fn a_link_of_the_default_network_brings_the_other_ones_variables() {
     assert_eq!(world.inspect("web")["HostConfig"]["Links"], json!(["/db:/web/the-data"]));
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_link_follows_its_container_and_goes_with_the_one_that_has_it() {
     let Some(mut world) = World::new() else { return };
     serve(&world, "--name db", "one");
@@ -62,7 +62,7 @@ fn a_link_follows_its_container_and_goes_with_the_one_that_has_it() {
     });
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_link_on_a_network_is_for_this_container_alone() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();
@@ -73,7 +73,7 @@ fn a_link_on_a_network_is_for_this_container_alone() {
     assert_eq!(world.docker(format!("run --rm --network backend {}", fetch("db"))).success(), "one");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_link_to_nothing_is_refused() {
     let Some(world) = World::new() else { return };
     let refused = world.docker("run --rm --link nosuch:db busybox true");

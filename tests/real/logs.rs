@@ -7,7 +7,7 @@ fn ticks(count: u32) -> String {
     format!("busybox sh -c 'for i in $(seq {count}); do echo tick $i; sleep 1; done'")
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_log_of_a_running_container_is_shown_and_its_tail() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sh -c 'seq 10; sleep 1000'").success();
@@ -18,7 +18,7 @@ fn the_log_of_a_running_container_is_shown_and_its_tail() {
     assert_eq!(world.docker("logs -n 1 web").lines(), ["10"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_detached_run_with_much_output_logs_all_of_it() {
     let Some(world) = World::new() else { return };
     let lines = r#"'i=0; while [ $i -lt 900 ]; do printf "%5000d\n" $i; i=$((i+1)); done; sleep 1000'"#;
@@ -26,7 +26,7 @@ fn a_detached_run_with_much_output_logs_all_of_it() {
     eventually("all is logged", || world.docker("logs web").lines().len() == 900);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_line_is_shown_once_while_its_container_waits_for_the_next_run() {
     let Some(world) = World::new() else { return };
     let command = "sh -c 'cat /proc/sys/kernel/random/uuid; exit 1'";
@@ -41,7 +41,7 @@ fn a_line_is_shown_once_while_its_container_waits_for_the_next_run() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_followed_log_shows_what_comes_and_ends_with_the_container() {
     let Some(world) = World::new() else { return };
     world.docker(format!("run -d --name web {}", ticks(3))).success();
@@ -51,7 +51,7 @@ fn a_followed_log_shows_what_comes_and_ends_with_the_container() {
     assert_eq!(output.lines(), ["tick 1", "tick 2", "tick 3"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_followed_tail_goes_on_from_there() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web busybox sh -c 'seq 5; sleep 2; echo six'").success();
@@ -59,7 +59,7 @@ fn a_followed_tail_goes_on_from_there() {
     assert_eq!(world.docker("logs -f --tail 1 web").lines(), ["5", "six"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_tail_is_there_also_while_the_log_moves_from_the_pod_to_where_it_is_kept() {
     let Some(world) = World::new() else { return };
     for round in 0..6 {
@@ -79,7 +79,7 @@ fn a_tail_is_there_also_while_the_log_moves_from_the_pod_to_where_it_is_kept() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_log_can_be_cut_by_time() {
     let Some(world) = World::new() else { return };
     world.docker(format!("run --name web {}", ticks(4))).success();
@@ -95,7 +95,7 @@ fn the_log_can_be_cut_by_time() {
     assert_eq!(world.docker("logs --until 1h web").success(), "");
 }
 
-#[test]
+#[d2k_suite::test]
 fn time_stamps_have_nine_digits_and_utc() {
     let Some(world) = World::new() else { return };
     world.docker("run --name web busybox echo hello").success();
@@ -108,7 +108,7 @@ fn time_stamps_have_nine_digits_and_utc() {
     assert!(details.ends_with("hello"), "{details}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn standard_output_and_standard_error_are_told_apart() {
     let Some(world) = World::new() else { return };
     let script = "run -d --name web busybox sh -c 'echo out; sleep 0.3; echo err >&2; sleep 1000'";
@@ -130,7 +130,7 @@ fn standard_output_and_standard_error_are_told_apart() {
     assert_eq!(ask("stdout=1&stderr=1"), [out, err]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_log_stays_after_the_end_and_after_stop_and_over_a_second_start() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web --stop-timeout 1 busybox sh -c 'echo hello; sleep 1000'").success();
@@ -145,7 +145,7 @@ fn the_log_stays_after_the_end_and_after_stop_and_over_a_second_start() {
     assert_eq!(world.docker("logs --tail 1 web").lines(), ["hello"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_log_of_a_stopped_container_survives_d2k() {
     let Some(mut world) = World::new() else {
         return;
@@ -157,7 +157,7 @@ fn the_log_of_a_stopped_container_survives_d2k() {
     assert_eq!(world.docker("logs web").lines().len(), 50);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_created_container_has_an_empty_log() {
     let Some(world) = World::new() else { return };
     world.docker("create --name idle busybox true").success();
@@ -165,7 +165,7 @@ fn a_created_container_has_an_empty_log() {
     world.docker("logs nosuch").failure(1, &["No such container: nosuch"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_followed_log_starts_before_the_container_does() {
     let Some(world) = World::new() else { return };
     world.docker("create --name later busybox echo begun").success();
@@ -179,7 +179,7 @@ fn a_followed_log_starts_before_the_container_does() {
     follow.read_until("begun");
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_log_comes_in_frames_unless_there_is_a_terminal() {
     let Some(world) = World::new() else { return };
     world.docker("run --name plain busybox echo hello").success();
@@ -194,7 +194,7 @@ fn the_log_comes_in_frames_unless_there_is_a_terminal() {
     assert_eq!(reply.text().trim_end(), "hello");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_log_without_any_stream_is_refused() {
     let Some(world) = World::new() else { return };
     world.docker("create --name idle busybox true").success();
@@ -203,7 +203,7 @@ fn a_log_without_any_stream_is_refused() {
     world.get("/containers/idle/logs?stdout=1&since=yesterday").error(400);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_long_log_is_whole() {
     let Some(world) = World::new() else { return };
     world.docker("run --name long busybox sh -c 'seq 50000; sleep 2'").success();
@@ -212,14 +212,14 @@ fn a_long_log_is_whole() {
     assert_eq!(world.docker("logs --tail 20000 long").lines()[0], "30001");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_line_without_an_end_is_shown_too() {
     let Some(world) = World::new() else { return };
     world.docker("run --name open busybox printf 'no end'").success();
     assert_eq!(world.docker("logs open").stdout.trim_end_matches('\n'), "no end");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_followed_log_is_whole_where_the_container_is_removed_at_its_end() {
     let Some(world) = World::new() else { return };
     // The log is followed before the end comes.

@@ -57,7 +57,7 @@ fn all_names(world: &World) -> Vec<String> {
     names
 }
 
-#[test]
+#[d2k_suite::test]
 fn of_two_d2ks_that_create_one_name_one_makes_the_container() {
     let Some(world) = World::new() else { return };
     let second = world.second_d2k(&[]);
@@ -72,7 +72,7 @@ fn of_two_d2ks_that_create_one_name_one_makes_the_container() {
     assert_eq!(once.len(), ROUNDS, "no name is there twice");
 }
 
-#[test]
+#[d2k_suite::test]
 fn of_two_d2ks_that_give_one_name_to_two_containers_one_succeeds() {
     let Some(world) = World::new() else { return };
     let second = world.second_d2k(&[]);
@@ -95,7 +95,7 @@ fn of_two_d2ks_that_give_one_name_to_two_containers_one_succeeds() {
     assert_eq!(second.post(&format!("/containers/create?name={free}"), &body()).status, 201);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_name_is_free_again_as_soon_as_its_container_is_gone_or_could_not_be_made() {
     let Some(world) = World::new() else { return };
     let second = world.second_d2k(&[]);
@@ -120,7 +120,7 @@ fn a_name_is_free_again_as_soon_as_its_container_is_gone_or_could_not_be_made() 
     eventually("no reservation is left", || world.names("configmaps -l d2k.io/role=name").is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_reservation_that_a_killed_d2k_has_left_holds_for_seconds() {
     let Some(mut world) = World::new() else { return };
     let left = |name: &str| {
@@ -142,7 +142,7 @@ fn a_reservation_that_a_killed_d2k_has_left_holds_for_seconds() {
     assert_eq!(world.post("/containers/create?name=web", body()).status, 409);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_of_an_earlier_version_keeps_its_name_without_a_reservation() {
     let Some(world) = World::new() else { return };
     world.docker("create --name web busybox true").success();
@@ -153,7 +153,7 @@ fn a_container_of_an_earlier_version_keeps_its_name_without_a_reservation() {
     world.docker("rm web old").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_service_of_somebody_else_takes_no_name_away() {
     let Some(world) = World::new() else { return };
     world.kubectl("create service clusterip web --tcp=80").success();
@@ -257,7 +257,7 @@ fn pass(mut client: TcpStream, upstream: &str, is_lost: impl Fn(&str) -> bool) -
     std::io::copy(&mut server, &mut client).ok().map(|_| ())
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_create_whose_answers_were_lost_on_their_way_makes_one_container() {
     let Some(world) = World::new() else { return };
     let api = PlainApi::start();

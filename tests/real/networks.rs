@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{World, eventually, fetch};
 
-#[test]
+#[d2k_suite::test]
 fn dockers_own_networks_are_always_there() {
     let Some(world) = World::new() else { return };
     let mut names = world.docker("network ls --format '{{.Name}} {{.Driver}} {{.Scope}}'").lines();
@@ -19,7 +19,7 @@ fn dockers_own_networks_are_always_there() {
     assert!(error.contains("predefined"), "{error}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_created_network_is_listed_inspected_and_removed_and_its_lack_of_isolation_is_logged() {
     let Some(world) = World::new() else { return };
     let create = "network create --label a.b/c='D e' --opt x=y --subnet 10.9.0.0/24 backend";
@@ -40,7 +40,7 @@ fn a_created_network_is_listed_inspected_and_removed_and_its_lack_of_isolation_i
     });
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_network_survives_d2k() {
     let Some(mut world) = World::new() else {
         return;
@@ -53,7 +53,7 @@ fn a_network_survives_d2k() {
     assert_eq!(before["Containers"].as_object().unwrap().len(), 1);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_member_is_found_under_its_new_address_after_a_restart() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();
@@ -66,7 +66,7 @@ fn a_member_is_found_under_its_new_address_after_a_restart() {
     assert_eq!(fetched.success(), "again");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_network_name_in_use_is_refused() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();
@@ -74,7 +74,7 @@ fn a_network_name_in_use_is_refused() {
     world.docker("network create --driver nosuch other").failure(1, &["nosuch"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn networks_are_listed_by_filters() {
     let Some(world) = World::new() else { return };
     let id = world.docker("network create --label tier=db backend").success();
@@ -96,7 +96,7 @@ fn networks_are_listed_by_filters() {
     world.docker("network ls --filter nosuch=1").failure(1, &["invalid filter 'nosuch'"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn names_and_aliases_of_a_network_resolve_inside_its_containers() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();
@@ -109,7 +109,7 @@ fn names_and_aliases_of_a_network_resolve_inside_its_containers() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn two_networks_may_have_the_same_alias_for_different_containers() {
     let Some(world) = World::new() else { return };
     for name in ["one", "two"] {
@@ -124,7 +124,7 @@ fn two_networks_may_have_the_same_alias_for_different_containers() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_name_does_not_resolve_outside_of_its_network() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();
@@ -134,7 +134,7 @@ fn a_name_does_not_resolve_outside_of_its_network() {
     outside.failure(1, &["bad address 'web'"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_restarted_container_is_found_under_its_new_address() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();
@@ -144,7 +144,7 @@ fn a_restarted_container_is_found_under_its_new_address() {
     world.docker(format!("run --rm --network backend {}", fetch("web"))).success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn containers_connect_and_disconnect() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();
@@ -163,7 +163,7 @@ fn containers_connect_and_disconnect() {
     world.docker("network disconnect backend web").failure(1, &["is not connected to"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_created_container_can_be_connected_before_it_starts() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();
@@ -174,7 +174,7 @@ fn a_created_container_can_be_connected_before_it_starts() {
     assert!(run.stdout.contains("Welcome to nginx"), "{run}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_network_in_use_is_not_removed() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();
@@ -184,7 +184,7 @@ fn a_network_in_use_is_not_removed() {
     world.docker("network rm backend").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn prune_removes_what_no_container_uses() {
     let Some(world) = World::new() else { return };
     world.docker("network create used").success();
@@ -198,7 +198,7 @@ fn prune_removes_what_no_container_uses() {
     assert_eq!(reply["NetworksDeleted"], Value::Null);
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_unknown_network_is_not_found() {
     let Some(world) = World::new() else { return };
     let run = world.docker("run --rm --network nosuch busybox true");
@@ -210,7 +210,7 @@ fn an_unknown_network_is_not_found() {
     world.docker("network connect bridge nosuch").failure(1, &["No such container: nosuch"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn networks_are_found_by_name_id_and_unique_prefix() {
     let Some(world) = World::new() else { return };
     let id = world.docker("network create backend").success();
@@ -219,7 +219,7 @@ fn networks_are_found_by_name_id_and_unique_prefix() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_host_network_and_none_are_mapped_or_refused_with_words() {
     let Some(world) = World::new() else { return };
     for mode in ["host", "none"] {
@@ -231,7 +231,7 @@ fn the_host_network_and_none_are_mapped_or_refused_with_words() {
     assert!(run.status == 0 || run.stderr.contains("container:"), "{run}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_alias_that_cannot_resolve_is_warned_about() {
     let Some(world) = World::new() else { return };
     world.docker("network create backend").success();

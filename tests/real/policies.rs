@@ -59,7 +59,7 @@ pub fn within_a_second(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_setting_decides_from_the_next_request_on_and_what_is_bad_changes_nothing() {
     let folder = Folder::new();
     let Some(world) = folder.world() else { return };
@@ -90,7 +90,7 @@ fn a_setting_decides_from_the_next_request_on_and_what_is_bad_changes_nothing() 
     assert_eq!(service_type(&world, "fourth"), "LoadBalancer");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_component_that_is_dropped_into_the_folder_refuses_with_its_words() {
     let folder = Folder::new();
     let Some(world) = folder.world() else { return };
@@ -114,7 +114,7 @@ fn a_component_that_is_dropped_into_the_folder_refuses_with_its_words() {
     world.docker("volume create other").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn who_decided_is_on_every_object_and_in_inspect() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web -p 80 -v data:/data busybox sleep 1000").success();
@@ -131,7 +131,7 @@ fn who_decided_is_on_every_object_and_in_inspect() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_reload_is_an_event_of_the_daemon() {
     let folder = Folder::new();
     let Some(world) = folder.world() else { return };
@@ -147,7 +147,7 @@ fn a_reload_is_an_event_of_the_daemon() {
     events.stop();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_policy_shapes_objects_and_puts_others_beside_them() {
     let folder = Folder::new();
     if !has_all("it has no Ingresses") {
@@ -175,7 +175,7 @@ fn a_policy_shapes_objects_and_puts_others_beside_them() {
     eventually("the Ingress goes with its Service", || world.names("ingresses").is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn in_the_cluster_policies_come_from_a_config_map() {
     let Some(world) = World::on_cluster("it has no Roles, and d2k is not one of its Pods") else { return };
     let settings = world.directory().join("settings.yaml");
@@ -186,7 +186,7 @@ fn in_the_cluster_policies_come_from_a_config_map() {
         world.apply(&yaml);
     };
     write("NodePort");
-    let host = crate::configuration::deploy(&world);
+    let host = crate::deployed::deploy(&world);
     let docker = |words: &str| world.sh(format!("DOCKER_HOST={host} docker {words}"));
     docker("run -d --name first -p 80 busybox sleep 1000").success();
     assert_eq!(service_type(&world, "first"), "NodePort");

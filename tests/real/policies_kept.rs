@@ -31,7 +31,7 @@ fn many(count: usize, length: usize) -> Value {
         .into()
 }
 
-#[test]
+#[d2k_suite::test]
 fn no_request_however_large_or_odd_has_the_operators_policies_given_up() {
     let Some((_folder, world)) = with_quota("quota: {settings: {teams: {web: 2Gi}}}\n") else { return };
     let large = "a".repeat(300_000);
@@ -81,7 +81,7 @@ fn no_request_however_large_or_odd_has_the_operators_policies_given_up() {
     is_in_force(&world);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_long_command_of_an_exec_is_an_event_all_the_same() {
     let Some((_folder, world)) = with_quota("quota: {settings: {teams: {web: 2Gi}}}\n") else { return };
     world.docker("run -d --name web busybox sleep 1000").success();
@@ -95,7 +95,7 @@ fn a_long_command_of_an_exec_is_an_event_all_the_same() {
     is_in_force(&world);
 }
 
-#[test]
+#[d2k_suite::test]
 fn what_reaches_the_node_is_refused_with_privileged_containers() {
     let folder = Folder::new();
     folder.write("settings.yaml", "workload: {settings: {refuse-privileged: true}}\n");
@@ -118,7 +118,7 @@ fn what_reaches_the_node_is_refused_with_privileged_containers() {
     world.docker(format!("create --name web {ordinary} busybox true")).success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_start_is_judged_by_the_policies_that_are_in_force_then() {
     let folder = Folder::new();
     let Some(world) = folder.world() else { return };
@@ -145,7 +145,7 @@ fn a_start_is_judged_by_the_policies_that_are_in_force_then() {
     world.docker("start service").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_required_policy_cannot_be_disabled_and_closes_d2k_where_it_is_missing_at_the_start() {
     let settings = "quota: {settings: {teams: {web: 2Gi}}, required: true}\n";
     let (folder, admin) = (Folder::new(), free_port());

@@ -17,7 +17,7 @@ fn until_welcome(port: u16) {
     });
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_published_port_is_a_load_balancer_and_answers_on_d2ks_host() {
     let Some(world) = World::new() else { return };
     let port = free_port();
@@ -36,7 +36,7 @@ fn a_published_port_is_a_load_balancer_and_answers_on_d2ks_host() {
     eventually("the load balancer answers", balancer);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_published_port_shows_in_port_ps_and_inspect_while_it_is_open() {
     let Some(world) = World::new() else { return };
     let port = free_port();
@@ -54,7 +54,7 @@ fn a_published_port_shows_in_port_ps_and_inspect_while_it_is_open() {
     until_welcome(port);
 }
 
-#[test]
+#[d2k_suite::test]
 fn publishing_all_is_a_node_port_for_what_the_image_exposes() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web -P nginx").success();
@@ -66,7 +66,7 @@ fn publishing_all_is_a_node_port_for_what_the_image_exposes() {
     until_welcome(shown.as_str().unwrap().parse().unwrap());
 }
 
-#[test]
+#[d2k_suite::test]
 fn publishing_all_takes_what_the_client_exposes_as_well() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web -P --expose 8081 busybox httpd -f -p 8081 -h /etc").success();
@@ -78,7 +78,7 @@ fn publishing_all_takes_what_the_client_exposes_as_well() {
     });
 }
 
-#[test]
+#[d2k_suite::test]
 fn nothing_published_is_no_service() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web nginx").success();
@@ -89,7 +89,7 @@ fn nothing_published_is_no_service() {
     assert_eq!(world.docker("port web").success(), "");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_host_address_is_ignored_with_a_warning() {
     let Some(world) = World::new() else { return };
     let port = free_port();
@@ -100,7 +100,7 @@ fn a_host_address_is_ignored_with_a_warning() {
     assert!(world.log().contains("127.0.0.1"), "the warning is not in the log");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_random_port_is_known_at_once_and_answers() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name web -p 80 nginx").success();
@@ -112,7 +112,7 @@ fn a_random_port_is_known_at_once_and_answers() {
     until_welcome(port);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_range_of_ports_is_published_one_to_one() {
     let Some(world) = World::new() else { return };
     let (first, last) = loop {
@@ -131,7 +131,7 @@ fn a_range_of_ports_is_published_one_to_one() {
     until_welcome(first);
 }
 
-#[test]
+#[d2k_suite::test]
 fn one_port_of_a_range_is_taken_for_one_container_port() {
     let Some(world) = World::new() else { return };
     let first = free_port().min(u16::MAX - 10);
@@ -147,7 +147,7 @@ fn one_port_of_a_range_is_taken_for_one_container_port() {
     until_welcome(port);
 }
 
-#[test]
+#[d2k_suite::test]
 fn udp_passes_both_ways() {
     let Some(world) =
         World::on_cluster("its Pods are reached by UDP only from its own process, see tests/embedded")
@@ -170,7 +170,7 @@ fn udp_passes_both_ways() {
     });
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_port_in_use_is_refused_in_dockers_words_and_nothing_is_left_running() {
     let Some(world) = World::new() else { return };
     let port = free_port();
@@ -184,7 +184,7 @@ fn a_port_in_use_is_refused_in_dockers_words_and_nothing_is_left_running() {
     until_welcome(port);
 }
 
-#[test]
+#[d2k_suite::test]
 fn removing_the_container_removes_the_service_and_closes_the_port() {
     let Some(world) = World::new() else { return };
     let port = free_port();
@@ -195,7 +195,7 @@ fn removing_the_container_removes_the_service_and_closes_the_port() {
     eventually("the Service has gone", || world.names("services").is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_published_port_survives_d2k() {
     let Some(mut world) = World::new() else {
         return;
@@ -207,7 +207,7 @@ fn a_published_port_survives_d2k() {
     until_welcome(port);
 }
 
-#[test]
+#[d2k_suite::test]
 fn publishing_can_be_left_to_the_service_alone_or_to_d2k_alone() {
     let port = free_port();
     let Some(world) = World::with(&[("D2K_PUBLISH", "service")]) else {
@@ -225,7 +225,7 @@ fn publishing_can_be_left_to_the_service_alone_or_to_d2k_alone() {
     assert!(world.names("services").is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_port_out_of_range_is_refused() {
     let Some(world) = World::new() else { return };
     for (container, host) in [("80/tcp", "70000"), ("70000/tcp", "80"), ("80/nosuch", "80"), ("80/tcp", "x")]
@@ -239,7 +239,7 @@ fn a_port_out_of_range_is_refused() {
     assert!(world.names("deployments,services").is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_port_is_free_as_soon_as_its_container_is_removed() {
     let Some(world) = World::new() else { return };
     let port = free_port();

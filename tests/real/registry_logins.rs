@@ -67,7 +67,7 @@ fn has_password(config: &Value, password: &str) -> bool {
     config["auths"].as_object().unwrap().values().all(|entry| entry["password"] == password)
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_client_without_credentials_does_not_run_what_another_ones_login_opened() {
     let Some(world) = world() else { return };
     let guarded = GuardedRegistry::start();
@@ -98,7 +98,7 @@ fn a_client_without_credentials_does_not_run_what_another_ones_login_opened() {
     assert!(!world.log().contains("s3cret"), "the password is in the log");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_user_at_the_unix_socket_is_another_client_than_one_at_the_port() {
     let socket = std::env::temp_dir().join(format!("d2k-login-{}.sock", std::process::id()));
     let mirrors = format!("docker.io=http://{}", registry());
@@ -116,7 +116,7 @@ fn a_user_at_the_unix_socket_is_another_client_than_one_at_the_port() {
     let _ = std::fs::remove_file(socket);
 }
 
-#[test]
+#[d2k_suite::test]
 fn credentials_that_are_sent_with_the_create_serve_that_container() {
     let Some(world) = world() else { return };
     let guarded = GuardedRegistry::start();
@@ -132,7 +132,7 @@ fn credentials_that_are_sent_with_the_create_serve_that_container() {
     assert_eq!(named_secrets(&world, "right").len(), 1);
 }
 
-#[test]
+#[d2k_suite::test]
 fn wrong_credentials_do_no_harm_to_good_ones() {
     let Some(world) = world() else { return };
     let guarded = GuardedRegistry::start();
@@ -145,7 +145,7 @@ fn wrong_credentials_do_no_harm_to_good_ones() {
     world.docker("start mine").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn credentials_that_no_registry_has_checked_are_kept_apart() {
     let Some(world) = world() else { return };
     let guarded = GuardedRegistry::start();
@@ -167,7 +167,7 @@ fn credentials_that_no_registry_has_checked_are_kept_apart() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_public_image_names_no_login_however_old_it_is() {
     let Some(world) = world() else { return };
     let guarded = GuardedRegistry::start();
@@ -190,7 +190,7 @@ fn a_public_image_names_no_login_however_old_it_is() {
     world.docker("start mine theirs other").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_login_that_its_registry_refuses_is_deleted() {
     let Some(world) = world() else { return };
     let guarded = GuardedRegistry::start();
@@ -224,7 +224,7 @@ fn a_login_that_its_registry_refuses_is_deleted() {
     world.docker("start mine").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_login_goes_when_no_container_needs_it_and_its_image_with_it() {
     let Some(world) = world() else { return };
     let guarded = GuardedRegistry::start();
@@ -248,7 +248,7 @@ fn a_login_goes_when_no_container_needs_it_and_its_image_with_it() {
     });
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_login_of_an_earlier_version_stays_while_a_container_names_it() {
     let Some(mut world) = world() else { return };
     let old = |registry: &str| format!("d2k-registry-{}", &hex::encode(Sha256::digest(registry))[..16]);

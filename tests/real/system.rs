@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::World;
 
-#[test]
+#[d2k_suite::test]
 fn ping_answers_with_the_headers_that_clients_negotiate_by() {
     let Some(world) = World::new() else { return };
     for path in ["/_ping", "/v1.24/_ping", "/v1.55/_ping"] {
@@ -22,7 +22,7 @@ fn ping_answers_with_the_headers_that_clients_negotiate_by() {
     assert_eq!((head.status, head.body.len()), (200, 0));
 }
 
-#[test]
+#[d2k_suite::test]
 fn version_names_d2k_and_kubernetes() {
     let Some(world) = World::new() else { return };
     let version = world.get("/version").json();
@@ -38,7 +38,7 @@ fn version_names_d2k_and_kubernetes() {
     assert!(!server.is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn info_counts_what_there_is() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name runs busybox sleep 1000").success();
@@ -58,7 +58,7 @@ fn info_counts_what_there_is() {
     assert!(shown.contains(world.name()), "the namespace is not named: {shown}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn df_lists_volumes_and_containers() {
     let Some(world) = World::new() else { return };
     world.docker("volume create data").success();
@@ -79,7 +79,7 @@ fn df_lists_volumes_and_containers() {
     assert!(new.get("Volumes").is_none() && new.get("LayersSize").is_none(), "{new}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn df_tells_what_is_in_use_from_what_can_be_reclaimed() {
     let Some(world) = World::new() else { return };
     world.docker("volume create --opt size=2Gi spare").success();
@@ -99,7 +99,7 @@ fn df_tells_what_is_in_use_from_what_can_be_reclaimed() {
     assert!(only["VolumeUsage"].is_object() && only.get("ImageUsage").is_none(), "{only}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn every_version_of_the_api_is_spoken_and_others_are_refused_in_dockers_words() {
     let Some(world) = World::new() else { return };
     for minor in 24..=55 {
@@ -116,7 +116,7 @@ fn every_version_of_the_api_is_spoken_and_others_are_refused_in_dockers_words() 
     assert_eq!(reply.header("api-version"), Some("1.55"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_cli_works_with_old_and_new_versions_of_the_api() {
     let Some(world) = World::new() else { return };
     for version in ["1.24", "1.41", "1.44"] {
@@ -127,7 +127,7 @@ fn the_cli_works_with_old_and_new_versions_of_the_api() {
     }
 }
 
-#[test]
+#[d2k_suite::test]
 fn images_have_the_fields_of_the_clients_version() {
     let Some(world) = World::new() else { return };
     world.docker("pull -q busybox").success();
@@ -139,7 +139,7 @@ fn images_have_the_fields_of_the_clients_version() {
     assert_eq!(world.get("/v1.51/images/json").json()[0]["Containers"], 0);
 }
 
-#[test]
+#[d2k_suite::test]
 fn swarm_is_told_to_be_off_in_dockers_words() {
     let Some(world) = World::new() else { return };
     for path in ["/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs"] {
@@ -150,7 +150,7 @@ fn swarm_is_told_to_be_off_in_dockers_words() {
     world.post("/secrets/create", json!({"Name": "x"})).error(503);
 }
 
-#[test]
+#[d2k_suite::test]
 fn policies_are_plugins_that_can_be_switched_off_and_on() {
     let Some(world) = World::new() else { return };
     world.get("/plugins/nosuch/json").error(404);
@@ -169,7 +169,7 @@ fn policies_are_plugins_that_can_be_switched_off_and_on() {
     world.docker("run -d busybox sleep 1000").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn unknown_paths_are_not_found_and_options_are_answered() {
     let Some(world) = World::new() else { return };
     for (method, path) in [("GET", "/nosuch"), ("PATCH", "/containers/json"), ("GET", "/v1.47/debug/vars")] {
@@ -180,7 +180,7 @@ fn unknown_paths_are_not_found_and_options_are_answered() {
     assert_eq!(world.http("OPTIONS", "/containers/json", &[], b"").status, 200);
 }
 
-#[test]
+#[d2k_suite::test]
 fn system_prune_removes_what_is_not_used() {
     let Some(world) = World::new() else { return };
     world.docker("run -d --name runs busybox sleep 1000").success();
@@ -192,7 +192,7 @@ fn system_prune_removes_what_is_not_used() {
     assert_eq!(world.docker("network ls --filter type=custom -q").success(), "");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_page_of_another_site_cannot_use_the_api() {
     let Some(world) = World::new() else { return };
     let reply = world.http("GET", "/containers/json", &[("Origin", "http://evil.example")], b"");

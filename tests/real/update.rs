@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::{World, eventually};
 
-#[test]
+#[d2k_suite::test]
 fn an_update_gives_a_container_no_right_that_it_did_not_have() {
     let Some(world) = World::new() else { return };
     world.docker("create --name web busybox sleep 1000").success();
@@ -39,7 +39,7 @@ fn an_update_gives_a_container_no_right_that_it_did_not_have() {
     assert_eq!(world.docker("ps -a --format '{{.Names}}'").lines(), ["web"], "the list still answers");
 }
 
-#[test]
+#[d2k_suite::test]
 fn limits_and_the_restart_policy_change() {
     let Some(world) = World::new() else { return };
     world.docker("create --name web busybox sleep 1000").success();
@@ -48,7 +48,7 @@ fn limits_and_the_restart_policy_change() {
     assert_eq!(world.field("web", ".HostConfig.RestartPolicy.Name"), "always");
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_update_is_judged_by_the_policies_of_now() {
     let folder = std::env::temp_dir().join(format!("d2k-update-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();

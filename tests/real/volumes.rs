@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Image, World, eventually};
 
-#[test]
+#[d2k_suite::test]
 fn a_volume_is_a_claim_of_one_gibibyte_of_the_default_class() {
     let Some(world) = World::new() else { return };
     assert_eq!(world.docker("volume create data").success(), "data");
@@ -15,7 +15,7 @@ fn a_volume_is_a_claim_of_one_gibibyte_of_the_default_class() {
     assert_eq!(world.docker("volume ls -q").success(), "data");
 }
 
-#[test]
+#[d2k_suite::test]
 fn size_class_and_mode_of_a_volume_can_be_chosen() {
     let Some(world) = World::new() else { return };
     let options = "--opt size=5Gi --opt storageClass=standard --opt accessMode=ReadWriteMany";
@@ -33,7 +33,7 @@ fn size_class_and_mode_of_a_volume_can_be_chosen() {
     assert!(inspect["CreatedAt"].as_str().unwrap().starts_with("20"));
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_size_that_is_none_is_refused() {
     let Some(world) = World::new() else { return };
     world.docker("volume create --opt size=5Gigs data").failure(1, &["5Gigs"]);
@@ -45,7 +45,7 @@ fn a_size_that_is_none_is_refused() {
     assert!(world.names("persistentvolumeclaims").is_empty());
 }
 
-#[test]
+#[d2k_suite::test]
 fn options_unknown_to_d2k_are_refused_or_warned_about() {
     let Some(world) = World::new() else { return };
     let create = world.docker("volume create --opt nosuch=1 data");
@@ -53,7 +53,7 @@ fn options_unknown_to_d2k_are_refused_or_warned_about() {
     world.docker("volume create --driver nosuch other").failure(1, &["nosuch"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_empty_volume_gets_the_images_files_with_their_owners_and_modes() {
     let Some(world) = World::new() else { return };
     // Without them, there would be no program.
@@ -72,7 +72,7 @@ fn an_empty_volume_gets_the_images_files_with_their_owners_and_modes() {
     world.post(&format!("/containers/{id}/start"), Value::Null).error(400);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_volume_that_has_files_keeps_them_as_they_are() {
     let Some(world) = World::new() else { return };
     world.docker("run --rm -v data:/srv/none busybox touch /srv/none/own").success();
@@ -84,7 +84,7 @@ fn a_volume_that_has_files_keeps_them_as_they_are() {
     assert_eq!(after, [&mode, "own"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn what_is_written_to_a_volume_is_there_for_the_next_container() {
     let Some(world) = World::new() else { return };
     world.docker("run --rm -v data:/data busybox sh -c 'echo kept > /data/file'").success();
@@ -92,7 +92,7 @@ fn what_is_written_to_a_volume_is_there_for_the_next_container() {
     assert_eq!(world.docker("volume ls -q").success(), "data");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_volume_can_be_mounted_read_only_and_by_the_long_form() {
     let Some(world) = World::new() else { return };
     world.docker("run --rm -v data:/data busybox sh -c 'echo kept > /data/file'").success();
@@ -102,7 +102,7 @@ fn a_volume_can_be_mounted_read_only_and_by_the_long_form() {
     assert_eq!(world.docker(format!("run --rm {mount} busybox cat /mnt/file")).success(), "kept");
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_anonymous_volume_goes_with_its_container_when_told_to() {
     let Some(world) = World::new() else { return };
     world.docker("run --name one -v /data busybox true").success();
@@ -120,14 +120,14 @@ fn an_anonymous_volume_goes_with_its_container_when_told_to() {
     assert_eq!(left, expected);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_run_with_rm_takes_its_anonymous_volumes_away() {
     let Some(world) = World::new() else { return };
     world.docker("run --rm -v /data -v named:/named busybox touch /data/x").success();
     eventually("only the named one is left", || world.docker("volume ls -q").success() == "named");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_volume_that_the_image_declares_is_made() {
     let Some(world) = World::new() else { return };
     let image = format!("{}-volume", world.name());
@@ -137,7 +137,7 @@ fn a_volume_that_the_image_declares_is_made() {
     assert_eq!(world.docker("volume ls -q").lines().len(), 1);
 }
 
-#[test]
+#[d2k_suite::test]
 fn volumes_are_listed_by_filters() {
     let Some(world) = World::new() else { return };
     world.docker("volume create --label tier=db alpha").success();
@@ -155,7 +155,7 @@ fn volumes_are_listed_by_filters() {
     assert_eq!(empty["Volumes"], json!([]));
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_volume_in_use_is_not_removed() {
     let Some(world) = World::new() else { return };
     let id = world.docker("create --name user -v data:/data busybox true").success();
@@ -168,7 +168,7 @@ fn a_volume_in_use_is_not_removed() {
     assert_eq!(forced.status, 204);
 }
 
-#[test]
+#[d2k_suite::test]
 fn prune_takes_unused_anonymous_volumes_and_with_all_the_named_ones() {
     let Some(world) = World::new() else { return };
     world.docker("volume create named").success();
@@ -185,7 +185,7 @@ fn prune_takes_unused_anonymous_volumes_and_with_all_the_named_ones() {
     assert_eq!(reply, json!({"VolumesDeleted": [], "SpaceReclaimed": 0}));
 }
 
-#[test]
+#[d2k_suite::test]
 fn creating_a_volume_twice_gives_the_first_one() {
     let Some(world) = World::new() else { return };
     let body = json!({"Name": "data", "Labels": {"a": "b"}});
@@ -196,7 +196,7 @@ fn creating_a_volume_twice_gives_the_first_one() {
     assert_eq!(world.names("persistentvolumeclaims").len(), 1);
 }
 
-#[test]
+#[d2k_suite::test]
 fn volume_names_that_kubernetes_forbids_are_kept_apart() {
     let Some(world) = World::new() else { return };
     for name in ["my_data", "My-Data", "my-data"] {
@@ -209,7 +209,7 @@ fn volume_names_that_kubernetes_forbids_are_kept_apart() {
     world.docker("volume create -- -bad").failure(1, &[]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_file_system_in_memory_and_shared_memory_have_their_size() {
     let Some(world) = World::new() else { return };
     let run = "run --rm --tmpfs /scratch:size=16m --shm-size 32m busybox sh -c 'df -m /scratch /dev/shm'";
@@ -224,7 +224,7 @@ fn a_file_system_in_memory_and_shared_memory_have_their_size() {
     assert!(table.contains("tmpfs"), "{table}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_docker_socket_is_replaced_by_d2ks_address() {
     let Some(world) = World::new() else { return };
     let run = world
@@ -233,7 +233,7 @@ fn the_docker_socket_is_replaced_by_d2ks_address() {
     assert!(run.stdout.starts_with("tcp://"), "{run}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_claim_that_d2k_did_not_make_is_a_volume() {
     let Some(world) = World::new() else { return };
     world.apply(
@@ -248,14 +248,14 @@ fn a_claim_that_d2k_did_not_make_is_a_volume() {
     assert_eq!(world.names("pvc"), ["persistentvolumeclaim/foreign"]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn volumes_from_another_container_are_shared() {
     let Some(world) = World::new() else { return };
     world.docker("run --name one -v data:/data busybox sh -c 'echo kept > /data/f'").success();
     assert_eq!(world.docker("run --rm --volumes-from one busybox cat /data/f").success(), "kept");
 }
 
-#[test]
+#[d2k_suite::test]
 fn an_anonymous_volume_stays_while_another_container_has_it() {
     let Some(world) = World::new() else { return };
     world.docker("run --name one -v /data busybox sh -c 'echo kept > /data/f'").success();
@@ -267,7 +267,7 @@ fn an_anonymous_volume_stays_while_another_container_has_it() {
     assert_eq!(world.kubectl(deleted).success(), "", "it goes with its last Pod");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_create_whose_second_volume_is_refused_leaves_no_first_one() {
     let file = std::env::temp_dir().join(format!("d2k-volumes-{}.yaml", std::process::id()));
     std::fs::write(&file, "volumes: {settings: {max-size: 2Gi}}").unwrap();

@@ -36,7 +36,7 @@ fn rename(world: &World, from: &str, to: &str) {
     assert_eq!(reply.status, 204, "{}", reply.text());
 }
 
-#[test]
+#[d2k_suite::test]
 fn names_that_come_round_in_a_circle_by_renames_do_no_harm() {
     let Some(world) = World::new() else { return };
     assert_eq!(create_with(&world, "aa", json!({"Binds": ["data:/data"]})).0, 201);
@@ -52,7 +52,7 @@ fn names_that_come_round_in_a_circle_by_renames_do_no_harm() {
     world.docker("exec aa touch /data/f").success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_container_takes_no_volumes_from_itself_or_nobody() {
     let Some(world) = World::new() else { return };
     for (name, from) in [("me", "me"), ("other", "nobody")] {
@@ -67,7 +67,7 @@ fn a_container_takes_no_volumes_from_itself_or_nobody() {
     assert_eq!(create(&world, "me", &[]).0, 201, "the name is free");
 }
 
-#[test]
+#[d2k_suite::test]
 fn twenty_five_containers_that_name_the_one_before_twice_are_answered_at_once() {
     let Some(world) = World::new() else { return };
     assert_eq!(create_with(&world, "c0", json!({"Binds": ["data:/data"]})).0, 201);
@@ -82,7 +82,7 @@ fn twenty_five_containers_that_name_the_one_before_twice_are_answered_at_once() 
     assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
 }
 
-#[test]
+#[d2k_suite::test]
 fn what_was_taken_stays_when_the_other_container_is_gone() {
     let Some(world) = World::new() else { return };
     world.docker("run --name one -v /data -v named:/named busybox sh -c 'echo kept > /data/f'").success();
@@ -102,7 +102,7 @@ fn what_was_taken_stays_when_the_other_container_is_gone() {
     world.docker(format!("volume rm named {anonymous}")).success();
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_circle_in_records_of_an_earlier_version_is_an_error_of_those_containers_alone() {
     let Some(mut world) = World::new() else { return };
     for name in ["aa", "bb", "sound"] {

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::daemon::command;
-use super::{base, process, registry};
+use super::{base, process, registry, suite};
 
 /// How long the embedded cluster may take to get ready on a busy machine.
 const GETTING_READY: Duration = Duration::from_secs(60);
@@ -67,6 +67,7 @@ pub fn skip(reason: &str) {
     let required = std::env::var_os("D2K_TEST_REQUIRED").is_some_and(|value| !value.is_empty());
     assert!(!required, "D2K_TEST_REQUIRED is set, and the tests cannot run: {reason}");
     SAID.get_or_init(|| say(&format!("skipped: {reason}")));
+    suite::note_skip(reason);
 }
 
 /// Why there is no cluster to test on.

@@ -1,8 +1,11 @@
 //! Images made on the spot, and a registry that wants a login, both in front of the registry of the
 //! cluster under test, from which every Pod pulls whatever registry its image names.
 
+use std::collections::HashMap;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
@@ -119,11 +122,40 @@ impl Image {
             "layers": layers,
         })
         .to_string();
-        let kind = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")];
-        let reply = ask("PUT", &format!("/v2/{repository}/manifests/latest"), &kind, manifest.as_bytes());
-        assert_eq!(reply.status, 201, "{}", reply.text());
+        put_manifest(&repository, manifest.as_bytes());
         digest(manifest.as_bytes())
     }
+}
+
+/// Puts an OCI archive that holds one image into the registry as `name:latest`.
+#[track_caller]
+pub fn push_archive(name: &str, archive: &Path) {
+    let repository = format!("library/{name}");
+    let (mut blobs, mut index) = (HashMap::new(), Value::Null);
+    let mut tar = tar::Archive::new(File::open(archive).unwrap());
+    for entry in tar.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        if let Some(hex) = path.strip_prefix("blobs/sha256/").filter(|hex| !hex.is_empty()) {
+            blobs.insert(format!("sha256:{hex}"), content);
+        } else if path == "index.json" {
+            index = serde_json::from_slice(&content).unwrap();
+        }
+    }
+    let manifest = blobs.remove(index["manifests"][0]["digest"].as_str().unwrap()).unwrap();
+    for (named, blob) in &blobs {
+        assert_eq!(&push_blob(&repository, blob), named, "the archive's names are digests");
+    }
+    put_manifest(&repository, &manifest);
+}
+
+#[track_caller]
+fn put_manifest(repository: &str, manifest: &[u8]) {
+    let kind = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")];
+    let reply = ask("PUT", &format!("/v2/{repository}/manifests/latest"), &kind, manifest);
+    assert_eq!(reply.status, 201, "{}", reply.text());
 }
 
 /// Layers, layer contents' digests and configuration of an image that is there already.

@@ -326,13 +326,13 @@ impl Drop for World {
     }
 }
 
-/// Whether the cluster has all that a Kubernetes has; the reason why a test needs that is printed where
-/// it has not, being an embedded one.
+/// Whether the cluster has all that a Kubernetes has; where it has not, being an embedded one, the test counts as
+/// ignored, for this reason.
 #[track_caller]
 pub fn has_all(reason: &str) -> bool {
     let embedded = cluster::is_embedded();
     if embedded {
-        cluster::say(&format!("skipped on the embedded cluster: {}: {reason}", test_name()));
+        super::suite::note_skip(&format!("not on the embedded cluster: {reason}"));
     }
     !embedded
 }

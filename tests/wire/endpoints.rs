@@ -19,7 +19,7 @@ struct Endpoint {
     elsewhere: BTreeMap<u64, String>,
 }
 
-#[test]
+#[d2k_suite::test]
 fn every_endpoint_is_asked_for_each_of_its_statuses() {
     let all: Vec<Endpoint> = serde_yaml_ng::from_str(include_str!("endpoints.yaml")).unwrap();
     let asked = case::statuses(super::NAMES);

@@ -97,7 +97,7 @@ fn outcome(mut connection: Connection) -> i64 {
     serde_json::from_str::<Value>(json).unwrap()["StatusCode"].as_i64().unwrap()
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_hijack_is_answered_alone_and_its_output_follows() {
     let Some(place) = Place::new() else { return };
     let container = place.create("wire-hijack", json!({"Cmd": ["sleep", "1000"]}));
@@ -117,7 +117,7 @@ fn a_hijack_is_answered_alone_and_its_output_follows() {
     assert_eq!(frames(&connection.rest()), [(1, "at once\n".to_owned())]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn the_end_of_what_a_client_sends_is_the_end_of_input_and_not_of_output() {
     let Some(place) = Place::new() else { return };
     let container = place.create("wire-half", json!({"Cmd": ["sleep", "1000"]}));
@@ -143,7 +143,7 @@ fn the_end_of_what_a_client_sends_is_the_end_of_input_and_not_of_output() {
     );
 }
 
-#[test]
+#[d2k_suite::test]
 fn without_an_upgrade_a_stream_is_an_answer_of_200() {
     let Some(place) = Place::new() else { return };
     let container = place.create("wire-plain", json!({"Cmd": ["sleep", "1000"]}));
@@ -157,7 +157,7 @@ fn without_an_upgrade_a_stream_is_an_answer_of_200() {
     assert_eq!(frames(&reply.body), [(1, "plain\n".to_owned())]);
 }
 
-#[test]
+#[d2k_suite::test]
 fn attached_before_the_start_a_client_gets_all_from_the_first_byte_on() {
     let Some(place) = Place::new() else { return };
     let fields =
@@ -176,7 +176,7 @@ fn attached_before_the_start_a_client_gets_all_from_the_first_byte_on() {
     assert_eq!(outcome(waiting), 0);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_websocket_carries_bytes_without_frames_of_output() {
     let Some(place) = Place::new() else { return };
     let fields = json!({"Cmd": ["cat"], "OpenStdin": true, "AttachStdin": true, "AttachStdout": true});
@@ -203,7 +203,7 @@ fn a_websocket_carries_bytes_without_frames_of_output() {
     assert_eq!(answer, b"\x82\x06typed\n", "one binary message and nothing else: {answer:?}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_wait_begins_its_answer_at_once() {
     let Some(place) = Place::new() else { return };
     let container = place.create("wire-wait", json!({"Cmd": ["sleep", "1000"]}));
@@ -221,7 +221,7 @@ fn a_wait_begins_its_answer_at_once() {
     assert_eq!(outcome(removed), 137);
 }
 
-#[test]
+#[d2k_suite::test]
 fn before_version_1_30_a_wait_answers_when_it_ends() {
     let Some(place) = Place::new() else { return };
     let container = place.create("wire-old", json!({"Cmd": ["sleep", "1000"]}));
@@ -236,7 +236,7 @@ fn before_version_1_30_a_wait_answers_when_it_ends() {
     assert_eq!(outcome(connection), 137);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_wait_for_the_removal_of_what_removes_itself_tells_its_exit_code() {
     let Some(place) = Place::new() else { return };
     let fields = json!({"Cmd": ["sh", "-c", "exit 5"], "HostConfig": {"AutoRemove": true}});
@@ -248,7 +248,7 @@ fn a_wait_for_the_removal_of_what_removes_itself_tells_its_exit_code() {
     assert_eq!(gone.status, 404);
 }
 
-#[test]
+#[d2k_suite::test]
 fn stats_go_on_and_each_tells_of_the_one_before() {
     let Some(place) = Place::new() else { return };
     let container = place.create("wire-stats", json!({"Cmd": ["sleep", "1000"]}));
@@ -273,7 +273,7 @@ fn stats_go_on_and_each_tells_of_the_one_before() {
     assert_eq!(samples[0]["name"], "/wire-stats");
 }
 
-#[test]
+#[d2k_suite::test]
 fn events_begin_their_answer_before_there_is_one() {
     let Some(place) = Place::new() else { return };
     let mut connection = place.engine.connect();
@@ -299,7 +299,7 @@ fn events_begin_their_answer_before_there_is_one() {
     assert_eq!(nanos / 1_000_000_000, seconds);
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_log_is_followed_as_it_is_written() {
     let Some(place) = Place::new() else { return };
     let script = "echo one; read x; echo two; exit 0";
@@ -321,7 +321,7 @@ fn a_log_is_followed_as_it_is_written() {
     assert!(time.is_match(&one) && time.is_match(&two), "{one:?} {two:?}");
 }
 
-#[test]
+#[d2k_suite::test]
 fn a_filter_may_come_without_percent_signs_also_on_a_connection_that_goes_on() {
     let Some(place) = Place::new() else { return };
     let quoted = place.create("quoted", json!({"Cmd": ["true"]}));
