@@ -59,6 +59,10 @@ impl Fault {
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(Kind::NotFound, message)
     }
+    /// 404: Docker's answer where no container has the name or ID.
+    pub fn no_such_container(key: &str) -> Self {
+        Self::not_found(format!("No such container: {key}"))
+    }
     /// 409: the object's state does not allow it.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(Kind::Conflict, message)

@@ -10,7 +10,6 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::Daemon;
 use super::carry::{InputEnd, feed, read, resize};
-use super::lookup::no_such_container;
 use super::networks::random_id;
 use super::pipe::{Channel, Chunk, Pipe};
 use d2k_cluster::{Process, ProcessStatus, Wanted};
@@ -176,7 +175,7 @@ impl Daemon {
     pub fn begin_exec(&self, id: &str) -> Result<(Exec, Container)> {
         let exec = self.exec(id)?;
         let container =
-            self.container_by_id(&exec.container).ok_or_else(|| no_such_container(&exec.container))?;
+            self.container_by_id(&exec.container).ok_or_else(|| Fault::no_such_container(&exec.container))?;
         if container.running_pod().is_none() {
             return Err(super::lifecycle::not_running(&container));
         }

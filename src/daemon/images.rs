@@ -66,23 +66,23 @@ pub(crate) fn no_such(key: &str) -> Fault {
     Fault::not_found(format!("No such image: {name}"))
 }
 
-impl Daemon {
-    /// The images of this machine, else the reason why a command needs them.
-    pub(crate) fn local_images(&self, what: &str) -> Result<&super::local_images::LocalImages> {
-        let words = match what {
-            "save" => {
-                "save is not possible: the images are the cluster's nodes'. Save from the registry, for example with \
-                 `skopeo copy docker://IMAGE docker-archive:FILE` or `crane pull`"
-            }
-            "load" => {
-                "load is not possible: the images are the cluster's nodes'. Push the image to a registry that the \
-                 cluster reaches, and run it from there"
-            }
-            _ => "an image cannot be imported, Kubernetes pulls from registries only; push it to one",
-        };
-        self.local.as_ref().ok_or_else(|| Fault::not_implemented(format!("d2k: {words}")))
-    }
+/// The reason why a command cannot be had where there are no images on this machine.
+pub(crate) fn needs_local_images(command: &str) -> Fault {
+    let words = match command {
+        "save" => {
+            "save is not possible: the images are the cluster's nodes'. Save from the registry, for example with \
+             `skopeo copy docker://IMAGE docker-archive:FILE` or `crane pull`"
+        }
+        "load" => {
+            "load is not possible: the images are the cluster's nodes'. Push the image to a registry that the \
+             cluster reaches, and run it from there"
+        }
+        _ => "an image cannot be imported, Kubernetes pulls from registries only; push it to one",
+    };
+    Fault::not_implemented(format!("d2k: {words}"))
+}
 
+impl Daemon {
     /// Every image, by name.
     pub fn images(&self) -> Vec<Image> {
         if let Some(local) = &self.local {

@@ -12,7 +12,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
 use super::Daemon;
-use super::images::Image;
+use super::images::{Image, needs_local_images};
 use d2k_common::fault::{Fault, Result};
 use d2k_common::image::ImageFacts;
 use d2k_engine::{Login, Pull};
@@ -155,7 +155,7 @@ impl Daemon {
     /// # Errors
     /// What is wrong with the archive.
     pub async fn load_images(&self, archive: impl AsyncRead + Send + Unpin) -> Result<Vec<Value>> {
-        let local = self.local_images("load")?;
+        let local = self.local.as_ref().ok_or_else(|| needs_local_images("load"))?;
         let loaded = local.images.load(archive).await?;
         let lines = loaded.iter().map(|image| match image {
             Loaded::Name(name) => format!("Loaded image: {name}\n"),
@@ -175,7 +175,7 @@ impl Daemon {
         changes: Vec<String>,
         message: String,
     ) -> Result<String> {
-        let local = self.local_images("import")?;
+        let local = self.local.as_ref().ok_or_else(|| needs_local_images("import"))?;
         let import = Import {
             reference: reference.map(|r| r.to_string()),
             changes,
@@ -193,7 +193,7 @@ impl Daemon {
         &self,
         names: &[String],
     ) -> Result<impl Stream<Item = std::io::Result<bytes::Bytes>> + Send + use<>> {
-        let local = self.local_images("save")?;
+        let local = self.local.as_ref().ok_or_else(|| needs_local_images("save"))?;
         local.images.save(names)
     }
 

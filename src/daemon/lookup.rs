@@ -197,14 +197,14 @@ impl Daemon {
             None => {
                 let mut hits =
                     all.iter().filter(|(record, _)| !name.is_empty() && record.id.starts_with(name));
-                let first = hits.next().ok_or_else(|| no_such_container(key))?;
+                let first = hits.next().ok_or_else(|| Fault::no_such_container(key))?;
                 if hits.next().is_some() {
                     return Err(Fault::invalid(format!("multiple IDs found with provided prefix: {key}")));
                 }
                 &first.1
             }
         };
-        self.container_of(object).ok_or_else(|| no_such_container(key))
+        self.container_of(object).ok_or_else(|| Fault::no_such_container(key))
     }
 
     /// The container of an ID, if it still exists.
@@ -243,11 +243,6 @@ impl Daemon {
         };
         self.workloads().into_iter().filter_map(record).collect()
     }
-}
-
-/// Docker's answer where no container has the name or ID.
-pub(crate) fn no_such_container(key: &str) -> Fault {
-    Fault::not_found(format!("No such container: {key}"))
 }
 
 fn uid(meta: &ObjectMeta) -> String {

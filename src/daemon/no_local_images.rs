@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::io::AsyncRead;
 
 use super::Daemon;
-use super::images::Image;
+use super::images::{Image, needs_local_images};
 use d2k_common::fault::Result;
 use d2k_registry::{Credentials, Platform, Reference};
 
@@ -50,7 +50,7 @@ impl Daemon {
     /// # Errors
     /// Always: it needs images on this machine.
     pub async fn load_images(&self, _archive: impl AsyncRead + Send + Unpin) -> Result<Vec<Value>> {
-        match *self.local_images("load")? {}
+        match *self.local.as_ref().ok_or_else(|| needs_local_images("load"))? {}
     }
 
     /// `docker import`.
@@ -64,7 +64,7 @@ impl Daemon {
         _changes: Vec<String>,
         _message: String,
     ) -> Result<String> {
-        match *self.local_images("import")? {}
+        match *self.local.as_ref().ok_or_else(|| needs_local_images("import"))? {}
     }
 
     /// `docker save`.
@@ -72,7 +72,7 @@ impl Daemon {
     /// # Errors
     /// Always: it needs images on this machine.
     pub fn save_images(&self, _names: &[String]) -> Result<Empty<std::io::Result<bytes::Bytes>>> {
-        match *self.local_images("save")? {}
+        match *self.local.as_ref().ok_or_else(|| needs_local_images("save"))? {}
     }
 
     pub(crate) async fn tag_here(&self, local: &LocalImages, _key: &str, _target: &Reference) -> Result<()> {

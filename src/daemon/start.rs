@@ -11,7 +11,6 @@ use serde_json::json;
 
 use super::Daemon;
 use super::decisions;
-use super::lookup::no_such_container;
 use super::release::Attempt;
 use d2k_common::fault::{Fault, Kind as FaultKind, Result};
 use d2k_translate::container::{Container, Kind};
@@ -101,7 +100,7 @@ impl Daemon {
         let (set, asked) = (self.policies.current(), decisions::container(&container.record));
         for attempt in 0.. {
             let cached = self.cluster.cache::<Deployment>().get(object);
-            let cached = cached.ok_or_else(|| no_such_container(&container.record.id))?;
+            let cached = cached.ok_or_else(|| Fault::no_such_container(&container.record.id))?;
             let mut deployment = Deployment::clone(&cached.object);
             let spec = deployment.spec.get_or_insert_default();
             spec.replicas = Some(1);
@@ -136,8 +135,11 @@ impl Daemon {
     /// A Job that was never started is released; one that has run is made anew.
     async fn run_job(&self, container: &Container) -> Result<()> {
         let object = &container.record.object;
-        let cached =
-            self.cluster.cache::<Job>().get(object).ok_or_else(|| no_such_container(&container.record.id))?;
+        let cached = self
+            .cluster
+            .cache::<Job>()
+            .get(object)
+            .ok_or_else(|| Fault::no_such_container(&container.record.id))?;
         // A Job that was stopped, or whose start failed, looks as if it had not begun, but counts the Pod that it had.
         let state = &container.record.state;
         let is_new = state.pod.is_empty() && state.error.is_empty() && container.pods.is_empty();
@@ -184,7 +186,7 @@ impl Daemon {
                 return self
                     .container_by_id(id)
                     .is_none()
-                    .then(|| Err(no_such_container(&container.record.id)));
+                    .then(|| Err(Fault::no_such_container(&container.record.id)));
             };
             if let Some(words) = now.refused.clone() {
                 return Some(Err(Fault::internal(format!(

@@ -159,9 +159,9 @@ fn a_run_that_another_d2k_has_bound_to_another_pod_is_not_run_again() {
     let Some(world) = World::new() else { return };
     for name in ["bound", "free"] {
         world.docker(format!("create --name {name} busybox echo ran")).success();
-        // Its Pod waits for a node until one has this label, by which time d2k has begun the run.
-        let label = format!("test-{}", world.name());
-        let held = serde_json::json!({"spec": {"template": {"spec": {"nodeSelector": {&label: name}}}}});
+        // Its Pod is not scheduled as long as it has the gate, by which time d2k has begun the run.
+        let held =
+            serde_json::json!({"spec": {"template": {"spec": {"schedulingGates": [{"name": "test/hold"}]}}}});
         world.kubectl(format!("patch job {name} --type merge -p '{held}'")).success();
         let run = world.docker_spawn(format!("start -a {name}"));
         let pods = format!("get pods -o name -l job-name={name}");
@@ -170,12 +170,13 @@ fn a_run_that_another_d2k_has_bound_to_another_pod_is_not_run_again() {
             let leave = r#"{"pod":"another","given":true}"#;
             world.kubectl(format!("annotate job {name} 'd2k.io/leave={leave}'")).success();
         }
-        world.kubectl(format!("label nodes --all --overwrite {label}={name}")).success();
+        let pod = world.kubectl(&pods).success();
+        let opened = r#"[{"op": "remove", "path": "/spec/schedulingGates"}]"#;
+        world.kubectl(format!("patch {pod} --type json -p '{opened}'")).success();
         let run = run.finish();
         world.until_status(name, "exited");
         let ran = world.docker(format!("logs {name}")).success() == "ran";
         assert_eq!(ran, name == "free", "{run}");
-        world.kubectl(format!("label nodes --all {label}-")).success();
     }
     assert_eq!(world.field("bound", ".State.ExitCode"), "137");
 }

@@ -38,16 +38,24 @@ fn a_pod_runs_containers_through_the_service_of_the_deployed_d2k() {
         client = client.file(&path, std::fs::read(&file).unwrap(), 0o755);
     }
     client.push();
+    // `kubectl run --rm -i` may lose the output of a Pod that is quicker than its attach.
     let run = |name: &str, command: &str| {
         let labels = "--labels d2k.io/docker=true --env DOCKER_HOST=tcp://d2k:2375";
-        world.kubectl(format!("run {name} --image {image} {labels} --restart Never --rm -i -q -- {command}"))
+        world.kubectl(format!("run {name} --image {image} {labels} --restart Never -- {command}")).success();
+        let phase = || world.object(&format!("pod/{name}"))["status"]["phase"].as_str().unwrap().to_owned();
+        eventually("the client has ended", || ["Succeeded", "Failed"].contains(&phase().as_str()));
+        let log = world.kubectl(format!("logs {name}")).success();
+        assert_eq!(phase(), "Succeeded", "{log}");
+        log
     };
-    assert_eq!(run("one", "docker run --rm busybox echo hello").success(), "hello");
-    run("two", "docker run -d --name web -v data:/data busybox sleep 1000").success();
-    assert_eq!(run("three", "docker ps --filter name=web --format '{{.Names}}'").success(), "web");
+    // Before it may come a warning: not every cluster's registry can be reached from a Pod.
+    let output = run("one", "docker run --rm busybox echo hello");
+    assert_eq!(output.lines().last(), Some("hello"), "{output}");
+    run("two", "docker run -d --name web -v data:/data busybox sleep 1000");
+    assert_eq!(run("three", "docker ps --filter name=web --format '{{.Names}}'"), "web");
     assert_eq!(world.object("deployment/web")["spec"]["replicas"], 1);
     assert_eq!(world.names("persistentvolumeclaims"), ["persistentvolumeclaim/data"]);
-    run("four", "docker rm -f web").success();
+    run("four", "docker rm -f web");
     assert!(world.names("deployments -l d2k.io/container").is_empty());
 }
 
