@@ -8,11 +8,20 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use super::Daemon;
 use super::bus::Event;
+use d2k_policy::component::Hook;
 use d2k_translate::container::Container;
 use d2k_translate::network::Network;
 use d2k_translate::volume;
 
 impl Daemon {
+    /// Whether every stream of events begins with the past: the setting `replay` of a policy that decides events.
+    pub fn replays_always(&self) -> bool {
+        let set = self.policies.current();
+        let mut deciding = set.policies.iter().filter(|policy| policy.linked.hooks.list_has(Hook::Events));
+        deciding
+            .any(|policy| policy.effective_settings().get("replay").is_some_and(|value| value == "always"))
+    }
+
     /// Events from before `end`, oldest first.
     pub async fn history(&self, end: Timestamp) -> Vec<Event> {
         let containers = self.containers();

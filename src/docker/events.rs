@@ -118,8 +118,8 @@ async fn events(
 fn stream(daemon: Arc<Daemon>, wanted: Wanted) -> impl futures::Stream<Item = Value> + Send + 'static {
     async_stream::stream! {
         let (past, mut live) = daemon.events.subscribe();
-        // Docker replays only for who names a time.
-        if wanted.since.is_some() || wanted.until.is_some() {
+        // Docker replays only where a time is named.
+        if wanted.since.is_some() || wanted.until.is_some() || daemon.replays_always() {
             for event in daemon.history(daemon.events.began).await {
                 if wanted.shows(&event) {
                     yield event.json(wanted.legacy);

@@ -27,6 +27,18 @@ fn in_order(text: &str, words: &[&str]) -> bool {
 }
 
 #[d2k_suite::test]
+fn every_stream_begins_with_the_past_where_the_policy_says_so() {
+    let file = std::env::temp_dir().join(format!("d2k-events-{}.yaml", std::process::id()));
+    std::fs::write(&file, "events: {settings: {replay: always}}").unwrap();
+    let Some(world) = World::with(&[("D2K_POLICY_SETTINGS", file.to_str().unwrap())]) else { return };
+    world.docker("create --name web busybox true").success();
+    let events = world.docker_spawn("events --format '{{.Type}} {{.Action}} {{.Actor.Attributes.name}}'");
+    eventually("the past is told", || events.stdout().contains("container create web"));
+    events.stop();
+    std::fs::remove_file(file).unwrap();
+}
+
+#[d2k_suite::test]
 fn a_foreground_run_is_told_in_dockers_order() {
     let Some(world) = World::new() else { return };
     let events = listen(&world, "");

@@ -47,13 +47,20 @@ const DAEMON: [(&str, &str); 1] = [("reloaded", "reload")];
 const IN_ACTION: [(&str, &str); 3] =
     [("exec-created", "command"), ("exec-started", "command"), ("health-changed", "status")];
 
+/// The values of `replay`. d2k reads the setting itself: which events a client gets first is not a question about one.
+const REPLAY: [&str; 2] = ["on-request", "always"];
+
 pub fn check(settings: &Settings) -> Vec<(String, String)> {
-    let empty = |(name, value): (&str, &str)| {
-        value
-            .is_empty()
-            .then(|| (name.to_owned(), "an event to drop, such as exec_start or network/*".to_owned()))
+    let problem = |(name, value): (&str, &str)| {
+        let words = match name {
+            "replay" if REPLAY.contains(&value) => return None,
+            "replay" => format!("\"{value}\" is neither {} nor {}", REPLAY[0], REPLAY[1]),
+            _ if value.is_empty() => "an event to drop, such as exec_start or network/*".to_owned(),
+            _ => return None,
+        };
+        Some((name.to_owned(), words))
     };
-    settings.iter().filter_map(empty).collect()
+    settings.iter().filter_map(problem).collect()
 }
 
 pub fn decide(input: &Input, settings: &Settings) -> Result<Option<Plan>, Refusal> {
@@ -159,6 +166,13 @@ mod tests {
                 assert_eq!(events[0].kind, subject);
             }
         }
+    }
+
+    #[test]
+    fn a_setting_that_means_nothing_is_a_problem() {
+        let problems = |settings: &[(&str, &str)]| check(&Settings::of(settings)).len();
+        assert_eq!(problems(&[("replay", "always"), ("drop.0", "top")]), 0);
+        assert_eq!(problems(&[("replay", "sometimes"), ("drop.0", "")]), 2);
     }
 
     #[test]
