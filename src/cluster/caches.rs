@@ -300,20 +300,23 @@ impl super::Cluster {
 
     /// Waits until `look` finds something, looking again after every change of any cache.
     /// `None` when `deadline` passes first.
-    pub async fn wait<T>(&self, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    pub async fn wait<T>(&self, deadline: Duration, look: impl FnMut() -> Option<T>) -> Option<T> {
+        tokio::time::timeout(deadline, self.until(look)).await.ok()
+    }
+
+    /// Waits until `look` finds something, however long that takes.
+    pub async fn until<T>(&self, mut look: impl FnMut() -> Option<T>) -> T {
         let mut changed = self.inner.caches.changed.subscribe();
-        let seen = async {
-            loop {
-                changed.borrow_and_update();
-                if let Some(found) = look() {
-                    return Some(found);
-                }
-                if changed.changed().await.is_err() {
-                    return None;
-                }
+        loop {
+            changed.borrow_and_update();
+            if let Some(found) = look() {
+                return found;
             }
-        };
-        tokio::time::timeout(deadline, seen).await.ok().flatten()
+            if changed.changed().await.is_err() {
+                // The sender is in `self`.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Wakes everyone who waits in [`wait`](Self::wait): something outside the caches changed

@@ -2,10 +2,10 @@
 //! goes on says nothing until there is news, so the API server is asked itself.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::runtime::utils::Backoff;
+use parking_lot::Mutex;
 
 /// A watch that ends is begun again within a second or two; only then is it trouble.
 const USUAL: Duration = Duration::from_secs(5);
@@ -17,12 +17,12 @@ pub struct Watches(Mutex<BTreeMap<String, Instant>>);
 impl Watches {
     /// A watch gave an event.
     pub fn works(&self, kind: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(kind);
+        self.0.lock().remove(kind);
     }
 
     /// A watch failed; true if it is the first one that does.
     pub fn broke(&self, kind: &str) -> bool {
-        let mut broken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut broken = self.0.lock();
         let first = broken.is_empty();
         broken.entry(kind.to_owned()).or_insert_with(Instant::now);
         first
@@ -30,12 +30,12 @@ impl Watches {
 
     /// The API server answers again: every watch goes on within `Soon`.
     pub fn all_work(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.lock().clear();
     }
 
     /// The kind whose watch has been broken the longest, and for how many seconds, if that is long.
     pub fn broken(&self) -> Option<(String, u64)> {
-        let broken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let broken = self.0.lock();
         let (kind, since) = broken.iter().min_by_key(|(_, since)| **since)?;
         let long = since.elapsed();
         (long >= USUAL).then(|| (kind.clone(), long.as_secs()))

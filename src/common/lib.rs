@@ -6,5 +6,7 @@ pub mod compression;
 pub mod fault;
 pub mod image;
 pub mod log_streams;
+pub mod masked_paths;
 pub mod metrics;
+pub mod signal;
 pub mod usage_names;

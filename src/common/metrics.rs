@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// How the values of a metric behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +109,7 @@ static VALUES: Mutex<BTreeMap<Key, Series>> = Mutex::new(BTreeMap::new());
 const SERIES_MAX: usize = 1000;
 
 fn change(metric: &Metric, labels: &[&str], change: impl FnOnce(&mut Series)) {
-    let mut values = VALUES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut values = VALUES.lock();
     change(series(&mut values, metric, labels));
 }
 
@@ -165,7 +166,7 @@ impl Drop for Open {
 
 /// All metrics as Prometheus text.
 pub fn render() -> String {
-    let values = VALUES.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let values = VALUES.lock().clone();
     let mut text = String::new();
     for metric in TABLE {
         let kind = format!("{:?}", metric.kind).to_lowercase();

@@ -22,9 +22,6 @@ use d2k_translate::state::Phase;
 mod rest;
 mod waiting;
 
-/// Longer than any client waits; the wait ends with the client.
-const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
-
 /// What `attach` asks for.
 #[derive(Debug, Clone, Copy, Default)]
 #[allow(missing_docs)]
@@ -106,7 +103,7 @@ impl Daemon {
             }
         };
         tokio::select! {
-            found = self.cluster.wait(FOREVER, look) => found.flatten(),
+            found = self.cluster.until(look) => found,
             () = output.closed() => None,
             () = self.stopping.cancelled() => None,
         }
@@ -143,7 +140,7 @@ impl Daemon {
                 tracing::debug!(container = record.name, error = fault.message, "the log could not be read");
             }
         }
-        let over = self.cluster.wait(FOREVER, || self.run_is_over(&record.id, run).then_some(()));
+        let over = self.cluster.until(|| self.run_is_over(&record.id, run).then_some(()));
         self.carry_attached(record, options, process, pipe, over).await;
         Ok(())
     }
@@ -155,7 +152,7 @@ impl Daemon {
         options: Options,
         mut process: Process,
         pipe: Pipe,
-        over: impl Future<Output = Option<()>>,
+        over: impl Future<Output = ()>,
     ) {
         let Pipe { input, output } = pipe;
         let mut helpers = tokio::task::JoinSet::new();

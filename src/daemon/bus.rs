@@ -2,10 +2,11 @@
 //! all listeners from what is kept. A slow listener loses events of its own, never anybody else's, and holds none.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -92,7 +93,7 @@ impl Default for Bus {
 
 impl Bus {
     fn past(&self) -> MutexGuard<'_, Past> {
-        self.past.lock().unwrap_or_else(PoisonError::into_inner)
+        self.past.lock()
     }
 
     /// Publishes an event. Times never go back, so that clients can sort and resume by them.

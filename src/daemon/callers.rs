@@ -8,10 +8,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
 
 use super::Daemon;
 use d2k_cluster::Entry;
@@ -32,7 +32,7 @@ pub(crate) struct Outside(Mutex<HashMap<IpAddr, Instant>>);
 
 impl Outside {
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<IpAddr, Instant>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.0.lock())
     }
 
     /// Whether an address was outside a moment ago; then it is for another while.

@@ -2,10 +2,11 @@
 //! user have no field there: the helper, or without it the image's own shell, sets them in front of the command.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::Daemon;
@@ -84,7 +85,7 @@ pub struct Execs(Mutex<HashMap<String, Exec>>);
 
 impl Execs {
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<String, Exec>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.0.lock())
     }
 
     /// Adds an exec; the oldest ones that do not run are forgotten where all take too much memory.

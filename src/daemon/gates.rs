@@ -2,10 +2,11 @@
 //! process ran. Leave to run is given when all of them are connected, by one of their own streams.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +58,7 @@ struct Gate {
 
 impl Inner {
     fn with<T>(&self, id: &str, act: impl FnOnce(&mut Gate) -> T) -> T {
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gates = self.gates.lock();
         let gate = gates.entry(id.to_owned()).or_default();
         let result = act(gate);
         if gate.expected == 0 && gate.connected.is_empty() {

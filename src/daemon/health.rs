@@ -2,11 +2,12 @@
 //! timetable. A readiness probe would know no start interval, no log, and no other user.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -33,7 +34,7 @@ struct Watched {
 
 impl Healths {
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<String, Watched>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.0.lock())
     }
 
     /// Ends the checks of a container.

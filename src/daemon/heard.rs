@@ -4,10 +4,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Notify;
 
@@ -38,14 +39,14 @@ struct Pods {
 impl Heard {
     /// The lines of a Pod that is listened to from now on.
     pub(crate) fn lines(&self, pod: &str) -> Arc<Lines> {
-        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pods = self.0.lock();
         pods.gone.retain(|gone| gone != pod);
         pods.lines.entry(pod.to_owned()).or_default().clone()
     }
 
     /// Tells the lines of a Pod's log apart; `None` for a Pod that was never listened to.
     pub(crate) fn reader(&self, pod: &str) -> Option<Reader> {
-        let pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pods = self.0.lock();
         let lines = pods.lines.get(pod)?.clone();
         Some(Reader { lines, next: 0, unread: HashMap::new(), late: LATE })
     }
@@ -60,7 +61,7 @@ impl Heard {
 
     /// Waits until all was heard of a Pod whose container has ended.
     pub(crate) async fn all(&self, pod: &str) {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner).lines.get(pod).cloned();
+        let lines = self.0.lock().lines.get(pod).cloned();
         let Some(lines) = lines else { return };
         let closed = async {
             loop {
@@ -78,7 +79,7 @@ impl Heard {
 
     /// Forgets a Pod that is gone, in a while.
     pub(crate) fn forget(&self, pod: &str) {
-        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pods = self.0.lock();
         if !pods.lines.contains_key(pod) {
             return;
         }
@@ -109,7 +110,7 @@ struct Kept {
 
 impl Lines {
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 
     /// Notes that a stream is being read, until the guard is dropped.

@@ -2,12 +2,13 @@
 //! workload or a Pod refers to it, collected afterwards.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use parking_lot::Mutex;
 
 use super::Daemon;
 use d2k_common::fault::Result;
@@ -26,7 +27,7 @@ pub struct Known(Mutex<HashMap<String, Instant>>);
 
 impl Known {
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<String, Instant>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.0.lock())
     }
 
     fn is_fresh(&self, name: &str, within: Duration) -> bool {

@@ -11,10 +11,11 @@ use serde_json::json;
 use super::Daemon;
 use super::reservations::Reservation;
 use d2k_common::fault::{Fault, Result};
+use d2k_common::signal;
 use d2k_translate::container::{Container, Kind};
 use d2k_translate::record::{self, RunState};
 use d2k_translate::state::Phase;
-use d2k_translate::{helper, keys, signal, validate};
+use d2k_translate::{helper, keys, validate};
 
 const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;

@@ -2,11 +2,11 @@
 //! are written anew with those of the networks.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use bollard_stubs::models::ContainerCreateBody;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use parking_lot::Mutex;
 
 use super::Daemon;
 use super::decisions;
@@ -24,7 +24,7 @@ pub struct Links(Mutex<HashMap<String, Vec<Link>>>);
 
 impl Links {
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<String, Vec<Link>>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.0.lock())
     }
 
     /// Takes note of a container's links.

@@ -2,8 +2,9 @@
 //! and the reservation of Docker names while a create is under way.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
 /// The locks in use.
@@ -17,7 +18,7 @@ impl Locks {
     /// Waits for the lock of a container.
     pub async fn container(&self, id: &str) -> OwnedMutexGuard<()> {
         let lock = {
-            let mut all = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.containers.lock();
             // Locks that nobody holds or waits for are dropped here, so the map stays small.
             all.retain(|_, lock| Arc::strong_count(lock) > 1);
             all.entry(id.to_owned()).or_default().clone()
@@ -27,7 +28,7 @@ impl Locks {
 
     /// Reserves a Docker name until the guard is dropped; `None` if it is reserved.
     pub fn name(self: &Locks, name: &str) -> Option<NameGuard<'_>> {
-        let fresh = self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        let fresh = self.names.lock().insert(name.to_owned());
         fresh.then(|| NameGuard { locks: self, name: name.to_owned() })
     }
 }
@@ -40,6 +41,6 @@ pub struct NameGuard<'a> {
 
 impl Drop for NameGuard<'_> {
     fn drop(&mut self) {
-        self.locks.names.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+        self.locks.names.lock().remove(&self.name);
     }
 }

@@ -364,11 +364,11 @@ fn check_network(request: &NetworkCreateRequest) -> Result<()> {
 
 /// What was written to the EndpointSlices last, so that only changes are.
 #[derive(Default)]
-pub struct Written(std::sync::Mutex<BTreeMap<String, Vec<Member>>>);
+pub struct Written(parking_lot::Mutex<BTreeMap<String, Vec<Member>>>);
 
 impl Written {
     pub(super) fn changed(&self, object: &str, members: &[Member]) -> bool {
-        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = self.0.lock();
         let same = all.get(object).is_some_and(|old| old == members);
         if !same {
             all.insert(object.to_owned(), members.to_vec());
@@ -377,6 +377,6 @@ impl Written {
     }
 
     pub(super) fn forget(&self, object: &str) {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(object);
+        self.0.lock().remove(object);
     }
 }

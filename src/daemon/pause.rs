@@ -2,9 +2,9 @@
 //! in it until they are to go on. Which Pod is paused is on record.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
@@ -27,7 +27,7 @@ pub struct Held(Mutex<HashMap<String, Process>>);
 
 impl Held {
     fn with<T>(&self, act: impl FnOnce(&mut HashMap<String, Process>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.0.lock())
     }
 
     /// Lets a connection go.

@@ -2,9 +2,10 @@
 //! half-closes, chunks out; and who is reading the output of which container.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 pub use d2k_cluster::TerminalSize;
@@ -52,14 +53,14 @@ impl Default for Attached {
 impl Attached {
     /// Notes a reader of a container until the guard is dropped.
     pub fn enter(&self, id: &str) -> Reader {
-        *self.readers.lock().unwrap_or_else(PoisonError::into_inner).entry(id.to_owned()).or_default() += 1;
+        *self.readers.lock().entry(id.to_owned()).or_default() += 1;
         Reader { readers: self.readers.clone(), left: self.left.clone(), id: id.to_owned() }
     }
 
     /// Resolves when nobody reads.
     pub async fn none(&self, id: &str) {
         let mut left = self.left.subscribe();
-        while self.readers.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id) {
+        while self.readers.lock().contains_key(id) {
             if left.changed().await.is_err() {
                 return;
             }
@@ -77,13 +78,13 @@ impl Attached {
     }
 
     fn size(&self, id: &str) -> watch::Sender<Option<TerminalSize>> {
-        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sizes = self.sizes.lock();
         sizes.entry(id.to_owned()).or_insert_with(|| watch::Sender::new(None)).clone()
     }
 
     /// Forgets the terminal size of a container or exec that is gone.
     pub fn forget(&self, id: &str) {
-        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.sizes.lock().remove(id);
     }
 }
 
@@ -96,7 +97,7 @@ pub struct Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut readers = self.readers.lock();
         if let Some(count) = readers.get_mut(&self.id) {
             *count -= 1;
             if *count == 0 {

@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rand::Rng;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -36,12 +37,12 @@ pub struct Publisher {
 
 impl Publisher {
     fn is_open(&self, id: &str) -> bool {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+        self.open.lock().contains_key(id)
     }
 
     /// Closes the ports of a container and its connections.
     pub fn close(&self, id: &str) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.open.lock().remove(id);
     }
 }
 
@@ -55,7 +56,7 @@ pub struct Reserved<'a> {
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        let mut all = self.publisher.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.publisher.reserved.lock();
         all.retain(|(protocol, port)| (protocol.as_str(), *port) != (&self.protocol, self.port));
     }
 }
@@ -85,7 +86,7 @@ impl Daemon {
             if taken.contains(&key) || self.bindable(protocol, port).await.is_err() {
                 continue;
             }
-            let mut reserved = self.publisher.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut reserved = self.publisher.reserved.lock();
             if !reserved.contains(&key) {
                 reserved.push(key);
                 return Ok(Reserved { publisher: &self.publisher, protocol: protocol.to_owned(), port });
@@ -119,7 +120,7 @@ impl Daemon {
         for port in &record.ports {
             self.open_port(record, port, &stop).await?;
         }
-        self.publisher.open.lock().unwrap_or_else(PoisonError::into_inner).insert(record.id.clone(), guard);
+        self.publisher.open.lock().insert(record.id.clone(), guard);
         Ok(())
     }
 

@@ -36,8 +36,6 @@ const SLOWNESS: u32 = 8;
 const AFTER_NEWS: u32 = 4;
 /// The same where a client reads and waits for the end anyway: more certain on a busy node.
 const AT_ONCE_IF_READ: Duration = Duration::from_millis(800);
-/// Longer than any container takes to start.
-const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// How long the node may take to refuse a stream by which leave was given.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -302,7 +300,7 @@ impl Daemon {
             (name.is_some() || status.terminated.is_some()).then_some(name)
         };
         let pod = tokio::select! {
-            pod = self.cluster.wait(FOREVER, look) => pod.flatten(),
+            pod = self.cluster.until(look) => pod,
             () = self.stopping.cancelled() => None,
         };
         pod.ok_or_else(|| Fault::conflict("the container ended before it could be attached to"))
@@ -319,7 +317,7 @@ impl Daemon {
     ) -> bool {
         let turn = place.connected(process.stdin.is_some());
         // Leave was given before, where the client came late.
-        let given = self.cluster.wait(FOREVER, || self.runs.was_released(attempt).then_some(()));
+        let given = self.cluster.until(|| self.runs.was_released(attempt).then_some(()));
         let turn = tokio::select! {
             turn = turn => turn.unwrap_or(Turn::Given),
             _ = given => Turn::Given,

@@ -1,8 +1,8 @@
 //! What is under way in this process and forgotten with it: starts, kills, ends being written down.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::release::Attempt;
@@ -32,7 +32,7 @@ pub struct Runs {
 const ENDS: usize = 1024;
 
 fn with<T>(set: &Mutex<HashSet<String>>, act: impl FnOnce(&mut HashSet<String>) -> T) -> T {
-    act(&mut set.lock().unwrap_or_else(PoisonError::into_inner))
+    act(&mut set.lock())
 }
 
 impl Runs {
@@ -90,39 +90,39 @@ impl Runs {
     /// Begins a new run of a container, in a Pod that is not known yet.
     pub(crate) fn begin_run(&self, id: &str) {
         self.serve(id);
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, ..)| other != id);
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), None);
+        self.ends.lock().retain(|(other, ..)| other != id);
+        self.bound.lock().insert(id.to_owned(), None);
     }
 
     /// The Pod of a run, if this process knows the run from its beginning.
     pub(crate) fn pod_of_run(&self, id: &str) -> Option<Option<String>> {
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.bound.lock().get(id).cloned()
     }
 
     /// Binds a run to its Pod.
     pub(crate) fn bind(&self, id: &str, pod: &str) {
-        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bound = self.bound.lock();
         bound.insert(id.to_owned(), Some(pod.to_owned()));
     }
 
     /// Claims giving leave to an attempt; false if somebody has claimed it.
     pub(crate) fn begin_release(&self, attempt: &Attempt) -> bool {
-        self.releasing.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt.clone())
+        self.releasing.lock().insert(attempt.clone())
     }
 
     /// Leave could not be given: it may be tried again.
     pub(crate) fn end_release(&self, attempt: &Attempt) {
-        self.releasing.lock().unwrap_or_else(PoisonError::into_inner).remove(attempt);
+        self.releasing.lock().remove(attempt);
     }
 
     /// Notes that leave was given.
     pub(crate) fn released(&self, attempt: &Attempt) {
-        self.released.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt.clone());
+        self.released.lock().insert(attempt.clone());
     }
 
     /// Whether leave was given.
     pub(crate) fn was_released(&self, attempt: &Attempt) -> bool {
-        self.released.lock().unwrap_or_else(PoisonError::into_inner).contains(attempt)
+        self.released.lock().contains(attempt)
     }
 
     /// Claims the writing down of a Pod's end; false if somebody has claimed it.
@@ -133,14 +133,14 @@ impl Runs {
     /// Notes that the end of a container's run is being written down, until the guard is dropped.
     pub(crate) fn recording(&self, id: &str) -> DropGuard {
         let token = CancellationToken::new();
-        let mut records = self.last_record.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut records = self.last_record.lock();
         records.insert(id.to_owned(), token.clone());
         token.drop_guard()
     }
 
     /// Waits while the end of a container's run is being written down.
     pub(crate) async fn recorded(&self, id: &str) {
-        let token = self.last_record.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        let token = self.last_record.lock().get(id).cloned();
         if let Some(token) = token {
             token.cancelled().await;
         }
@@ -148,7 +148,7 @@ impl Runs {
 
     /// Remembers how a run of a container has ended.
     pub(crate) fn note_end(&self, id: &str, code: i32, error: &str) {
-        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ends = self.ends.lock();
         ends.retain(|(other, ..)| other != id);
         ends.push_back((id.to_owned(), code, error.to_owned()));
         if ends.len() > ENDS {
@@ -158,7 +158,7 @@ impl Runs {
 
     /// How the last run of a container has ended, if it was not long ago.
     pub(crate) fn end_of(&self, id: &str) -> Option<(i32, String)> {
-        let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = self.ends.lock();
         ends.iter().find(|(other, ..)| other == id).map(|(_, code, error)| (*code, error.clone()))
     }
 
@@ -169,15 +169,15 @@ impl Runs {
         with(&self.taken_down, |set| set.remove(pod));
         with(&self.recording, |set| set.remove(pod));
         for attempts in [&self.releasing, &self.released] {
-            attempts.lock().unwrap_or_else(PoisonError::into_inner).retain(|attempt| attempt.uid != pod);
+            attempts.lock().retain(|attempt| attempt.uid != pod);
         }
     }
 
     /// Forgets a container that is gone.
     pub(crate) fn forget_container(&self, id: &str) {
         with(&self.ours, |set| set.remove(id));
-        self.last_record.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.last_record.lock().remove(id);
+        self.bound.lock().remove(id);
     }
 
     /// Notes that a container's Job is being replaced: neither its end nor its beginning is news.

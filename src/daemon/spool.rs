@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use flate2::Compression;
@@ -15,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -56,7 +56,7 @@ pub struct Captures(Mutex<HashMap<String, JoinHandle<Vec<u8>>>>);
 
 impl Captures {
     fn take(&self, pod: &str) -> Option<JoinHandle<Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(pod)
+        self.0.lock().remove(pod)
     }
 }
 
@@ -165,7 +165,7 @@ impl Daemon {
             reading.await
         });
         let _ = wait.await;
-        self.spool.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), capture);
+        self.spool.0.lock().insert(uid.to_owned(), capture);
     }
 
     /// Keeps the log of a Pod whose container has ended.

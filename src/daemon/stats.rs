@@ -1,11 +1,12 @@
 //! `docker stats` from the metrics API, where the cluster has one; zeroes where it has not.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::time::MissedTickBehavior;
 
@@ -86,7 +87,7 @@ impl Daemon {
     }
 
     fn integrate(&self, id: &str, nanocores: u64, memory: u64, processors: u64) -> Counters {
-        let mut all = self.stats.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.stats.counters.lock();
         let now = Instant::now();
         let (last, counters) = all.get(id).copied().unwrap_or((now, Counters::first(processors)));
         let counters = counters.after(nanocores, memory, processors, now.duration_since(last));

@@ -1,7 +1,5 @@
 //! `docker wait` in its three conditions, woken by the watch.
 
-use std::time::Duration;
-
 use super::Daemon;
 use d2k_translate::container::Container;
 use d2k_translate::record::RunState;
@@ -26,9 +24,6 @@ pub struct Outcome {
     /// Why it could not run, or empty.
     pub error: String,
 }
-
-/// Longer than any client waits; the wait ends with the client.
-const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 impl Daemon {
     /// Waits for a container; `None` when d2k ends first.
@@ -64,7 +59,7 @@ impl Daemon {
             (over && (!now.own || (written && is_recorded(&now)))).then(|| last.clone())
         };
         tokio::select! {
-            outcome = self.cluster.wait(FOREVER, look) => outcome,
+            outcome = self.cluster.until(look) => Some(outcome),
             () = self.stopping.cancelled() => None,
         }
     }

@@ -75,7 +75,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for OptionalJson<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self> {
         let (parts, body) = request.into_parts();
-        let place = place(body.size_hint().upper(), BODY_TURN_TIME).await?;
+        let place = place(&PLACES, body.size_hint().upper(), BODY_TURN_TIME).await?;
         let bytes = tokio::time::timeout(JSON_BODY_TIME, read(body)).await;
         let bytes = bytes.map_err(|_| Fault::invalid("the request body did not arrive in time"))??;
         if bytes.is_empty() {
@@ -88,13 +88,17 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for OptionalJson<T> {
 }
 
 /// Waits for a place among the large bodies, by the size if it is known; a small one needs none.
-async fn place(size: Option<u64>, turn: Duration) -> Result<Option<SemaphorePermit<'static>>, Fault> {
+async fn place(
+    places: &'static Semaphore,
+    size: Option<u64>,
+    turn: Duration,
+) -> Result<Option<SemaphorePermit<'static>>, Fault> {
     let size = size.unwrap_or(u64::MAX).min(JSON_BYTES_MAX as u64);
     if size <= SMALL_BODY_BYTES {
         return Ok(None);
     }
     let needed = u32::try_from(size.div_ceil(1024)).unwrap_or(BODIES_IN_FLIGHT_KIB);
-    match tokio::time::timeout(turn, PLACES.acquire_many(needed)).await {
+    match tokio::time::timeout(turn, places.acquire_many(needed)).await {
         Ok(place) => Ok(place.ok()),
         Err(_) => Err(Fault::unavailable("too many large requests at the same time: try it again")),
     }
@@ -240,15 +244,17 @@ mod tests {
 
     #[tokio::test]
     async fn large_bodies_wait_for_their_turn_and_small_ones_do_not() {
+        // Not those of the process, which other tests take at the same time.
+        static OWN: Semaphore = Semaphore::const_new(BODIES_IN_FLIGHT_KIB as usize);
         let turn = Duration::from_millis(50);
         let mut places = Vec::new();
         for _ in 0..4 {
-            places.push(place(None, turn).await.unwrap().unwrap());
+            places.push(place(&OWN, None, turn).await.unwrap().unwrap());
         }
-        let refused = place(None, turn).await.unwrap_err();
+        let refused = place(&OWN, None, turn).await.unwrap_err();
         assert_eq!(refused.message, "too many large requests at the same time: try it again");
-        assert!(place(Some(2), turn).await.unwrap().is_none());
+        assert!(place(&OWN, Some(2), turn).await.unwrap().is_none());
         places.pop();
-        assert!(place(None, turn).await.is_ok());
+        assert!(place(&OWN, None, turn).await.is_ok());
     }
 }

@@ -11,9 +11,9 @@ use super::error::Result;
 use super::query::Query;
 use super::version::ApiVersion;
 use d2k_common::fault::Fault;
+use d2k_common::signal;
 use d2k_daemon::Daemon;
 use d2k_daemon::pipe::TerminalSize;
-use d2k_translate::signal;
 
 /// The routes.
 pub fn router() -> Router<Arc<Daemon>> {

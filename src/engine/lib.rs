@@ -346,22 +346,3 @@ pub trait Engine: Send + Sync + 'static {
     /// Connects to a TCP port of a Pod's own loopback interface (as the kubelet's port-forward does).
     fn connect<'a>(&'a self, uid: &'a str, port: u16) -> BoxFuture<'a, Result<Box<dyn Stream>>>;
 }
-
-/// The number of a signal by its name, with or without `SIG`, or of its number.
-pub fn signal_number(name: &str) -> Option<i32> {
-    const NAMES: &[&str] = &[
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
-        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
-        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-    ];
-    if let Ok(number) = name.parse::<i32>() {
-        return (1..=64).contains(&number).then_some(number);
-    }
-    let name = name.to_ascii_uppercase();
-    let name = name.strip_prefix("SIG").unwrap_or(&name);
-    if let Some(offset) = name.strip_prefix("RTMIN+") {
-        return offset.parse::<i32>().ok().map(|offset| 34 + offset).filter(|n| *n <= 64);
-    }
-    let at = NAMES.iter().position(|known| *known == name)?;
-    i32::try_from(at + 1).ok()
-}

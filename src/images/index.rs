@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use d2k_common::fault::{Fault, Result};
@@ -111,7 +112,7 @@ impl Shelf {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Looks something up. `read` must not take long.
@@ -140,7 +141,7 @@ impl Shelf {
         config: Option<(&str, &[u8])>,
         change: impl FnOnce(&mut Index) -> Result<T>,
     ) -> Result<T> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.writing.lock();
         let mut index = self.read(Index::clone);
         let answer = change(&mut index)?;
         let bytes = serde_json::to_vec_pretty(&index).map_err(|error| Fault::internal(error.to_string()))?;

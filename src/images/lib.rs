@@ -30,8 +30,9 @@ mod unpack_tests;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use crate::rootfs::Rootfs;
@@ -240,7 +241,7 @@ impl Locks {
     }
 
     fn named(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut locks = self.0.lock();
         locks.retain(|_, lock| lock.strong_count() > 0);
         if let Some(lock) = locks.get(name).and_then(Weak::upgrade) {
             return lock;

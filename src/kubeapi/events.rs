@@ -1,10 +1,11 @@
 //! Events for people: what controllers and the kubelet have done, with repetitions counted.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -59,7 +60,7 @@ pub fn record(api: &Api, about: &About, level: &str, reason: &str, message: &str
     let digest = Sha256::digest(format!("{uid}\n{path}\n{level}\n{reason}\n{message}"));
     let key = hex::encode(digest.get(..16).unwrap_or_default());
     let now = meta::now();
-    let known = known().lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+    let known = known().lock().get(&key).cloned();
     let counted = api.modify(&Target::own(of, namespace, known.as_deref().unwrap_or_default()), |event| {
         let count = meta::number(event, &["count"]).unwrap_or(1);
         let map = meta::map(event);
@@ -90,7 +91,7 @@ fn known() -> &'static Mutex<HashMap<String, String>> {
 }
 
 fn remember(key: String, name: &str) {
-    let mut known = known().lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = known().lock();
     if known.len() >= REMEMBERED {
         known.clear();
     }

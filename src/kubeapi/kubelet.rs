@@ -26,13 +26,14 @@ mod volumes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::Response;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -138,7 +139,7 @@ impl<E: Engine> Kubelet<E> {
         let (sender, receiver) = watch::channel(now);
         known.insert(uid.to_owned(), sender);
         let running = Arc::new(Running::new(pod));
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), running.clone());
+        self.pods.lock().insert(uid.to_owned(), running.clone());
         let (kubelet, uid) = (self.clone(), uid.to_owned());
         tokio::spawn(async move {
             tokio::select! {
@@ -147,14 +148,14 @@ impl<E: Engine> Kubelet<E> {
                 () = kubelet.stopping.cancelled() => {}
                 () = kubelet.run_pod(&running, receiver) => {}
             }
-            kubelet.pods.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+            kubelet.pods.lock().remove(&uid);
         });
     }
 
     /// A Pod that has a task here.
     fn running(&self, namespace: &str, name: &str) -> Result<(Arc<Value>, Arc<Running>)> {
         let pod = self.api.get(&kinds::POD, namespace, name)?;
-        let running = self.pods.lock().unwrap_or_else(PoisonError::into_inner).get(meta::uid(&pod)).cloned();
+        let running = self.pods.lock().get(meta::uid(&pod)).cloned();
         let running = running
             .ok_or_else(|| Status::bad_request(format!("pod {name} does not have a host assigned")))?;
         Ok((pod, running))

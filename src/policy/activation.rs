@@ -3,10 +3,11 @@
 //! off and on by hand.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 
 use super::component::Policy;
 use super::failure::Failure;
@@ -26,12 +27,12 @@ impl Policies {
     /// # Errors
     /// Why it is refused, in one line; the set before goes on.
     pub fn reload(&self) -> Result<(), String> {
-        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.reloading.lock();
         let (digest, result) = match self.find() {
             Ok(found) => (Some(found.digest()), self.take(&found)),
             Err(refused) => (None, Err(refused.to_string())),
         };
-        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.write();
         match &result {
             Ok(()) => slots.refused = None,
             Err(words) if slots.refused.as_ref().is_none_or(|refusal| refusal.words != *words) => {
@@ -74,7 +75,7 @@ impl Policies {
     fn take(&self, found: &Found) -> Result<(), String> {
         let digest = found.digest();
         {
-            let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+            let slots = self.slots.read();
             if slots.current.digest == digest {
                 return Ok(());
             }
@@ -108,7 +109,7 @@ impl Policies {
 
     pub(super) fn swap(&self, set: Set, rolled_back: bool) {
         let set = {
-            let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+            let mut slots = self.slots.write();
             let set = Arc::new(set.without(&slots.off));
             let before = std::mem::replace(&mut slots.current, set.clone());
             // One that decides nothing is no refuge.
@@ -128,7 +129,7 @@ impl Policies {
     /// A policy of a set has failed too often.
     fn give_up(&self, digest: &str, policy: &str, failure: &Failure) {
         let (current, before) = {
-            let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+            let slots = self.slots.read();
             (slots.current.clone(), slots.previous.clone())
         };
         if current.digest != digest {
@@ -155,7 +156,7 @@ impl Policies {
             return;
         }
         {
-            let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+            let mut slots = self.slots.write();
             let again = |rest: Duration| {
                 let rest = SignedDuration::try_from(rest).unwrap_or(SignedDuration::ZERO);
                 let at = Timestamp::now().checked_add(rest).unwrap_or(Timestamp::MAX);
@@ -176,7 +177,7 @@ impl Policies {
     /// settings switch off.
     pub fn switch(&self, name: &str, on: bool) -> fault::Result<()> {
         let set = {
-            let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+            let mut slots = self.slots.write();
             let set = slots.current.clone();
             let mut all = set.policies.iter().chain(&set.disabled);
             let policy = all.find(|policy| policy.info.name == name);
@@ -215,7 +216,7 @@ pub(super) fn on_failure(policies: &Weak<Policies>, digest: String) -> OnFailure
             return;
         }
         let name = &policy.info.name;
-        let too_often = failures.lock().unwrap_or_else(PoisonError::into_inner).note(name, Instant::now());
+        let too_often = failures.lock().note(name, Instant::now());
         if too_often && let Some(policies) = policies.upgrade() {
             policies.give_up(&digest, name, failure);
         }

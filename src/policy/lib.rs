@@ -38,9 +38,10 @@ pub mod watch;
 pub use options::Options;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::broadcast;
 
 use self::compile::Cache;
@@ -155,7 +156,7 @@ impl Policies {
             None => tracing::warn!("the built-in policies decide"),
             Some(words) => {
                 tracing::error!("policies: nothing is decided: {words}");
-                let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+                let mut slots = self.slots.write();
                 slots.current = Arc::new(slots.current.closed(&words));
             }
         }
@@ -164,12 +165,12 @@ impl Policies {
 
     /// The set that decides now. A request takes it once and keeps it.
     pub fn current(&self) -> Arc<Set> {
-        self.slots.read().unwrap_or_else(PoisonError::into_inner).current.clone()
+        self.slots.read().current.clone()
     }
 
     /// Why the last thing that was found is not used.
     pub fn refused(&self) -> Option<String> {
-        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let slots = self.slots.read();
         slots.refused.as_ref().map(|refusal| refusal.words.clone())
     }
 

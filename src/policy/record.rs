@@ -3,8 +3,8 @@
 //! variables, arguments of commands, and labels whose value is not a plain word.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::component::{Hook, Policy};
@@ -60,12 +60,12 @@ pub(super) fn note(
     answer: &impl serde::Serialize,
 ) {
     let decision = Decision::new(hook, policy.id(), &policy.settings, question, answer);
-    LAST.lock().unwrap_or_else(PoisonError::into_inner).push(decision);
+    LAST.lock().push(decision);
 }
 
 /// The last decisions as fixtures, the oldest first, with what may be a secret masked.
 pub fn last(count: usize) -> Vec<Value> {
-    let last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let last = LAST.lock();
     let decisions = &last.decisions;
     decisions.iter().skip(decisions.len().saturating_sub(count)).map(fixture).collect()
 }

@@ -1,11 +1,11 @@
 //! One repository of a registry, for one operation: manifests and blobs, authorised on demand. Credentials go to
 //! the place that they are for.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode, header};
 use oci_client::errors::{OciEnvelope, OciErrorCode};
+use parking_lot::Mutex;
 
 use super::auth::Credentials;
 use super::error::RegistryError;
@@ -111,7 +111,7 @@ impl<'a> Repository<'a> {
         limit: usize,
     ) -> Result<Answer, RegistryError> {
         let request = || {
-            let known = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let known = self.authorization.lock().clone();
             let plain = client.request(method.clone(), url).header(header::ACCEPT, accept);
             match known {
                 Some(value) => plain.header(header::AUTHORIZATION, value),
@@ -133,7 +133,7 @@ impl<'a> Repository<'a> {
         let Some(value) = answered.map_err(|refusal| refusal.for_image(self.reference))?.header else {
             return Ok(false);
         };
-        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        *self.authorization.lock() = Some(value);
         Ok(true)
     }
 
@@ -181,7 +181,7 @@ impl<'a> Repository<'a> {
         if offset > 0 {
             request = request.header(header::RANGE, format!("bytes={offset}-"));
         }
-        if let Some(value) = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        if let Some(value) = self.authorization.lock().clone() {
             request = request.header(header::AUTHORIZATION, value);
         }
         match tokio::time::timeout(self.patience(), request.send()).await {
@@ -201,7 +201,7 @@ impl<'a> Repository<'a> {
 
     /// With Basic the registry itself judges the password; with Bearer the token server has.
     fn named_itself(&self) -> bool {
-        let sent = self.authorization.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = self.authorization.lock();
         sent.as_deref().is_some_and(|value| value.starts_with("Basic "))
     }
 

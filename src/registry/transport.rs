@@ -1,11 +1,12 @@
 //! Requests to registries: one pool of connections, and a bound on time and size of every answer.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
 use oci_client::errors::OciEnvelope;
+use parking_lot::Mutex;
 use rustls::crypto::ring;
 use sha2::{Digest, Sha256};
 
@@ -93,14 +94,14 @@ impl Transport {
 
     pub(super) fn failed(&self, place: &str, error: reqwest::Error) -> RegistryError {
         if error.is_timeout() {
-            let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut silent = self.silent.lock();
             silent.insert(place.to_owned(), Instant::now());
         }
         RegistryError::from_request(place, error)
     }
 
     pub(super) fn check_silence(&self, place: &str) -> Result<(), RegistryError> {
-        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut silent = self.silent.lock();
         silent.retain(|_, since| since.elapsed() < SILENCE);
         match silent.get(place) {
             Some(_) => Err(RegistryError::unreachable(place, "no answer in time, seconds ago")),

@@ -16,7 +16,7 @@ use super::literal::literal;
 use super::mounts::{self, MountPlan};
 use super::record::{Helper, Record};
 use super::request::argv;
-use super::signal;
+use d2k_common::signal;
 
 #[path = "../init/protocol.rs"]
 pub mod protocol;

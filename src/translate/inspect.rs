@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use d2k_common::masked_paths::{MASKED, READ_ONLY};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -186,12 +187,8 @@ fn default_host_config() -> Value {
         "Devices": null, "DeviceCgroupRules": null, "DeviceRequests": null, "MemoryReservation": 0,
         "MemorySwap": 0, "MemorySwappiness": null, "OomKillDisable": false, "PidsLimit": null,
         "Ulimits": null, "CpuCount": 0, "CpuPercent": 0, "IOMaximumIOps": 0, "IOMaximumBandwidth": 0,
-        "MaskedPaths": [
-            "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-            "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
-            "/sys/devices/virtual/powercap",
-        ],
-        "ReadonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+        "MaskedPaths": MASKED,
+        "ReadonlyPaths": READ_ONLY,
     })
 }
 

@@ -29,7 +29,6 @@ pub mod resources;
 pub mod security;
 pub mod service;
 pub mod settings;
-pub mod signal;
 pub mod state;
 pub mod stats;
 pub mod time;

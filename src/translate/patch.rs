@@ -1,25 +1,7 @@
 //! JSON merge patches (RFC 7386) of policies, and what they may not touch.
 
-use serde_json::{Map, Value};
-
-/// Applies a merge patch. The recursion is as deep as the patch, whose parser allows 128 levels.
-pub fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(changes) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Some(fields) = target.as_object_mut() else { return };
-    for (name, change) in changes {
-        if change.is_null() {
-            fields.remove(name);
-        } else {
-            merge(fields.entry(name.clone()).or_insert(Value::Null), change);
-        }
-    }
-}
+pub use json_patch::merge;
+use serde_json::Value;
 
 /// Refuses patches of what d2k itself goes by.
 ///

@@ -7,7 +7,9 @@ use bollard_stubs::models::{ContainerCreateBody, HealthConfig, HostConfig, Resta
 use serde_json::Value;
 
 use super::request::{Link, argv, capability, extra_host, port_range, ports, wrong_port};
-use super::{bounds, signal};
+use d2k_common::signal;
+
+use super::bounds;
 use d2k_common::fault::{Fault, Result};
 use d2k_common::image::ImageFacts;
 

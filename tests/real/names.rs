@@ -103,6 +103,7 @@ fn a_name_is_free_again_as_soon_as_its_container_is_gone_or_could_not_be_made() 
         let path = "/containers/create?name=web";
         let made = if round % 2 == 0 { world.post(path, body()) } else { second.post(path, &body()) };
         assert_eq!(made.status, 201, "{}", made.text());
+        eventually("the first one knows", || world.get("/containers/web/json").status == 200);
         world.docker("rm web").success();
         eventually("the second one knows", || {
             second.post("/containers/web/rename?name=web", &Value::Null).status == 404

@@ -11,7 +11,7 @@ use super::super::logs::{Query, run_of};
 use super::super::pipe::{Chunk, Pipe};
 use super::super::release::Attempt;
 use super::rest::Received;
-use super::{FOREVER, Options, pod_uid};
+use super::{Options, pod_uid};
 use d2k_cluster::Wanted;
 use d2k_common::fault::Result;
 use d2k_translate::container::Container;
@@ -52,7 +52,7 @@ impl Daemon {
         let output = pipe.output.clone();
         let id = record.id.clone();
         let mut ran = false;
-        let over = self.cluster.wait(FOREVER, || {
+        let over = self.cluster.until(|| {
             let Some(now) = self.container_by_id(&id) else { return Some(()) };
             let same = now.pod().is_some_and(|pod| Attempt::of(&now.record, pod) == attempt);
             let runs = same && now.state().phase == Phase::Running;
@@ -82,7 +82,7 @@ impl Daemon {
             }
         };
         tokio::select! {
-            found = self.cluster.wait(FOREVER, look) => found.flatten(),
+            found = self.cluster.until(look) => found,
             () = pipe.output.closed() => None,
             () = self.stopping.cancelled() => None,
         }

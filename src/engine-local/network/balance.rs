@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use super::services::Target;
 
@@ -27,7 +28,7 @@ impl Balance {
 
     /// The same with other endpoints: the turn goes on and clients stay where they are.
     pub fn with(&self, target: Target) -> Self {
-        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let remembered = self.remembered.lock().clone();
         let next = AtomicUsize::new(self.next.load(Ordering::Relaxed));
         Self { target, next, remembered: Mutex::new(remembered) }
     }
@@ -41,7 +42,7 @@ impl Balance {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % endpoints.len();
         endpoints.rotate_left(turn);
         let Some(affinity) = self.target.affinity else { return endpoints };
-        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let remembered = self.remembered.lock();
         if let Some((had, seen)) = remembered.get(&client)
             && seen.elapsed() < affinity
             && let Some(at) = endpoints.iter().position(|endpoint| endpoint == had)
@@ -56,7 +57,7 @@ impl Balance {
         if self.target.affinity.is_none() {
             return;
         }
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remembered = self.remembered.lock();
         if remembered.len() >= REMEMBERED_MAX && !remembered.contains_key(&client) {
             let oldest = remembered.iter().min_by_key(|(_, (_, seen))| *seen).map(|(client, _)| *client);
             oldest.map(|client| remembered.remove(&client));

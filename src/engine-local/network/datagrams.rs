@@ -4,9 +4,10 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
@@ -58,7 +59,7 @@ impl Datagrams {
     /// Takes a UDP or ICMP packet of a Pod; `outside` is where the machine finds its destination.
     pub fn packet(&self, packet: &[u8], head: &Head, outside: Ipv4Addr) {
         if head.more || head.offset > 0 {
-            let whole = self.fragments.lock().unwrap_or_else(PoisonError::into_inner).add(packet, head);
+            let whole = self.fragments.lock().add(packet, head);
             if let Some(whole) = whole
                 && let Some(head) = packet::head(&whole)
             {

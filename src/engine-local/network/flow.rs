@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -34,7 +35,7 @@ impl<K: Hash + Eq + Clone> Flows<K> {
 
     /// Gives a datagram to its flow. A flow that is new is returned, for the caller to run it.
     pub fn send(&self, key: &K, mut datagram: Vec<u8>) -> Option<Flow<K>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         if let Some(flow) = open.get(key) {
             match flow.try_send(datagram) {
                 Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => return None,
@@ -61,7 +62,7 @@ pub(super) struct Flow<K: Hash + Eq> {
 impl<K: Hash + Eq> Drop for Flow<K> {
     fn drop(&mut self) {
         self.inbox.close();
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock();
         // One that began meanwhile has the same key, and stays.
         if open.get(&self.key).is_some_and(mpsc::Sender::is_closed) {
             open.remove(&self.key);

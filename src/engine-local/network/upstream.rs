@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use hickory_proto::op::Message;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{timeout, timeout_at};
@@ -55,34 +56,34 @@ impl Upstream {
     /// What the files say now.
     pub async fn known(&self) -> Arc<Known> {
         {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             if state.looked.is_some_and(|looked| looked.elapsed() < FRESH) {
                 return Arc::clone(&state.known);
             }
             state.looked = Some(Instant::now());
         }
         let stamps = (stamp(&self.hosts).await, stamp(&self.resolv_conf).await);
-        if self.state.lock().unwrap_or_else(PoisonError::into_inner).read != Some(stamps) {
+        if self.state.lock().read != Some(stamps) {
             let hosts = tokio::fs::read_to_string(&self.hosts).await.unwrap_or_default();
             let resolv_conf = tokio::fs::read_to_string(&self.resolv_conf).await.unwrap_or_default();
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             state.known = Arc::new(parse(&hosts, &resolv_conf));
             state.read = Some(stamps);
             state.silent_until = None;
         }
-        Arc::clone(&self.state.lock().unwrap_or_else(PoisonError::into_inner).known)
+        Arc::clone(&self.state.lock().known)
     }
 
     /// Asks the machine's servers in turn. `None`: there are none, or none has answered in time.
     pub async fn ask(&self, query: &[u8]) -> Option<Vec<u8>> {
         let known = self.known().await;
-        let silent = self.state.lock().unwrap_or_else(PoisonError::into_inner).silent_until;
+        let silent = self.state.lock().silent_until;
         if known.servers.is_empty() || silent.is_some_and(|until| until > Instant::now()) {
             return None;
         }
         let answer = timeout(PATIENCE_TOTAL, ask_all(&known.servers, query)).await.ok().flatten();
         let silent = answer.is_none().then(|| Instant::now() + SILENCE);
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).silent_until = silent;
+        self.state.lock().silent_until = silent;
         answer
     }
 }

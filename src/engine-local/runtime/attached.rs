@@ -1,9 +1,9 @@
 //! Clients attached to a container: each gets what the container says from then on through a buffer of
 //! its own. A slow client slows the container, one that has gone does not.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -30,7 +30,7 @@ impl Clients {
     /// Adds a client. What it reads is at its end at once if the stream is.
     pub fn join(&self) -> DuplexStream {
         let (theirs, ours) = duplex(BUFFER);
-        if let Some(coming) = self.coming.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        if let Some(coming) = self.coming.lock().as_mut() {
             coming.push(ours);
         }
         theirs
@@ -38,7 +38,7 @@ impl Clients {
 
     /// Takes those that have come.
     fn come(&self) -> Vec<DuplexStream> {
-        let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut coming = self.coming.lock();
         coming.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
@@ -71,7 +71,7 @@ impl Clients {
 
     /// The stream has ended.
     pub fn end(&self) {
-        *self.coming.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.coming.lock() = None;
     }
 }
 

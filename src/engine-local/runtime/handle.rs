@@ -5,11 +5,12 @@ use std::io::{Error, ErrorKind, Result as IoResult};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream as StdStream, UdpSocket as StdUdp};
 use std::os::fd::OwnedFd;
 use std::process::Child;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -72,7 +73,7 @@ struct Inner {
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -107,7 +108,7 @@ impl Runtime {
     /// Ends everything, and waits until it has gone.
     pub async fn shutdown(&self) {
         self.0.link.close();
-        let child = self.0.helper.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let child = self.0.helper.lock().take();
         if let Some(mut child) = child {
             let gone = tokio::task::spawn_blocking(move || child.wait());
             let _ = tokio::time::timeout(LEAVING, gone).await;
@@ -407,7 +408,7 @@ impl Runtime {
 impl Runtime {
     /// A socket for IPv4 that was made earlier; sees to it that there are more.
     fn spare(&self) -> Option<OwnedFd> {
-        let mut spares = self.0.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spares = self.0.spares.lock();
         let spare = spares.pop();
         if spares.len() < SPARES / 2 && !self.0.refilling.swap(true, Ordering::AcqRel) {
             let (this, missing) = (self.clone(), SPARES - spares.len());
@@ -416,7 +417,7 @@ impl Runtime {
                     let Ok(file) = this.socket(Wanted::Dial(Ipv4Addr::UNSPECIFIED.into())).await else {
                         break;
                     };
-                    this.0.spares.lock().unwrap_or_else(PoisonError::into_inner).push(file);
+                    this.0.spares.lock().push(file);
                 }
                 this.0.refilling.store(false, Ordering::Release);
             });

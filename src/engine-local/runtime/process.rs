@@ -4,10 +4,11 @@
 use std::fs::OpenOptions;
 use std::io::Result;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
@@ -186,7 +187,7 @@ async fn pump(
 }
 
 fn note(log: &Mutex<Log>, write: impl FnOnce(&mut Log) -> Result<()>) {
-    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut log = log.lock();
     let written = write(&mut log);
     if let (Err(error), false) = (&written, log.failed) {
         tracing::warn!(%error, "the log of a container cannot be written; what it says until it can is lost");

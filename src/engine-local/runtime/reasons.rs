@@ -5,7 +5,8 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{Result, Write};
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// Where the errors of the start in progress go. The copies of the helper have their own of it.
 static REPORT: Mutex<Option<File>> = Mutex::new(None);
@@ -17,7 +18,7 @@ struct Writer;
 
 impl Write for Writer {
     fn write(&mut self, text: &[u8]) -> Result<usize> {
-        if let Some(file) = REPORT.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        if let Some(file) = REPORT.lock().as_mut() {
             let _ = file.write_all(text);
         }
         Ok(text.len())
@@ -42,7 +43,7 @@ pub fn hear() {
 
 /// Sends them there, until the next call.
 pub fn report_to(pipe: Option<OwnedFd>) {
-    *REPORT.lock().unwrap_or_else(PoisonError::into_inner) = pipe.map(File::from);
+    *REPORT.lock() = pipe.map(File::from);
 }
 
 /// The words of a program that cannot be run.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::runtime::binds::within;
 use crate::runtime::capabilities;
 use crate::runtime::wire::{Held, Place};
+use d2k_common::masked_paths::{MASKED, READ_ONLY};
 use d2k_engine::{Below, Limits, Mount, Source, Start};
 
 /// What programs are looked for in where nothing is said.
@@ -17,23 +18,6 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 
 /// Where a container sees its cgroups.
 const CGROUPS: &str = "/sys/fs/cgroup";
-
-const MASKED: [&str; 12] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
-
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// What the machine and the Pod add to a container's configuration.
 #[derive(Debug, Clone)]

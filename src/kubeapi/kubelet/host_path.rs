@@ -7,9 +7,10 @@ use std::fs::{DirBuilder, File, FileType, Permissions};
 use std::io::{Error, ErrorKind, Result as IoResult};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Mutex as Turn, oneshot};
 
 /// The longest that a look at a path may take.
@@ -63,7 +64,7 @@ impl Checks {
     }
 
     fn turn(&self, path: &Path) -> Arc<Turn<()>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         all.retain(|_, turn| Arc::strong_count(turn) > 1);
         all.entry(path.to_owned()).or_default().clone()
     }
@@ -228,7 +229,7 @@ mod tests {
         let begun = Arc::new(Mutex::new(0));
         let first = begun.clone();
         let stuck = move || {
-            *first.lock().unwrap() += 1;
+            *first.lock() += 1;
             let _ = wait.recv();
             Ok(())
         };
@@ -237,11 +238,11 @@ mod tests {
         assert_eq!(checks.within(moment, dead, stuck).await, Err(words.into()));
         let again = begun.clone();
         let more = move || {
-            *again.lock().unwrap() += 1;
+            *again.lock() += 1;
             Ok(())
         };
         assert_eq!(checks.within(moment, dead, more).await, Err(words.into()));
-        assert_eq!(*begun.lock().unwrap(), 1);
+        assert_eq!(*begun.lock(), 1);
         assert_eq!(checks.within(ANSWER, Path::new("/other"), || Ok(())).await, Ok(()));
         drop(answer);
         assert_eq!(checks.within(ANSWER, dead, || Ok(())).await, Ok(()));

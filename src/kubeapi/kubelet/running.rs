@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -88,7 +89,7 @@ impl Running {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, State>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+        self.states.lock()
     }
 
     /// The state of a container.
@@ -109,7 +110,7 @@ impl Running {
 
     /// Notes the resources of a container; whether they are others than it has.
     pub fn resized(&self, name: &str, resources: &Value, differs: bool) -> bool {
-        let mut all = self.resources.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.resources.lock();
         match all.get(name) {
             Some(known) if known == resources => false,
             None if !differs => false,
@@ -122,12 +123,12 @@ impl Running {
 
     /// The Pod as it is now.
     pub fn now(&self) -> Arc<Value> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.now.lock().clone()
     }
 
     /// Takes note of a change of the Pod; what it was before.
     pub fn becomes(&self, pod: Arc<Value>) -> Arc<Value> {
-        std::mem::replace(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner), pod)
+        std::mem::replace(&mut self.now.lock(), pod)
     }
 
     /// A container as the Pod has it now.
@@ -148,28 +149,28 @@ impl Running {
 
     /// Its volumes, none before they are there.
     pub fn volumes(&self) -> Volumes {
-        self.volumes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.volumes.lock().clone()
     }
 
     /// Notes its volumes and the address of its sandbox.
     pub fn placed(&self, volumes: Volumes, ip: String) {
-        *self.volumes.lock().unwrap_or_else(PoisonError::into_inner) = volumes;
-        *self.ip.lock().unwrap_or_else(PoisonError::into_inner) = ip;
+        *self.volumes.lock() = volumes;
+        *self.ip.lock() = ip;
         self.changed.send_modify(|n| *n += 1);
     }
 
     /// Notes why it has failed as a whole.
     pub fn fails(&self, reason: &'static str, words: &str) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some((reason, words.to_owned()));
+        *self.failure.lock() = Some((reason, words.to_owned()));
     }
 
     /// Why it has failed as a whole, if it has.
     pub fn failure(&self) -> Option<(&'static str, String)> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failure.lock().clone()
     }
 
     /// The Pod's address, empty before it has one.
     pub fn ip(&self) -> String {
-        self.ip.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.ip.lock().clone()
     }
 }

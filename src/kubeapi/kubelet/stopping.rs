@@ -9,6 +9,7 @@ use super::running::Running;
 use super::state::Phase;
 use crate::events::{self, About};
 use crate::meta::string;
+use d2k_common::signal;
 use d2k_engine::{Engine, Pull};
 
 impl<E: Engine> Kubelet<E> {
@@ -39,7 +40,7 @@ impl<E: Engine> Kubelet<E> {
             _ => None,
         };
         let named = image.and_then(|image| image.stop_signal).unwrap_or_else(|| own.to_owned());
-        d2k_engine::signal_number(&named).unwrap_or(15)
+        signal::number(&named).unwrap_or(15)
     }
 
     /// Ends a container politely, and not so politely after a while.

@@ -2,32 +2,15 @@
 
 use serde_json::Value;
 
-use super::{Field, Treatment, Unset, mapped, noop, refused, warned, warned_or};
+use d2k_common::masked_paths::{MASKED, READ_ONLY};
 
-/// Paths that Docker, and the kubelet's runtime alike, hide or protect unless told otherwise.
-const USUAL_PATHS: [&str; 17] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
+use super::{Field, Treatment, Unset, mapped, noop, refused, warned, warned_or};
 
 fn usual_paths(_: &Value, value: &Value) -> bool {
     let usual = |path: &Value| {
-        path.as_str().is_some_and(|path| USUAL_PATHS.contains(&path) || path.contains("/thermal_throttle"))
+        path.as_str().is_some_and(|path| {
+            MASKED.contains(&path) || READ_ONLY.contains(&path) || path.contains("/thermal_throttle")
+        })
     };
     value.as_array().is_some_and(|paths| paths.iter().all(usual))
 }

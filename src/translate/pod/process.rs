@@ -12,9 +12,9 @@ use crate::mounts::Mounts;
 use crate::path::clean;
 use crate::record::Record;
 use crate::request::argv;
-use crate::signal;
 use d2k_common::fault::{Fault, Result};
 use d2k_common::image::ImageFacts;
+use d2k_common::signal;
 
 /// The container's `command` and `args`. The image's own are left to the image, so that a template
 /// says only what the user said.

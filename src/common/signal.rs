@@ -1,6 +1,6 @@
 //! Linux signals by name and number, as `--stop-signal` and `docker kill` accept them.
 
-use d2k_common::fault::{Fault, Result};
+use crate::fault::{Fault, Result};
 
 const NAMES: [(&str, i32); 36] = [
     ("HUP", 1),
