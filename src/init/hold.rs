@@ -48,10 +48,18 @@ pub fn hold() -> u8 {
     0
 }
 
-/// Whether a process is the container's, and not one of the helper's own.
+/// Names of the node's runtime while it enters the container for an exec, before it becomes the command. The node waits
+/// for it without a deadline: stopped, it would block every later exec and stop of the container.
+const RUNTIMES: [&str; 3] = ["runc:[", "youki:[", "crun"];
+
+/// Whether a process is the container's, and not one of the helper's own or of the node's runtime.
 fn is_theirs(pid: Pid) -> bool {
     let name = processes::name(pid.as_raw()).unwrap_or_default();
-    pid != Pid::this() && ![HOLDING, STAYING, WAITING].contains(&name.as_str())
+    pid != Pid::this() && is_of_container(&name)
+}
+
+fn is_of_container(name: &str) -> bool {
+    ![HOLDING, STAYING, WAITING].contains(&name) && !RUNTIMES.iter().any(|runtime| name.starts_with(runtime))
 }
 
 fn stop_new(stopped: &mut BTreeSet<Pid>) {
@@ -156,4 +164,17 @@ pub fn let_go() -> u8 {
         std::thread::sleep(Duration::from_millis(2));
     }
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runtime_and_the_helper_are_not_stopped() {
+        for name in ["runc:[2:INIT]", "runc:[1:CHILD]", "youki:[2:INIT]", "crun", HOLDING, WAITING] {
+            assert!(!is_of_container(name), "{name}");
+        }
+        assert!(is_of_container("nginx"));
+    }
 }
