@@ -323,6 +323,21 @@ fn a_paused_container_stands_still_until_it_goes_on() {
 }
 
 #[d2k_suite::test]
+fn a_pause_leaves_alone_an_exec_that_is_on_its_way() {
+    let Some(world) = World::new() else { return };
+    world.docker("run -d --name web busybox sleep 1000").success();
+    for _ in 0..10 {
+        let exec = world.docker_spawn("exec web true");
+        world.docker("pause web").success();
+        world.docker("unpause web").success();
+        // It may have been refused, but it must end.
+        exec.finish();
+    }
+    assert_eq!(world.docker("exec web echo hello").success(), "hello");
+    world.docker("stop -t 1 web").success();
+}
+
+#[d2k_suite::test]
 fn a_pause_survives_d2k_and_a_paused_container_can_be_stopped() {
     let Some((mut world, bare)) = with_bare_image() else { return };
     world.docker(format!("run -d --name web {bare} tick")).success();
