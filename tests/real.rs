@@ -62,6 +62,8 @@ mod logs;
 mod names;
 #[path = "real/networks.rs"]
 mod networks;
+#[path = "real/pause.rs"]
+mod pause;
 #[path = "real/policies.rs"]
 mod policies;
 #[path = "real/policies_kept.rs"]

@@ -1,10 +1,9 @@
-//! d2k: the Docker Engine API over one Kubernetes namespace.
+//! The program d2k: the Docker Engine API over one Kubernetes namespace. This crate has the command line and the settings,
+//! and connects the other crates.
 //!
-//! Data flows in one direction: `docker` (HTTP front) asks `daemon` (what dockerd would do),
-//! which asks `policy` (decisions), `translate` (pure mapping) and `cluster` (the only holder
-//! of a Kubernetes client). Beside them is a Kubernetes of d2k's own for those who have none:
-//! `embedded` starts `kubeapi`, whose Pods are run by `engine`. `registry` reads images;
-//! `common` is the vocabulary that all of them share; `config`, `cli` and `telemetry` are tables.
+//! Data flows in one direction: `d2k_docker` (HTTP front) asks `d2k_daemon` (the behaviour of dockerd), which asks
+//! `d2k_policy` (decisions), `d2k_translate` (pure mapping) and `d2k_cluster` (the only Kubernetes client). `embedded` starts
+//! a Kubernetes for those who have none: `d2k_kubeapi`, whose Pods run on `d2k_engine_local`. It needs Linux.
 
 pub mod cli;
 pub mod config;

@@ -41,6 +41,8 @@ pub struct Job {
 }
 
 impl Job {
+    /// Refuses to make one.
+    ///
     /// # Errors
     /// Always: it needs Linux.
     pub fn new(_words: Vec<String>, _given: Option<&Path>) -> Result<Self, String> {
@@ -56,36 +58,48 @@ pub fn run_as_helper() -> Option<ExitCode> {
 /// Limits of open files are left as they are.
 pub fn raise_open_files() {}
 
+/// Refuses the settings.
+///
 /// # Errors
 /// Always: it needs Linux.
 pub fn check(_settings: &Settings) -> Result<(), String> {
     Err(NEEDS_LINUX.to_owned())
 }
 
+/// There is no data folder.
+///
 /// # Errors
 /// Always: it needs Linux.
 pub fn data_dir(_settings: &Settings) -> Result<PathBuf, String> {
     Err(NEEDS_LINUX.to_owned())
 }
 
+/// Prepares nothing.
+///
 /// # Errors
 /// Always: it needs Linux.
 pub fn prepare(_data: &Path) -> Result<Prepared, String> {
     Err(NEEDS_LINUX.to_owned())
 }
 
+/// Makes no folder.
+///
 /// # Errors
 /// Always: it needs Linux.
 pub fn temporary_folder() -> Result<PathBuf, String> {
     Err(NEEDS_LINUX.to_owned())
 }
 
+/// Finds no facts.
+///
 /// # Errors
 /// Always: it needs Linux.
 pub fn facts(_folder: &Path) -> Result<Facts, String> {
     Err(NEEDS_LINUX.to_owned())
 }
 
+/// Starts nothing.
+///
 /// # Errors
 /// None: it is never called.
 pub async fn start(

@@ -352,7 +352,8 @@ impl Daemon {
             self.started(&container.record);
         }
         if seen.died < started {
-            self.died(container, container.record.state.exit_code, None);
+            let state = &container.record.state;
+            self.died(container, state.exit_code, state.oom_killed.then_some("OOMKilled"));
         }
     }
 
@@ -426,6 +427,7 @@ impl Daemon {
 
     /// Does what follows the end of a run whose end another d2k has recorded.
     async fn clean_up(self: Arc<Self>, container: Container) {
+        // It may have been started again in the meantime, and then its ports are those of the new run.
         let now = self.container_by_id(&container.record.id);
         if now.is_none_or(|now| now.record.state.pod != container.record.state.pod || now.state().running()) {
             return;

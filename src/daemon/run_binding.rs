@@ -135,7 +135,10 @@ impl Daemon {
             }
             Err(Fault::internal("somebody else writes its workload all the time"))
         };
-        if let Err(fault) = noted.await {
+        // A run of --rm that ends at once takes its workload, and the need for the note, with it.
+        if let Err(fault) = noted.await
+            && fault.kind != FaultKind::NotFound
+        {
             let name = &container.record.name;
             tracing::warn!(container = %name, error = fault.message, "which Pod has run is not on record");
         }

@@ -1,5 +1,5 @@
 //! What only the helper in front of the process makes exact: streams apart from the first byte on,
-//! runs that happen once, exec, cp and top in images with nothing in them, pause, signals.
+//! runs that happen once, exec, cp and top in images with nothing in them, signals.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn main() {
 "#;
 
 /// A world in which `bare` is an image that holds one static program and nothing else.
-fn with_bare_image() -> Option<(World, String)> {
+pub fn with_bare_image() -> Option<(World, String)> {
     let world = World::new()?;
     let name = format!("{}-bare", world.name());
     let program = static_program(PROGRAM, world.directory());
@@ -59,7 +59,7 @@ fn with_bare_image() -> Option<(World, String)> {
 }
 
 /// The options of an unprivileged user on a read-only file system.
-const LOCKED: &str = "-u 1000:1000 --read-only --cap-drop ALL --security-opt no-new-privileges";
+pub const LOCKED: &str = "-u 1000:1000 --read-only --cap-drop ALL --security-opt no-new-privileges";
 
 /// The three images, each with the words that make it write a line on both streams and end with 7.
 fn on_both_streams(bare: &str) -> [String; 3] {
@@ -294,63 +294,6 @@ fn a_folder_and_a_file_do_not_take_each_others_place() {
     let path = "/containers/web/archive?path=/srv/x&noOverwriteDirNonDir=true";
     let error = world.http("PUT", path, &[("Content-Type", "application/x-tar")], &archive).error(400);
     assert!(error.contains("cannot overwrite directory"), "{error}");
-}
-
-#[d2k_suite::test]
-fn a_paused_container_stands_still_until_it_goes_on() {
-    let Some((world, bare)) = with_bare_image() else { return };
-    for (name, options) in [("plain", ""), ("init", "--init"), ("locked", LOCKED)] {
-        world.docker(format!("run -d --name {name} {options} {bare} tick")).success();
-        eventually("it ticks", || world.docker(format!("logs {name}")).stdout.contains("tick"));
-        world.docker(format!("pause {name}")).success();
-        assert_eq!(world.field(name, ".State.Status"), "paused");
-        assert_eq!(world.field(name, ".State.Paused"), "true");
-        assert!(world.docker(format!("ps -a --filter name={name}")).success().contains("(Paused)"));
-        world.docker(format!("pause {name}")).failure(1, &["already paused"]);
-        world
-            .docker(format!("exec {name} /program code 0"))
-            .failure(1, &["is paused, unpause the container before exec"]);
-        let ticks = || world.docker(format!("logs {name}")).stdout.lines().count();
-        std::thread::sleep(Duration::from_millis(500));
-        let before = ticks();
-        std::thread::sleep(Duration::from_secs(1));
-        assert_eq!(ticks(), before, "{name}");
-        world.docker(format!("unpause {name}")).success();
-        assert_eq!(world.field(name, ".State.Status"), "running");
-        eventually("it ticks again", || ticks() > before + 2);
-        world.docker(format!("unpause {name}")).failure(1, &["is not paused"]);
-    }
-}
-
-#[d2k_suite::test]
-fn a_pause_leaves_alone_an_exec_that_is_on_its_way() {
-    let Some(world) = World::new() else { return };
-    world.docker("run -d --name web busybox sleep 1000").success();
-    for _ in 0..10 {
-        let exec = world.docker_spawn("exec web true");
-        world.docker("pause web").success();
-        world.docker("unpause web").success();
-        // It may have been refused, but it must end.
-        exec.finish();
-    }
-    assert_eq!(world.docker("exec web echo hello").success(), "hello");
-    world.docker("stop -t 1 web").success();
-}
-
-#[d2k_suite::test]
-fn a_pause_survives_d2k_and_a_paused_container_can_be_stopped() {
-    let Some((mut world, bare)) = with_bare_image() else { return };
-    world.docker(format!("run -d --name web {bare} tick")).success();
-    world.docker("pause web").success();
-    world.kill_d2k();
-    world.restart_d2k();
-    assert_eq!(world.field("web", ".State.Status"), "paused");
-    let ticks = || world.docker("logs web").stdout.lines().count();
-    let before = ticks();
-    std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(ticks(), before);
-    world.docker("stop -t 1 web").success();
-    assert_eq!(world.field("web", ".State.Status"), "exited");
 }
 
 #[d2k_suite::test]
