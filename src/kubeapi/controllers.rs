@@ -21,9 +21,9 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::changes::Change;
 use super::kinds::Kind;
 use super::meta;
-use super::store::Change;
 use super::verbs::Api;
 
 /// Namespace and name of an object.
@@ -83,11 +83,11 @@ fn run(controller: impl Controller, context: &Context, stopping: &CancellationTo
 }
 
 async fn work<C: Controller>(controller: C, context: Context) {
-    let mut changed = context.api.store.changes();
+    let mut bell = context.api.store.bell(C::KINDS);
     let mut seen: BTreeMap<usize, u64> = BTreeMap::new();
     let mut timers: BTreeMap<Key, Instant> = BTreeMap::new();
     loop {
-        changed.borrow_and_update();
+        bell.hush();
         let mut due: BTreeSet<Key> = BTreeSet::new();
         for (at, kind) in C::KINDS.iter().enumerate() {
             collect(&controller, &context, kind, seen.entry(at).or_default(), &mut due);
@@ -102,7 +102,7 @@ async fn work<C: Controller>(controller: C, context: Context) {
         }
         let next = timers.values().min().copied();
         tokio::select! {
-            gone = changed.changed() => if gone.is_err() { return },
+            rings = bell.rings() => if !rings { return },
             () = async { match next { Some(at) => tokio::time::sleep_until(at).await, None => std::future::pending().await } } => {}
         }
     }
@@ -127,7 +127,7 @@ fn collect(
     let list = context.api.list(kind, "");
     for object in list.items {
         let change =
-            Change { version: list.version, action: super::store::Action::Added, object, previous: None };
+            Change { version: list.version, action: super::changes::Action::Added, object, previous: None };
         due.extend(controller.key(context, kind, &change));
     }
     *seen = list.version;

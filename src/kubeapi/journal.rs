@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::meta;
+use super::packed::Wire;
 
 /// From this size on, a journal is shortened when most of it is history.
 const LONG: u64 = 32 * 1024 * 1024;
@@ -45,12 +46,11 @@ impl Journal {
             set_aside(path, &found.damaged).map_err(wrong)?;
         }
         let (objects, version) = (found.objects, found.version);
-        let objects: Vec<Arc<Value>> = objects.into_iter().map(Arc::new).collect();
-        let length = rewrite(path, &objects, version).map_err(wrong)?;
+        let length = rewrite(path, objects.iter(), version).map_err(wrong)?;
         let file = OpenOptions::new().append(true).open(path).map_err(wrong)?;
         let journal =
             Self { path: path.to_owned(), file, length, kept: length, failed: None, why: String::new() };
-        Ok((journal, objects.iter().map(|o| Value::clone(o)).collect(), version))
+        Ok((journal, objects, version))
     }
 
     /// Appends one write, of an object and its text. A disk that is full is logged once; the objects stay in memory.
@@ -99,7 +99,7 @@ impl Journal {
 
     /// Replaces it by the objects that are alive.
     pub fn compact(&mut self, objects: Vec<Arc<Value>>, version: u64) {
-        let done = rewrite(&self.path, &objects, version)
+        let done = rewrite(&self.path, objects.iter().map(|object| &**object), version)
             .and_then(|length| Ok((length, OpenOptions::new().append(true).open(&self.path)?)));
         match done {
             Ok((length, file)) => {
@@ -183,7 +183,7 @@ fn key(object: &Value) -> [String; 4] {
     [field("apiVersion"), field("kind"), meta::namespace(object).to_owned(), meta::name(object).to_owned()]
 }
 
-fn rewrite(path: &Path, objects: &[Arc<Value>], version: u64) -> std::io::Result<u64> {
+fn rewrite<'a>(path: &Path, objects: impl Iterator<Item = &'a Value>, version: u64) -> std::io::Result<u64> {
     let temporary = path.with_extension("new");
     let written = write_to(&temporary, objects, version);
     let length = written.inspect_err(|_| drop(std::fs::remove_file(&temporary)))?;
@@ -201,12 +201,16 @@ fn create_private(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-fn write_to(temporary: &Path, objects: &[Arc<Value>], version: u64) -> std::io::Result<u64> {
+fn write_to<'a>(
+    temporary: &Path,
+    objects: impl Iterator<Item = &'a Value>,
+    version: u64,
+) -> std::io::Result<u64> {
     let mut file = BufWriter::new(create_private(temporary)?);
     let mut length = 0;
-    let lines = objects.iter().map(|object| json!({"version": version, "object": **object}));
-    for line in lines.chain([json!({"version": version})]) {
-        let line = format!("{line}\n");
+    let lines = objects.map(|object| put(&Wire::whole(object).text(), version));
+    for mut line in lines.chain([json!({"version": version}).to_string()]) {
+        line.push('\n');
         length += line.len() as u64;
         file.write_all(line.as_bytes())?;
     }

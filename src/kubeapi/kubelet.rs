@@ -38,11 +38,11 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::changes::Action;
 use super::http::{self, Asked};
 use super::kinds;
 use super::meta;
 use super::status::{Result, Status};
-use super::store::Action;
 use super::verbs::Api;
 use d2k_engine::Engine;
 use running::Running;
@@ -90,11 +90,11 @@ impl<E: Engine> Kubelet<E> {
     /// Runs Pods until it is stopped.
     pub async fn run(self: Arc<Self>) {
         let of = &kinds::POD;
-        let mut changed = self.api.store.changes();
+        let mut bell = self.api.store.bell(&[of]);
         let mut seen = 0;
         let mut known: BTreeMap<String, watch::Sender<Option<Arc<Value>>>> = BTreeMap::new();
         loop {
-            changed.borrow_and_update();
+            bell.hush();
             match if seen == 0 { Err(Status::no_resource()) } else { self.api.store.since(of, seen) } {
                 Ok((changes, version)) => {
                     for change in changes {
@@ -105,6 +105,9 @@ impl<E: Engine> Kubelet<E> {
                 }
                 Err(_) => {
                     let list = self.api.list(of, "");
+                    for sender in known.values().filter(|sender| is_gone(sender, &list.items)) {
+                        sender.send_replace(None);
+                    }
                     for pod in list.items {
                         self.see(&mut known, &pod, Some(pod.clone()));
                     }
@@ -113,7 +116,7 @@ impl<E: Engine> Kubelet<E> {
             }
             known.retain(|_, sender| !sender.is_closed());
             tokio::select! {
-                gone = changed.changed() => if gone.is_err() { return },
+                rings = bell.rings() => if !rings { return },
                 () = self.stopping.cancelled() => return,
             }
         }
@@ -160,6 +163,12 @@ impl<E: Engine> Kubelet<E> {
             .ok_or_else(|| Status::bad_request(format!("pod {name} does not have a host assigned")))?;
         Ok((pod, running))
     }
+}
+
+/// Whether the Pod of a task is not among these.
+fn is_gone(pod: &watch::Sender<Option<Arc<Value>>>, pods: &[Arc<Value>]) -> bool {
+    let uid = pod.borrow().as_deref().map(|pod| meta::uid(pod).to_owned());
+    uid.is_some_and(|uid| pods.iter().all(|pod| meta::uid(pod) != uid))
 }
 
 impl<E: Engine> http::Node for Kubelet<E> {

@@ -3,6 +3,7 @@
 //! as Kubernetes does; what it does not serve is the 404 or 405 that Kubernetes gives.
 
 mod admission;
+pub mod changes;
 pub mod cluster;
 mod conditions;
 pub mod controllers;
@@ -17,6 +18,7 @@ pub mod kubelet;
 mod label_syntax;
 mod meta;
 mod openapi;
+mod packed;
 mod patch;
 mod path;
 mod protobuf;

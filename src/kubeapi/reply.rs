@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::kinds::Kind;
 use super::meta;
+use super::packed::{self, Wire};
 use super::status::{Result, Status};
 use super::table::{self, Include};
 
@@ -95,14 +97,32 @@ impl Form {
 /// An answer.
 pub struct Reply {
     code: u16,
-    value: Value,
+    /// JSON.
+    text: String,
     warnings: Vec<String>,
+}
+
+/// A list in an answer.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed<T> {
+    kind: String,
+    api_version: String,
+    metadata: Value,
+    items: Vec<T>,
+}
+
+impl<T: Serialize> Listed<T> {
+    fn text(&self) -> String {
+        // Objects have no keys but strings, so this cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
 }
 
 impl Reply {
     /// Any value.
     pub fn json(code: u16, value: &Value) -> Self {
-        Self { code, value: value.clone(), warnings: Vec::new() }
+        Self { code, text: value.to_string(), warnings: Vec::new() }
     }
 
     /// An error.
@@ -112,14 +132,15 @@ impl Reply {
 
     /// One object.
     pub fn object(code: u16, kind: &Kind, object: &Value, form: &Form) -> Self {
-        let value = match form.shape {
-            Shape::Object => object.clone(),
-            Shape::Metadata => metadata_only(object),
+        let text = match form.shape {
+            Shape::Object => Wire::whole(object).text(),
+            Shape::Metadata => metadata_only(object).to_string(),
             Shape::Table => {
-                table::of(kind, &[object], meta::text(object, "resourceVersion"), true, form.include)
+                let version = meta::text(object, "resourceVersion");
+                table::of(kind, &[object], version, true, form.include).to_string()
             }
         };
-        Self { code, value, warnings: Vec::new() }
+        Self { code, text, warnings: Vec::new() }
     }
 
     /// A list; `next` is the token of its next piece and how much is left, where that is known.
@@ -137,23 +158,29 @@ impl Reply {
                 meta::map(&mut metadata).insert("remainingItemCount".into(), rest.into());
             }
         }
-        let value = match form.shape {
-            Shape::Object => json!({
-                "kind": format!("{}List", kind.name), "apiVersion": kind.api_version(), "metadata": metadata,
-                "items": items.iter().map(|object| without_type(object)).collect::<Vec<_>>(),
-            }),
-            Shape::Metadata => json!({
-                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-                "items": items.iter().map(|object| metadata_only(object)).collect::<Vec<_>>(),
-            }),
+        let text = match form.shape {
+            Shape::Object => Listed {
+                kind: format!("{}List", kind.name),
+                api_version: kind.api_version(),
+                metadata,
+                items: items.iter().map(|object| Wire::item(object)).collect(),
+            }
+            .text(),
+            Shape::Metadata => Listed {
+                kind: "PartialObjectMetadataList".into(),
+                api_version: "meta.k8s.io/v1".into(),
+                metadata,
+                items: items.iter().map(|object| metadata_only(object)).collect(),
+            }
+            .text(),
             Shape::Table => {
                 let objects: Vec<&Value> = items.iter().map(|o| &**o).collect();
                 let mut table = table::of(kind, &objects, version, true, form.include);
                 meta::map(&mut table).insert("metadata".into(), metadata);
-                table
+                table.to_string()
             }
         };
-        Self { code: 200, value, warnings: Vec::new() }
+        Self { code: 200, text, warnings: Vec::new() }
     }
 
     /// With warnings for the client's user (RFC 7234, 5.5, code 299).
@@ -163,10 +190,13 @@ impl Reply {
     }
 
     /// The HTTP answer.
-    pub fn response(self, form: &Form) -> Response<Body> {
-        let text = if form.yaml { serde_yaml_ng::to_string(&self.value).ok() } else { None };
-        let media = if text.is_some() { "application/yaml" } else { "application/json" };
-        let text = text.unwrap_or_else(|| format!("{}\n", self.value));
+    pub fn response(mut self, form: &Form) -> Response<Body> {
+        let yaml = if form.yaml { yaml(&self.text) } else { None };
+        let media = if yaml.is_some() { "application/yaml" } else { "application/json" };
+        let text = yaml.unwrap_or_else(|| {
+            self.text.push('\n');
+            self.text
+        });
         let mut response = Response::new(Body::from(text));
         *response.status_mut() = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
@@ -182,30 +212,21 @@ impl Reply {
     }
 }
 
-/// The items of a list do not say their kind.
-fn without_type(object: &Value) -> Value {
-    let mut object = object.clone();
-    let map = meta::map(&mut object);
-    map.remove("kind");
-    map.remove("apiVersion");
-    object
+fn yaml(json: &str) -> Option<String> {
+    let value: Value = serde_json::from_str(json).ok()?;
+    serde_yaml_ng::to_string(&value).ok()
 }
 
-fn metadata_only(object: &Value) -> Value {
+/// The metadata of an object alone.
+pub fn metadata_only(object: &Value) -> Value {
+    let mut part = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"});
     let metadata = object.get("metadata").cloned().unwrap_or(Value::Null);
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+    meta::map(&mut part).insert("metadata".into(), metadata);
+    packed::unpack(&mut part);
+    part
 }
 
 impl Shape {
-    /// The object of a watch's event.
-    pub fn event(self, kind: &Kind, object: &Value, first: bool, include: Include) -> Value {
-        match self {
-            Self::Object => object.clone(),
-            Self::Metadata => metadata_only(object),
-            Self::Table => table::of(kind, &[object], meta::text(object, "resourceVersion"), first, include),
-        }
-    }
-
     /// The object of a bookmark.
     pub fn bookmark(self, object: &Value) -> Value {
         match self {

@@ -1,46 +1,22 @@
 //! Where objects live: memory, with one counter of versions, a bounded log of changes for watches,
 //! and a journal on disk. Every write is one step under one lock, so versions have no gaps for readers.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::changes::{Action, Change, Changes};
 use super::journal::Journal;
 use super::kinds::{KINDS, Kind};
 use super::meta;
+use super::packed::{self, Wire};
 use super::status::{Result, Status};
 
-/// Changes of one kind that a watch may come back for.
-const LOG: usize = 512;
-/// Length of all of them in the journal, at most; what is in memory is about ten times as large.
-const LOG_BYTES: usize = 1 << 20;
-/// Changes that are kept however long they are.
-const LOG_LEAST: usize = 16;
-
-/// What has happened to an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Action {
-    Added,
-    Modified,
-    Deleted,
-}
-
-/// One change.
-#[derive(Debug, Clone)]
-pub struct Change {
-    /// Version that it made.
-    pub version: u64,
-    /// What has happened.
-    pub action: Action,
-    /// The object as it is, or as it was last.
-    pub object: Arc<Value>,
-    /// The object before.
-    pub previous: Option<Arc<Value>>,
-}
+/// Length of the changes of one kind that a watch may come back for, in bytes of their objects' text.
+const LOG_BYTES: usize = 512 << 10;
 
 /// What a write makes of an object.
 #[derive(Debug)]
@@ -58,7 +34,26 @@ pub enum Write {
 /// All objects.
 pub struct Store {
     inner: Mutex<Inner>,
-    changed: watch::Sender<u64>,
+    /// The newest version of each kind.
+    newest: HashMap<&'static str, watch::Sender<u64>>,
+}
+
+/// Tells that objects of some kinds have changed.
+pub struct Bell(Vec<watch::Receiver<u64>>);
+
+impl Bell {
+    /// What has changed until now is no news.
+    pub fn hush(&mut self) {
+        for newest in &mut self.0 {
+            newest.mark_unchanged();
+        }
+    }
+
+    /// Waits for the next change; `false` if the store is gone.
+    pub async fn rings(&mut self) -> bool {
+        let all = self.0.iter_mut().map(|newest| Box::pin(newest.changed()));
+        futures::future::select_all(all).await.0.is_ok()
+    }
 }
 
 struct Inner {
@@ -70,25 +65,7 @@ struct Inner {
 #[derive(Default)]
 struct Objects {
     all: BTreeMap<(String, String), Arc<Value>>,
-    /// Changes, each with the length of its object as text.
-    log: VecDeque<(Change, usize)>,
-    /// Length of the objects in it as text.
-    log_bytes: usize,
-    /// Changes up to this version have been dropped.
-    dropped: u64,
-}
-
-impl Objects {
-    /// Adds a change to the log, which forgets the oldest ones.
-    fn note(&mut self, change: Change, length: usize) {
-        self.log_bytes += length;
-        self.log.push_back((change, length));
-        while self.log.len() > LOG || (self.log_bytes > LOG_BYTES && self.log.len() > LOG_LEAST) {
-            let Some((first, length)) = self.log.pop_front() else { return };
-            self.log_bytes -= length;
-            self.dropped = first.version;
-        }
-    }
+    changes: Changes,
 }
 
 /// A list as it was at one version.
@@ -128,7 +105,8 @@ impl Store {
             Some((journal, objects, version)) => (Some(journal), objects, version),
             None => (None, Vec::new(), 0),
         };
-        for object in objects {
+        for mut object in objects {
+            packed::pack(&mut object);
             let kind =
                 super::kinds::of(meta::string(&object, &["apiVersion"]), meta::string(&object, &["kind"]));
             if let Some(objects) = kind.and_then(|k| kinds.get_mut(k.plural)) {
@@ -139,9 +117,10 @@ impl Store {
         // What was before this process began cannot be watched from.
         let version = version.max(1);
         for objects in kinds.values_mut() {
-            objects.dropped = version.saturating_sub(1);
+            objects.changes = Changes::after(version.saturating_sub(1));
         }
-        Self { inner: Mutex::new(Inner { version, kinds, journal }), changed: watch::Sender::new(version) }
+        let newest = KINDS.iter().map(|kind| (kind.plural, watch::Sender::new(version))).collect();
+        Self { inner: Mutex::new(Inner { version, kinds, journal }), newest }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -153,9 +132,10 @@ impl Store {
         self.lock().version
     }
 
-    /// Tells of every change by its version.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    /// Tells of every change of these kinds, of which there is at least one.
+    pub fn bell(&self, kinds: &[&Kind]) -> Bell {
+        let newest = kinds.iter().filter_map(|kind| self.newest.get(kind.plural));
+        Bell(newest.map(watch::Sender::subscribe).collect())
     }
 
     /// One object.
@@ -197,7 +177,7 @@ impl Store {
         let (action, mut object) = match (wanted, &previous) {
             (Write::Keep, Some(object)) => return Ok(object.clone()),
             (Write::Keep, None) => return Err(Status::not_found(kind, name)),
-            (Write::Put(object) | Write::Make(object), Some(before)) if same(&object, before) => {
+            (Write::Put(object) | Write::Make(object), Some(before)) if packed::same(&object, before) => {
                 return Ok(before.clone());
             }
             (Write::Put(object) | Write::Make(object), Some(_)) => (Action::Modified, object),
@@ -206,7 +186,8 @@ impl Store {
         };
         let version = inner.version + 1;
         meta::set(&mut object, "resourceVersion", version.to_string());
-        let text = object.to_string();
+        packed::pack(&mut object);
+        let text = Wire::whole(&object).text();
         if is_asked_for {
             inner.must_write(&text, version)?;
         }
@@ -217,14 +198,16 @@ impl Store {
             Action::Deleted => objects.all.remove(&key),
             _ => objects.all.insert(key, object.clone()),
         };
-        let change = Change { version, action, object: object.clone(), previous };
-        objects.note(change, text.len());
         if let (false, Some(journal)) = (is_asked_for, &mut inner.journal) {
             journal.append(action == Action::Deleted, &object, &text, version);
         }
+        let change = Change { version, action, object: object.clone(), previous };
+        objects.changes.note(change, text, LOG_BYTES);
         inner.tidy_journal();
         drop(guard);
-        self.changed.send_modify(|now| *now = version.max(*now));
+        if let Some(newest) = self.newest.get(kind.plural) {
+            newest.send_modify(|now| *now = version.max(*now));
+        }
         Ok(object)
     }
 
@@ -235,27 +218,9 @@ impl Store {
     pub fn since(&self, kind: &Kind, version: u64) -> Result<(Vec<Change>, u64)> {
         let inner = self.lock();
         let Some(objects) = inner.kinds.get(kind.plural) else { return Err(Status::no_resource()) };
-        if version < objects.dropped {
-            return Err(Status::expired(version, objects.dropped));
-        }
-        let from = objects.log.partition_point(|(change, _)| change.version <= version);
-        Ok((objects.log.range(from..).map(|(change, _)| change.clone()).collect(), inner.version))
+        let changes = objects.changes.since(version).map_err(|oldest| Status::expired(version, oldest))?;
+        Ok((changes, inner.version))
     }
-}
-
-/// Equal but for the version and the times at which managers wrote.
-fn same(new: &Value, old: &Value) -> bool {
-    let strip = |object: &Value| {
-        let mut object = object.clone();
-        meta::unset(&mut object, "resourceVersion");
-        if let Some(entries) = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut) {
-            for entry in entries {
-                meta::map(entry).remove("time");
-            }
-        }
-        object
-    };
-    strip(new) == strip(old)
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::kinds::Kind;
 use super::meta;
+use super::packed;
+use super::reply;
 
 /// A column: its name, and whether only `-o wide` shows it.
 struct Column {
@@ -42,11 +44,8 @@ pub fn of(kind: &Kind, objects: &[&Value], version: &str, headed: bool, include:
         .map(|object| {
             let part = match include {
                 Include::None => Value::Null,
-                Include::Object => Value::clone(object),
-                Include::Metadata => json!({
-                    "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
-                    "metadata": object.get("metadata").cloned().unwrap_or(Value::Null),
-                }),
+                Include::Object => packed::unpacked(object),
+                Include::Metadata => reply::metadata_only(object),
             };
             json!({"cells": columns::cells(kind, object), "object": part})
         })

@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{Response, StatusCode};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::changes::{Action, Change};
 use super::http::Query;
 use super::kinds::Kind;
 use super::meta;
-use super::reply::{Form, Shape, plain};
+use super::packed::Wire;
+use super::reply::{self, Form, Shape, plain};
 use super::selectors::Selector;
 use super::status::{Result, Status};
-use super::store::{Action, Change};
-use super::table::Include;
+use super::table::{self, Include};
 use super::verbs::Api;
 
 /// Between two bookmarks.
@@ -61,7 +63,7 @@ pub fn serve(
     };
     let stream = async_stream::stream! {
         // Before the list, so that no change falls between.
-        let mut changed = watch.api.store.changes();
+        let mut bell = watch.api.store.bell(&[watch.kind]);
         let mut version = from.unwrap_or_default();
         if lists {
             let list = watch.api.list(watch.kind, &watch.namespace);
@@ -80,7 +82,7 @@ pub fn serve(
         let end = Instant::now() + Duration::from_secs(timeout);
         let mut next = next_bookmark(end);
         loop {
-            changed.borrow_and_update();
+            bell.hush();
             match watch.api.store.since(watch.kind, version) {
                 Ok((changes, now)) => {
                     for change in &changes {
@@ -91,21 +93,23 @@ pub fn serve(
                     version = now.max(version);
                 }
                 Err(status) => {
-                    yield Ok(line("ERROR", &status.object()));
+                    yield Ok(line("ERROR", status.object()));
                     return;
                 }
             }
-            tokio::select! {
-                gone = changed.changed() => if gone.is_err() { return },
-                () = tokio::time::sleep_until(next.min(end)) => {
-                    if Instant::now() >= end {
-                        return;
-                    }
-                    if bookmarks {
-                        yield Ok(watch.bookmark(version, false));
-                    }
-                    next = next_bookmark(end);
+            let now = Instant::now();
+            if now >= end {
+                return;
+            }
+            if now >= next {
+                if bookmarks {
+                    yield Ok(watch.bookmark(version, false));
                 }
+                next = next_bookmark(end);
+            }
+            tokio::select! {
+                rings = bell.rings() => if !rings { return },
+                () = tokio::time::sleep_until(next.min(end)) => {}
             }
         }
     };
@@ -150,17 +154,32 @@ fn wanted(query: &Query) -> Result<Wanted> {
     })
 }
 
-fn line(action: &str, object: &Value) -> Bytes {
-    let mut text = json!({"type": action, "object": object}).to_string();
-    text.push('\n');
+/// One event of a watch.
+#[derive(Serialize)]
+struct Line<'a, T> {
+    #[serde(rename = "type")]
+    action: &'a str,
+    object: T,
+}
+
+fn line(action: &str, object: impl Serialize) -> Bytes {
+    // Objects have no keys but strings, so this cannot fail.
+    let mut text = serde_json::to_vec(&Line { action, object }).unwrap_or_default();
+    text.push(b'\n');
     text.into()
 }
 
 impl Watch {
     fn line(&mut self, action: &str, object: &Value) -> Bytes {
-        let shaped = self.shape.event(self.kind, object, !self.headed, self.include);
-        self.headed = true;
-        line(action, &shaped)
+        let headed = std::mem::replace(&mut self.headed, true);
+        match self.shape {
+            Shape::Object => line(action, Wire::whole(object)),
+            Shape::Metadata => line(action, reply::metadata_only(object)),
+            Shape::Table => {
+                let version = meta::text(object, "resourceVersion");
+                line(action, table::of(self.kind, &[object], version, !headed, self.include))
+            }
+        }
     }
 
     /// A change as this watch sees it: an object that is not selected any more is gone for it.
@@ -195,6 +214,6 @@ impl Watch {
         }
         let object =
             json!({"kind": self.kind.name, "apiVersion": self.kind.api_version(), "metadata": metadata});
-        line("BOOKMARK", &self.shape.bookmark(&object))
+        line("BOOKMARK", self.shape.bookmark(&object))
     }
 }

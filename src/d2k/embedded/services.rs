@@ -24,11 +24,11 @@ pub fn follow(api: Arc<Api>, network: Arc<Network>, stopping: CancellationToken)
 }
 
 async fn work(api: &Api, network: &Network) {
-    let mut changed = api.store.changes();
     let kinds = [&kinds::SERVICE, &kinds::ENDPOINT_SLICE, &kinds::POD];
+    let mut bell = api.store.bell(&kinds);
     let mut seen = [0; 3];
     loop {
-        changed.borrow_and_update();
+        bell.hush();
         let mut news = [false; 3];
         for ((kind, seen), news) in kinds.iter().zip(&mut seen).zip(&mut news) {
             match api.store.since(kind, *seen) {
@@ -51,7 +51,7 @@ async fn work(api: &Api, network: &Network) {
         if news.last() == Some(&true) {
             network.update_host_ports(&all::<Pod>(api, &kinds::POD));
         }
-        if changed.changed().await.is_err() {
+        if !bell.rings().await {
             return;
         }
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Context, Controller, Key, key_of};
+use crate::changes::{Action, Change};
 use crate::conditions;
 use crate::events::{self, About};
 use crate::kinds::{self, Kind};
 use crate::meta;
-use crate::store::{Action, Change};
 use crate::verbs::{DeleteOptions, PROTECTION, Target};
 
 /// Who makes the volumes; also in the storage class.

@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 
 use super::owners;
 use super::{Context, Controller, Key, key_of, rollout};
+use crate::changes::Change;
 use crate::conditions::set_condition;
 use crate::kinds::{self, Kind};
 use crate::meta;
-use crate::store::Change;
 use crate::verbs::{DeleteOptions, Target};
 
 /// The label that tells Pods of different revisions apart.
@@ -34,7 +34,7 @@ impl Controller for Deployments {
             "Deployment" => vec![key_of(&change.object)],
             "ReplicaSet" => owners::controller_key(&change.object, "Deployment").into_iter().collect(),
             // The strategy Recreate waits until the last Pod of the old revision is gone.
-            _ if change.action == crate::store::Action::Deleted => {
+            _ if change.action == crate::changes::Action::Deleted => {
                 let Some((namespace, name)) = owners::controller_key(&change.object, "ReplicaSet") else {
                     return Vec::new();
                 };

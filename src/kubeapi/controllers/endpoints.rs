@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Context, Controller, Key, key_of, owners};
+use crate::changes::Change;
 use crate::conditions;
 use crate::kinds::{self, Kind};
 use crate::meta;
-use crate::store::Change;
 use crate::verbs::{DeleteOptions, Target};
 
 /// Who makes the slices.

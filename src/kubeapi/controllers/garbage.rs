@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Context, Controller, Key};
+use crate::changes::{Action, Change};
 use crate::kinds::{self, Kind};
 use crate::meta;
-use crate::store::{Action, Change};
 use crate::verbs::{DeleteOptions, Propagation, Target};
 
 /// The controller. It looks at all objects whenever one of them goes.

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 
 use super::owners;
 use super::{Context, Controller, Key, key_of, replica_sets};
+use crate::changes::Change;
 use crate::conditions::{self, set_condition};
 use crate::events::{self, About};
 use crate::kinds::{self, Kind};
 use crate::meta;
-use crate::store::Change;
 use crate::verbs::{DeleteOptions, Propagation, Target};
 
 /// Keeps a Pod until it is counted.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Context, Controller, Key, key_of};
+use crate::changes::Change;
 use crate::conditions::set_condition;
 use crate::kinds::{self, Kind};
 use crate::meta;
-use crate::store::Change;
 use crate::verbs::{Api, DeleteOptions, Target};
 
 /// The ConfigMap by which Pods know the API server.
@@ -37,7 +37,7 @@ impl Controller for Namespaces {
         }
         let namespace = meta::namespace(&change.object).to_owned();
         let own = matches!(meta::name(&change.object), "default" | ROOT);
-        let matters = change.action == crate::store::Action::Deleted
+        let matters = change.action == crate::changes::Action::Deleted
             && context.api.get(&kinds::NAMESPACE, "", &namespace).is_ok_and(|n| own || meta::deleting(&n));
         if matters { vec![(String::new(), namespace)] } else { Vec::new() }
     }

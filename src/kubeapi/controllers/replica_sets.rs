@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::owners;
 use super::{Context, Controller, Key, key_of};
+use crate::changes::Change;
 use crate::conditions::{self, is_active};
 use crate::events::{self, About};
 use crate::kinds::{self, Kind};
 use crate::meta;
 use crate::selectors::label_selector_matches;
-use crate::store::Change;
 use crate::verbs::{DeleteOptions, Target};
 
 /// The controller.

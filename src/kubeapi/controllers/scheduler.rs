@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Context, Controller, Key, key_of};
+use crate::changes::Change;
 use crate::conditions::{is_over, set_condition};
 use crate::events::{self, About};
 use crate::kinds::{self, Kind};
 use crate::meta;
 use crate::quantity::thousandths;
-use crate::store::Change;
 use crate::verbs::Target;
 
 /// The controller.

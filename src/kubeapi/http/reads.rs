@@ -10,12 +10,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::{Front, Path, Query};
+use crate::changes::Action;
 use crate::kinds::Kind;
 use crate::meta;
 use crate::reply::{Form, Reply};
 use crate::selectors::Selector;
 use crate::status::{Cause, Result, Status};
-use crate::store::{Action, List};
+use crate::store::List;
 use crate::verbs::scale_of;
 use crate::watch;
 

@@ -10,6 +10,7 @@ use super::Kubelet;
 use super::running::Running;
 use super::state::Phase;
 use crate::events::{self, About};
+use crate::kinds;
 use crate::meta::{self, at, items, number, string};
 use d2k_engine::Engine;
 
@@ -84,14 +85,15 @@ impl<E: Engine> Kubelet<E> {
 
     /// Writes the files of volumes anew when the objects change that they come from.
     pub(super) async fn refresh_volumes(&self, running: &Running) {
-        let mut changed = self.api.store.changes();
+        // The Pod itself is a source, too: the downward API shows its metadata.
+        let mut bell = self.api.store.bell(&[&kinds::CONFIG_MAP, &kinds::SECRET, &kinds::POD]);
         let mut seen = self.sources(&running.now());
         while !seen.is_empty() {
-            if changed.changed().await.is_err() {
+            if !bell.rings().await {
                 break;
             }
             tokio::time::sleep(CALM).await;
-            changed.borrow_and_update();
+            bell.hush();
             let pod = running.now();
             let sources = self.sources(&pod);
             if running.ip().is_empty() || sources == seen {

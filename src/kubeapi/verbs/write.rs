@@ -9,7 +9,7 @@ use crate::kinds::{self, Kind};
 use crate::patch::{self, Format, apply};
 use crate::status::{Cause, Result, Status};
 use crate::store::Write;
-use crate::{admission, defaults, meta, schema, validate};
+use crate::{admission, defaults, meta, packed, schema, validate};
 
 /// Metadata that only the server writes.
 const OWN: &[&str] =
@@ -222,14 +222,16 @@ impl Api {
         let allocated = std::cell::OnceCell::new();
         if kind.name == "Service" && target.subresource.is_empty() {
             let old = self.get(kind, &target.namespace, name)?;
-            let mut object = change(&old)?;
-            self.finish(target, &old, &mut object, track)?;
+            let before = packed::unpacked(&old);
+            let mut object = change(&before)?;
+            self.finish(target, &before, &mut object, track)?;
             let _ = allocated.set((old, object));
             return self.store_if_same(target, allocated);
         }
         let mut seen = None;
         let result = self.store.write(kind, &target.namespace, name, |old| {
             let Some(old) = old else { return Err(Status::not_found(kind, name)) };
+            let old = &packed::unpacked(old);
             let mut object = change(old)?;
             self.finish(target, old, &mut object, track)?;
             if target.dry_run {
