@@ -25,7 +25,7 @@ use d2k_engine_local::runtime::{self, Helper};
 use d2k_engine_local::sockets::Sockets;
 use d2k_engine_local::{Local, network::Range};
 use d2k_kubeapi::cluster;
-use d2k_kubeapi::verbs::Api;
+use d2k_kubeapi::verbs::{self, Api};
 use d2k_registry::Registry;
 
 pub use command::{Job, run as run_command};
@@ -37,6 +37,8 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 const SERVICES: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 0);
 /// Where Pods reach the API server.
 const INSIDE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)), 443);
+/// Name of the only Node.
+const NODE: &str = "d2k";
 /// Prefix of both ranges.
 const PREFIX: u8 = 16;
 
@@ -155,14 +157,19 @@ pub async fn start(
     let engine = Local::open(helper, registry).await?;
     let options = cluster::Options {
         data,
+        name: NODE.to_owned(),
+        address: Ipv4Addr::LOCALHOST.into(),
         listen: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
         addresses: vec![GATEWAY.into()],
         inside: INSIDE,
         gateway: GATEWAY.into(),
         dns: GATEWAY.into(),
+        services: verbs::Settings::default(),
+        anonymous: true,
+        token: None,
         namespaces: vec![namespace.to_owned()],
     };
-    let started = cluster::start(Arc::new(engine.clone()), options, stopping.clone()).await?;
+    let started = cluster::start(Arc::new(engine.clone()), options, |_| {}, stopping.clone()).await?;
     let loopback =
         |address: SocketAddr| (address.port(), SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()));
     let options = network::Options {

@@ -1,12 +1,15 @@
 //! Pods on this machine: images of `images`, containers and sandboxes of `runtime`, and the network of
 //! `network`, put together as one `Engine`.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 
 use d2k_engine::{
     Engine, Exec, Exit, Image, Limits, Login, NodeFacts, Pull, Result, Sandbox, Session, Start, Stream,
@@ -32,6 +35,8 @@ pub struct Local {
     runtime: Runtime,
     images: Images,
     data: PathBuf,
+    /// Containers that were made and not started yet, by their IDs.
+    made: Arc<Mutex<HashMap<String, Start>>>,
 }
 
 impl Local {
@@ -56,7 +61,7 @@ impl Local {
         if let How::Copy(why) = images.how() {
             tracing::warn!(why, "overlayfs cannot be used: every container gets a copy of its image's files");
         }
-        let this = Self { runtime, images, data };
+        let this = Self { runtime, images, data, made: Arc::default() };
         for warning in this.warnings() {
             tracing::warn!("{warning}");
         }
@@ -197,7 +202,18 @@ impl Engine for Local {
         })
     }
 
-    fn start(&self, start: Start) -> BoxFuture<'_, Result<()>> {
+    fn create(&self, start: Start) -> BoxFuture<'_, Result<String>> {
+        let id = start.id.clone();
+        let made = self.folder(&id).map(|_| self.made.lock().insert(id.clone(), start));
+        Box::pin(std::future::ready(made.map(|_| id)))
+    }
+
+    fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {
+        let Some(start) = self.made.lock().remove(id) else {
+            let trouble =
+                Trouble::new("RunContainerError", format!("the container {id} was not made, or is started"));
+            return Box::pin(std::future::ready(Err(trouble)));
+        };
         let this = self.clone();
         // It goes on where the caller does not wait for it, so that nothing is half done.
         let started = tokio::spawn(async move { this.start_now(start).await });
@@ -217,6 +233,7 @@ impl Engine for Local {
     fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.folder(id)?;
+            self.made.lock().remove(id);
             self.runtime.remove(id).await?;
             self.discard_container(id);
             Ok(())

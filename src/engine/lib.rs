@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub mod log_files;
@@ -89,6 +90,9 @@ pub struct Sandbox {
     pub host_network: bool,
     /// Whether its containers see one another's processes.
     pub share_processes: bool,
+    /// Whether one container is all that it ever has from the beginning: an engine may then do without one of its own that
+    /// holds the network.
+    pub alone: bool,
     /// Kernel parameters of its namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// Memory that its containers share.
@@ -106,10 +110,20 @@ pub struct Memory {
     pub group: Option<u32>,
 }
 
-/// One container to be started. Starting the same Pod's container again is a new one with a new ID.
+/// When an engine that restarts containers by itself does so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Restart {
+    #[default]
+    Never,
+    OnFailure,
+    Always,
+}
+
+/// One container to be made. Making the same Pod's container again is a new one with a new ID.
 #[derive(Debug, Clone, Default)]
 pub struct Start {
-    /// 64 hexadecimal digits, unique, chosen by the caller.
+    /// 64 hexadecimal digits, unique, for an engine that gives no IDs of its own.
     pub id: String,
     /// UID of its Pod, whose sandbox exists.
     pub pod: String,
@@ -138,8 +152,59 @@ pub struct Start {
     /// ID of a container of the same Pod whose processes it sees.
     pub beside: Option<String>,
     /// Log in the CRI format (`<RFC 3339 with nanoseconds> stdout|stderr F|P <line>`), appended to and rotated
-    /// (`log_files`).
+    /// (`log_files`), for an engine that keeps no logs of its own.
     pub log: PathBuf,
+    /// For an engine that restarts containers by itself.
+    pub restart: Restart,
+}
+
+/// A container that was made before this process began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The engine's ID.
+    pub id: String,
+    /// ID of its image.
+    pub image: String,
+    /// When its newest run began.
+    pub started: SystemTime,
+    /// How often the engine has restarted it.
+    pub restarts: i64,
+}
+
+/// The part of a log that is asked of an engine that keeps logs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LogQuery {
+    /// Lines at or after this time only.
+    pub since: Option<SystemTime>,
+    /// Lines at or before this time only.
+    pub until: Option<SystemTime>,
+    /// Number of lines from the end.
+    pub tail: Option<usize>,
+    /// New lines, too, until the run ends.
+    pub follow: bool,
+}
+
+/// A line of a log, or a part of a long one.
+#[derive(Debug, Clone)]
+pub struct LogLine {
+    /// When it was written, as the engine writes times: RFC 3339 with nanoseconds.
+    pub time: String,
+    /// Whether it is of standard error.
+    pub stderr: bool,
+    /// Its text, with the end of the line.
+    pub text: Vec<u8>,
+}
+
+/// Lines as they come.
+pub type LogStream = BoxStream<'static, Result<LogLine>>;
+
+/// The next run of a container that an engine restarts by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It has begun.
+    Run(SystemTime),
+    /// The container was removed.
+    Gone,
 }
 
 /// A file or folder, or memory, inside a container.
@@ -327,8 +392,10 @@ pub trait Engine: Send + Sync + 'static {
     fn create_sandbox(&self, sandbox: Sandbox) -> BoxFuture<'_, Result<IpAddr>>;
     /// Removes a sandbox with what is left of its containers. One that is not there is no error.
     fn remove_sandbox<'a>(&'a self, uid: &'a str) -> BoxFuture<'a, Result<()>>;
-    /// Starts a container; it runs when this returns. `resolv_conf` and `hosts` come as mounts.
-    fn start(&self, start: Start) -> BoxFuture<'_, Result<()>>;
+    /// Makes a container, which does not run yet; its ID. `resolv_conf` and `hosts` come as mounts.
+    fn create(&self, start: Start) -> BoxFuture<'_, Result<String>>;
+    /// Starts a container that was made; it runs when this returns. One that cannot be started is to be removed.
+    fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>>;
     /// The end of a container, at once if it has ended.
     fn wait<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Exit>>;
     /// Sends a signal to its first process, by number.
@@ -345,4 +412,26 @@ pub trait Engine: Send + Sync + 'static {
     fn usage<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Usage>>;
     /// Connects to a TCP port of a Pod's own loopback interface (as the kubelet's port-forward does).
     fn connect<'a>(&'a self, uid: &'a str, port: u16) -> BoxFuture<'a, Result<Box<dyn Stream>>>;
+
+    /// Whether it restarts containers by itself, as [`Start::restart`] says, with the same ID; the kubelet only observes
+    /// that then.
+    fn restarts(&self) -> bool {
+        false
+    }
+    /// The next run of a container that has ended, if it is restarted, by the engine or by a person; at once if it runs.
+    fn next_run<'a>(&'a self, _id: &'a str) -> BoxFuture<'a, Result<Next>> {
+        Box::pin(std::future::ready(Ok(Next::Gone)))
+    }
+    /// Whether the engine is about to restart a container that has ended.
+    fn is_restarting<'a>(&'a self, _id: &'a str) -> BoxFuture<'a, bool> {
+        Box::pin(std::future::ready(false))
+    }
+    /// The container of this name that a Pod had when this process began, if it is still there.
+    fn found(&self, _pod: &str, _name: &str) -> Option<Found> {
+        None
+    }
+    /// The log of a container, of an engine that keeps logs; otherwise it is in [`Start::log`].
+    fn log(&self, _id: &str, _query: LogQuery) -> Option<LogStream> {
+        None
+    }
 }

@@ -25,6 +25,10 @@ use d2k_engine::Engine;
 pub struct Options {
     /// Folder for everything that it keeps.
     pub data: PathBuf,
+    /// Name of the only Node, of the cluster in its kubeconfig, and of its user there.
+    pub name: String,
+    /// The Node's address.
+    pub address: IpAddr,
     /// Where the API server listens; port 0 is any free one.
     pub listen: SocketAddr,
     /// Addresses besides, under which Pods reach it.
@@ -35,6 +39,12 @@ pub struct Options {
     pub gateway: IpAddr,
     /// The DNS server's address inside.
     pub dns: IpAddr,
+    /// The range of Services.
+    pub services: Settings,
+    /// Whether `/healthz` and `/version` answer anybody.
+    pub anonymous: bool,
+    /// The token of the only user; a random one if none is given.
+    pub token: Option<String>,
     /// Namespaces that are there from the beginning, besides Kubernetes' own. The first is the kubeconfig's.
     pub namespaces: Vec<String>,
 }
@@ -49,36 +59,43 @@ pub struct Cluster {
     pub kubeconfig: PathBuf,
 }
 
-/// Name of the only Node.
-pub const NODE: &str = "d2k";
 /// Domain of the cluster.
 pub const DOMAIN: &str = "cluster.local";
 
-/// Starts a cluster; it ends when `stopping` is cancelled.
+/// Starts a cluster; it ends when `stopping` is cancelled. `prepare` sees the objects before any Pod is run.
 ///
 /// # Errors
 /// One line on what could not be started.
 pub async fn start<E: Engine>(
     engine: Arc<E>,
     options: Options,
+    prepare: impl FnOnce(&Arc<Api>),
     stopping: CancellationToken,
 ) -> Result<Cluster, String> {
     let folder = |name: &str| options.data.join(name);
     let journal = Journal::open(&folder("journal"))?;
-    let api = Arc::new(Api::new(Store::new(Some(journal)), Settings::default()));
+    let api = Arc::new(Api::new(Store::new(Some(journal)), options.services.clone()));
     let listener = TcpListener::bind(options.listen)
         .await
         .map_err(|e| format!("cannot listen on {}: {e}", options.listen))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     let mut names = options.addresses.clone();
-    names.extend([address.ip(), options.inside.ip()]);
-    let credentials = Credentials::open(&folder("pki"), &names)?;
+    names.extend([address.ip(), options.inside.ip(), options.address]);
+    let credentials = Credentials::open(&folder("pki"), &names, options.token.as_deref())?;
     let kubeconfig = folder("kubeconfig");
     let namespace = options.namespaces.first().map_or("default", String::as_str);
-    write_private(&kubeconfig, &credentials.kubeconfig(address, namespace)?)
-        .map_err(|e| format!("{}: {e}", kubeconfig.display()))?;
+    write_private(
+        &kubeconfig,
+        &credentials.kubeconfig(
+            &options.name,
+            SocketAddr::new(options.address, address.port()),
+            namespace,
+        )?,
+    )
+    .map_err(|e| format!("{}: {e}", kubeconfig.display()))?;
     let of_kubelet = kubelet::Options {
-        node: NODE.to_owned(),
+        node: options.name.clone(),
+        address: options.address,
         folder: folder("pods"),
         dns: options.dns,
         domain: DOMAIN.to_owned(),
@@ -89,9 +106,16 @@ pub async fn start<E: Engine>(
     let authority = credentials.authority()?;
     begin(&api, &options, address, &authority);
     kubelet.register();
-    let context = Context { api: api.clone(), volumes: folder("volumes"), node: NODE.to_owned(), authority };
+    let context =
+        Context { api: api.clone(), volumes: folder("volumes"), node: options.name.clone(), authority };
     controllers::start(&context, &stopping);
-    let front = Front { api: api.clone(), node: kubelet.clone(), token: credentials.token.clone() };
+    let front = Front {
+        api: api.clone(),
+        node: kubelet.clone(),
+        token: credentials.token.clone(),
+        anonymous: options.anonymous,
+    };
+    prepare(&api);
     tokio::spawn(server::serve(listener, credentials.server()?, Arc::new(front), stopping));
     tokio::spawn(kubelet.run());
     Ok(Cluster { api, address, kubeconfig })

@@ -35,18 +35,22 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Reads them, or makes them if one is missing; `addresses` are those of the server.
+    /// Reads them, or makes them if one is missing; `addresses` are those of the server. A token that is given takes the
+    /// place of the one that was made.
     ///
     /// # Errors
     /// One line that names the file.
-    pub fn open(folder: &Path, addresses: &[IpAddr]) -> Result<Self, String> {
+    pub fn open(folder: &Path, addresses: &[IpAddr], token: Option<&str>) -> Result<Self, String> {
         let wrong = |e: std::io::Error| format!("the credentials in {}: {e}", folder.display());
         if FILES.iter().any(|file| !folder.join(file).exists()) {
             std::fs::create_dir_all(folder).map_err(wrong)?;
             make(folder, addresses)
                 .map_err(|e| format!("cannot make the credentials in {}: {e}", folder.display()))?;
         }
-        let token = std::fs::read_to_string(folder.join("token")).map_err(wrong)?;
+        let token = match token {
+            Some(token) => token.to_owned(),
+            None => std::fs::read_to_string(folder.join("token")).map_err(wrong)?,
+        };
         Ok(Self { folder: folder.to_owned(), token: token.trim().to_owned() })
     }
 
@@ -85,25 +89,25 @@ impl Credentials {
         Ok(Arc::new(config))
     }
 
-    /// A kubeconfig of the only user.
+    /// A kubeconfig of the only user; `name` is that of the cluster, the user and the context.
     ///
     /// # Errors
     /// One line that names the file.
-    pub fn kubeconfig(&self, server: SocketAddr, namespace: &str) -> Result<String, String> {
+    pub fn kubeconfig(&self, name: &str, server: SocketAddr, namespace: &str) -> Result<String, String> {
         let read = |name: &str| {
             let path = self.folder.join(name);
             let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
             Ok::<_, String>(base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes))
         };
         let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "d2k", "preferences": {},
-            "clusters": [{"name": "d2k", "cluster": {
+            "apiVersion": "v1", "kind": "Config", "current-context": name, "preferences": {},
+            "clusters": [{"name": name, "cluster": {
                 "server": format!("https://{server}"), "certificate-authority-data": read("ca.crt")?,
             }}],
-            "users": [{"name": "d2k", "user": {
+            "users": [{"name": name, "user": {
                 "client-certificate-data": read("admin.crt")?, "client-key-data": read("admin.key")?,
             }}],
-            "contexts": [{"name": "d2k", "context": {"cluster": "d2k", "user": "d2k", "namespace": namespace}}],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": namespace}}],
         });
         serde_yaml_ng::to_string(&config).map_err(|e| e.to_string())
     }

@@ -55,6 +55,8 @@ pub struct Front {
     pub node: Arc<dyn Node>,
     /// The token of the cluster's one user.
     pub token: String,
+    /// Whether `/healthz` and `/version` answer anybody.
+    pub anonymous: bool,
 }
 
 /// Set on a connection whose client has a certificate of the cluster's authority.
@@ -78,10 +80,13 @@ impl Front {
 
     async fn route(&self, request: Request) -> Result<Response<Body>> {
         let path = request.uri().path().trim_end_matches('/').to_owned();
-        if let Some(open) = open(&path) {
+        let open = open(&path);
+        if open.is_none() || !self.anonymous {
+            self.authenticate(request.headers(), request.extensions().get::<Certified>())?;
+        }
+        if let Some(open) = open {
             return Ok(open);
         }
-        self.authenticate(request.headers(), request.extensions().get::<Certified>())?;
         // Its documents have media types of their own.
         if let Some(document) = openapi::document(&path, request.headers()) {
             return Ok(document);

@@ -2,6 +2,7 @@
 //! Each Pod has a task of its own, which lives until the Pod is gone.
 
 mod container;
+mod engine_log;
 mod environment;
 mod files;
 mod follow;
@@ -16,6 +17,7 @@ mod places;
 mod pod;
 mod probes;
 mod report;
+mod run;
 mod running;
 mod sockets;
 mod spdy;
@@ -52,6 +54,8 @@ use running::Running;
 pub struct Options {
     /// Name of its Node.
     pub node: String,
+    /// The Node's address.
+    pub address: std::net::IpAddr,
     /// Folder for the files of Pods.
     pub folder: PathBuf,
     /// The DNS server's address inside.
@@ -69,6 +73,8 @@ pub struct Kubelet<E: Engine> {
     api: Arc<Api>,
     engine: Arc<E>,
     options: Options,
+    /// Name of the engine, as the IDs of containers begin.
+    runtime: String,
     pods: Mutex<HashMap<String, Arc<Running>>>,
     stopping: CancellationToken,
     /// Looks at paths of the machine.
@@ -79,12 +85,13 @@ impl<E: Engine> Kubelet<E> {
     /// A kubelet; it does nothing before [`Kubelet::run`].
     pub fn new(api: Arc<Api>, engine: Arc<E>, options: Options, stopping: CancellationToken) -> Arc<Self> {
         let (pods, paths) = (Mutex::default(), host_path::Checks::default());
-        Arc::new(Self { api, engine, options, pods, stopping, paths })
+        let runtime = engine.node().runtime.split("://").next().unwrap_or_default().to_owned();
+        Arc::new(Self { api, engine, options, runtime, pods, stopping, paths })
     }
 
     /// Makes the Node known.
     pub fn register(&self) {
-        node::register(&self.api, &self.options.node, &self.engine.node());
+        node::register(&self.api, &self.options.node, self.options.address, &self.engine.node());
     }
 
     /// Runs Pods until it is stopped.
@@ -141,7 +148,7 @@ impl<E: Engine> Kubelet<E> {
         }
         let (sender, receiver) = watch::channel(now);
         known.insert(uid.to_owned(), sender);
-        let running = Arc::new(Running::new(pod));
+        let running = Arc::new(Running::new(pod, |name| self.engine.found(uid, name)));
         self.pods.lock().insert(uid.to_owned(), running.clone());
         let (kubelet, uid) = (self.clone(), uid.to_owned());
         tokio::spawn(async move {

@@ -26,15 +26,17 @@ pub const PROTECTION: &str = "kubernetes.io/pvc-protection";
 /// Addresses and names that the API server gives out.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// First address of the range of Services, which has 65,536.
+    /// First address of the range of Services.
     pub services: Ipv4Addr,
+    /// Length of the range's prefix, at most 24.
+    pub services_prefix: u8,
     /// Name of the default storage class.
     pub storage_class: String,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { services: Ipv4Addr::new(10, 96, 0, 0), storage_class: "standard".into() }
+        Self { services: Ipv4Addr::new(10, 96, 0, 0), services_prefix: 16, storage_class: "standard".into() }
     }
 }
 
@@ -211,12 +213,13 @@ impl Api {
                 ));
             }
             let first = u32::from(self.settings.services);
-            let inside = |address: Ipv4Addr| u32::from(address) & 0xFFFF_0000 == first;
+            let mask = u32::MAX << (32 - u32::from(self.settings.services_prefix));
+            let inside = |address: Ipv4Addr| u32::from(address) & mask == first;
             if address != "None" && !address.parse().is_ok_and(inside) {
                 let words = format!(
                     "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. \
-                     The range of valid IPs is {}/16",
-                    self.settings.services
+                     The range of valid IPs is {}/{}",
+                    self.settings.services, self.settings.services_prefix
                 );
                 let cause = Cause::invalid("spec.clusterIPs", &serde_json::json!([address]), &words);
                 return Err(Status::invalid(kind, &name, &[cause]));
@@ -229,9 +232,10 @@ impl Api {
 
     fn free_address(&self, others: &[&Arc<Value>]) -> String {
         let first = u32::from(self.settings.services);
+        let size = 1_u32 << (32 - u32::from(self.settings.services_prefix));
         loop {
             // The first ones are the API server's and DNS's own.
-            let address = Ipv4Addr::from(first + rand::random_range(16..65_534)).to_string();
+            let address = Ipv4Addr::from(first + rand::random_range(16..size - 2)).to_string();
             if others.iter().all(|o| meta::string(o, &["spec", "clusterIP"]) != address) {
                 return address;
             }

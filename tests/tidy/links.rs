@@ -19,11 +19,11 @@ const NAMED_ONLY_BY: &[(&str, &[&str])] = &[
     ("rcgen", &["d2k-kubeapi"]),
     ("reqwest", &["d2k-registry", "d2k"]),
     ("axum", &["d2k-docker", "d2k-kubeapi", "d2k"]),
-    ("hyper", &["d2k-docker", "d2k-kubeapi"]),
-    ("clap", &["d2k-policy", "d2k"]),
+    ("hyper", &["d2k-docker", "d2k-kubeapi", "k2d"]),
+    ("clap", &["d2k-policy", "d2k", "k2d"]),
     ("bollard-stubs", &["d2k-common", "d2k-registry", "d2k-translate", "d2k-daemon", "d2k-docker"]),
     ("d2k-cluster", &["d2k-daemon", "d2k"]),
-    ("d2k-kubeapi", &["d2k"]),
+    ("d2k-kubeapi", &["d2k", "k2d"]),
     ("d2k-engine-local", &["d2k"]),
 ];
 
@@ -55,6 +55,19 @@ const MUST_NOT_LINK: &[(&str, &[&str])] = &[
     ("d2k-cluster", &["axum", "wasmtime", "libcontainer", "d2k-policy", "d2k-registry", "d2k-kubeapi"]),
     ("d2k-daemon", &["axum", "libcontainer", "d2k-engine-local", "d2k-kubeapi"]),
     ("d2k-docker", &["libcontainer", "d2k-engine-local", "d2k-kubeapi"]),
+    (
+        "k2d",
+        &[
+            "kube",
+            "k8s-openapi",
+            "schemars",
+            "wasmtime",
+            "libcontainer",
+            "reqwest",
+            "oci-client",
+            "d2k-translate",
+        ],
+    ),
 ];
 
 /// Packages by name, each with the names of its dependencies without those for tests and build scripts.
@@ -87,6 +100,10 @@ fn graph() -> Graph {
     graph
 }
 
+fn is_member(package: &str) -> bool {
+    package.starts_with("d2k") || package == "k2d"
+}
+
 /// All packages that one links, itself among them.
 fn linked<'a>(package: &'a str, graph: &'a Graph) -> BTreeSet<&'a str> {
     let (mut seen, mut open) = (BTreeSet::from([package]), vec![package]);
@@ -113,7 +130,7 @@ fn each_heavy_crate_is_named_by_the_member_that_owns_it() {
                 "{member} does not use {package}: remove it from the table"
             );
         }
-        let users = graph.iter().filter(|(user, uses)| user.starts_with("d2k") && uses.contains(*package));
+        let users = graph.iter().filter(|(user, uses)| is_member(user) && uses.contains(*package));
         let others = users.filter(|(user, _)| !members.contains(&user.as_str()));
         places.extend(others.map(|(user, _)| format!("{user} uses {package}")));
     }

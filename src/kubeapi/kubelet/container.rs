@@ -1,20 +1,18 @@
 //! The life of one container: its image, its runs, when it is started again, how it is stopped.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Kubelet;
 use super::running::Running;
 use super::running::Volumes;
-use super::state::{End, Phase};
+use super::state::Phase;
 use crate::events::{self, About};
 use crate::meta::{self, at, items, string};
 use crate::quantity;
-use d2k_engine::{Engine, Exit, Image, Limits, Pull, Security, Start, Trouble};
+use d2k_engine::{Engine, Image, Limits, Pull, Restart, Security, Start, Trouble};
 
 /// How long an error of a pull is shown before the pause is.
 const SHOWN: Duration = Duration::from_secs(1);
@@ -26,9 +24,6 @@ const LONGEST: Duration = Duration::from_secs(300);
 const GOOD: i64 = 600;
 /// Processes and threads of a container: what one runs away with is not the whole machine.
 const PIDS: i64 = 8192;
-/// Most bytes of a termination message.
-const MESSAGE: usize = 4096;
-
 impl<E: Engine> Kubelet<E> {
     /// Runs a container, again and again as its policy says; false if an init container has failed
     /// for good or the Pod ends.
@@ -45,15 +40,21 @@ impl<E: Engine> Kubelet<E> {
             "" => string(pod, &["spec", "restartPolicy"]).to_owned(),
             own => own.to_owned(),
         };
+        let restart = match policy.as_str() {
+            "Always" if init => Restart::OnFailure,
+            "Always" => Restart::Always,
+            "OnFailure" => Restart::OnFailure,
+            _ => Restart::Never,
+        };
         let mut pause = Duration::ZERO;
         let mut failed = FIRST;
         loop {
             let before = running.state(&name);
             if let Phase::Terminated(end) = &before.phase {
-                let again = match policy.as_str() {
-                    "Always" => !(init && end.code == 0),
-                    "OnFailure" => end.code != 0,
-                    _ => false,
+                let again = match restart {
+                    Restart::Always => true,
+                    Restart::OnFailure => end.code != 0,
+                    Restart::Never => false,
                 };
                 if !again && !before.again {
                     return end.code == 0;
@@ -75,7 +76,7 @@ impl<E: Engine> Kubelet<E> {
             // What it is may have changed since its last run.
             let now = running.container(&name);
             let container = now.as_ref().unwrap_or(container);
-            match self.run_once(running, pod, container, volumes).await {
+            match self.run_once(running, pod, container, volumes, restart).await {
                 Ok(()) => failed = FIRST,
                 // Tried again until the Pod goes.
                 Err(trouble) => {
@@ -149,70 +150,7 @@ impl<E: Engine> Kubelet<E> {
         }
     }
 
-    /// One run, from the image to the end.
-    async fn run_once(
-        &self,
-        running: &Arc<Running>,
-        pod: &Value,
-        container: &Value,
-        volumes: &Volumes,
-    ) -> Result<(), Trouble> {
-        let name = string(container, &["name"]).to_owned();
-        let about = About::new(pod, "kubelet").container(&name);
-        let image = self.pull(pod, container, &about).await?;
-        let id = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
-        let restarts = running.state(&name).next_run();
-        let start = self.plan(running, pod, container, volumes, &image, &id, restarts).await?;
-        let message = start.log.with_file_name(format!("{restarts}.termination"));
-        let log = start.log.clone();
-        events::record(&self.api, &about, "Normal", "Created", &format!("Created container: {name}"));
-        let begin = Timestamp::now();
-        let (old, limits) = (running.state(&name).id, start.limits);
-        if let Err(trouble) = self.engine.start(start).await {
-            if trouble.reason != "StartError" {
-                return Err(trouble);
-            }
-            // The runtime could not run the program: that is the container's own end.
-            events::record(&self.api, &about, "Warning", "Failed", &format!("Error: {}", trouble.message));
-            let end = failed_start(&trouble, begin, &id);
-            running.set(&name, |state| {
-                state.begin(restarts, id, &image.id);
-                state.enter(Phase::Terminated(end));
-            });
-            super::logs::forget_before(&log, restarts - 1);
-            return Ok(());
-        }
-        tracing::debug!(pod = meta::name(pod), container = name, ?limits, "a container runs");
-        events::record(&self.api, &about, "Normal", "Started", &format!("Started container {name}"));
-        let probed = |probe: &str| container.get(probe).is_some_and(Value::is_object);
-        running.set(&name, |state| {
-            state.begin(restarts, id.clone(), &image.id);
-            state.enter(Phase::Running { started: begin });
-            state.started = !probed("startupProbe");
-            state.ready = !probed("startupProbe") && !probed("readinessProbe");
-        });
-        super::logs::forget_before(&log, restarts - 1);
-        if !old.is_empty() {
-            let _ = self.engine.remove(&old).await;
-        }
-        let exit = tokio::select! {
-            exit = self.engine.wait(&id) => exit?,
-            () = self.probe(running, pod, container, &id) => self.engine.wait(&id).await?,
-        };
-        let mut end = end_of(exit, begin, &id, &message);
-        let fallback = string(container, &["terminationMessagePolicy"]) == "FallbackToLogsOnError";
-        if fallback && end.code != 0 && end.message.is_empty() {
-            end.message = super::logs::last_words(&log).await;
-        }
-        running.set(&name, |state| {
-            state.enter(Phase::Terminated(end));
-            state.ready = false;
-            state.started = false;
-        });
-        Ok(())
-    }
-
-    async fn pull(&self, pod: &Value, container: &Value, about: &About) -> Result<Image, Trouble> {
+    pub(super) async fn pull(&self, pod: &Value, container: &Value, about: &About) -> Result<Image, Trouble> {
         let reference = string(container, &["image"]);
         let policy = match string(container, &["imagePullPolicy"]) {
             "Always" => Pull::Always,
@@ -250,20 +188,18 @@ impl<E: Engine> Kubelet<E> {
         pulled
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one run is made of all of these")]
-    async fn plan(
+    pub(super) async fn plan(
         &self,
         running: &Running,
         pod: &Value,
         container: &Value,
         volumes: &Volumes,
         image: &Image,
-        id: &str,
         restarts: i64,
     ) -> Result<Start, Trouble> {
         let name = string(container, &["name"]);
-        let folder: PathBuf = self.options.folder.join(meta::uid(pod)).join("containers").join(name);
-        let log = folder.join(format!("{restarts}.log"));
+        let log = self.container_folder(pod, name).join(format!("{restarts}.log"));
+        let message = self.message_file(pod, name, restarts);
         let env = self.environment(running, pod, container, image)?;
         let strings = |list: &[Value]| -> Vec<String> {
             let texts = list.iter().filter_map(Value::as_str);
@@ -279,7 +215,7 @@ impl<E: Engine> Kubelet<E> {
         if words.is_empty() {
             return Err(Trouble::new("RunContainerError", "no command specified"));
         }
-        let mounts = self.mounts(running, pod, container, volumes, &folder, restarts, &env).await?;
+        let mounts = self.mounts(running, pod, container, volumes, &message, &env).await?;
         let directory = match string(container, &["workingDir"]) {
             "" if image.working_dir.is_empty() => "/",
             "" => &image.working_dir,
@@ -287,8 +223,9 @@ impl<E: Engine> Kubelet<E> {
         };
         let flag = |field: &str| at(container, &[field]).as_bool() == Some(true);
         Ok(Start {
-            id: id.to_owned(),
+            id: format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()),
             pod: meta::uid(pod).to_owned(),
+            restart: Restart::Never,
             name: name.to_owned(),
             image: image.id.clone(),
             command: words,
@@ -306,38 +243,6 @@ impl<E: Engine> Kubelet<E> {
             },
             env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
         })
-    }
-}
-
-fn failed_start(trouble: &Trouble, begin: Timestamp, id: &str) -> End {
-    End {
-        // The kubelet's code for a program that the runtime could not run.
-        code: 128,
-        reason: "StartError".into(),
-        message: trouble.message.clone(),
-        started: Timestamp::UNIX_EPOCH,
-        finished: begin,
-        id: id.to_owned(),
-    }
-}
-
-fn end_of(exit: Exit, started: Timestamp, id: &str, message: &std::path::Path) -> End {
-    let reason = match (exit.oom_killed, exit.code) {
-        (true, _) => "OOMKilled",
-        (false, 0) => "Completed",
-        (false, _) => "Error",
-    };
-    let text = std::fs::read(message).unwrap_or_default();
-    let text = String::from_utf8_lossy(text.get(..text.len().min(MESSAGE)).unwrap_or_default()).into_owned();
-    let finished = exit.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let finished = Timestamp::from_second(i64::try_from(finished.as_secs()).unwrap_or(0)).unwrap_or(started);
-    End {
-        code: exit.code,
-        reason: reason.into(),
-        message: text,
-        started,
-        finished: finished.max(started),
-        id: id.to_owned(),
     }
 }
 

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Kubelet;
+use super::engine_log;
 use super::log_reader::{self, Follow, Shown, read};
 use super::running::Running;
 use super::state::Phase;
@@ -19,7 +20,7 @@ use crate::meta::{self, items, string};
 use crate::reply::plain;
 use crate::status::{Cause, Result, Status};
 use d2k_common::log_streams;
-use d2k_engine::{Engine, log_files};
+use d2k_engine::{Engine, LogQuery, log_files};
 
 /// What is shown of the log of a container that has failed without a message of its own, at most.
 const LAST_LINES: usize = 80;
@@ -37,9 +38,10 @@ impl<E: Engine> Kubelet<E> {
     pub(super) fn log(&self, asked: &Asked) -> Result<Response<Body>> {
         let wanted = wanted(asked)?;
         let (pod, name) = self.container_of(asked)?;
-        let (_, running) = self
-            .running(&asked.namespace, &asked.pod)
-            .map_or_else(|_| (pod.clone(), Arc::new(Running::new(&pod))), |(pod, running)| (pod, running));
+        let (_, running) = self.running(&asked.namespace, &asked.pod).map_or_else(
+            |_| (pod.clone(), Arc::new(Running::new(&pod, |_| None))),
+            |(pod, running)| (pod, running),
+        );
         let state = running.state(&name);
         let previous = asked.query.is("previous");
         if previous && state.last.is_none() {
@@ -58,14 +60,32 @@ impl<E: Engine> Kubelet<E> {
                 asked.pod
             )));
         }
-        let path = self.log_path(meta::uid(&pod), &name, run);
         let follows = wanted.follow && matches!(state.phase, Phase::Running { .. });
+        let query = engine_log::query(&state, previous, follows, &wanted.shown);
+        if let Some(lines) = self.engine.log(&state.id, query) {
+            let lines = engine_log::read(lines, wanted.shown);
+            return Ok(plain(StatusCode::OK, "text/plain", Body::from_stream(lines)));
+        }
+        let path = self.log_path(meta::uid(&pod), &name, run);
         let lines = read(path, wanted.shown, follows.then_some(Follow { running, name, id: state.id }));
         Ok(plain(StatusCode::OK, "text/plain", Body::from_stream(lines)))
     }
 
     fn log_path(&self, uid: &str, container: &str, run: i64) -> PathBuf {
         self.options.folder.join(uid).join("containers").join(container).join(format!("{run}.log"))
+    }
+
+    /// The end of the log of a run, for a container that says nothing else when it fails.
+    pub(super) async fn last_words(&self, id: &str, path: &Path) -> String {
+        let query = LogQuery { tail: Some(LAST_LINES), ..LogQuery::default() };
+        if let Some(lines) = self.engine.log(id, query) {
+            return engine_log::last_words(lines, LAST_BYTES).await;
+        }
+        let path = path.to_owned();
+        let read = move || log_reader::last_words(&path, LAST_LINES, LAST_BYTES);
+        let text =
+            tokio::task::spawn_blocking(read).await.ok().and_then(std::io::Result::ok).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     /// The Pod and the name of the container that is asked about.
@@ -151,14 +171,6 @@ fn wanted(asked: &Asked) -> Result<Wanted> {
         limit: size(limit),
     };
     Ok(Wanted { follow: query.is("follow"), shown })
-}
-
-/// The end of a log, for a container that says nothing else when it fails.
-pub(super) async fn last_words(path: &Path) -> String {
-    let path = path.to_owned();
-    let read = move || log_reader::last_words(&path, LAST_LINES, LAST_BYTES);
-    let text = tokio::task::spawn_blocking(read).await.ok().and_then(std::io::Result::ok).unwrap_or_default();
-    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// Removes the logs of the runs of a container before this one, beside the log of its current run: clients

@@ -1,5 +1,7 @@
 //! The Node object: what this machine is and has.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
 use crate::discovery;
@@ -12,7 +14,7 @@ use d2k_engine::NodeFacts;
 const PODS: &str = "1000";
 
 /// Creates or renews the Node.
-pub fn register(api: &Api, name: &str, facts: &NodeFacts) {
+pub fn register(api: &Api, name: &str, address: IpAddr, facts: &NodeFacts) {
     let of = &kinds::NODE;
     let labels = json!({
         "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": facts.architecture,
@@ -33,7 +35,7 @@ pub fn register(api: &Api, name: &str, facts: &NodeFacts) {
     };
     let status = json!({
         "capacity": resources, "allocatable": resources,
-        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": name}],
+        "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}],
         "conditions": [
             condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
             condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),

@@ -249,6 +249,14 @@ fn left(pod: &Value) -> Option<Duration> {
     Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
 }
 
+/// Whether one container is all that a Pod has, with nothing that belongs to the Pod and not to the container.
+fn is_alone(pod: &Value) -> bool {
+    items(pod, &["spec", "containers"]).len() == 1
+        && items(pod, &["spec", "initContainers"]).is_empty()
+        && at(pod, &["spec", "shareProcessNamespace"]).as_bool() != Some(true)
+        && super::volumes::memory(pod).is_empty()
+}
+
 fn sandbox(pod: &Value) -> Sandbox {
     let hostname = match string(pod, &["spec", "hostname"]) {
         "" => meta::name(pod),
@@ -263,6 +271,7 @@ fn sandbox(pod: &Value) -> Sandbox {
         memory: super::volumes::memory(pod),
         host_network: at(pod, &["spec", "hostNetwork"]).as_bool() == Some(true),
         share_processes: at(pod, &["spec", "shareProcessNamespace"]).as_bool() == Some(true),
+        alone: is_alone(pod),
         sysctls: sysctls
             .map(|s| (string(s, &["name"]).to_owned(), string(s, &["value"]).to_owned()))
             .collect(),

@@ -1,6 +1,7 @@
 //! The status of a Pod, from what its containers do (Kubernetes, "Pod Lifecycle").
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -34,7 +35,8 @@ impl<E: Engine> Kubelet<E> {
             // One of the same name may have taken its place.
             if meta::uid(pod) == uid {
                 // Read here: of two that write, the later one has the later news.
-                write(pod, &running.states(), &running.ip(), running.failure());
+                let place = (self.options.address, self.runtime.as_str());
+                write(pod, &running.states(), &running.ip(), running.failure(), place);
             }
         });
         if let Err(status) = written {
@@ -52,6 +54,7 @@ fn write(
     states: &BTreeMap<String, State>,
     ip: &str,
     failure: Option<(&'static str, String)>,
+    (host, runtime): (IpAddr, &str),
 ) {
     let over = matches!(string(pod, &["status", "phase"]), "Succeeded" | "Failed");
     let before = pod.clone();
@@ -60,7 +63,7 @@ fn write(
     let init = items(&before, &["spec", "initContainers"]);
     let main = items(&before, &["spec", "containers"]);
     let list = |containers: &[Value], init: bool| -> Vec<Value> {
-        containers.iter().map(|c| status(c, &state(c), init)).collect()
+        containers.iter().map(|c| status(c, &state(c), init, runtime)).collect()
     };
     let all: Vec<State> = main.iter().map(state).collect();
     let initialized = init.iter().all(|c| {
@@ -88,8 +91,8 @@ fn write(
         status.insert("reason".into(), reason.into());
         status.insert("message".into(), words.into());
     }
-    status.insert("hostIP".into(), "127.0.0.1".into());
-    status.insert("hostIPs".into(), json!([{"ip": "127.0.0.1"}]));
+    status.insert("hostIP".into(), json!(host));
+    status.insert("hostIPs".into(), json!([{"ip": host}]));
     status.entry("startTime").or_insert_with(|| meta::now().into());
     if !ip.is_empty() {
         status.insert("podIP".into(), ip.into());
@@ -158,9 +161,9 @@ fn phase(states: &[State], policy: &str, init_failed: bool, deleting: bool) -> &
     if codes.iter().all(|code| *code == 0) { "Succeeded" } else { "Failed" }
 }
 
-fn terminated(end: &End) -> Value {
+fn terminated(end: &End, runtime: &str) -> Value {
     let mut made = json!({
-        "exitCode": end.code, "reason": end.reason, "containerID": format!("d2k://{}", end.id),
+        "exitCode": end.code, "reason": end.reason, "containerID": format!("{runtime}://{}", end.id),
         "startedAt": meta::seconds(end.started), "finishedAt": meta::seconds(end.finished),
     });
     if !end.message.is_empty() {
@@ -169,7 +172,7 @@ fn terminated(end: &End) -> Value {
     made
 }
 
-fn status(container: &Value, state: &State, init: bool) -> Value {
+fn status(container: &Value, state: &State, init: bool, runtime: &str) -> Value {
     let now = match &state.phase {
         Phase::Waiting { reason, message } => {
             let mut waiting = json!({"reason": reason});
@@ -179,19 +182,20 @@ fn status(container: &Value, state: &State, init: bool) -> Value {
             json!({"waiting": waiting})
         }
         Phase::Running { started } => json!({"running": {"startedAt": meta::seconds(*started)}}),
-        Phase::Terminated(end) => json!({"terminated": terminated(end)}),
+        Phase::Terminated(end) => json!({"terminated": terminated(end, runtime)}),
     };
     // An init container is ready when it has done its work.
     let side = string(container, &["restartPolicy"]) == "Always";
     let done = init && !side && matches!(state.phase, Phase::Terminated(End { code: 0, .. }));
-    let last = state.last.as_ref().map_or_else(|| json!({}), |end| json!({"terminated": terminated(end)}));
+    let last =
+        state.last.as_ref().map_or_else(|| json!({}), |end| json!({"terminated": terminated(end, runtime)}));
     let mut made = json!({
         "name": string(container, &["name"]), "image": string(container, &["image"]), "imageID": state.image_id,
         "ready": state.ready || done, "started": state.started && matches!(state.phase, Phase::Running { .. }),
         "restartCount": state.restarts, "state": now, "lastState": last,
     });
     if !state.id.is_empty() {
-        meta::map(&mut made).insert("containerID".into(), format!("d2k://{}", state.id).into());
+        meta::map(&mut made).insert("containerID".into(), format!("{runtime}://{}", state.id).into());
     }
     if let (Some(resources), true) =
         (container.get("resources"), matches!(state.phase, Phase::Running { .. }))

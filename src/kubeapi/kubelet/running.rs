@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::state::State;
 use crate::meta::{self, items, string};
+use d2k_engine::Found;
 
 /// The volumes of a Pod by name.
 pub type Volumes = BTreeMap<String, Volume>;
@@ -61,8 +62,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// What the status of a Pod says; a process that ran before this one is not there any more.
-    pub fn new(pod: &Arc<Value>) -> Self {
+    /// What the status of a Pod says; `found` tells the containers that the engine still has of those before this process.
+    pub fn new(pod: &Arc<Value>, found: impl Fn(&str) -> Option<Found>) -> Self {
         let mut states = BTreeMap::new();
         for (list, field) in LISTS {
             for container in items(pod, &["spec", list]) {
@@ -70,7 +71,8 @@ impl Running {
                 let status = items(pod, &["status", field]).iter().find(|s| string(s, &["name"]) == name);
                 // One that is beside the others is begun when the Pod is there.
                 if status.is_some() || *list != "ephemeralContainers" {
-                    states.insert(name.to_owned(), status.map_or_else(|| State::before(pod), State::recall));
+                    let recall = |status| State::recall(status, found(name).as_ref());
+                    states.insert(name.to_owned(), status.map_or_else(|| State::before(pod), recall));
                 }
             }
         }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::meta::{self, at, items, string};
+use d2k_engine::Found;
 
 /// What a container does.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,8 +90,8 @@ impl State {
         }
     }
 
-    /// What a status says of a container; a process that ran before this one is not there any more.
-    pub fn recall(status: &Value) -> Self {
+    /// What a status says of a container. One that ran before this process began has ended, unless the engine still has it.
+    pub fn recall(status: &Value, found: Option<&Found>) -> Self {
         let end = |state: &Value| {
             let ended = state.get("terminated")?;
             let time = |field: &str| string(ended, &[field]).parse::<Timestamp>().ok();
@@ -100,13 +101,15 @@ impl State {
                 message: string(ended, &["message"]).to_owned(),
                 started: time("startedAt").unwrap_or(Timestamp::UNIX_EPOCH),
                 finished: time("finishedAt").unwrap_or(Timestamp::UNIX_EPOCH),
-                id: string(ended, &["containerID"]).trim_start_matches("d2k://").to_owned(),
+                id: bare_id(string(ended, &["containerID"])),
             })
         };
-        let id = string(status, &["containerID"]).trim_start_matches("d2k://").to_owned();
+        let id = bare_id(string(status, &["containerID"]));
+        let survives = found.is_some_and(|found| found.id == id);
         let now = at(status, &["state"]);
         let phase = match (end(now), string(now, &["running", "startedAt"]).parse().ok()) {
             (Some(end), _) => Phase::Terminated(end),
+            (None, Some(started)) if survives => Phase::Running { started },
             // It ended with the process that ran it.
             (None, Some(started)) => Phase::Terminated(End {
                 code: 255,
@@ -124,11 +127,16 @@ impl State {
             restarts: meta::number(status, &["restartCount"]).unwrap_or(0),
             id,
             image_id: string(status, &["imageID"]).to_owned(),
-            ready: false,
-            started: false,
+            ready: survives && at(status, &["ready"]).as_bool() == Some(true),
+            started: survives && at(status, &["started"]).as_bool() == Some(true),
             again: false,
         }
     }
+}
+
+/// An ID without the name of its engine.
+fn bare_id(id: &str) -> String {
+    id.split_once("://").map_or(id, |(_, id)| id).to_owned()
 }
 
 #[cfg(test)]

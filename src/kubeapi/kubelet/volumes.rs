@@ -126,7 +126,7 @@ impl<E: Engine> Kubelet<E> {
             all.push(Entry { path: string(source, &["path"]).to_owned(), bytes, mode });
         }
         if let Some(source) = part.get("downwardAPI") {
-            let running = Running::new(&Arc::new(pod.clone()));
+            let running = Running::new(&Arc::new(pod.clone()), |_| None);
             for item in items(source, &["items"]) {
                 let text = match item.get("fieldRef") {
                     Some(field) => self.field(&running, pod, string(field, &["fieldPath"])),
@@ -172,19 +172,17 @@ impl<E: Engine> Kubelet<E> {
     }
 
     /// The mounts of a container: those of the Pod's volumes, and the files of the cluster.
-    #[allow(clippy::too_many_arguments, reason = "a mount is made of all of these")]
     pub(super) async fn mounts(
         &self,
         running: &Running,
         pod: &Value,
         container: &Value,
         volumes: &Volumes,
-        folder: &Path,
-        restarts: i64,
+        message: &Path,
         env: &environment::Variables,
     ) -> Result<Vec<Mount>, Trouble> {
         let wrong = |e: std::io::Error| {
-            Trouble::new("CreateContainerConfigError", format!("{}: {e}", folder.display()))
+            Trouble::new("CreateContainerConfigError", format!("{}: {e}", message.display()))
         };
         let mut all = Vec::new();
         let shared = self.options.folder.join(meta::uid(pod));
@@ -194,14 +192,13 @@ impl<E: Engine> Kubelet<E> {
             .map_err(wrong)?;
         let hostname = shared.join("hostname");
         files::write(&hostname, files::hostname(pod)).map_err(wrong)?;
-        let message = folder.join(format!("{restarts}.termination"));
-        files::write(&message, "").map_err(wrong)?;
-        std::fs::set_permissions(&message, std::fs::Permissions::from_mode(0o666)).map_err(wrong)?;
+        files::write(message, "").map_err(wrong)?;
+        std::fs::set_permissions(message, std::fs::Permissions::from_mode(0o666)).map_err(wrong)?;
         let mut bind = |target: &str, path: PathBuf| all.push(Mount::new(target, Source::Managed(path)));
         bind("/etc/hosts", hosts);
         bind("/etc/hostname", hostname);
         bind("/etc/resolv.conf", resolv);
-        bind(string(container, &["terminationMessagePath"]), message);
+        bind(string(container, &["terminationMessagePath"]), message.to_owned());
         for asked in items(container, &["volumeMounts"]) {
             let Some(volume) = volumes.get(string(asked, &["name"])) else { continue };
             let mount = mount(asked, volume, env)?;

@@ -52,6 +52,9 @@ impl Api {
     /// Everything that a new object gets from the server.
     fn prepare(&self, target: &Target, object: &mut Value) -> Result<()> {
         let kind = target.kind;
+        // What stands for something outside keeps its identity.
+        let own = target.manager.name == CONTROLLERS && !meta::uid(object).is_empty();
+        let uid = own.then(|| meta::uid(object).to_owned());
         // Who has a generation of its own does not take one; the others keep what they were given.
         for field in OWN.iter().filter(|field| kind.generation || **field != "generation") {
             meta::unset(object, field);
@@ -62,7 +65,7 @@ impl Api {
         } else {
             meta::unset(object, "namespace");
         }
-        meta::set(object, "uid", meta::new_uid());
+        meta::set(object, "uid", uid.unwrap_or_else(meta::new_uid));
         meta::set(object, "creationTimestamp", meta::now());
         if kind.generation {
             meta::set(object, "generation", 1);

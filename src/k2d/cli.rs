@@ -1,0 +1,69 @@
+//! The command line and the settings, each also a variable of the environment.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::Ipv4Net;
+
+/// The Kubernetes API over a Docker engine.
+#[derive(Debug, Parser)]
+#[command(name = "k2d", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What k2d can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the Kubernetes API.
+    Serve(Settings),
+    /// Hold the network of a Pod (k2d starts this itself).
+    #[command(hide = true)]
+    Pause,
+}
+
+/// The settings of `k2d serve`.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// The engine, as Docker's own client takes it: unix:///PATH or tcp://HOST:PORT.
+    #[arg(long, env = "K2D_ENGINE", value_name = "ADDRESS")]
+    pub engine: Option<String>,
+    /// Address that clients and Pods use for this machine; the one that leads outside if none is given.
+    #[arg(long, env = "K2D_ADVERTISE_ADDR", value_name = "IP")]
+    pub advertise_addr: Option<IpAddr>,
+    /// Address that the Kubernetes API listens on.
+    #[arg(long, env = "K2D_LISTEN", value_name = "IP", default_value = "0.0.0.0")]
+    pub listen: IpAddr,
+    /// Port of the Kubernetes API.
+    #[arg(long, env = "K2D_PORT", value_name = "PORT", default_value_t = 6443)]
+    pub port: u16,
+    /// Folder for all that is kept.
+    #[arg(long, env = "K2D_DATA_PATH", value_name = "FOLDER", default_value = "/var/lib/k2d")]
+    pub data_path: PathBuf,
+    /// Token for clients without a certificate; a random one if none is given.
+    #[arg(long, env = "K2D_SECRET", value_name = "TOKEN", hide_env_values = true)]
+    pub secret: Option<String>,
+    /// Name of the Node; the name of the machine if none is given.
+    #[arg(long, env = "K2D_NODE", value_name = "NAME")]
+    pub node: Option<String>,
+    /// Addresses of Pods and Services, if the network `k2d` is not there yet.
+    #[arg(long, env = "K2D_POD_CIDR", value_name = "CIDR", default_value = "10.89.0.0/16")]
+    pub pod_cidr: Ipv4Net,
+    /// Minimum log level: error, warn, info, debug or trace.
+    #[arg(long, env = "K2D_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: tracing::Level,
+    /// Log format.
+    #[arg(long, env = "K2D_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// A log format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum LogFormat {
+    Text,
+    Json,
+}

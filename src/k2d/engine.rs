@@ -1,0 +1,312 @@
+//! Docker, or what speaks its API, as the engine of a cluster: images, sandboxes and containers are the engine's own, with
+//! labels that say which Pod they are of. The engine keeps apps running; this process only tells it what to run.
+
+pub mod client;
+mod containers;
+mod frames;
+mod images;
+mod json;
+pub mod labels;
+pub mod network;
+mod own_image;
+mod paths;
+mod runs;
+mod sandboxes;
+mod streams;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use d2k_engine::{
+    Engine, Exec, Exit, Found, Image, Limits, LogQuery, LogStream, Login, Next, NodeFacts, Pull, Result,
+    Sandbox, Session, Start, Stream, Trouble, Usage,
+};
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use client::Client;
+use json::{count, text};
+use network::{Network, Plan};
+use paths::Paths;
+use runs::Runs;
+
+pub use json::{at, flag, texts};
+pub use runs::News;
+
+/// An engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Docker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Arc<Client>,
+    facts: NodeFacts,
+    /// The Node's address.
+    host: IpAddr,
+    network: Network,
+    paths: Paths,
+    runs: Arc<Runs>,
+    /// By the UIDs of their Pods.
+    sandboxes: Mutex<HashMap<String, Placed>>,
+    /// Containers that were there when this process began, by UID of the Pod and name.
+    found: Mutex<HashMap<(String, String), Found>>,
+    /// Containers that k2d has not made, by the UIDs of the Pods that show them.
+    foreign: Mutex<HashMap<String, String>>,
+    /// The names of images by their IDs, as Pods have them.
+    names: Mutex<HashMap<String, String>>,
+    /// One pull at a time.
+    pulls: Semaphore,
+    own_image: tokio::sync::OnceCell<String>,
+}
+
+/// A sandbox that is there.
+#[derive(Debug, Clone)]
+struct Placed {
+    namespace: String,
+    name: String,
+    hostname: String,
+    address: Ipv4Addr,
+    host_network: bool,
+    share_processes: bool,
+    sysctls: BTreeMap<String, String>,
+    /// The container that has its network, if that is not the Pod's only one.
+    holder: Option<String>,
+}
+
+impl Placed {
+    fn ip(&self, host: IpAddr) -> IpAddr {
+        if self.host_network { host } else { self.address.into() }
+    }
+
+    /// The network mode of its containers.
+    fn mode(&self) -> String {
+        match &self.holder {
+            Some(holder) => format!("container:{holder}"),
+            None if self.host_network => "host".to_owned(),
+            None => network::NAME.to_owned(),
+        }
+    }
+}
+
+impl Docker {
+    /// Connects to an engine and takes over what a k2d before this one has made there. `host` is the Node's address.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn open(
+        client: Client,
+        plan: Plan,
+        host: IpAddr,
+        stopping: CancellationToken,
+    ) -> std::result::Result<Self, client::Error> {
+        let about = client.negotiate().await?;
+        let facts = facts(&about, &client.get("/info").await?);
+        let paths = Paths::find(&client).await?;
+        let network = Network::open(&client, plan).await?;
+        let (client, runs) = (Arc::new(client), Runs::new());
+        tokio::spawn(runs.clone().run(client.clone(), stopping));
+        let inner = Inner {
+            client,
+            facts,
+            host,
+            network,
+            paths,
+            runs,
+            sandboxes: Mutex::default(),
+            found: Mutex::default(),
+            foreign: Mutex::default(),
+            names: Mutex::default(),
+            pulls: Semaphore::new(1),
+            own_image: tokio::sync::OnceCell::new(),
+        };
+        let this = Self { inner: Arc::new(inner) };
+        this.survey().await?;
+        Ok(this)
+    }
+
+    /// The parts of the Pods' network.
+    pub fn plan(&self) -> Plan {
+        self.inner.network.plan
+    }
+
+    /// Whether the engine can mount what this process keeps there: if k2d runs in a container, only what is mounted there.
+    pub fn reaches(&self, path: &std::path::Path) -> bool {
+        self.inner.paths.is_outside(path)
+    }
+
+    /// Whether a Pod with this UID shows a container that k2d has not made, and that is there.
+    pub fn has_adopted(&self, uid: &str) -> bool {
+        self.inner.foreign.lock().contains_key(uid)
+    }
+
+    /// What happens to any container.
+    pub fn news(&self) -> tokio::sync::broadcast::Receiver<News> {
+        self.inner.runs.news()
+    }
+
+    /// All containers, as the engine inspects them.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn containers(&self) -> std::result::Result<Vec<Value>, client::Error> {
+        let mut all = Vec::new();
+        for id in sandboxes::ids(&self.inner.client.get("/containers/json?all=true").await?) {
+            all.extend(self.container(&id).await?);
+        }
+        Ok(all)
+    }
+
+    /// A container, as the engine inspects it; none if it is gone.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn container(&self, id: &str) -> std::result::Result<Option<Value>, client::Error> {
+        match self.inner.client.get(&format!("/containers/{id}/json")).await {
+            Ok(inspected) => Ok(Some(inspected)),
+            Err(error) if error.is(http::StatusCode::NOT_FOUND) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether this is the container that k2d runs in.
+    pub fn is_itself(&self, id: &str) -> bool {
+        self.inner.paths.container() == Some(id)
+    }
+
+    /// Makes a container that k2d has not made known as the one of a Pod with this UID.
+    pub fn adopt(&self, uid: &str, name: &str, inspected: &Value, namespace: &str, pod: &str) {
+        let networks = at(inspected, &["NetworkSettings", "Networks"]).as_object();
+        let mut addresses = networks.into_iter().flatten().map(|(_, one)| text(one, &["IPAddress"]));
+        let address = addresses.find_map(|address| address.parse().ok()).unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let placed = Placed {
+            namespace: namespace.to_owned(),
+            name: pod.to_owned(),
+            hostname: text(inspected, &["Config", "Hostname"]).to_owned(),
+            address,
+            host_network: text(inspected, &["HostConfig", "NetworkMode"]) == "host",
+            share_processes: false,
+            sysctls: BTreeMap::new(),
+            holder: None,
+        };
+        self.inner.sandboxes.lock().insert(uid.to_owned(), placed);
+        self.inner.foreign.lock().insert(uid.to_owned(), text(inspected, &["Id"]).to_owned());
+        self.found_container(uid, name, inspected);
+    }
+}
+
+fn facts(about: &Value, info: &Value) -> NodeFacts {
+    let engine = at(about, &["Components"]).get(0).map_or("", |first| text(first, &["Name"]));
+    let runtime = if engine.contains("Podman") { "podman" } else { "docker" };
+    let root = text(info, &["DockerRootDir"]);
+    let storage = rustix::fs::statvfs(root).or_else(|_| rustix::fs::statvfs("/"));
+    let line = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    NodeFacts {
+        runtime: format!("{runtime}://{}", text(info, &["ServerVersion"])),
+        kernel: text(info, &["KernelVersion"]).to_owned(),
+        os_image: text(info, &["OperatingSystem"]).to_owned(),
+        cpus: count(info, &["NCPU"]),
+        memory: count(info, &["MemTotal"]),
+        storage: storage.map_or(0, |about| about.f_blocks * about.f_frsize),
+        machine_id: line("/etc/machine-id"),
+        boot_id: line("/proc/sys/kernel/random/boot_id"),
+        architecture: d2k_kubeapi::architecture(),
+    }
+}
+
+impl Engine for Docker {
+    fn node(&self) -> NodeFacts {
+        self.inner.facts.clone()
+    }
+
+    fn image<'a>(
+        &'a self,
+        reference: &'a str,
+        pull: Pull,
+        logins: &'a [Login],
+    ) -> BoxFuture<'a, Result<Image>> {
+        Box::pin(self.ensure_image(reference, pull, logins))
+    }
+
+    fn create_sandbox(&self, sandbox: Sandbox) -> BoxFuture<'_, Result<IpAddr>> {
+        Box::pin(self.place(sandbox))
+    }
+
+    fn remove_sandbox<'a>(&'a self, uid: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.remove_pod(uid))
+    }
+
+    fn create(&self, start: Start) -> BoxFuture<'_, Result<String>> {
+        Box::pin(self.create_container(start))
+    }
+
+    fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.start_container(id))
+    }
+
+    fn wait<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Exit>> {
+        Box::pin(self.inner.runs.wait(id))
+    }
+
+    fn signal<'a>(&'a self, id: &'a str, signal: i32) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.kill(id, signal))
+    }
+
+    fn remove<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.remove_container(id))
+    }
+
+    fn attach<'a>(&'a self, id: &'a str, stdin: bool) -> BoxFuture<'a, Result<Session>> {
+        Box::pin(self.attach_to(id, stdin))
+    }
+
+    fn exec<'a>(&'a self, id: &'a str, exec: Exec) -> BoxFuture<'a, Result<Session>> {
+        Box::pin(self.exec_in(id, exec))
+    }
+
+    fn limit<'a>(&'a self, id: &'a str, limits: Limits) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.update(id, limits))
+    }
+
+    fn usage<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Usage>> {
+        Box::pin(self.figures(id))
+    }
+
+    fn connect<'a>(&'a self, uid: &'a str, port: u16) -> BoxFuture<'a, Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            let address = (self.placed(uid)?.ip(self.inner.host), port);
+            let connected = TcpStream::connect(address).await;
+            let words = |error| {
+                Trouble::new("PortForward", format!("cannot connect to {}:{port}: {error}", address.0))
+            };
+            Ok(Box::new(connected.map_err(words)?) as Box<dyn Stream>)
+        })
+    }
+
+    fn restarts(&self) -> bool {
+        true
+    }
+
+    fn next_run<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Next>> {
+        Box::pin(self.inner.runs.next(id))
+    }
+
+    fn is_restarting<'a>(&'a self, id: &'a str) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            self.inspect(id).await.is_ok_and(|inspected| flag(&inspected, &["State", "Restarting"]))
+        })
+    }
+
+    fn found(&self, pod: &str, name: &str) -> Option<Found> {
+        self.inner.found.lock().get(&(pod.to_owned(), name.to_owned())).cloned()
+    }
+
+    fn log(&self, id: &str, query: LogQuery) -> Option<LogStream> {
+        Some(self.log_of(id, query))
+    }
+}

@@ -1,0 +1,190 @@
+//! The sandboxes of Pods: an address, and for a Pod with more than one container one of k2d's own that holds the network.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use d2k_engine::{Found, Memory, Result, Sandbox, Trouble};
+use serde_json::{Value, json};
+
+use super::client::Error;
+use super::containers::{endpoint, memory_name, with_role};
+use super::json::{self, encode, text};
+use super::labels::{self, CONTAINER, HOLDER, NAMESPACE, POD, ROLE, UID, label};
+use super::{Docker, Placed, network};
+
+fn failed(error: &Error) -> Trouble {
+    Trouble::new("FailedCreatePodSandBox", error.to_string())
+}
+
+impl Docker {
+    /// The sandbox of a Pod.
+    pub(super) fn placed(&self, uid: &str) -> Result<Placed> {
+        let placed = self.inner.sandboxes.lock().get(uid).cloned();
+        placed.ok_or_else(|| Trouble::new("NotFound", format!("the Pod {uid} has no sandbox")))
+    }
+
+    /// Makes a sandbox, or takes the one that is there; its address.
+    pub(super) async fn place(&self, sandbox: Sandbox) -> Result<IpAddr> {
+        let uid = sandbox.uid.clone();
+        if let Ok(placed) = self.placed(&uid) {
+            return Ok(placed.ip(self.inner.host));
+        }
+        let address = if sandbox.host_network {
+            Ipv4Addr::UNSPECIFIED
+        } else {
+            let address = self.inner.network.give(&uid);
+            address.ok_or_else(|| Trouble::new("FailedCreatePodSandBox", "no address is left for a Pod"))?
+        };
+        let mut placed = Placed {
+            namespace: sandbox.namespace,
+            name: sandbox.name,
+            hostname: sandbox.hostname,
+            address,
+            host_network: sandbox.host_network,
+            share_processes: sandbox.share_processes,
+            sysctls: sandbox.sysctls,
+            holder: None,
+        };
+        if !sandbox.alone {
+            let held = self.hold(&uid, &placed, &sandbox.memory).await;
+            placed.holder = Some(held.inspect_err(|_| self.inner.network.take_back(&uid))?);
+        }
+        let ip = placed.ip(self.inner.host);
+        self.inner.sandboxes.lock().insert(uid, placed);
+        Ok(ip)
+    }
+
+    /// Starts the container that holds the network and the memory of a Pod; its ID.
+    async fn hold(&self, uid: &str, placed: &Placed, memory: &[Memory]) -> Result<String> {
+        let labels = with_role(labels::of_pod(uid, &placed.namespace, &placed.name), HOLDER);
+        let mut mounts = Vec::new();
+        for volume in memory {
+            let name = memory_name(uid, &volume.name);
+            let mut options = vec!["mode=1777".to_owned()];
+            options.extend(volume.limit.map(|limit| format!("size={limit}")));
+            options.extend(volume.group.map(|group| format!("gid={group}")));
+            let body = json!({
+                "Name": name, "Driver": "local", "Labels": labels,
+                "DriverOpts": {"type": "tmpfs", "device": "tmpfs", "o": options.join(",")},
+            });
+            self.inner.client.post("/volumes/create", Some(&body)).await.map_err(|error| failed(&error))?;
+            mounts.push(json!({"Type": "volume", "Source": name, "Target": format!("/{}", volume.name)}));
+        }
+        let image = self.own_image().await?;
+        let mut body = json!({
+            "Image": image, "Entrypoint": ["/k2d", "pause"], "Labels": labels,
+            "HostConfig": {
+                "NetworkMode": placed.mode(), "IpcMode": "shareable", "RestartPolicy": {"Name": "always"},
+                "Mounts": mounts, "Sysctls": placed.sysctls, "ReadonlyRootfs": true, "CapDrop": ["ALL"],
+            },
+        });
+        if !placed.host_network
+            && let Some(body) = body.as_object_mut()
+        {
+            body.insert("Hostname".into(), placed.hostname.as_str().into());
+            body.insert("NetworkingConfig".into(), endpoint(placed.address));
+        }
+        let name = format!("{}.{}", placed.name, placed.namespace);
+        let id = self.create_named(&name, &body).await?;
+        let started = self.inner.client.post(&format!("/containers/{id}/start"), None).await;
+        if let Err(error) = started {
+            let _ = self.remove_container(&id).await;
+            return Err(failed(&error));
+        }
+        Ok(id)
+    }
+
+    /// Removes all that the engine has of a Pod.
+    pub(super) async fn remove_pod(&self, uid: &str) -> Result<()> {
+        let wrong = |error: Error| Trouble::new("KillPodSandboxError", error.to_string());
+        let path = format!("/containers/json?all=true&filters={}", labels::filter(&format!("{UID}={uid}")));
+        let listed = self.inner.client.get(&path).await.map_err(wrong)?;
+        let foreign = self.inner.foreign.lock().remove(uid);
+        let ids: Vec<String> = ids(&listed).into_iter().chain(foreign).collect();
+        for id in ids {
+            self.remove_container(&id).await?;
+        }
+        let path = format!("/volumes?filters={}", labels::filter(&format!("{UID}={uid}")));
+        let volumes = self.inner.client.get(&path).await.map_err(wrong)?;
+        for volume in json::at(&volumes, &["Volumes"]).as_array().into_iter().flatten() {
+            let name = encode(text(volume, &["Name"]));
+            self.inner.client.delete(&format!("/volumes/{name}")).await.map_err(wrong)?;
+        }
+        self.inner.sandboxes.lock().remove(uid);
+        self.inner.network.take_back(uid);
+        Ok(())
+    }
+
+    /// Takes over what a k2d before this one has made.
+    pub(super) async fn survey(&self) -> std::result::Result<(), Error> {
+        let path = format!("/containers/json?all=true&filters={}", labels::filter(UID));
+        for id in ids(&self.inner.client.get(&path).await?) {
+            match self.inner.client.get(&format!("/containers/{id}/json")).await {
+                Ok(inspected) => self.take_over(&inspected),
+                // It has gone meanwhile.
+                Err(error) if error.is(http::StatusCode::NOT_FOUND) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_over(&self, inspected: &Value) {
+        let labels = json::at(inspected, &["Config", "Labels"]);
+        let (uid, id) = (label(labels, UID).to_owned(), text(inspected, &["Id"]));
+        let mode = text(inspected, &["HostConfig", "NetworkMode"]);
+        let joined = ["NetworkSettings", "Networks", network::NAME, "IPAMConfig", "IPv4Address"];
+        let address: Option<Ipv4Addr> = text(inspected, &joined).parse().ok();
+        let mut sandboxes = self.inner.sandboxes.lock();
+        let placed = sandboxes.entry(uid.clone()).or_insert_with(|| Placed {
+            namespace: label(labels, NAMESPACE).to_owned(),
+            name: label(labels, POD).to_owned(),
+            hostname: text(inspected, &["Config", "Hostname"]).to_owned(),
+            address: Ipv4Addr::UNSPECIFIED,
+            host_network: false,
+            share_processes: false,
+            sysctls: Default::default(),
+            holder: None,
+        });
+        placed.host_network |= mode == "host";
+        if let Some(address) = address {
+            placed.address = address;
+            self.inner.network.note(address, &uid);
+        }
+        if label(labels, ROLE) == HOLDER {
+            placed.holder = Some(id.to_owned());
+            return;
+        }
+        if text(inspected, &["HostConfig", "PidMode"]).starts_with("container:") {
+            placed.share_processes = true;
+        }
+        drop(sandboxes);
+        self.found_container(&uid, label(labels, CONTAINER), inspected);
+    }
+
+    /// Notes a container that the kubelet is to take over.
+    pub(super) fn found_container(&self, uid: &str, name: &str, inspected: &Value) {
+        let id = text(inspected, &["Id"]).to_owned();
+        let Some(started) = json::time(text(inspected, &["State", "StartedAt"])) else {
+            // It was made and never started.
+            return;
+        };
+        self.inner.runs.follow(&id, Some(inspected));
+        let found = Found {
+            id,
+            image: text(inspected, &["Image"]).to_owned(),
+            started,
+            restarts: json::number(inspected, &["RestartCount"]).unwrap_or(0),
+        };
+        let key = (uid.to_owned(), name.to_owned());
+        let mut all = self.inner.found.lock();
+        // Of two the younger one is what the kubelet means.
+        if all.get(&key).is_none_or(|other| other.started < found.started) {
+            all.insert(key, found);
+        }
+    }
+}
+
+/// The IDs of a list of containers.
+pub fn ids(listed: &Value) -> Vec<String> {
+    listed.as_array().into_iter().flatten().map(|one| text(one, &["Id"]).to_owned()).collect()
+}

@@ -1,0 +1,8 @@
+//! k2d: the Kubernetes API over a Docker engine. The API server, its controllers and the kubelet are `d2k_kubeapi`; here are
+//! the engine that they run Pods on (`engine`), the containers of other people as Pods (`foreign`), and the command line.
+
+pub mod cli;
+pub mod engine;
+mod foreign;
+pub mod pause;
+pub mod serve;

@@ -1,0 +1,21 @@
+//! The program `k2d`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use k2d::cli::{Cli, Command};
+use k2d::{pause, serve};
+
+fn main() -> ExitCode {
+    let ended = match Cli::parse().command {
+        Command::Serve(settings) => serve::run(settings),
+        Command::Pause => pause::run(),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(words) => {
+            eprintln!("k2d: {words}");
+            ExitCode::FAILURE
+        }
+    }
+}

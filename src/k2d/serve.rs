@@ -1,0 +1,142 @@
+//! `k2d serve`: finds the engine, starts the cluster over it, and ends in order.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use d2k_kubeapi::cluster::{self, Options};
+use d2k_kubeapi::verbs;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{LogFormat, Settings};
+use crate::engine::Docker;
+use crate::engine::client::Client;
+use crate::engine::network::Plan;
+use crate::foreign;
+
+/// Where an engine listens that says nothing else, in the order in which they are tried.
+const SOCKETS: &[&str] = &["/var/run/docker.sock", "/run/podman/podman.sock"];
+/// Threads for work that blocks: files of volumes.
+const BLOCKING_THREADS: usize = 4;
+
+/// Serves until it is told to end.
+///
+/// # Errors
+/// One line that names the setting or the step, and what to do.
+pub fn run(settings: Settings) -> Result<(), String> {
+    log(&settings);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    runtime.block_on(serve(settings))
+}
+
+fn log(settings: &Settings) {
+    let level = tracing_subscriber::filter::LevelFilter::from_level(settings.log_level);
+    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    match settings.log_format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().init(),
+    }
+}
+
+async fn serve(settings: Settings) -> Result<(), String> {
+    let stopping = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| format!("no signals: {error}"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| format!("no signals: {error}"))?;
+    let started = start(&settings, &stopping);
+    let kubeconfig = tokio::select! {
+        started = started => started?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    tracing::info!(kubeconfig = %kubeconfig.display(), port = settings.port, "k2d serves the Kubernetes API");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // Apps go on without k2d.
+    stopping.cancel();
+    Ok(())
+}
+
+async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std::path::PathBuf, String> {
+    let data = &settings.data_path;
+    private(data).map_err(|error| format!("K2D_DATA_PATH (--data-path) is {}: {error}", data.display()))?;
+    let plan = Plan::of(settings.pod_cidr).ok_or_else(|| {
+        format!("K2D_POD_CIDR (--pod-cidr) is {}: take a prefix of 24 or less", settings.pod_cidr)
+    })?;
+    let host = engine_host(settings.engine.as_deref());
+    let client = Client::new(&host).map_err(|error| format!("K2D_ENGINE (--engine): {error}"))?;
+    let address = settings.advertise_addr.unwrap_or_else(own_address);
+    let engine =
+        Docker::open(client, plan, address, stopping.clone()).await.map_err(|error| error.to_string())?;
+    if !engine.reaches(data) {
+        let place = data.display();
+        return Err(format!(
+            "K2D_DATA_PATH (--data-path) is {place}, inside of k2d's own container, where the engine cannot mount it from: run              k2d with -v {place}:{place}"
+        ));
+    }
+    let plan = engine.plan();
+    let service = |number: u32| Ipv4Addr::from(u32::from(plan.services.network()) + number);
+    let node = settings.node.clone().unwrap_or_else(machine);
+    let options = Options {
+        data: data.clone(),
+        name: node.clone(),
+        address,
+        listen: SocketAddr::new(settings.listen, settings.port),
+        addresses: vec![plan.gateway().into(), Ipv4Addr::LOCALHOST.into()],
+        inside: SocketAddr::new(service(1).into(), 443),
+        gateway: plan.gateway().into(),
+        dns: service(10).into(),
+        services: verbs::Settings {
+            services: plan.services.network(),
+            services_prefix: plan.services.prefix_len(),
+            ..verbs::Settings::default()
+        },
+        anonymous: false,
+        token: settings.secret.clone(),
+        namespaces: Vec::new(),
+    };
+    let foreign = foreign::Foreign::new(engine.clone(), node);
+    foreign.adopt().await.map_err(|error| error.to_string())?;
+    let prepare = |api: &Arc<verbs::Api>| foreign.purge(api);
+    let cluster = cluster::start(Arc::new(engine), options, prepare, stopping.clone()).await?;
+    tokio::spawn(foreign.follow(cluster.api, stopping.clone()));
+    Ok(cluster.kubeconfig)
+}
+
+/// A folder that only its owner enters.
+fn private(folder: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(folder)
+}
+
+/// Where the engine is: as Docker's own client finds it.
+fn engine_host(given: Option<&str>) -> String {
+    let variable = || std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+    let there = || SOCKETS.iter().find(|socket| Path::new(socket).exists()).or(SOCKETS.first());
+    let usual = || there().map(|socket| format!("unix://{socket}")).unwrap_or_default();
+    given.map(str::to_owned).or_else(variable).unwrap_or_else(usual)
+}
+
+/// The address of this machine that leads outside. Nothing is sent.
+fn own_address() -> IpAddr {
+    let found = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        // An address for documentation (RFC 5737): only the route to it matters.
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    found.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
+}
+
+/// The name of this machine, as a Node may have it.
+fn machine() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    let legal = name.replace(|letter: char| !letter.is_ascii_alphanumeric() && letter != '.', "-");
+    let legal = legal.trim_matches(['-', '.']);
+    if legal.is_empty() { "k2d".to_owned() } else { legal.to_owned() }
+}
