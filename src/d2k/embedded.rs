@@ -16,16 +16,17 @@ use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
 use d2k_cluster::Reach;
 use d2k_daemon::local_images::LocalImages;
-use d2k_engine_local::network::{self, Network};
 use d2k_engine_local::runtime::{self, Helper};
-use d2k_engine_local::sockets::Sockets;
-use d2k_engine_local::{Local, network::Range};
+use d2k_engine_local::{Local, outward};
 use d2k_kubeapi::cluster;
 use d2k_kubeapi::verbs::{self, Api};
+use d2k_network::sockets::Sockets;
+use d2k_network::{self as network, Network, Range};
 use d2k_registry::Registry;
 
 pub use command::{Job, run as run_command};
@@ -54,6 +55,8 @@ pub struct Embedded {
     kubeconfig: PathBuf,
     engine: Local,
     network: Arc<Network>,
+    /// The tasks of the way out.
+    outward: TaskTracker,
     api: Arc<Api>,
     /// Held as long as this process has the folder.
     _lock: File,
@@ -174,15 +177,20 @@ pub async fn start(
         |address: SocketAddr| (address.port(), SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()));
     let options = network::Options {
         gateway: GATEWAY,
+        dns: vec![GATEWAY],
         pods: Range { base: Ipv4Addr::new(10, 88, 0, 0), prefix: PREFIX },
         services: Range { base: SERVICES, prefix: PREFIX },
         forwards: vec![loopback(started.address)],
         ..network::Options::default()
     };
     let sockets: Arc<dyn Sockets> = Arc::new(engine.runtime().clone());
-    let network = Arc::new(Network::start(sockets, options, stopping.clone()).await?);
+    let outward = outward::start(engine.runtime(), &options, stopping.child_token()).await;
+    let outward = outward.map_err(|error| error.to_string())?;
+    let network =
+        Network::start(sockets, options, stopping.clone()).await.map_err(|error| error.to_string())?;
+    let network = Arc::new(network);
     services::follow(started.api.clone(), network.clone(), stopping);
-    Ok(Embedded { kubeconfig: started.kubeconfig, engine, network, api: started.api, _lock: lock })
+    Ok(Embedded { kubeconfig: started.kubeconfig, engine, network, outward, api: started.api, _lock: lock })
 }
 
 impl Embedded {
@@ -190,6 +198,7 @@ impl Embedded {
     pub async fn ended(&self) {
         self.engine.shutdown().await;
         self.network.ended().await;
+        self.outward.wait().await;
     }
 
     /// A kubeconfig for it.

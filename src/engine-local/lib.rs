@@ -20,9 +20,8 @@ use d2k_registry::Registry;
 use d2k_images::{How, Images};
 use runtime::{Helper, Runtime};
 
-pub mod network;
+pub mod outward;
 pub mod runtime;
-pub mod sockets;
 
 /// Below the data folder: what containers write.
 const CONTAINERS: &str = "containers";

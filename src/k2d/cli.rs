@@ -20,6 +20,9 @@ pub struct Cli {
 pub enum Command {
     /// Serve the Kubernetes API.
     Serve(Settings),
+    /// Serve names and Services to Pods (k2d starts this itself).
+    #[command(hide = true)]
+    Net(NetSettings),
     /// Hold the network of a Pod (k2d starts this itself).
     #[command(hide = true)]
     Pause,
@@ -58,6 +61,17 @@ pub struct Settings {
     /// Log format.
     #[arg(long, env = "K2D_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+/// The settings of `k2d net`.
+#[derive(Debug, Clone, Args)]
+pub struct NetSettings {
+    /// The whole network of Pods and Services.
+    #[arg(long, value_name = "CIDR")]
+    pub network: Ipv4Net,
+    /// Folder of the table that k2d writes.
+    #[arg(long, value_name = "FOLDER")]
+    pub folder: PathBuf,
 }
 
 /// A log format.

@@ -7,6 +7,7 @@ mod frames;
 mod images;
 mod json;
 pub mod labels;
+mod net_container;
 pub mod network;
 mod own_image;
 mod paths;

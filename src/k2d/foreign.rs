@@ -59,8 +59,7 @@ impl Foreign {
     /// Removes the Pods of containers that have gone while k2d was away, before the kubelet sees them.
     pub fn purge(&self, api: &Arc<Api>) {
         for pod in api.list(&kinds::POD, NAMESPACE).items {
-            let is_shown = !string(&pod, &["metadata", "annotations", CONTAINER]).is_empty();
-            if is_shown && !self.engine.has_adopted(string(&pod, &["metadata", "uid"])) {
+            if is_shown(&pod) && !self.engine.has_adopted(string(&pod, &["metadata", "uid"])) {
                 let target = Target::own(&kinds::POD, NAMESPACE, string(&pod, &["metadata", "name"]));
                 let now = DeleteOptions { grace_period_seconds: Some(0), ..DeleteOptions::default() };
                 let _ = api.delete(&target, &now);
@@ -129,6 +128,11 @@ impl Foreign {
             tracing::warn!(name, error = status.message, "a container cannot be shown as a Pod");
         }
     }
+}
+
+/// Whether a Pod shows a container that k2d has not made.
+pub fn is_shown(pod: &Value) -> bool {
+    !string(pod, &["metadata", "annotations", CONTAINER]).is_empty()
 }
 
 fn string<'a>(value: &'a Value, path: &[&str]) -> &'a str {

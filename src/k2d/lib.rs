@@ -4,5 +4,7 @@
 pub mod cli;
 pub mod engine;
 mod foreign;
+pub mod net;
 pub mod pause;
 pub mod serve;
+mod services;

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use k2d::cli::{Cli, Command};
-use k2d::{pause, serve};
+use k2d::{net, pause, serve};
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Serve(settings) => serve::run(settings),
+        Command::Net(settings) => net::run(settings),
         Command::Pause => pause::run(),
     };
     match ended {

@@ -14,7 +14,7 @@ use crate::cli::{LogFormat, Settings};
 use crate::engine::Docker;
 use crate::engine::client::Client;
 use crate::engine::network::Plan;
-use crate::foreign;
+use crate::{foreign, services};
 
 /// Where an engine listens that says nothing else, in the order in which they are tried.
 const SOCKETS: &[&str] = &["/var/run/docker.sock", "/run/podman/podman.sock"];
@@ -37,7 +37,9 @@ pub fn run(settings: Settings) -> Result<(), String> {
 
 fn log(settings: &Settings) {
     let level = tracing_subscriber::filter::LevelFilter::from_level(settings.log_level);
-    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines =
+        tracing_subscriber::fmt().with_max_level(level).with_ansi(colours).with_writer(std::io::stderr);
     match settings.log_format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().init(),
@@ -82,7 +84,6 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
         ));
     }
     let plan = engine.plan();
-    let service = |number: u32| Ipv4Addr::from(u32::from(plan.services.network()) + number);
     let node = settings.node.clone().unwrap_or_else(machine);
     let options = Options {
         data: data.clone(),
@@ -90,9 +91,9 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
         address,
         listen: SocketAddr::new(settings.listen, settings.port),
         addresses: vec![plan.gateway().into(), Ipv4Addr::LOCALHOST.into()],
-        inside: SocketAddr::new(service(1).into(), 443),
+        inside: SocketAddr::new(plan.kubernetes().into(), 443),
         gateway: plan.gateway().into(),
-        dns: service(10).into(),
+        dns: plan.dns().into(),
         services: verbs::Settings {
             services: plan.services.network(),
             services_prefix: plan.services.prefix_len(),
@@ -104,8 +105,12 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
     };
     let foreign = foreign::Foreign::new(engine.clone(), node);
     foreign.adopt().await.map_err(|error| error.to_string())?;
+    let table = data.join("net");
+    std::fs::create_dir_all(&table).map_err(|error| format!("{}: {error}", table.display()))?;
+    engine.ensure_net(&table).await.map_err(|trouble| trouble.message)?;
     let prepare = |api: &Arc<verbs::Api>| foreign.purge(api);
     let cluster = cluster::start(Arc::new(engine), options, prepare, stopping.clone()).await?;
+    services::start(cluster.api.clone(), table, stopping.clone()).await?;
     tokio::spawn(foreign.follow(cluster.api, stopping.clone()));
     Ok(cluster.kubeconfig)
 }

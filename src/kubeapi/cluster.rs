@@ -106,8 +106,13 @@ pub async fn start<E: Engine>(
     let authority = credentials.authority()?;
     begin(&api, &options, address, &authority);
     kubelet.register();
-    let context =
-        Context { api: api.clone(), volumes: folder("volumes"), node: options.name.clone(), authority };
+    let context = Context {
+        api: api.clone(),
+        volumes: folder("volumes"),
+        node: options.name.clone(),
+        address: options.address,
+        authority,
+    };
     controllers::start(&context, &stopping);
     let front = Front {
         api: api.clone(),

@@ -38,6 +38,8 @@ pub struct Context {
     pub volumes: PathBuf,
     /// Name of the only Node.
     pub node: String,
+    /// The Node's address, where Services of type LoadBalancer are.
+    pub address: std::net::IpAddr,
     /// The certificate of the cluster's authority, as Pods get it.
     pub authority: String,
 }

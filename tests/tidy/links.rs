@@ -14,8 +14,8 @@ const NAMED_ONLY_BY: &[(&str, &[&str])] = &[
     ("oci-client", &["d2k-registry"]),
     ("libcontainer", &["d2k-engine-local"]),
     ("tun", &["d2k-engine-local"]),
-    ("rtnetlink", &["d2k-engine-local"]),
-    ("hickory-proto", &["d2k-engine-local"]),
+    ("rtnetlink", &["d2k-engine-local", "k2d"]),
+    ("hickory-proto", &["d2k-network"]),
     ("rcgen", &["d2k-kubeapi"]),
     ("reqwest", &["d2k-registry", "d2k"]),
     ("axum", &["d2k-docker", "d2k-kubeapi", "d2k"]),
@@ -34,6 +34,10 @@ const MUST_NOT_LINK: &[(&str, &[&str])] = &[
     ("d2k-registry", &["axum", "kube", "k8s-openapi", "wasmtime", "d2k-translate", "d2k-policy"]),
     ("d2k-policy", &["axum", "hyper", "kube", "reqwest", "d2k-registry", "d2k-cluster"]),
     ("d2k-engine", &["axum", "hyper", "kube", "k8s-openapi", "wasmtime", "reqwest", "libcontainer"]),
+    (
+        "d2k-network",
+        &["axum", "hyper", "kube", "k8s-openapi", "wasmtime", "libcontainer", "rtnetlink", "tun"],
+    ),
     ("d2k-images", &["axum", "kube", "k8s-openapi", "wasmtime", "libcontainer", "d2k-translate"]),
     ("d2k-engine-local", &["axum", "kube", "wasmtime", "d2k-translate", "d2k-policy", "d2k-kubeapi"]),
     (

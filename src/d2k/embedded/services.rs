@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use d2k_engine_local::network::Network;
 use d2k_kubeapi::kinds::{self, Kind};
 use d2k_kubeapi::verbs::Api;
+use d2k_network::Network;
+use d2k_network::objects::{EndpointSlice, Pod, Service};
 use d2k_translate::keys;
 
 /// Follows the objects until `stopping` is cancelled.
@@ -59,7 +58,7 @@ async fn work(api: &Api, network: &Network) {
 
 /// The IDs of the images that Pods have.
 pub fn images_of_pods(api: &Api) -> Vec<String> {
-    let pods = all::<Pod>(api, &kinds::POD);
+    let pods = all::<k8s_openapi::api::core::v1::Pod>(api, &kinds::POD);
     let statuses = pods.iter().filter_map(|pod| pod.status.as_ref());
     let lists = statuses.flat_map(|status| [&status.container_statuses, &status.init_container_statuses]);
     lists.flatten().flatten().map(|status| status.image_id.clone()).collect()

@@ -23,9 +23,9 @@ use crate::runtime::sandbox::{memory_volumes, shared_memory};
 use crate::runtime::spec::{self, Surroundings};
 use crate::runtime::wire::{Command, Facts, Launch, Options, Request, SandboxPlan, Wanted};
 use crate::runtime::{Helper, MACHINE_PROC, run_folder, unprivileged};
-use crate::sockets::Sockets;
 use d2k_engine::{Exec, Exit, Limits, Result, Sandbox, Session, Start, Stream, Trouble, Usage};
 use d2k_images::rootfs::Rootfs;
+use d2k_network::sockets::Sockets;
 
 /// The longest that a connection to a Pod may take to be made.
 const CONNECTING: Duration = Duration::from_secs(10);
@@ -464,8 +464,14 @@ impl Sockets for Runtime {
             connected(TcpSocket::from_std_stream(StdStream::from(file)), to).await
         })
     }
+}
 
-    fn tun(&self) -> BoxFuture<'_, IoResult<OwnedFd>> {
-        Box::pin(self.socket(Wanted::Tun))
+impl Runtime {
+    /// The tun device that the default route of the Pods leads to: IP packets without a header of its own.
+    ///
+    /// # Errors
+    /// Those of the helper.
+    pub async fn tun(&self) -> IoResult<OwnedFd> {
+        self.socket(Wanted::Tun).await
     }
 }

@@ -156,9 +156,10 @@ impl Docker {
             Source::Host(path) => ("bind", path.clone()),
             Source::Memory(name) => ("volume", memory_name(&start.pod, name).into()),
         };
-        let mut made = json!({
-            "Type": kind, "Source": source.join(&mount.sub), "Target": target, "ReadOnly": mount.read_only,
-        });
+        // Joined with nothing, it would end in a slash, and be a folder.
+        let whole = mount.sub.as_os_str().is_empty();
+        let part = if whole { source.clone() } else { source.join(&mount.sub) };
+        let mut made = json!({"Type": kind, "Source": part, "Target": target, "ReadOnly": mount.read_only});
         if kind == "bind" {
             let propagation = if mount.follows { "rslave" } else { "rprivate" };
             let mut options = json!({"Propagation": propagation});
@@ -166,7 +167,7 @@ impl Docker {
                 set(&mut options, "ReadOnlyForceRecursive", true);
             }
             set(&mut made, "BindOptions", options);
-        } else if !mount.sub.as_os_str().is_empty() {
+        } else if !whole {
             set(&mut made, "Source", source.to_string_lossy());
             set(&mut made, "VolumeOptions", json!({"Subpath": mount.sub}));
         }

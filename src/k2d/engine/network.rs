@@ -53,6 +53,16 @@ impl Plan {
         self.address(2)
     }
 
+    /// The DNS server of the Pods, a Service.
+    pub fn dns(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.services.network()) + 10)
+    }
+
+    /// Where Pods reach the Kubernetes API, a Service.
+    pub fn kubernetes(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.services.network()) + 1)
+    }
+
     fn address(&self, number: u32) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.whole.network()) + number)
     }

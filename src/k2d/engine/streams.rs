@@ -33,8 +33,7 @@ struct Streams {
 }
 
 fn streams(connection: Box<dyn Connection>, terminal: bool, stdin: bool) -> Streams {
-    let (reader, writer): (ReadHalf<Box<dyn Connection>>, WriteHalf<Box<dyn Connection>>) =
-        tokio::io::split(connection);
+    let (reader, writer) = tokio::io::split(connection);
     let (stdout, into_stdout) = tokio::io::simplex(BEHIND);
     let (stderr, into_stderr) = tokio::io::simplex(BEHIND);
     let (sender, ended) = oneshot::channel();

@@ -67,8 +67,11 @@ fn balance(context: &Context, service: &Value) {
     let has = !meta::items(service, &["status", "loadBalancer", "ingress"]).is_empty();
     if wanted != has && !meta::deleting(service) {
         let _ = context.api.modify(&target, |service| {
-            let ingress =
-                if wanted { json!({"ingress": [{"ip": "127.0.0.1", "ipMode": "VIP"}]}) } else { json!({}) };
+            let ingress = if wanted {
+                json!({"ingress": [{"ip": context.address, "ipMode": "VIP"}]})
+            } else {
+                json!({})
+            };
             meta::map(meta::child(service, "status")).insert("loadBalancer".into(), ingress);
         });
     }

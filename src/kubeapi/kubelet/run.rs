@@ -52,29 +52,34 @@ impl<E: Engine> Kubelet<E> {
             None => self.begin(running, pod, container, volumes, restart).await?,
         };
         let Some(mut run) = begun else { return Ok(()) };
-        self.until_end(running, pod, container, &mut run).await?;
+        // One that was taken over may have ended before.
+        if matches!(running.state(string(container, &["name"])).phase, Phase::Running { .. }) {
+            self.until_end(running, pod, container, &mut run).await?;
+        }
         while self.engine.restarts() && self.next_run(running, pod, container, &mut run, restart).await? {
             self.until_end(running, pod, container, &mut run).await?;
         }
         Ok(())
     }
 
-    /// The run that the engine has of a container from before this process began.
+    /// The run that the engine has of a container from before this process began; none the second time.
     fn adopt(&self, running: &Running, pod: &Value, container: &Value) -> Option<Run> {
         let name = string(container, &["name"]);
         let found = self.engine.found(meta::uid(pod), name)?;
         let state = running.state(name);
-        if !state.id.is_empty() && (state.id != found.id || !matches!(state.phase, Phase::Running { .. })) {
+        let is_known = state.id == found.id;
+        if !running.adopts(name) || (!is_known && !state.id.is_empty()) {
             return None;
         }
         let begin = Timestamp::try_from(found.started).unwrap_or_else(|_| Timestamp::now());
-        running.set(name, |state| {
-            state.begin(state.restarts.max(found.restarts), found.id.clone(), &found.image);
-            state.enter(Phase::Running { started: begin });
-        });
-        let folder = self.container_folder(pod, name);
-        let (log, message) = (PathBuf::new(), folder.join(MESSAGES));
-        Some(Run { id: found.id, image: found.image, begin, log, message, killed: false })
+        let (log, message) = (PathBuf::new(), self.message_file(pod, name, 0));
+        let run = Run { id: found.id, image: found.image, begin, log, message, killed: false };
+        if is_known {
+            running.set(name, |state| state.restarts = state.restarts.max(found.restarts));
+        } else {
+            enter(running, container, found.restarts, &run);
+        }
+        Some(run)
     }
 
     /// Makes a container and starts it; none if its program could not be run, which is an end, too.

@@ -1,7 +1,7 @@
 //! What the kubelet knows of a Pod that runs: the states of its containers, its volumes, its address and
 //! why it has failed, for all that bring the Pod up, follow it and report on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -51,6 +51,8 @@ pub struct Running {
     failure: Mutex<Option<(&'static str, String)>>,
     /// Address of its sandbox.
     ip: Mutex<String>,
+    /// Containers that were taken over from before this process began.
+    adopted: Mutex<BTreeSet<String>>,
     /// Resources that containers were given while they ran.
     resources: Mutex<BTreeMap<String, Value>>,
     /// Counts changes of states, for those that wait for one.
@@ -83,6 +85,7 @@ impl Running {
             volumes: Mutex::default(),
             failure: Mutex::default(),
             ip: Mutex::default(),
+            adopted: Mutex::default(),
             resources: Mutex::default(),
             changed: watch::Sender::new(0),
             ending: CancellationToken::new(),
@@ -121,6 +124,11 @@ impl Running {
                 true
             }
         }
+    }
+
+    /// Notes that a container is taken over; whether it was not before.
+    pub fn adopts(&self, name: &str) -> bool {
+        self.adopted.lock().insert(name.to_owned())
     }
 
     /// The Pod as it is now.

@@ -1,8 +1,7 @@
-//! Sockets made inside the network namespace of the Pods and handed to the daemon, which is not in it:
-//! all that `network` needs of the helper process, so that the rest of it is ordinary tokio.
+//! Sockets inside the network namespace of the Pods. Whoever serves the network may not be in it: then somebody who is makes
+//! them and hands them over.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 
 use futures::future::BoxFuture;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -15,6 +14,4 @@ pub trait Sockets: Send + Sync + 'static {
     fn bind_udp(&self, at: SocketAddr) -> BoxFuture<'_, std::io::Result<UdpSocket>>;
     /// A connection to an address of the namespace: a Pod's.
     fn dial(&self, to: SocketAddr) -> BoxFuture<'_, std::io::Result<TcpStream>>;
-    /// The tun device that the namespace's default route leads to: IP packets without a header of its own.
-    fn tun(&self) -> BoxFuture<'_, std::io::Result<OwnedFd>>;
 }

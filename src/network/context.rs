@@ -11,7 +11,7 @@ use super::limits::Limits;
 use crate::sockets::Sockets;
 
 /// After an error of a listener, so that one that lasts does not take the processor.
-pub(super) const PAUSE: Duration = Duration::from_millis(100);
+pub const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a listener's tasks need.
 #[derive(Clone)]

@@ -1,13 +1,11 @@
-//! The network of the Pods as the daemon serves it: names, Services and the way out, all of it tokio
-//! over sockets that the helper process makes inside the Pods' namespace. IPv4 only.
+//! The network of the Pods in user space: names, Services and ports of the machine, all of it tokio over sockets that somebody
+//! else may make inside of another network namespace ([`sockets::Sockets`]). IPv4 only.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -15,40 +13,36 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::sockets::Sockets;
+use objects::{EndpointSlice, Pod, Service};
+use sockets::Sockets;
 
 mod answer;
 #[cfg(test)]
 mod answer_tests;
 mod balance;
-mod connections;
 mod context;
-mod datagrams;
 mod dns;
-mod flow;
+pub mod flow;
 mod forward_tcp;
 mod forward_udp;
-mod fragments;
 mod host_ports;
 mod limits;
 mod listeners;
 mod names;
-mod outward;
-mod packet;
-#[cfg(test)]
-mod packet_tests;
-mod relay;
+pub mod objects;
+pub mod relay;
 mod services;
 #[cfg(test)]
 mod services_tests;
-mod tun;
+pub mod sockets;
 mod upstream;
 #[cfg(test)]
 mod upstream_tests;
 mod wire;
 
 pub use answer::Range;
-use context::{Context, PAUSE};
+use context::Context;
+pub use context::PAUSE;
 pub use limits::Limits;
 pub use listeners::Problems;
 pub use names::{Entry, NamedPort, Names, names};
@@ -63,14 +57,16 @@ const SOCKET: Duration = Duration::from_secs(10);
 pub struct Options {
     /// The cluster's domain.
     pub domain: String,
-    /// The address of the bridge: the Pods' gateway and DNS server.
+    /// The address of the bridge, which is the Pods' gateway.
     pub gateway: Ipv4Addr,
     /// The addresses of Pods.
     pub pods: Range,
     /// The addresses of Services, which are local to the helper's namespace.
     pub services: Range,
-    /// More addresses at which names are served: that of a `kube-dns` Service.
+    /// Addresses at which names are served.
     pub dns: Vec<Ipv4Addr>,
+    /// Whether the addresses of Services are served; otherwise only ports of the machine.
+    pub cluster: bool,
     /// Ports of the gateway that lead to a port of the machine, its loopback too: the daemon's own.
     pub forwards: Vec<(u16, SocketAddr)>,
     /// An address that stands for the machine itself, so that Pods reach all that listens on its
@@ -79,8 +75,6 @@ pub struct Options {
     pub machine: Option<Ipv4Addr>,
     /// Where ports of Services are opened on the machine.
     pub published: MachineSide,
-    /// MTU of the tun device and of the Pods.
-    pub mtu: u16,
     /// Limits.
     pub limits: Limits,
     /// The machine's own names.
@@ -97,11 +91,11 @@ impl Default for Options {
             gateway: Ipv4Addr::new(10, 88, 0, 1),
             pods: Range { base: Ipv4Addr::new(10, 88, 0, 0), prefix: 16 },
             services: Range { base: Ipv4Addr::new(10, 96, 0, 0), prefix: 16 },
-            dns: Vec::new(),
+            dns: vec![Ipv4Addr::new(10, 88, 0, 1)],
+            cluster: true,
             forwards: Vec::new(),
             machine: None,
             published: MachineSide { node_ports: loopback, load_balancer: loopback, host_ports: loopback },
-            mtu: 65_520,
             limits: Limits::default(),
             hosts: PathBuf::from("/etc/hosts"),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
@@ -117,10 +111,34 @@ struct Asked {
     host_ports: Vec<(SocketAddr, Target)>,
 }
 
+/// Why the network did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A socket could not be made.
+    #[error("{name} at {at} in the Pods' network could not be made: {source}")]
+    Make {
+        /// Its name, `a DNS listener`.
+        name: &'static str,
+        /// Where it was to be.
+        at: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A socket was not made in time.
+    #[error("{name} at {at} in the Pods' network was not made within {limit:?}", limit = SOCKET)]
+    Late {
+        /// Its name.
+        name: &'static str,
+        /// Where it was to be.
+        at: SocketAddr,
+    },
+}
+
 /// The network, running.
 pub struct Network {
     domain: String,
     published: MachineSide,
+    cluster: bool,
     asked: Mutex<Asked>,
     names: watch::Sender<Arc<Names>>,
     wanted: watch::Sender<(u64, Arc<Wanted>)>,
@@ -130,11 +148,14 @@ pub struct Network {
 
 impl Network {
     /// Starts all of it, without any Service. It ends when `stopping` is cancelled.
+    ///
+    /// # Errors
+    /// The socket that is missing.
     pub async fn start(
         sockets: Arc<dyn Sockets>,
         options: Options,
         stopping: CancellationToken,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Error> {
         // What was begun ends again if a later step fails.
         let stopping = stopping.child_token();
         let failed = stopping.clone().drop_guard();
@@ -146,15 +167,14 @@ impl Network {
         let places = Arc::new(Semaphore::new(limits.connections));
         let context = Context { sockets, stopping, tasks: tasks.clone(), limits, places };
         start_dns(&context, &options, known).await?;
-        start_outward(&context, &options).await?;
         for (port, to) in &options.forwards {
             start_forward(&context, SocketAddr::from((options.gateway, *port)), *to).await?;
         }
         tasks.spawn(listeners::keep(context, wants, told));
         tasks.close();
         failed.disarm();
-        let (domain, published) = (options.domain, options.published);
-        Ok(Self { domain, published, asked: Mutex::default(), names, wanted, problems, tasks })
+        let (domain, published, cluster) = (options.domain, options.published, options.cluster);
+        Ok(Self { domain, published, cluster, asked: Mutex::default(), names, wanted, problems, tasks })
     }
 
     /// Makes names and listeners what these objects say. Returns at once; `problems` tells when it is
@@ -163,6 +183,7 @@ impl Network {
         self.ask(|asked| {
             self.names.send_replace(Arc::new(names(services, slices, &self.domain)));
             asked.services = wanted(services, slices, self.published);
+            asked.services.listeners.retain(|place, _| self.cluster || place.side != Side::Cluster);
         })
     }
 
@@ -198,14 +219,14 @@ async fn start_dns(
     context: &Context,
     options: &Options,
     names: watch::Receiver<Arc<Names>>,
-) -> Result<(), String> {
+) -> Result<(), Error> {
     let dns = Arc::new(dns::Dns {
         names,
         own: vec![options.pods, options.services],
         machine: options.machine,
         upstream: upstream::Upstream::new(&options.hosts, &options.resolv_conf),
     });
-    for address in std::iter::once(options.gateway).chain(options.dns.iter().copied()) {
+    for address in options.dns.iter().copied() {
         let at = SocketAddr::from((address, DNS_PORT));
         let socket = made("a DNS socket", at, context.sockets.bind_udp(at)).await?;
         let listener = made("a DNS listener", at, context.sockets.listen(at)).await?;
@@ -216,23 +237,8 @@ async fn start_dns(
     Ok(())
 }
 
-async fn start_outward(context: &Context, options: &Options) -> Result<(), String> {
-    let any = SocketAddr::from((options.gateway, 0));
-    let listener = made("the listener of the way out", any, context.sockets.listen(any)).await?;
-    let Ok(SocketAddr::V4(at)) = listener.local_addr() else {
-        return Err(format!("the listener of the way out at {any} has no IPv4 address"));
-    };
-    let device = made("the tun device of", any, context.sockets.tun()).await?;
-    let device = tun::Tun::new(device).map_err(|error| format!("the tun device cannot be read: {error}"))?;
-    let (stopping, tasks) = (context.stopping.clone(), context.tasks.clone());
-    let outward = outward::Outward::new(device, at, options, stopping, tasks);
-    context.tasks.spawn(Arc::clone(&outward).carry());
-    context.tasks.spawn(outward.accept(listener));
-    Ok(())
-}
-
 /// Opens a port of the gateway that leads to a port of the machine.
-async fn start_forward(context: &Context, at: SocketAddr, to: SocketAddr) -> Result<(), String> {
+async fn start_forward(context: &Context, at: SocketAddr, to: SocketAddr) -> Result<(), Error> {
     let listener: TcpListener =
         made("a listener for the machine's own port", at, context.sockets.listen(at)).await?;
     let own = context.clone();
@@ -263,14 +269,18 @@ async fn start_forward(context: &Context, at: SocketAddr, to: SocketAddr) -> Res
     Ok(())
 }
 
-async fn made<T>(
-    what: &str,
+/// Waits for a socket that is made; `name` is for the error.
+///
+/// # Errors
+/// It cannot be made, or not in time.
+pub async fn made<T>(
+    name: &'static str,
     at: SocketAddr,
     making: impl Future<Output = std::io::Result<T>>,
-) -> Result<T, String> {
+) -> Result<T, Error> {
     match timeout(SOCKET, making).await {
         Ok(Ok(made)) => Ok(made),
-        Ok(Err(error)) => Err(format!("{what} at {at} in the Pods' network could not be made: {error}")),
-        Err(_) => Err(format!("{what} at {at} in the Pods' network was not made within {SOCKET:?}")),
+        Ok(Err(source)) => Err(Error::Make { name, at, source }),
+        Err(_) => Err(Error::Late { name, at }),
     }
 }

@@ -2,8 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use k8s_openapi::api::core::v1::{ContainerPort, Pod};
-
+use super::objects::{ContainerPort, Pod};
 use super::services::{Owner, Target, protocol};
 
 /// The host ports of the Pods that run, the oldest Pod first: where each is on the machine, and where

@@ -13,9 +13,10 @@ use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::flow::{Flow, Flows};
+use d2k_network::Limits;
+use d2k_network::flow::{Flow, Flows};
+
 use super::fragments::Fragments;
-use super::limits::Limits;
 use super::packet::{self, Head};
 use super::tun::Tun;
 

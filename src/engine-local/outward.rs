@@ -15,14 +15,26 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::answer::Range;
-use super::connections::{Connections, Ends, Verdict};
-use super::context::PAUSE;
-use super::datagrams::Datagrams;
-use super::packet::{self, Head};
-use super::relay::{relay, reset};
-use super::tun::Tun;
+use d2k_network::relay::{relay, reset};
+use d2k_network::sockets::Sockets;
+use d2k_network::{Options, PAUSE, Range, made};
 
+use crate::runtime::Runtime;
+use connections::{Connections, Ends, Verdict};
+use datagrams::Datagrams;
+use packet::Head;
+use tun::Tun;
+
+mod connections;
+mod datagrams;
+mod fragments;
+mod packet;
+#[cfg(test)]
+mod packet_tests;
+mod tun;
+
+/// MTU of the tun device and of the Pods, as the helper makes them.
+const MTU: u16 = 65_520;
 /// Stands for the outside in the packets that the listener gets: an address of the range for
 /// measurements inside networks (RFC 2544), which leads back to the tun device.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
@@ -31,8 +43,44 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// A packet of the largest size.
 const LARGEST: usize = 65_535;
 
+/// Why there is no way out.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The helper could not make the listener or the tun device.
+    #[error(transparent)]
+    Make(#[from] d2k_network::Error),
+    /// Where connections come in.
+    #[error("the listener of the way out at {0} has no IPv4 address")]
+    NoAddress(SocketAddr),
+    /// The tun device is there and gives no packets.
+    #[error("the tun device cannot be read: {0}")]
+    Tun(#[source] io::Error),
+}
+
+/// Starts the way out of a network with these options; it ends when `stopping` is cancelled, and then so do the tasks.
+///
+/// # Errors
+/// The socket or device that is missing.
+pub async fn start(
+    runtime: &Runtime,
+    options: &Options,
+    stopping: CancellationToken,
+) -> Result<TaskTracker, Error> {
+    let any = SocketAddr::from((options.gateway, 0));
+    let listener = made("the listener of the way out", any, runtime.listen(any)).await?;
+    let Ok(SocketAddr::V4(at)) = listener.local_addr() else { return Err(Error::NoAddress(any)) };
+    let device = made("the tun device of", any, runtime.tun()).await?;
+    let device = Tun::new(device).map_err(Error::Tun)?;
+    let tasks = TaskTracker::new();
+    let outward = Outward::new(device, at, options, stopping, tasks.clone());
+    tasks.spawn(Arc::clone(&outward).carry());
+    tasks.spawn(outward.accept(listener));
+    tasks.close();
+    Ok(tasks)
+}
+
 /// The way out.
-pub(super) struct Outward {
+struct Outward {
     tun: Arc<Tun>,
     listener: SocketAddrV4,
     machine: Option<Ipv4Addr>,
@@ -50,14 +98,13 @@ impl Outward {
     pub fn new(
         tun: Tun,
         listener: SocketAddrV4,
-        options: &super::Options,
+        options: &Options,
         stopping: CancellationToken,
         tasks: TaskTracker,
     ) -> Arc<Self> {
         let tun = Arc::new(tun);
         let (machine, limits, inside) = (options.machine, &options.limits, [options.pods, options.services]);
-        let datagrams =
-            Datagrams::new(Arc::clone(&tun), limits, options.mtu, stopping.clone(), tasks.clone());
+        let datagrams = Datagrams::new(Arc::clone(&tun), limits, MTU, stopping.clone(), tasks.clone());
         let connections = Mutex::new(Connections::new(limits.outward));
         let connecting = limits.connecting;
         Arc::new(Self { tun, listener, machine, inside, connecting, connections, datagrams, stopping, tasks })

@@ -86,7 +86,7 @@ fn host_ports_lead_to_pods_that_run_unless_a_service_has_the_port() {
     };
     let mut wanted = want(services, json!([]));
     let pods = json!([pod("one", "Running", 80), pod("two", "Running", 81), pod("three", "Pending", 82)]);
-    let pods: Vec<k8s_openapi::api::core::v1::Pod> = serde_json::from_value(pods).unwrap();
+    let pods: Vec<super::objects::Pod> = serde_json::from_value(pods).unwrap();
     for (at, target) in host_ports(&pods, Some(IpAddr::V4(Ipv4Addr::LOCALHOST))) {
         wanted.add(Side::Host, at, &target);
     }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 const BUFFER: usize = 32 * 1024;
 
 /// Copies both ways, with half-close, until both directions have ended or it is told to stop.
-pub(super) async fn relay(mut one: TcpStream, mut other: TcpStream, stopping: &CancellationToken) {
+pub async fn relay(mut one: TcpStream, mut other: TcpStream, stopping: &CancellationToken) {
     for stream in [&one, &other] {
         prepare(stream);
     }
@@ -39,7 +39,7 @@ fn prepare(stream: &TcpStream) {
 }
 
 /// Closes a connection so that its peer is told that it broke.
-pub(super) fn reset(stream: TcpStream) {
+pub fn reset(stream: TcpStream) {
     if let Err(error) = SockRef::from(&stream).set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "a connection is closed without a reset");
     }

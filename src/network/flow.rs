@@ -22,7 +22,7 @@ const LARGEST: usize = 65_535;
 type Open<K> = Arc<Mutex<HashMap<K, mpsc::Sender<Vec<u8>>>>>;
 
 /// The flows of one place, by what tells them apart.
-pub(super) struct Flows<K> {
+pub struct Flows<K> {
     open: Open<K>,
     max: usize,
 }
@@ -53,7 +53,7 @@ impl<K: Hash + Eq + Clone> Flows<K> {
 }
 
 /// One flow; it is forgotten when this is dropped.
-pub(super) struct Flow<K: Hash + Eq> {
+pub struct Flow<K: Hash + Eq> {
     open: Open<K>,
     key: K,
     inbox: mpsc::Receiver<Vec<u8>>,

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Service, ServicePort};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-
 use super::names::{by_service, cluster_addresses, is_ready, key};
+use super::objects::{EndpointSlice, Service, ServicePort};
 
 /// The default of `sessionAffinityConfig.clientIP.timeoutSeconds`.
 const AFFINITY: u64 = 10_800;

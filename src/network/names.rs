@@ -4,8 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use super::objects::{Endpoint, EndpointSlice, Service};
 
 /// Which version of the DNS specification the records follow (its section 2.2).
 const SPECIFICATION: &str = "1.1.0";

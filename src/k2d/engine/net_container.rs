@@ -1,0 +1,64 @@
+//! The container of `k2d net`, which serves names and Services to the Pods.
+
+use std::path::Path;
+
+use d2k_engine::{Result, Trouble};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::client::Error;
+use super::json::{self, text};
+use super::labels::{ITSELF, ROLE};
+use super::{Docker, network};
+
+/// Its name, and its role among k2d's own.
+const NAME: &str = "k2d-net";
+/// Where it has the folder of the table.
+const FOLDER: &str = "/table";
+
+impl Docker {
+    /// Sees to it that the container runs, of this very program, and reads the table of this folder.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn ensure_net(&self, folder: &Path) -> Result<()> {
+        let wrong = |error: Error| Trouble::new("NetworkNotReady", format!("{NAME}: {error}"));
+        let image = self.own_image().await?;
+        let body = self.net_body(&image, folder);
+        match self.inner.client.get(&format!("/containers/{NAME}/json")).await {
+            Ok(found) if is_same(&found, &body) && json::flag(&found, &["State", "Running"]) => return Ok(()),
+            Ok(found) => self.remove_container(text(&found, &["Id"])).await?,
+            Err(error) if error.is(StatusCode::NOT_FOUND) => {}
+            Err(error) => return Err(wrong(error)),
+        }
+        let made = self.inner.client.post(&format!("/containers/create?name={NAME}"), Some(&body)).await;
+        let id = text(&made.map_err(wrong)?, &["Id"]).to_owned();
+        let started = self.inner.client.post(&format!("/containers/{id}/start"), None).await;
+        started.map(drop).map_err(wrong)
+    }
+
+    fn net_body(&self, image: &str, folder: &Path) -> Value {
+        let plan = self.inner.network.plan;
+        let outside = self.inner.paths.outside(folder);
+        json!({
+            "Image": image, "Labels": {(ROLE): ITSELF},
+            "Entrypoint": ["/k2d", "net", "--network", plan.whole.to_string(), "--folder", FOLDER],
+            "HostConfig": {
+                "NetworkMode": network::NAME, "RestartPolicy": {"Name": "always"}, "ReadonlyRootfs": true,
+                "CapDrop": ["ALL"], "CapAdd": ["NET_ADMIN", "NET_BIND_SERVICE"],
+                "Mounts": [{"Type": "bind", "Source": outside, "Target": FOLDER, "ReadOnly": true}],
+            },
+            "NetworkingConfig": super::containers::endpoint(plan.services_host()),
+        })
+    }
+}
+
+/// Whether a container was made from such a body.
+fn is_same(found: &Value, body: &Value) -> bool {
+    let mount = |value: &Value| {
+        json::at(value, &["HostConfig", "Mounts"]).get(0).map(|one| text(one, &["Source"]).to_owned())
+    };
+    text(found, &["Config", "Image"]) == text(body, &["Image"])
+        && json::texts(found, &["Config", "Entrypoint"]) == json::texts(body, &["Entrypoint"])
+        && mount(found) == mount(body)
+}
