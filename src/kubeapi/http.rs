@@ -80,11 +80,7 @@ impl Front {
 
     async fn route(&self, request: Request) -> Result<Response<Body>> {
         let path = request.uri().path().trim_end_matches('/').to_owned();
-        let open = open(&path);
-        if open.is_none() || !self.anonymous {
-            self.authenticate(request.headers(), request.extensions().get::<Certified>())?;
-        }
-        if let Some(open) = open {
+        if let Some(open) = self.admit(&path, &request)? {
             return Ok(open);
         }
         // Its documents have media types of their own.
@@ -148,6 +144,15 @@ impl Front {
             }
             answer
         })
+    }
+
+    /// Refuses who may not ask; the answer to what anybody may ask.
+    fn admit(&self, path: &str, request: &Request) -> Result<Option<Response<Body>>> {
+        let open = open(path);
+        if open.is_none() || !self.anonymous {
+            self.authenticate(request.headers(), request.extensions().get::<Certified>())?;
+        }
+        Ok(open)
     }
 
     fn authenticate(&self, headers: &HeaderMap, certified: Option<&Certified>) -> Result<()> {

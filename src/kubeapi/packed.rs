@@ -4,8 +4,8 @@
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::meta;
 
@@ -35,6 +35,15 @@ pub fn unpack(object: &mut Value) {
     {
         *slot = list;
     }
+}
+
+/// The metadata of an object alone.
+pub fn metadata_only(object: &Value) -> Value {
+    let mut part = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"});
+    let metadata = object.get("metadata").cloned().unwrap_or(Value::Null);
+    meta::map(&mut part).insert("metadata".into(), metadata);
+    unpack(&mut part);
+    part
 }
 
 /// The list that a text holds.
@@ -132,8 +141,6 @@ impl Serialize for Metadata<'_> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn object(time: &str, owner: &str) -> Value {

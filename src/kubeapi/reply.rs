@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::kinds::Kind;
 use super::meta;
-use super::packed::{self, Wire};
+use super::packed::{Wire, metadata_only};
 use super::status::{Result, Status};
 use super::table::{self, Include};
 
@@ -215,15 +215,6 @@ impl Reply {
 fn yaml(json: &str) -> Option<String> {
     let value: Value = serde_json::from_str(json).ok()?;
     serde_yaml_ng::to_string(&value).ok()
-}
-
-/// The metadata of an object alone.
-pub fn metadata_only(object: &Value) -> Value {
-    let mut part = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"});
-    let metadata = object.get("metadata").cloned().unwrap_or(Value::Null);
-    meta::map(&mut part).insert("metadata".into(), metadata);
-    packed::unpack(&mut part);
-    part
 }
 
 impl Shape {

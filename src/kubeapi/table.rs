@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::kinds::Kind;
 use super::meta;
 use super::packed;
-use super::reply;
 
 /// A column: its name, and whether only `-o wide` shows it.
 struct Column {
@@ -45,7 +44,7 @@ pub fn of(kind: &Kind, objects: &[&Value], version: &str, headed: bool, include:
             let part = match include {
                 Include::None => Value::Null,
                 Include::Object => packed::unpacked(object),
-                Include::Metadata => reply::metadata_only(object),
+                Include::Metadata => packed::metadata_only(object),
             };
             json!({"cells": columns::cells(kind, object), "object": part})
         })

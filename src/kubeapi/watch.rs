@@ -1,11 +1,13 @@
 //! Watches: what is there (if asked), then every change, bookmarks in between (API concepts,
 //! "Efficient detection of changes", "Streaming lists").
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{Response, StatusCode};
+use futures::Stream;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -14,8 +16,8 @@ use super::changes::{Action, Change};
 use super::http::Query;
 use super::kinds::Kind;
 use super::meta;
-use super::packed::Wire;
-use super::reply::{self, Form, Shape, plain};
+use super::packed::{self, Wire};
+use super::reply::{Form, Shape, plain};
 use super::selectors::Selector;
 use super::status::{Result, Status};
 use super::table::{self, Include};
@@ -51,8 +53,8 @@ pub fn serve(
     query: &Query,
     form: &Form,
 ) -> Result<Response<Body>> {
-    let Wanted { initial, lists, from, timeout, bookmarks } = wanted(query)?;
-    let mut watch = Watch {
+    let wanted = wanted(query)?;
+    let watch = Watch {
         api,
         kind,
         namespace: namespace.to_owned(),
@@ -61,7 +63,13 @@ pub fn serve(
         include: form.include,
         headed: false,
     };
-    let stream = async_stream::stream! {
+    Ok(plain(StatusCode::OK, "application/json", Body::from_stream(events(watch, wanted))))
+}
+
+/// The events of a watch, a line each.
+fn events(mut watch: Watch, wanted: Wanted) -> impl Stream<Item = std::result::Result<Bytes, Infallible>> {
+    let Wanted { initial, lists, from, timeout, bookmarks } = wanted;
+    async_stream::stream! {
         // Before the list, so that no change falls between.
         let mut bell = watch.api.store.bell(&[watch.kind]);
         let mut version = from.unwrap_or_default();
@@ -70,7 +78,7 @@ pub fn serve(
             version = list.version;
             for object in list.items {
                 if watch.selector.matches(&object) {
-                    yield Ok::<_, std::convert::Infallible>(watch.line("ADDED", &object));
+                    yield Ok(watch.line("ADDED", &object));
                 }
             }
             if initial && bookmarks {
@@ -112,8 +120,7 @@ pub fn serve(
                 () = tokio::time::sleep_until(next.min(end)) => {}
             }
         }
-    };
-    Ok(plain(StatusCode::OK, "application/json", Body::from_stream(stream)))
+    }
 }
 
 /// When the next bookmark is due: now and then, and shortly before the end.
@@ -174,7 +181,7 @@ impl Watch {
         let headed = std::mem::replace(&mut self.headed, true);
         match self.shape {
             Shape::Object => line(action, Wire::whole(object)),
-            Shape::Metadata => line(action, reply::metadata_only(object)),
+            Shape::Metadata => line(action, packed::metadata_only(object)),
             Shape::Table => {
                 let version = meta::text(object, "resourceVersion");
                 line(action, table::of(self.kind, &[object], version, !headed, self.include))

@@ -84,7 +84,7 @@ pub fn push() -> Result<(), String> {
 }
 
 /// A busybox that has all that tests use.
-fn busybox() -> Result<PathBuf, String> {
+pub fn busybox() -> Result<PathBuf, String> {
     if let Some(own) = find("busybox").filter(|own| has_all(own)) {
         return Ok(own);
     }

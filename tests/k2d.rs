@@ -1,0 +1,28 @@
+//! k2d over a real engine, with the clients that people use: `kubectl` and `docker`. `D2K_TEST_ENGINE` names the engine as
+//! `DOCKER_HOST` does; without it there is nothing to run on, and all is skipped. The tests take turns, since k2d has its
+//! engine to itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test ends where something is not as it should be"
+)]
+
+#[path = "k2d/both_ways.rs"]
+mod both_ways;
+#[path = "k2d/device.rs"]
+mod device;
+#[path = "k2d/outlive.rs"]
+mod outlive;
+#[path = "k2d/pods.rs"]
+mod pods;
+#[path = "k2d/services.rs"]
+mod services;
+#[allow(dead_code, unused_imports, reason = "several suites share it, and each uses a part")]
+mod support;
+
+fn main() -> std::process::ExitCode {
+    support::suite::main()
+}

@@ -1,0 +1,57 @@
+//! Apps outlive k2d: it may be killed at any moment, and no container is touched.
+
+use crate::device::{Device, IMAGE, soon};
+
+const LOOP: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+
+#[d2k_suite::test]
+fn containers_run_on_while_k2d_is_away() {
+    let Some(mut device) = Device::start() else { return };
+    let image = format!("--image={IMAGE}");
+    device
+        .kubectl_with(&["create", "deployment", "web", &image, "--replicas=2", "--", "sh", "-c", LOOP], "")
+        .success();
+    device.docker_with(&["run", "-d", "--name", "byhand", IMAGE, "sh", "-c", LOOP]).success();
+    device.kubectl("rollout status deployment/web --timeout=30s").success();
+    device.until_ready("byhand");
+    let (before, pods) = (device.containers(), device.kubectl("get pods -o name").success());
+    let started = device.docker("inspect -f {{.State.StartedAt}} byhand").success();
+    for _ in 0..3 {
+        device.kill();
+        device.begin();
+        device.kubectl("rollout status deployment/web --timeout=30s").success();
+        device.until_ready("byhand");
+        assert_eq!(device.containers(), before);
+        assert_eq!(device.kubectl("get pods -o name").success(), pods);
+        assert!(!device.kubectl("get pods").success().contains("RESTARTS   AGE\n1"));
+    }
+    assert_eq!(device.docker("inspect -f {{.State.StartedAt}} byhand").success(), started);
+    device.docker("rm -f byhand").success();
+}
+
+#[d2k_suite::test]
+fn what_happens_while_k2d_is_away_is_known_when_it_is_back() {
+    let Some(mut device) = Device::start() else { return };
+    let image = format!("--image={IMAGE}");
+    for name in ["stopped", "removed", "stays"] {
+        device.kubectl_with(&["create", "deployment", name, &image, "--", "sh", "-c", LOOP], "").success();
+        device.kubectl(&format!("rollout status deployment/{name} --timeout=30s")).success();
+    }
+    device.docker_with(&["run", "-d", "--name", "gone", IMAGE, "sh", "-c", LOOP]).success();
+    device.until_ready("gone");
+    let of = |device: &Device, name: &str| {
+        device.containers().into_iter().find(|one| one.starts_with(name)).unwrap_or_default()
+    };
+    let (stopped, removed, stays) = (of(&device, "stopped"), of(&device, "removed"), of(&device, "stays"));
+    let id = |one: &str| one.split_once('=').unwrap().1.to_owned();
+    device.kill();
+    device.docker(&format!("stop {}", id(&stopped))).success();
+    device.docker(&format!("rm -f {} gone", id(&removed))).success();
+    device.begin();
+    soon("what was removed is made anew", || {
+        device.kubectl("get deployment removed").stdout.contains("1/1") && of(&device, "removed") != removed
+    });
+    assert!(device.kubectl("get deployment stopped").stdout.contains("0/1"));
+    assert_eq!((of(&device, "stopped"), of(&device, "stays")), (stopped, stays));
+    device.kubectl("get pod gone").failure(1, &["not found"]);
+}
