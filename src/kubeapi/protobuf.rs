@@ -269,10 +269,28 @@ mod tests {
 
     #[test]
     fn what_is_cut_off_or_unknown_is_refused() {
-        assert!(read(b"{}").is_err());
-        assert!(read(&NAMESPACE[..40]).is_err());
-        let unknown = b"k8s\0\x0a\x07\x0a\x02v1\x12\x01X";
-        assert_eq!(read(unknown), Err("no kind \"X\" is registered for version \"v1\"".into()));
+        let cases: [(&[u8], &str); 4] = [
+            (b"{}", "provided data does not appear to be a protobuf message"),
+            (b"k8s\0\x80", "a field without an end"),
+            (&NAMESPACE[..40], "field 2 is cut off"),
+            (b"k8s\0\x0a\x07\x0a\x02v1\x12\x01X", "no kind \"X\" is registered for version \"v1\""),
+        ];
+        for (body, words) in cases {
+            assert_eq!(read(body).unwrap_err().to_string(), words);
+        }
+    }
+
+    #[test]
+    fn a_field_with_a_value_of_another_type_is_refused() {
+        let cases: [(&[u8], &str); 3] = [
+            (b"\x12\x04\x0a\x02\x08\x05", "a text is a number"),
+            (b"\x12\x05\x0a\x03\x0a\x01\xff", "a text is not UTF-8"),
+            (b"\x12\x04\x0a\x02\x40\x05", "a message is a number"),
+        ];
+        for (raw, words) in cases {
+            let body = [&NAMESPACE[..21], raw].concat();
+            assert_eq!(read(&body).unwrap_err().to_string(), words);
+        }
     }
 
     #[test]

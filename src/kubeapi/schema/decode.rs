@@ -277,3 +277,69 @@ fn amount(value: &Value) -> Result<Value, String> {
         None => Err(QUANTITY.to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_the_words_of_the_decoder() {
+        let cases = [
+            ("Pod", json!([]), "json: cannot unmarshal array into Go value of type v1.Pod"),
+            (
+                "Deployment",
+                json!({"spec": {"replicas": "x"}}),
+                "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+            ),
+            (
+                "Deployment",
+                json!({"spec": {"replicas": 1.5}}),
+                "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32",
+            ),
+            ("ConfigMap", json!({"binaryData": {"a": "ab!="}}), "illegal base64 data at input byte 2"),
+            ("ConfigMap", json!({"binaryData": {"a": "abcde"}}), "illegal base64 data at input byte 4"),
+            (
+                "Pod",
+                json!({"metadata": {"creationTimestamp": 5}}),
+                "json: cannot unmarshal number into Go value of type string",
+            ),
+            (
+                "Pod",
+                json!({"metadata": {"creationTimestamp": "x"}}),
+                "parsing time \"x\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"x\" as \"2006\"",
+            ),
+            (
+                "Pod",
+                json!({"spec": {"containers": [{"resources": {"limits": {"cpu": "x"}}}]}}),
+                "quantities must match the regular expression \
+                 '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+            ),
+            (
+                "Service",
+                json!({"spec": {"ports": [{"targetPort": 5_000_000_000_u64}]}}),
+                "json: cannot unmarshal number 5000000000 into Go value of type int32",
+            ),
+        ];
+        for (kind, value, words) in cases {
+            let shown = value.to_string();
+            let error = decode(types::of(kind), value, &mut Vec::new()).unwrap_err();
+            assert_eq!(error.to_string(), words, "{shown}");
+        }
+    }
+
+    #[test]
+    fn errors_of_a_patch_have_the_words_of_the_converter() {
+        let cases = [
+            (json!({"spec": 5}), "cannot restore struct from: int64"),
+            (json!({"metadata": {"labels": "x"}}), "cannot restore map from string"),
+            (json!({"spec": {"template": {"spec": {"containers": true}}}}), "cannot restore slice from bool"),
+            (json!({"metadata": {"name": 1.5}}), "unrecognized type: string"),
+            (json!({"spec": {"replicas": "x"}}), "unrecognized type: int32"),
+        ];
+        for (value, words) in cases {
+            let shown = value.to_string();
+            let error = convert(types::of("Deployment"), value, &mut Vec::new()).unwrap_err();
+            assert_eq!(error.to_string(), words, "{shown}");
+        }
+    }
+}

@@ -188,3 +188,45 @@ fn check(values: &[String]) -> Result<(), String> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::label_syntax::VALUE;
+
+    #[test]
+    fn errors_have_the_words_of_kubernetes() {
+        let cases = [
+            ("=", "found '=', expected: !, identifier, or 'end of string'"),
+            ("a,=", "found '=', expected: identifier after ','"),
+            ("a=b c", "found 'c', expected: ',' or 'end of string'"),
+        ];
+        for (text, words) in cases {
+            assert_eq!(parse(text).unwrap_err().to_string(), words, "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_of_a_requirement_have_the_words_of_kubernetes() {
+        let value = format!("values[1]: Invalid value: \"-c\": {VALUE}");
+        let cases = [
+            ("!,", "found ',', expected: identifier"),
+            ("/a", "key: Invalid value: \"/a\": prefix part must be non-empty"),
+            ("a b c", "found 'b', expected: in, notin, =, ==, !=, gt, lt"),
+            ("a=(", "found '(', expected: identifier"),
+            ("a in b", "found 'b' expected: '('"),
+            ("a in (=", "found '=', expected: ',', ')' or identifier"),
+            ("a in (b,=", "found '=', expected: ',', or identifier"),
+            ("a in (b c)", "found 'c', expected: ',' or ')'"),
+            ("a in (b,-c)", &value),
+            (
+                "a>x",
+                "values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be an integer",
+            ),
+        ];
+        for (text, words) in cases {
+            let words = format!("unable to parse requirement: {words}");
+            assert_eq!(parse(text).unwrap_err().to_string(), words, "{text}");
+        }
+    }
+}
