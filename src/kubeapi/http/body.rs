@@ -54,7 +54,7 @@ pub async fn object(headers: &HeaderMap, body: Body, kind: &str) -> Result<Sent>
     let not_read = |words: String| wrong(format!("couldn't get version/kind; json parse error: {words}"));
     let mut twice = Vec::new();
     let value = match name {
-        protobuf::MEDIA => protobuf::read(&bytes).map_err(Status::bad_request)?,
+        protobuf::MEDIA => protobuf::read(&bytes).map_err(|error| Status::bad_request(error.to_string()))?,
         "application/yaml" => serde_yaml_ng::from_slice(&bytes).map_err(|e| wrong(format!("yaml: {e}")))?,
         "" | "application/json" => json::read(&String::from_utf8_lossy(&bytes), &mut twice)
             .map_err(|error| not_read(error.to_string()))?,
