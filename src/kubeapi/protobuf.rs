@@ -8,6 +8,7 @@
 //! fields are its parent's, and `?` a field that is not there if it is empty or 0.
 
 use std::collections::HashMap;
+use std::string::FromUtf8Error;
 use std::sync::OnceLock;
 
 use base64::Engine;
@@ -23,6 +24,40 @@ const MAGIC: &[u8] = b"k8s\0";
 const DEEPEST: usize = 64;
 
 static FIELDS: &str = include_str!("protobuf/fields.txt");
+
+/// Why a body is no object in the encoding of protocol buffers.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProtobufError {
+    /// The body does not begin as all objects do.
+    #[error("provided data does not appear to be a protobuf message")]
+    NoMagic,
+    /// The API has no such kind.
+    #[error("no kind {kind:?} is registered for version {api_version:?}")]
+    UnknownKind { kind: String, api_version: String },
+    /// `protobuf/fields.txt` names a message and does not have it.
+    #[error("no message {0}")]
+    UnknownMessage(&'static str),
+    /// Messages are nested deeper than `DEEPEST`.
+    #[error("messages are nested too deeply")]
+    TooDeep,
+    /// The message ends within the number of a field.
+    #[error("a field without an end")]
+    EndlessField,
+    /// The message ends within a value, or the value has an encoding that Kubernetes does not use.
+    #[error("field {0} is cut off")]
+    CutOff(u64),
+    /// A text is not UTF-8.
+    #[error("a text is not UTF-8")]
+    NotUtf8(#[from] FromUtf8Error),
+    /// The field of a text holds a number.
+    #[error("a text is a number")]
+    NotText,
+    /// The field of a message holds a number.
+    #[error("a message is a number")]
+    NotMessage,
+}
+
+type Result<T> = std::result::Result<T, ProtobufError>;
 
 /// One field of a message.
 struct Field {
@@ -51,12 +86,12 @@ fn messages() -> &'static HashMap<&'static str, Message> {
     })
 }
 
-/// The object of a body; the words say what is wrong with it.
+/// The object of a body.
 ///
 /// # Errors
-/// A sentence.
-pub fn read(body: &[u8]) -> Result<Value, String> {
-    let body = body.strip_prefix(MAGIC).ok_or("provided data does not appear to be a protobuf message")?;
+/// Bytes that are no message, or one of an unknown kind.
+pub fn read(body: &[u8]) -> Result<Value> {
+    let body = body.strip_prefix(MAGIC).ok_or(ProtobufError::NoMagic)?;
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
     for (number, wire) in fields(body)? {
         match (number, wire) {
@@ -69,8 +104,9 @@ pub fn read(body: &[u8]) -> Result<Value, String> {
             _ => {}
         }
     }
-    let known = message_of(&api_version, &kind)
-        .ok_or_else(|| format!("no kind {kind:?} is registered for version {api_version:?}"))?;
+    let Some(known) = message_of(&api_version, &kind) else {
+        return Err(ProtobufError::UnknownKind { kind, api_version });
+    };
     let mut object = message(known, raw, 0)?;
     object.insert("kind".into(), kind.into());
     object.insert("apiVersion".into(), api_version.into());
@@ -117,11 +153,11 @@ impl Wire<'_> {
 }
 
 /// The fields of a message as they come.
-fn fields(mut rest: &[u8]) -> Result<Vec<(u64, Wire<'_>)>, String> {
+fn fields(mut rest: &[u8]) -> Result<Vec<(u64, Wire<'_>)>> {
     let mut all = Vec::new();
     while !rest.is_empty() {
-        let (tag, after) = varint(rest).ok_or("a field without an end")?;
-        let (wire, after) = one(tag & 7, after).ok_or_else(|| format!("field {} is cut off", tag >> 3))?;
+        let (tag, after) = varint(rest).ok_or(ProtobufError::EndlessField)?;
+        let (wire, after) = one(tag & 7, after).ok_or(ProtobufError::CutOff(tag >> 3))?;
         all.push((tag >> 3, wire));
         rest = after;
     }
@@ -150,10 +186,10 @@ fn varint(rest: &[u8]) -> Option<(u64, &[u8])> {
     Some((number, rest))
 }
 
-fn message(name: &str, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, String> {
-    let known = messages().get(name).ok_or_else(|| format!("no message {name}"))?;
+fn message(name: &'static str, bytes: &[u8], depth: usize) -> Result<Map<String, Value>> {
+    let known = messages().get(name).ok_or(ProtobufError::UnknownMessage(name))?;
     if depth > DEEPEST {
-        return Err("messages are nested too deeply".into());
+        return Err(ProtobufError::TooDeep);
     }
     let mut map = Map::new();
     for (number, wire) in fields(bytes)? {
@@ -188,7 +224,7 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-fn entry(form: &str, wire: Wire<'_>, depth: usize) -> Result<(String, Value), String> {
+fn entry(form: &'static str, wire: Wire<'_>, depth: usize) -> Result<(String, Value)> {
     let (mut key, mut value) = (String::new(), self::value(form, Wire::Bytes(&[]), depth)?);
     for (number, wire) in fields(wire.bytes())? {
         match number {
@@ -200,13 +236,11 @@ fn entry(form: &str, wire: Wire<'_>, depth: usize) -> Result<(String, Value), St
     Ok((key, value))
 }
 
-fn value(form: &str, wire: Wire<'_>, depth: usize) -> Result<Value, String> {
+fn value(form: &'static str, wire: Wire<'_>, depth: usize) -> Result<Value> {
     Ok(match form {
         "s" => match wire {
-            Wire::Bytes(bytes) => {
-                String::from_utf8(bytes.to_vec()).map_err(|_| "a text is not UTF-8")?.into()
-            }
-            _ => return Err("a text is a number".into()),
+            Wire::Bytes(bytes) => String::from_utf8(bytes.to_vec())?.into(),
+            _ => return Err(ProtobufError::NotText),
         },
         "b" => (wire.number() != 0).into(),
         "i" => wire.number().into(),
@@ -230,10 +264,10 @@ fn value(form: &str, wire: Wire<'_>, depth: usize) -> Result<Value, String> {
     })
 }
 
-fn parts(wire: Wire<'_>) -> Result<HashMap<u64, Wire<'_>>, String> {
+fn parts(wire: Wire<'_>) -> Result<HashMap<u64, Wire<'_>>> {
     match wire {
         Wire::Bytes(bytes) => Ok(fields(bytes)?.into_iter().collect()),
-        _ => Err("a message is a number".into()),
+        _ => Err(ProtobufError::NotMessage),
     }
 }
 
@@ -269,10 +303,28 @@ mod tests {
 
     #[test]
     fn what_is_cut_off_or_unknown_is_refused() {
-        assert!(read(b"{}").is_err());
-        assert!(read(&NAMESPACE[..40]).is_err());
-        let unknown = b"k8s\0\x0a\x07\x0a\x02v1\x12\x01X";
-        assert_eq!(read(unknown), Err("no kind \"X\" is registered for version \"v1\"".into()));
+        let cases: [(&[u8], &str); 4] = [
+            (b"{}", "provided data does not appear to be a protobuf message"),
+            (b"k8s\0\x80", "a field without an end"),
+            (&NAMESPACE[..40], "field 2 is cut off"),
+            (b"k8s\0\x0a\x07\x0a\x02v1\x12\x01X", "no kind \"X\" is registered for version \"v1\""),
+        ];
+        for (body, words) in cases {
+            assert_eq!(read(body).unwrap_err().to_string(), words);
+        }
+    }
+
+    #[test]
+    fn a_field_with_a_value_of_another_type_is_refused() {
+        let cases: [(&[u8], &str); 3] = [
+            (b"\x12\x04\x0a\x02\x08\x05", "a text is a number"),
+            (b"\x12\x05\x0a\x03\x0a\x01\xff", "a text is not UTF-8"),
+            (b"\x12\x04\x0a\x02\x40\x05", "a message is a number"),
+        ];
+        for (raw, words) in cases {
+            let body = [&NAMESPACE[..21], raw].concat();
+            assert_eq!(read(&body).unwrap_err().to_string(), words);
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub enum Validation {
 pub fn conform(kind: &Kind, object: Value) -> Result<(Value, Vec<String>)> {
     let mut unknown = Vec::new();
     let typed = decode::decode(types::of(kind.name), object, &mut unknown)
-        .map_err(|words| unhandled(kind.name, kind.version, kind, &words))?;
+        .map_err(|error| unhandled(kind.name, kind.version, kind, &error.to_string()))?;
     Ok((typed, unknown))
 }
 
@@ -52,7 +52,7 @@ pub fn patched(
     };
     let typed = match read {
         Ok(typed) => typed,
-        Err(words) => return Err(Status::bad_patch(&shown(), &words)),
+        Err(error) => return Err(Status::bad_patch(&shown(), &error.to_string())),
     };
     let warnings = words(twice, &unknown);
     match validation {
@@ -67,7 +67,8 @@ pub fn patched(
 /// An object that the cluster itself has made, in the same form.
 pub fn normal(kind: &Kind, object: Value) -> Value {
     let keep = object.clone();
-    decode::decode(types::of(kind.name), object, &mut Vec::new()).unwrap_or_else(|words| {
+    decode::decode(types::of(kind.name), object, &mut Vec::new()).unwrap_or_else(|error| {
+        let words = error.to_string();
         tracing::error!(kind = kind.name, words, "an object of the cluster's own has not its type");
         keep
     })

@@ -31,7 +31,7 @@ impl Selector {
     /// # Errors
     /// 400 with what cannot be read.
     pub fn parse(labels: &str, fields: &str, kind: &Kind) -> Result<Self> {
-        let labels = labels::parse(labels).map_err(Status::bad_request)?;
+        let labels = labels::parse(labels).map_err(|error| Status::bad_request(error.to_string()))?;
         Ok(Self { labels, fields: parse_fields(fields, kind)? })
     }
 

@@ -13,6 +13,7 @@ use crate::events::{self, About};
 use crate::kinds::{self, Kind};
 use crate::meta;
 use crate::selectors::label_selector_matches;
+use crate::status::{Result, Status};
 use crate::verbs::{DeleteOptions, Target};
 
 /// The controller.
@@ -57,7 +58,7 @@ impl Controller for ReplicaSets {
                 }
             }
         }
-        write_status(context, &set, failure.as_deref());
+        write_status(context, &set, failure.as_ref());
         failure.map(|_| Duration::from_secs(5))
     }
 }
@@ -69,7 +70,7 @@ fn surplus(mut active: Vec<Arc<Value>>, wanted: usize) -> Vec<Arc<Value>> {
     active.split_off(wanted.min(active.len()))
 }
 
-fn make(context: &Context, set: &Value) -> Result<(), String> {
+fn make(context: &Context, set: &Value) -> Result<()> {
     let of = &kinds::REPLICA_SET;
     let pod = pod_of(of, set, meta::at(set, &["spec", "template"]), &format!("{}-", meta::name(set)));
     let made = context.api.create(&Target::own(&kinds::POD, meta::namespace(set), ""), pod);
@@ -83,7 +84,7 @@ fn make(context: &Context, set: &Value) -> Result<(), String> {
         Err(status) => {
             let words = format!("Error creating: {}", status.message);
             events::record(&context.api, &about, "Warning", "FailedCreate", &words);
-            Err(status.message)
+            Err(status)
         }
     }
 }
@@ -111,7 +112,7 @@ fn end(context: &Context, set: &Value, pod: &Value) {
     }
 }
 
-fn write_status(context: &Context, set: &Value, failure: Option<&str>) {
+fn write_status(context: &Context, set: &Value, failure: Option<&Status>) {
     let of = &kinds::REPLICA_SET;
     let pods = owners::children(context, &kinds::POD, of, set);
     let active: Vec<&Arc<Value>> = pods.iter().filter(|pod| is_active(pod)).collect();
@@ -131,7 +132,9 @@ fn write_status(context: &Context, set: &Value, failure: Option<&str>) {
             }
         }
         match failure {
-            Some(words) => conditions::set_condition(set, "ReplicaFailure", true, "FailedCreate", words),
+            Some(status) => {
+                conditions::set_condition(set, "ReplicaFailure", true, "FailedCreate", &status.message);
+            }
             None => {
                 let conditions = meta::child(meta::child(set, "status"), "conditions");
                 match conditions.as_array_mut() {

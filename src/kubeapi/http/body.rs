@@ -54,11 +54,10 @@ pub async fn object(headers: &HeaderMap, body: Body, kind: &str) -> Result<Sent>
     let not_read = |words: String| wrong(format!("couldn't get version/kind; json parse error: {words}"));
     let mut twice = Vec::new();
     let value = match name {
-        protobuf::MEDIA => protobuf::read(&bytes).map_err(Status::bad_request)?,
+        protobuf::MEDIA => protobuf::read(&bytes).map_err(|error| Status::bad_request(error.to_string()))?,
         "application/yaml" => serde_yaml_ng::from_slice(&bytes).map_err(|e| wrong(format!("yaml: {e}")))?,
-        "" | "application/json" => {
-            json::read(&String::from_utf8_lossy(&bytes), &mut twice).map_err(not_read)?
-        }
+        "" | "application/json" => json::read(&String::from_utf8_lossy(&bytes), &mut twice)
+            .map_err(|error| not_read(error.to_string()))?,
         other => {
             let known = format!("application/json, application/yaml, {}", protobuf::MEDIA);
             return Err(Status::media_type(other, &known));
@@ -102,7 +101,8 @@ pub async fn patch(headers: &HeaderMap, body: Body) -> Result<Sent> {
             .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
         return Ok(Sent { value, twice });
     }
-    let value = json::read(&String::from_utf8_lossy(&bytes), &mut twice).map_err(Status::bad_request)?;
+    let value = json::read(&String::from_utf8_lossy(&bytes), &mut twice)
+        .map_err(|error| Status::bad_request(error.to_string()))?;
     Ok(Sent { value, twice })
 }
 

@@ -6,17 +6,70 @@ use serde_json::{Map, Value};
 /// As deep as values may be nested.
 const DEEPEST: usize = 128;
 
+/// Why a text is no JSON, in the words of Go's decoder.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SyntaxError {
+    /// The text ends within a value.
+    #[error("unexpected end of JSON input")]
+    End,
+    /// Values are nested deeper than `DEEPEST`.
+    #[error("exceeded max depth")]
+    TooDeep,
+    /// No value begins with the character.
+    #[error("invalid character {} looking for beginning of value", quoted(*.0))]
+    NoValue(char),
+    /// No key of an object begins with it.
+    #[error("invalid character {} looking for beginning of object key string", quoted(*.0))]
+    NoKey(char),
+    /// It stands in place of the colon after a key.
+    #[error("invalid character {} after object key", quoted(*.0))]
+    AfterKey(char),
+    /// It stands in place of what ends a value of an object.
+    #[error("invalid character {} after object key:value pair", quoted(*.0))]
+    AfterPair(char),
+    /// It stands in place of what ends an item of a list.
+    #[error("invalid character {} after array element", quoted(*.0))]
+    AfterItem(char),
+    /// It stands after the document.
+    #[error("invalid character {} after top-level value", quoted(*.0))]
+    AfterDocument(char),
+    /// It breaks `true`, `false` or `null`.
+    #[error("invalid character {} in literal {word} (expecting '{expected}')", quoted(*.found))]
+    InWord { word: &'static str, expected: char, found: char },
+    /// It breaks a number.
+    #[error("invalid character {} in numeric literal", quoted(*.0))]
+    InNumber(char),
+    /// A text may have it only as an escape.
+    #[error("invalid character {} in string literal", quoted(*.0))]
+    InText(char),
+    /// It makes no escape of a text.
+    #[error("invalid character {} in string escape code", quoted(*.0))]
+    InEscape(char),
+}
+
+type Result<T> = std::result::Result<T, SyntaxError>;
+
+/// A character as Go shows it.
+fn quoted(found: char) -> String {
+    match found {
+        '\'' => "'\\''".to_owned(),
+        '"' => "'\"'".to_owned(),
+        other if other.is_control() => format!("'\\u{:04x}'", u32::from(other)),
+        other => format!("'{other}'"),
+    }
+}
+
 /// Reads a document; the paths of fields that are there twice are added to `twice`.
 ///
 /// # Errors
-/// The words of Go's decoder.
-pub fn read(text: &str, twice: &mut Vec<String>) -> Result<Value, String> {
+/// The first place where the text is no JSON.
+pub fn read(text: &str, twice: &mut Vec<String>) -> Result<Value> {
     let mut reader = Reader { text, at: 0, place: String::new(), depth: 0, twice };
     let value = reader.value()?;
     reader.space();
     match reader.peek() {
         None => Ok(value),
-        Some(found) => Err(unexpected(found, "after top-level value")),
+        Some(found) => Err(SyntaxError::AfterDocument(found)),
     }
 }
 
@@ -26,18 +79,6 @@ struct Reader<'a> {
     place: String,
     depth: usize,
     twice: &'a mut Vec<String>,
-}
-
-const END: &str = "unexpected end of JSON input";
-
-fn unexpected(found: char, context: &str) -> String {
-    let shown = match found {
-        '\'' => "'\\''".to_owned(),
-        '"' => "'\"'".to_owned(),
-        other if other.is_control() => format!("'\\u{:04x}'", u32::from(other)),
-        other => format!("'{other}'"),
-    };
-    format!("invalid character {shown} {context}")
 }
 
 impl Reader<'_> {
@@ -54,12 +95,12 @@ impl Reader<'_> {
     }
 
     /// The next character that is no space.
-    fn next(&mut self) -> Result<char, String> {
+    fn next(&mut self) -> Result<char> {
         self.space();
-        self.peek().ok_or_else(|| END.to_owned())
+        self.peek().ok_or(SyntaxError::End)
     }
 
-    fn value(&mut self) -> Result<Value, String> {
+    fn value(&mut self) -> Result<Value> {
         match self.next()? {
             '{' => self.nested(Self::object),
             '[' => self.nested(Self::list),
@@ -68,14 +109,14 @@ impl Reader<'_> {
             'f' => self.word("false", Value::Bool(false)),
             'n' => self.word("null", Value::Null),
             '-' | '0'..='9' => self.number(),
-            other => Err(unexpected(other, "looking for beginning of value")),
+            other => Err(SyntaxError::NoValue(other)),
         }
     }
 
-    fn nested(&mut self, read: fn(&mut Self) -> Result<Value, String>) -> Result<Value, String> {
+    fn nested(&mut self, read: fn(&mut Self) -> Result<Value>) -> Result<Value> {
         self.depth += 1;
         if self.depth > DEEPEST {
-            return Err("exceeded max depth".to_owned());
+            return Err(SyntaxError::TooDeep);
         }
         self.at += 1;
         let value = read(self);
@@ -83,7 +124,7 @@ impl Reader<'_> {
         value
     }
 
-    fn object(&mut self) -> Result<Value, String> {
+    fn object(&mut self) -> Result<Value> {
         let mut map = Map::new();
         if self.next()? == '}' {
             self.at += 1;
@@ -92,12 +133,12 @@ impl Reader<'_> {
         loop {
             match self.next()? {
                 '"' => {}
-                other => return Err(unexpected(other, "looking for beginning of object key string")),
+                other => return Err(SyntaxError::NoKey(other)),
             }
             let key = self.string()?;
             match self.next()? {
                 ':' => self.at += 1,
-                other => return Err(unexpected(other, "after object key")),
+                other => return Err(SyntaxError::AfterKey(other)),
             }
             let length = self.place.len();
             if length > 0 {
@@ -114,12 +155,12 @@ impl Reader<'_> {
             match found {
                 ',' => {}
                 '}' => return Ok(Value::Object(map)),
-                other => return Err(unexpected(other, "after object key:value pair")),
+                other => return Err(SyntaxError::AfterPair(other)),
             }
         }
     }
 
-    fn list(&mut self) -> Result<Value, String> {
+    fn list(&mut self) -> Result<Value> {
         let mut all = Vec::new();
         if self.next()? == ']' {
             self.at += 1;
@@ -135,31 +176,23 @@ impl Reader<'_> {
             match found {
                 ',' => {}
                 ']' => return Ok(Value::Array(all)),
-                other => return Err(unexpected(other, "after array element")),
+                other => return Err(SyntaxError::AfterItem(other)),
             }
         }
     }
 
-    fn word(&mut self, word: &str, value: Value) -> Result<Value, String> {
-        for (at, wanted) in word.char_indices() {
+    fn word(&mut self, word: &'static str, value: Value) -> Result<Value> {
+        for expected in word.chars() {
             match self.peek() {
-                Some(found) if found == wanted => self.at += 1,
-                Some(found) => {
-                    let before = word.get(..at).unwrap_or_default();
-                    let context = if before.is_empty() {
-                        String::new()
-                    } else {
-                        format!("in literal {word} (expecting '{wanted}')")
-                    };
-                    return Err(unexpected(found, &context));
-                }
-                None => return Err(END.to_owned()),
+                Some(found) if found == expected => self.at += 1,
+                Some(found) => return Err(SyntaxError::InWord { word, expected, found }),
+                None => return Err(SyntaxError::End),
             }
         }
         Ok(value)
     }
 
-    fn number(&mut self) -> Result<Value, String> {
+    fn number(&mut self) -> Result<Value> {
         let length = self
             .rest()
             .find(|c: char| !(c.is_ascii_digit() || "+-.eE".contains(c)))
@@ -172,12 +205,12 @@ impl Reader<'_> {
                 self.at += length;
                 Ok(value)
             }
-            (Err(_), None) => Err(END.to_owned()),
-            (Err(_), Some(found)) => Err(unexpected(found, "in numeric literal")),
+            (Err(_), None) => Err(SyntaxError::End),
+            (Err(_), Some(found)) => Err(SyntaxError::InNumber(found)),
         }
     }
 
-    fn string(&mut self) -> Result<String, String> {
+    fn string(&mut self) -> Result<String> {
         let (mut escaped, mut length) = (false, None);
         for (at, found) in self.rest().char_indices().skip(1) {
             match found {
@@ -187,15 +220,15 @@ impl Reader<'_> {
                     length = Some(at + 1);
                     break;
                 }
-                control if control < ' ' => return Err(unexpected(control, "in string literal")),
+                control if control < ' ' => return Err(SyntaxError::InText(control)),
                 _ => {}
             }
         }
-        let length = length.ok_or_else(|| END.to_owned())?;
+        let length = length.ok_or(SyntaxError::End)?;
         let text = self.rest().get(..length).unwrap_or_default();
         let value = serde_json::from_str::<String>(text).map_err(|_| {
             let after = text.split_once('\\').and_then(|(_, rest)| rest.chars().next()).unwrap_or('\\');
-            unexpected(after, "in string escape code")
+            SyntaxError::InEscape(after)
         })?;
         self.at += length;
         Ok(value)
@@ -217,6 +250,10 @@ mod tests {
         assert_eq!(twice, ["a[2].b"]);
     }
 
+    fn refused(text: &str) -> String {
+        read(text, &mut Vec::new()).unwrap_err().to_string()
+    }
+
     #[test]
     fn errors_have_the_words_of_go() {
         let cases = [
@@ -229,11 +266,17 @@ mod tests {
             ("[1] x", "invalid character 'x' after top-level value"),
             ("tru!", "invalid character '!' in literal true (expecting 'e')"),
             ("x", "invalid character 'x' looking for beginning of value"),
+            ("{'", "invalid character '\\'' looking for beginning of object key string"),
+            ("-x", "invalid character 'x' in numeric literal"),
+            ("-", "unexpected end of JSON input"),
+            ("\"\n", "invalid character '\\u000a' in string literal"),
+            ("\"\\q\"", "invalid character 'q' in string escape code"),
+            ("\"a", "unexpected end of JSON input"),
+            ("nul", "unexpected end of JSON input"),
         ];
         for (text, words) in cases {
-            assert_eq!(read(text, &mut Vec::new()), Err(words.to_owned()), "{text}");
+            assert_eq!(refused(text), words, "{text}");
         }
-        let deep = "[".repeat(100_000);
-        assert_eq!(read(&deep, &mut Vec::new()), Err("exceeded max depth".to_owned()));
+        assert_eq!(refused(&"[".repeat(100_000)), "exceeded max depth");
     }
 }

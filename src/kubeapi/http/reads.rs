@@ -199,7 +199,7 @@ fn read_token(token: &str) -> Result<(u64, Key)> {
         .decode(token.trim_end_matches('='))
         .map_err(|_| wrong("illegal base64 data at input byte 0"))?;
     let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
-    super::json::read(&text, &mut Vec::new()).map_err(|words| wrong(&words))?;
+    super::json::read(&text, &mut Vec::new()).map_err(|error| wrong(&error.to_string()))?;
     let (version, namespace, name) =
         serde_json::from_slice(&bytes).map_err(|_| wrong("it is none of this server"))?;
     Ok((version, (namespace, name)))

@@ -7,15 +7,45 @@ use serde_json::{Map, Value, json};
 use super::types::{self, Field, Shape, Struct};
 use crate::quantity;
 
-/// What is said of a text that is no quantity.
-pub const QUANTITY: &str =
-    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+/// Why a value is not one of its type, in the words of Go's decoder and of Kubernetes' converter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The decoder has another type for the whole object, or for a type that reads itself.
+    #[error("json: cannot unmarshal {found} into Go value of type {expected}")]
+    WrongType { found: String, expected: String },
+    /// The decoder has another type for a field.
+    #[error("json: cannot unmarshal {found} into Go struct field {path} of type {expected}")]
+    WrongFieldType { path: String, found: String, expected: String },
+    /// The converter needs an object with the fields of a type.
+    #[error("cannot restore struct from: {found}")]
+    NoStruct { found: &'static str },
+    /// The converter needs an object with any fields.
+    #[error("cannot restore map from {found}")]
+    NoMap { found: &'static str },
+    /// The converter needs a list.
+    #[error("cannot restore slice from {found}")]
+    NoSlice { found: &'static str },
+    /// The converter needs a text, a number or a boolean, and found something else.
+    #[error("unrecognized type: {expected}")]
+    NoScalar { expected: String },
+    /// Bytes are not in base64.
+    #[error("illegal base64 data at input byte {at}")]
+    Base64 { at: usize },
+    /// A time is not as RFC 3339 has it.
+    #[error("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\"")]
+    Time { text: String },
+    /// A quantity is none.
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
+    Quantity,
+}
+
+type Result<T> = std::result::Result<T, DecodeError>;
 
 /// Reads a value; its fields that the type has not are added to `unknown`.
 ///
 /// # Errors
 /// The decoder's words.
-pub fn decode(of: &'static Struct, value: Value, unknown: &mut Vec<String>) -> Result<Value, String> {
+pub fn decode(of: &'static Struct, value: Value, unknown: &mut Vec<String>) -> Result<Value> {
     read(of, value, unknown, false)
 }
 
@@ -23,21 +53,16 @@ pub fn decode(of: &'static Struct, value: Value, unknown: &mut Vec<String>) -> R
 ///
 /// # Errors
 /// The converter's words.
-pub fn convert(of: &'static Struct, value: Value, unknown: &mut Vec<String>) -> Result<Value, String> {
+pub fn convert(of: &'static Struct, value: Value, unknown: &mut Vec<String>) -> Result<Value> {
     read(of, value, unknown, true)
 }
 
-fn read(
-    of: &'static Struct,
-    value: Value,
-    unknown: &mut Vec<String>,
-    converts: bool,
-) -> Result<Value, String> {
+fn read(of: &'static Struct, value: Value, unknown: &mut Vec<String>, converts: bool) -> Result<Value> {
     let place = String::new();
     let mut decoder = Decoder { stack: Vec::new(), owner: "", place, wrong: None, converts, unknown };
     let object = decoder.object(of, value)?;
     match decoder.wrong {
-        Some(words) => Err(words),
+        Some(error) => Err(error),
         None => Ok(object.unwrap_or_else(|| zero(&Shape::Struct(of.name)))),
     }
 }
@@ -50,14 +75,14 @@ struct Decoder<'a> {
     /// The same way with the places of items, as unknown fields are named.
     place: String,
     /// The first value of a wrong type; the rest is read nevertheless.
-    wrong: Option<String>,
+    wrong: Option<DecodeError>,
     /// With the words of the converter.
     converts: bool,
     unknown: &'a mut Vec<String>,
 }
 
 impl Decoder<'_> {
-    fn object(&mut self, of: &'static Struct, value: Value) -> Result<Option<Value>, String> {
+    fn object(&mut self, of: &'static Struct, value: Value) -> Result<Option<Value>> {
         let map = match value {
             Value::Object(map) => map,
             other => return Ok(self.mismatch(&other, &Shape::Struct(of.name))),
@@ -90,7 +115,7 @@ impl Decoder<'_> {
         Ok(Some(Value::Object(made)))
     }
 
-    fn value(&mut self, shape: &Shape, value: Value) -> Result<Option<Value>, String> {
+    fn value(&mut self, shape: &Shape, value: Value) -> Result<Option<Value>> {
         Ok(match (shape, value) {
             (Shape::Struct(name), value) => self.object(types::of(name), value)?,
             (Shape::Any, value) => Some(value),
@@ -108,15 +133,15 @@ impl Decoder<'_> {
             (Shape::IntOrString, value @ Value::String(_)) => Some(value),
             (Shape::IntOrString, value) => {
                 let number = value.as_i64().filter(|n| i32::try_from(*n).is_ok());
-                let words =
-                    || format!("json: cannot unmarshal {} into Go value of type int32", named(&value, true));
-                Some(number.ok_or_else(words)?.into())
+                let wrong =
+                    || DecodeError::WrongType { found: named(&value, true), expected: "int32".to_owned() };
+                Some(number.ok_or_else(wrong)?.into())
             }
             (shape, other) => self.mismatch(&other, shape),
         })
     }
 
-    fn list(&mut self, item: &Shape, items: Vec<Value>) -> Result<Value, String> {
+    fn list(&mut self, item: &Shape, items: Vec<Value>) -> Result<Value> {
         let mut all = Vec::with_capacity(items.len());
         for (at, value) in items.into_iter().enumerate() {
             let length = self.place.len();
@@ -128,7 +153,7 @@ impl Decoder<'_> {
         Ok(Value::Array(all))
     }
 
-    fn map(&mut self, of: &Shape, map: Map<String, Value>) -> Result<Value, String> {
+    fn map(&mut self, of: &Shape, map: Map<String, Value>) -> Result<Value> {
         let mut all = Map::new();
         for (key, value) in map {
             let length = self.place.len();
@@ -155,25 +180,28 @@ impl Decoder<'_> {
 
     /// Notes the first value of a wrong type.
     fn mismatch(&mut self, value: &Value, shape: &Shape) -> Option<Value> {
-        if self.wrong.is_none() && self.converts {
-            self.wrong = Some(converted(value, shape));
-        } else if self.wrong.is_none() {
-            let what = named(value, matches!(shape, Shape::Int32 | Shape::Int64));
-            let place = if self.stack.is_empty() {
-                "value".to_owned()
-            } else {
-                format!("struct field {}.{}", self.owner, self.stack.join("."))
-            };
+        if self.wrong.is_none() {
             self.wrong =
-                Some(format!("json: cannot unmarshal {what} into Go {place} of type {}", shape.go()));
+                Some(if self.converts { converted(value, shape) } else { self.decoded(value, shape) });
         }
         None
+    }
+
+    /// What the decoder says of a value of the wrong type.
+    fn decoded(&self, value: &Value, shape: &Shape) -> DecodeError {
+        let found = named(value, matches!(shape, Shape::Int32 | Shape::Int64));
+        let expected = shape.go();
+        if self.stack.is_empty() {
+            return DecodeError::WrongType { found, expected };
+        }
+        let path = format!("{}.{}", self.owner, self.stack.join("."));
+        DecodeError::WrongFieldType { path, found, expected }
     }
 }
 
 /// What the converter says of a value of the wrong type.
-fn converted(value: &Value, shape: &Shape) -> String {
-    let given = match value {
+fn converted(value: &Value, shape: &Shape) -> DecodeError {
+    let found = match value {
         Value::Bool(_) => "bool",
         Value::Number(number) if number.is_f64() => "float64",
         Value::Number(_) => "int64",
@@ -182,11 +210,11 @@ fn converted(value: &Value, shape: &Shape) -> String {
         Value::Object(_) | Value::Null => "map",
     };
     match shape {
-        Shape::Struct(_) => format!("cannot restore struct from: {given}"),
-        Shape::Map(..) | Shape::Quantities => format!("cannot restore map from {given}"),
-        Shape::List(_) | Shape::Bytes => format!("cannot restore slice from {given}"),
-        Shape::Text(_) => "unrecognized type: string".to_owned(),
-        other => format!("unrecognized type: {}", other.go()),
+        Shape::Struct(_) => DecodeError::NoStruct { found },
+        Shape::Map(..) | Shape::Quantities => DecodeError::NoMap { found },
+        Shape::List(_) | Shape::Bytes => DecodeError::NoSlice { found },
+        Shape::Text(_) => DecodeError::NoScalar { expected: "string".to_owned() },
+        other => DecodeError::NoScalar { expected: other.go() },
     }
 }
 
@@ -242,38 +270,104 @@ fn zero(shape: &Shape) -> Value {
     }
 }
 
-fn bytes(text: String) -> Result<Value, String> {
+fn bytes(text: String) -> Result<Value> {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'+' || b == b'/';
     let clean: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
     let body = clean.trim_end_matches('=');
     let padding = clean.len() - body.len();
     if let Some(at) = clean.bytes().take(body.len()).position(|b| !legal(b)) {
-        return Err(format!("illegal base64 data at input byte {at}"));
+        return Err(DecodeError::Base64 { at });
     }
     if !clean.len().is_multiple_of(4) || padding > 2 {
-        return Err(format!("illegal base64 data at input byte {}", clean.len() - clean.len() % 4));
+        return Err(DecodeError::Base64 { at: clean.len() - clean.len() % 4 });
     }
     Ok(clean.into())
 }
 
-fn time(value: Value) -> Result<Option<Value>, String> {
+fn time(value: Value) -> Result<Option<Value>> {
     let Value::String(text) = value else {
-        return Err(format!("json: cannot unmarshal {} into Go value of type string", named(&value, false)));
+        let found = named(&value, false);
+        return Err(DecodeError::WrongType { found, expected: "string".to_owned() });
     };
     if text.parse::<jiff::Timestamp>().is_ok() {
         return Ok(Some(text.into()));
     }
-    let layout = "2006-01-02T15:04:05Z07:00";
-    Err(format!("parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\""))
+    Err(DecodeError::Time { text })
 }
 
-fn amount(value: &Value) -> Result<Value, String> {
+fn amount(value: &Value) -> Result<Value> {
     let text = match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
     match quantity::thousandths(&text) {
         Some(_) => Ok(quantity::canonical(&text).into()),
-        None => Err(QUANTITY.to_owned()),
+        None => Err(DecodeError::Quantity),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_the_words_of_the_decoder() {
+        let cases = [
+            ("Pod", json!([]), "json: cannot unmarshal array into Go value of type v1.Pod"),
+            (
+                "Deployment",
+                json!({"spec": {"replicas": "x"}}),
+                "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+            ),
+            (
+                "Deployment",
+                json!({"spec": {"replicas": 1.5}}),
+                "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32",
+            ),
+            ("ConfigMap", json!({"binaryData": {"a": "ab!="}}), "illegal base64 data at input byte 2"),
+            ("ConfigMap", json!({"binaryData": {"a": "abcde"}}), "illegal base64 data at input byte 4"),
+            (
+                "Pod",
+                json!({"metadata": {"creationTimestamp": 5}}),
+                "json: cannot unmarshal number into Go value of type string",
+            ),
+            (
+                "Pod",
+                json!({"metadata": {"creationTimestamp": "x"}}),
+                "parsing time \"x\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"x\" as \"2006\"",
+            ),
+            (
+                "Pod",
+                json!({"spec": {"containers": [{"resources": {"limits": {"cpu": "x"}}}]}}),
+                "quantities must match the regular expression \
+                 '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+            ),
+            (
+                "Service",
+                json!({"spec": {"ports": [{"targetPort": 5_000_000_000_u64}]}}),
+                "json: cannot unmarshal number 5000000000 into Go value of type int32",
+            ),
+        ];
+        for (kind, value, words) in cases {
+            let shown = value.to_string();
+            let error = decode(types::of(kind), value, &mut Vec::new()).unwrap_err();
+            assert_eq!(error.to_string(), words, "{shown}");
+        }
+    }
+
+    #[test]
+    fn errors_of_a_patch_have_the_words_of_the_converter() {
+        let cases = [
+            (json!({"spec": 5}), "cannot restore struct from: int64"),
+            (json!({"metadata": {"labels": "x"}}), "cannot restore map from string"),
+            (json!({"spec": {"template": {"spec": {"containers": true}}}}), "cannot restore slice from bool"),
+            (json!({"metadata": {"name": 1.5}}), "unrecognized type: string"),
+            (json!({"spec": {"replicas": "x"}}), "unrecognized type: int32"),
+        ];
+        for (value, words) in cases {
+            let shown = value.to_string();
+            let error = convert(types::of("Deployment"), value, &mut Vec::new()).unwrap_err();
+            assert_eq!(error.to_string(), words, "{shown}");
+        }
     }
 }

@@ -18,11 +18,19 @@ use serde_json::{Map, Value, json};
 use kinds::{KINDS, Kind};
 use types::{Relation, Shape};
 
+/// A kind whose type of `k8s-openapi` is not named in `add`.
+#[derive(Debug, thiserror::Error)]
+#[error("the kind {kind} has no type here: name it in `add`")]
+pub struct UntypedKind {
+    /// Its name.
+    pub kind: &'static str,
+}
+
 /// The documents by their places below `/openapi/v3`.
 ///
 /// # Errors
 /// A kind has no type of `k8s-openapi`.
-pub fn documents() -> Result<BTreeMap<String, String>, String> {
+pub fn documents() -> Result<BTreeMap<String, String>, UntypedKind> {
     let groups: BTreeMap<String, &str> = KINDS.iter().map(|kind| (place(kind), kind.group)).collect();
     groups.into_iter().map(|(place, group)| Ok((place, of_group(group)?))).collect()
 }
@@ -35,7 +43,7 @@ fn place(kind: &Kind) -> String {
 ///
 /// # Errors
 /// A kind of the group has no type of `k8s-openapi`.
-fn of_group(group: &str) -> Result<String, String> {
+fn of_group(group: &str) -> Result<String, UntypedKind> {
     let mut settings = SchemaSettings::openapi3();
     settings.meta_schema = None;
     let mut generator = settings.into_generator();
@@ -85,7 +93,7 @@ fn operation(action: &str, write: bool, named: &Value, schema: &str) -> Value {
 }
 
 /// Makes the schema of a kind; its name.
-fn add(generator: &mut SchemaGenerator, kind: &Kind) -> Result<String, String> {
+fn add(generator: &mut SchemaGenerator, kind: &Kind) -> Result<String, UntypedKind> {
     fn one<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> String {
         generator.subschema_for::<T>();
         T::schema_name().into_owned()
@@ -107,7 +115,7 @@ fn add(generator: &mut SchemaGenerator, kind: &Kind) -> Result<String, String> {
         "Job" => one::<batch::v1::Job>(generator),
         "EndpointSlice" => one::<discovery::v1::EndpointSlice>(generator),
         "StorageClass" => one::<storage::v1::StorageClass>(generator),
-        other => return Err(format!("the kind {other} has no type here: name it in `add`")),
+        other => return Err(UntypedKind { kind: other }),
     };
     Ok(name)
 }

@@ -15,7 +15,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let check = std::env::args().nth(1).as_deref() == Some("--check");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut wrong = false;
-    for (place, document) in openapi_generate::documents()? {
+    // As text, because an error of `main` is shown in its form for debugging.
+    let documents = openapi_generate::documents().map_err(|error| error.to_string())?;
+    for (place, document) in documents {
         let path = folder.join(format!("{}.json.gz", place.replace('/', ".")));
         if !check {
             write(&path, &document)?;
