@@ -117,7 +117,7 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
 
 /// A folder that only its owner enters.
 fn private(folder: &Path) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(folder)
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// Where the engine is: as Docker's own client finds it.

@@ -180,7 +180,10 @@ impl<E: Engine> Kubelet<E> {
         }
         if run.killed {
             // For the engine it was stopped by a person.
+            run.begin = Timestamp::now();
             self.engine.start(&run.id).await?;
+            self.begin_again(running, pod, container, run);
+            return Ok(true);
         }
         let next = tokio::select! {
             next = self.engine.next_run(&run.id) => next?,
@@ -195,12 +198,18 @@ impl<E: Engine> Kubelet<E> {
             }
             Next::Run(started) => {
                 run.begin = Timestamp::try_from(started).unwrap_or_else(|_| Timestamp::now());
-                enter(running, container, running.state(name).next_run(), run);
-                let about = About::new(pod, "kubelet").container(name);
-                events::record(&self.api, &about, "Normal", "Started", &format!("Started container {name}"));
+                self.begin_again(running, pod, container, run);
                 Ok(true)
             }
         }
+    }
+
+    /// Notes that the next run of a container has begun.
+    fn begin_again(&self, running: &Running, pod: &Value, container: &Value, run: &Run) {
+        let name = string(container, &["name"]);
+        enter(running, container, running.state(name).next_run(), run);
+        let about = About::new(pod, "kubelet").container(name);
+        events::record(&self.api, &about, "Normal", "Started", &format!("Started container {name}"));
     }
 
     /// Shows why a container does not run, for as long as it does not.
