@@ -1,4 +1,4 @@
-//! `docker inspect` of a container: what the client asked for, what the image adds, what the
+//! `docker inspect` of a container, and its line in `docker ps`: what the client asked for, what the image adds, what the
 //! cluster says. Written as JSON by hand, because clients tell null, empty and absent apart.
 
 use std::collections::BTreeMap;

@@ -18,7 +18,7 @@ fn a_container_that_was_run_by_hand_is_a_pod() {
     device.docker("start plc_1").success();
     soon("it runs again", || device.kubectl("get pod plc-1").stdout.contains("1/1     Running"));
     device.kubectl("delete pod plc-1").success();
-    device.docker("inspect plc_1").failure(1, &["no such object: plc_1"]);
+    device.docker("inspect plc_1").failure(1, &["o such object: plc_1"]);
     device.docker_with(&run).success();
     soon("it is shown again", || device.kubectl("get pod plc-1").stdout.contains("1/1     Running"));
     device.docker("rm -f plc_1").success();
@@ -36,7 +36,7 @@ fn what_docker_does_to_a_container_of_a_pod_is_seen() {
     device.docker(&format!("stop {name}")).success();
     soon("it is not ready", || device.kubectl("get deployment web").stdout.contains("0/1"));
     for_a_moment();
-    assert_eq!(device.containers(), [one.clone()], "what a person has stopped stays so");
+    assert_eq!(device.containers(), std::slice::from_ref(&one), "what a person has stopped stays so");
     let told = device.kubectl("get events").success();
     assert!(told.contains("was stopped on the engine"), "{told}");
     device.docker(&format!("start {name}")).success();

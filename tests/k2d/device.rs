@@ -151,6 +151,9 @@ impl Device {
                 self.docker(&format!("rm -f {id}"));
             }
         }
+        for volume in self.docker("volume ls -q --filter label=k2d.io/uid").lines() {
+            self.docker(&format!("volume rm {volume}"));
+        }
         self.docker("network rm k2d");
     }
 }

@@ -33,7 +33,7 @@ fn services_are_reached_by_name_address_and_node_port() {
     let address = device.field("service/web", ".spec.clusterIP");
     let from_pod = |device: &Device, host: &str| {
         let url = format!("http://{host}/");
-        let words = ["-n", "other", "exec", "client", "--", "wget", "-q", "-T", "5", "-O-", &url];
+        let words = ["-n", "other", "exec", "client", "--", "wget", "-q", "-O-", &url];
         device.kubectl_with(&words, "").stdout
     };
     let hosts = ["web.default", "web.default.svc", "web.default.svc.cluster.local", address.as_str()];
@@ -47,7 +47,7 @@ fn services_are_reached_by_name_address_and_node_port() {
     // Pods go on without k2d; ports of the machine are its own.
     device.kill();
     let container = device.docker("ps -q --filter label=k2d.io/pod=client").success();
-    let alone = format!("exec {container} wget -q -T 5 -O- http://web.default/");
+    let alone = format!("exec {container} wget -q -O- http://web.default/");
     assert_eq!(device.docker(&alone).success(), "a page");
     device.begin();
     soon("the node port again", from_machine);

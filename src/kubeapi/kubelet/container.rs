@@ -62,7 +62,7 @@ impl<E: Engine> Kubelet<E> {
                 if running.ending.is_cancelled() || running.over.is_cancelled() {
                     return false;
                 }
-                if before.again || end.finished.as_second() - end.started.as_second() > GOOD {
+                if before.again || end.seconds() > GOOD {
                     pause = Duration::ZERO;
                 }
                 if !pause.is_zero() && !self.back_off(running, pod, &name, pause).await {

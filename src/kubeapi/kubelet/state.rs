@@ -40,6 +40,16 @@ pub struct End {
     pub id: String,
 }
 
+impl End {
+    /// How long the run took, in seconds; none at all if its program could not be run.
+    pub fn seconds(&self) -> i64 {
+        if self.started == Timestamp::UNIX_EPOCH {
+            return 0;
+        }
+        self.finished.as_second() - self.started.as_second()
+    }
+}
+
 /// One container of a Pod.
 #[derive(Debug, Clone, Default)]
 pub struct State {
@@ -146,6 +156,14 @@ mod tests {
     fn end(code: i32) -> End {
         let (started, finished) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
         End { code, reason: String::new(), message: String::new(), started, finished, id: "a".into() }
+    }
+
+    #[test]
+    fn a_program_that_could_not_be_run_has_taken_no_time() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let run =
+            |started, finished| End { started: at(started), finished: at(finished), ..end(1) }.seconds();
+        assert_eq!((run(0, 1_000_000), run(1_000, 1_700)), (0, 700));
     }
 
     #[test]
