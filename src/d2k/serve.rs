@@ -60,7 +60,7 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
     let connecting =
         connect(&kubeconfig, &settings.namespace, embedded.as_ref().map(Embedded::reach), &stopping);
     let connection = tokio::select! {
-        connection = connecting => connection?,
+        connection = connecting => connection.map_err(|e| e.to_string())?,
         () = stopping.cancelled() => return Ok(0),
     };
     let Connection { cluster, changes, source } = connection;

@@ -160,8 +160,9 @@ fn idle_daemon(settings: &Settings) -> Result<Arc<Daemon>, String> {
     let policies = Policies::new(serve::policy_options(settings))?;
     let kubeconfig = settings.kubeconfig.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
     let runtime = runtime()?;
-    let connection =
-        runtime.block_on(connect(&kubeconfig, &settings.namespace, None, &CancellationToken::new()))?;
+    let connection = runtime
+        .block_on(connect(&kubeconfig, &settings.namespace, None, &CancellationToken::new()))
+        .map_err(|e| e.to_string())?;
     let registry = serve::registry(settings)?;
     let daemon = {
         let _inside = runtime.enter();
