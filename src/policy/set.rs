@@ -261,7 +261,7 @@ impl Set {
         hook: Hook,
         input: &I,
         decide: impl Fn(&Policy, &mut Store<State>) -> Option<Answer<P>>,
-        sound: impl Fn(&mut P) -> std::result::Result<Vec<String>, String>,
+        sound: impl Fn(&mut P) -> plans::Sound,
     ) -> Result<Decided<P>>
     where
         I: serde::Serialize,
@@ -276,8 +276,8 @@ impl Set {
             let answer = self.ask(policy, hook, input, body)?;
             let Some(mut plan) = answer else { continue };
             record::note(hook, policy, input, &plan);
-            let warnings = sound(&mut plan).map_err(|words| {
-                Fault::internal(format!("policy {} ({}): {words}", policy.info.name, hook.name()))
+            let warnings = sound(&mut plan).map_err(|senseless| {
+                Fault::internal(format!("policy {} ({}): {senseless}", policy.info.name, hook.name()))
             })?;
             return Ok(Decided { plan, warnings, by: policy.id() });
         }
