@@ -15,6 +15,7 @@ use kube::runtime::{WatchStreamExt, watcher as watch_kind};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
+use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::{Cache, Entry, version};
@@ -148,12 +149,12 @@ impl super::Cluster {
 
 impl Feed {
     /// Fills all caches; returns when each has been listed once or was found to be forbidden.
-    pub(super) async fn start_and_sync(&self, deadline: Duration) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// Some were not filled within `deadline`.
+    pub(super) async fn start_and_sync(&self, deadline: Duration) -> Result<(), Elapsed> {
         let ready = futures::future::join_all(start_all(self));
-        match tokio::time::timeout(deadline, ready).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(format!("the caches were not filled within {deadline:?}")),
-        }
+        tokio::time::timeout(deadline, ready).await.map(|_| ())
     }
 
     fn start<K: Cached>(&self, labels: Option<&'static str>) -> tokio::sync::oneshot::Receiver<()> {

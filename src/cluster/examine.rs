@@ -64,7 +64,7 @@ pub async fn examine(kubeconfig: &str, namespace: &str) -> Vec<Finding> {
     let server = |state, detail: String| Finding::new("API server", state, detail);
     let (config, source) = match configuration(kubeconfig).await {
         Ok(found) => found,
-        Err(message) => return vec![server(State::Missing, message)],
+        Err(error) => return vec![server(State::Missing, error.to_string())],
     };
     let address = config.cluster_url.to_string();
     let client = match Client::try_from(config) {

@@ -18,7 +18,7 @@ mod writes;
 
 pub use cache::{Cache, Entry};
 pub use caches::{Cached, Change, Object};
-pub use connect::{Connection, connect};
+pub use connect::{ConnectError, Connection, connect};
 pub use errors::fault;
 pub use metrics::Usage;
 pub use ports::{Reach, Stream};

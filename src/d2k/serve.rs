@@ -60,7 +60,7 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
     let connecting =
         connect(&kubeconfig, &settings.namespace, embedded.as_ref().map(Embedded::reach), &stopping);
     let connection = tokio::select! {
-        connection = connecting => connection?,
+        connection = connecting => connection.map_err(|e| e.to_string())?,
         () = stopping.cancelled() => return Ok(0),
     };
     let Connection { cluster, changes, source } = connection;
@@ -100,11 +100,12 @@ pub async fn serve(mut settings: Settings, own: Option<Own>) -> Result<u8, Strin
 
 /// Opens the listeners of the Docker API; the address of that for TCP.
 async fn listen(settings: &Settings, stopping: &CancellationToken) -> Result<(Server, SocketAddr), String> {
-    let tls = settings.tls.clone().map(Tls::load).transpose()?;
+    let tls = settings.tls.clone().map(Tls::load).transpose().map_err(|e| e.to_string())?;
     let mut front = Server::new(stopping.clone());
-    let address = front.tcp(SocketAddr::new(settings.listen, settings.port), tls).await?;
+    let address = SocketAddr::new(settings.listen, settings.port);
+    let address = front.tcp(address, tls).await.map_err(|e| e.to_string())?;
     if let Some(path) = &settings.socket {
-        front.unix(path)?;
+        front.unix(path).map_err(|e| e.to_string())?;
     }
     Ok((front, address))
 }
@@ -112,7 +113,8 @@ async fn listen(settings: &Settings, stopping: &CancellationToken) -> Result<(Se
 async fn listen_for_admin(settings: &Settings, stopping: &CancellationToken) -> Result<Server, String> {
     let mut admin = Server::new(stopping.clone());
     if let Some(port) = settings.admin_port {
-        admin.tcp(SocketAddr::new(settings.admin_listen, port), None).await?;
+        let address = SocketAddr::new(settings.admin_listen, port);
+        admin.tcp(address, None).await.map_err(|e| e.to_string())?;
     }
     Ok(admin)
 }

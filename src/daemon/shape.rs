@@ -36,8 +36,9 @@ impl Daemon {
         if !set.shapes() {
             return Ok(shaped);
         }
-        let broken =
-            |policy: &str, words: &str| Fault::internal(format!("policy {policy} (manifest): {words}"));
+        let broken = |policy: &str, why: &dyn std::fmt::Display| {
+            Fault::internal(format!("policy {policy} (manifest): {why}"))
+        };
         let mut json = serde_json::to_value(&shaped.object)
             .map_err(|e| Fault::internal(format!("a {} is no JSON: {e}", K::kind(&()))))?;
         let mut decided = Vec::new();
@@ -55,7 +56,7 @@ impl Daemon {
             if !plan.patch.is_empty() {
                 let change: Value = serde_json::from_str(&plan.patch)
                     .map_err(|e| broken(name, &format!("its patch is no JSON: {e}")))?;
-                patch::allowed(&change).map_err(|words| broken(name, &words))?;
+                patch::allowed(&change).map_err(|error| broken(name, &error))?;
                 patch::merge(&mut json, &change);
             }
             for object in plan.objects {

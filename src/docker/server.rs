@@ -3,6 +3,7 @@
 //! Each listener has places of its own for connections, so that containers cannot take those of other clients.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -77,6 +78,18 @@ enum Source {
     Pods(TcpListener),
 }
 
+/// Nobody can connect there.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum ListenError {
+    /// The port is taken, the address is none of this machine, or d2k may not use it.
+    #[error("cannot listen on {address}: {source}")]
+    Tcp { address: SocketAddr, source: io::Error },
+    /// The socket is in use, or cannot be made.
+    #[error("cannot listen on {path}: {source}")]
+    Unix { path: PathBuf, source: io::Error },
+}
+
 impl Server {
     /// A server that ends when `stopping` is cancelled.
     pub fn new(stopping: CancellationToken) -> Self {
@@ -87,8 +100,8 @@ impl Server {
     ///
     /// # Errors
     /// One line that names the address.
-    pub async fn tcp(&mut self, address: SocketAddr, tls: Option<Tls>) -> Result<SocketAddr, String> {
-        let wrong = |e: std::io::Error| format!("cannot listen on {address}: {e}");
+    pub async fn tcp(&mut self, address: SocketAddr, tls: Option<Tls>) -> Result<SocketAddr, ListenError> {
+        let wrong = |source| ListenError::Tcp { address, source };
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let bound = listener.local_addr().map_err(wrong)?;
         self.listeners.push(Listener::new(Source::Tcp(listener), tls));
@@ -104,8 +117,9 @@ impl Server {
     ///
     /// # Errors
     /// One line that names the path.
-    pub fn unix(&mut self, path: &Path) -> Result<(), String> {
-        let listener = bind_unix(path).map_err(|e| format!("cannot listen on {}: {e}", path.display()))?;
+    pub fn unix(&mut self, path: &Path) -> Result<(), ListenError> {
+        let wrong = |source| ListenError::Unix { path: path.to_owned(), source };
+        let listener = bind_unix(path).map_err(wrong)?;
         self.listeners.push(Listener::new(Source::Unix(listener, path.to_owned()), None));
         Ok(())
     }
@@ -139,13 +153,13 @@ struct Shared {
 }
 
 /// The socket gets its rights before it gets its name, so that nobody slips in between.
-fn bind_unix(path: &Path) -> std::io::Result<UnixListener> {
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     match std::fs::metadata(path) {
         Ok(file) if !file.file_type().is_socket() => {
-            return Err(std::io::Error::other("a file of this name is no socket"));
+            return Err(io::Error::other("a file of this name is no socket"));
         }
         Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
-            return Err(std::io::Error::other("another program listens there"));
+            return Err(io::Error::other("another program listens there"));
         }
         _ => {}
     }
@@ -194,7 +208,7 @@ where
 }
 
 impl Source {
-    async fn next(&self) -> std::io::Result<(Socket, Via)> {
+    async fn next(&self) -> io::Result<(Socket, Via)> {
         match self {
             Self::Unix(listener, _) => Ok((Socket::Unix(listener.accept().await?.0), Via::Unix)),
             Self::Tcp(listener) | Self::Pods(listener) => {
@@ -352,7 +366,7 @@ impl HttpBody for ThereBody {
 ///
 /// # Errors
 /// The system allows no signal handlers.
-pub async fn stop_signal() -> std::io::Result<()> {
+pub async fn stop_signal() -> io::Result<()> {
     let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         done = tokio::signal::ctrl_c() => done,

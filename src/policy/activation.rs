@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 
 use super::component::Policy;
 use super::failure::Failure;
-use super::failures::{FAILURES, Failures, WINDOW};
-use super::load::{self, Found, Refused, SETTINGS, Step};
+use super::failures::{Failures, Resting, TooOften};
+use super::load::{self, Found, Reason, Refused, SETTINGS};
+use super::refusal::{Refusal, ReloadError};
 use super::set::{OnFailure, Set};
-use super::{News, Policies, Refusal, files, kept};
+use super::{News, Policies, files, kept};
 use d2k_common::fault::{self, Fault};
 use d2k_common::metrics;
 
@@ -26,21 +27,21 @@ impl Policies {
     ///
     /// # Errors
     /// Why it is refused, in one line; the set before goes on.
-    pub fn reload(&self) -> Result<(), String> {
+    pub fn reload(&self) -> Result<(), ReloadError> {
         let _one = self.reloading.lock();
         let (digest, result) = match self.find() {
             Ok(found) => (Some(found.digest()), self.take(&found)),
-            Err(refused) => (None, Err(refused.to_string())),
+            Err(refused) => (None, Err(refused.into())),
         };
         let mut slots = self.slots.write();
         match &result {
             Ok(()) => slots.refused = None,
-            Err(words) if slots.refused.as_ref().is_none_or(|refusal| refusal.words != *words) => {
-                slots.refused = Some(Refusal { words: words.clone(), digest, at: Instant::now() });
+            Err(error) if slots.refused.as_ref().is_none_or(|refusal| !refusal.is_as(error)) => {
+                slots.refused = Some(Refusal { error: error.clone(), digest, at: Instant::now() });
                 drop(slots);
                 metrics::count(&metrics::POLICY_RELOADS, &["refused"]);
-                tracing::warn!("policies: {words}; the set before goes on");
-                let _ = self.news.send(News::Refused(words.clone()));
+                tracing::warn!("policies: {error}; the set before goes on");
+                let _ = self.news.send(News::Refused(error.to_string()));
             }
             Err(_) => {
                 if let Some(refusal) = &mut slots.refused {
@@ -60,43 +61,36 @@ impl Policies {
         };
         if let Some(file) = &self.options.settings {
             let shown = file.display().to_string();
-            let refuse = |reason: String| Refused::new(&shown, Step::Read, reason);
-            let text = files::read_text(file).map_err(|e| refuse(e.to_string()))?;
+            let text = files::read_text(file).map_err(|error| Refused::new(&shown, error))?;
             if !found.settings.is_empty() {
-                return Err(refuse(format!(
-                    "there are two settings files: this one and the folder's {SETTINGS}"
-                )));
+                return Err(Refused::new(&shown, Reason::TwoSettings));
             }
             found.settings = text;
         }
         Ok(found)
     }
 
-    fn take(&self, found: &Found) -> Result<(), String> {
+    fn take(&self, found: &Found) -> Result<(), ReloadError> {
         let digest = found.digest();
         {
             let slots = self.slots.read();
             if slots.current.digest == digest {
                 return Ok(());
             }
-            if let Some(words) = slots.given_up.rests(&digest, Instant::now()) {
-                return Err(words.to_owned());
+            if let Some(resting) = slots.given_up.rests(&digest, Instant::now()) {
+                return Err(resting.clone().into());
             }
             let same = |refusal: &&Refusal| {
                 refusal.digest.as_deref() == Some(&digest) && refusal.at.elapsed() < SAME_AGAIN
             };
             if let Some(refusal) = slots.refused.as_ref().filter(same) {
-                return Err(refusal.words.clone());
+                return Err(refusal.error.clone());
             }
-            // A folder whose content is lost looks so; who means it can say so.
             if slots.current.requires_any() && found.settings.trim().is_empty() {
-                return Err(format!(
-                    "{SETTINGS} is gone or empty, which said that a policy is required: write it with \
-                     required: false if none is any more"
-                ));
+                return Err(ReloadError::SettingsGone);
             }
         }
-        let set = self.make(found).map_err(|refused| refused.to_string())?;
+        let set = self.make(found)?;
         self.swap(set, false);
         kept::keep(&self.cache, &self.options, found);
         Ok(())
@@ -135,10 +129,7 @@ impl Policies {
         if current.digest != digest {
             return;
         }
-        let often = format!(
-            "policy {policy}: {FAILURES} times within {} s, the last time it {failure}",
-            WINDOW.as_secs()
-        );
+        let failures = TooOften { policy: policy.to_owned(), failure: failure.clone() };
         let before = match before
             .map(|set| set.without(&BTreeSet::new()))
             .map_or_else(|| self.make(&Found::default()), Ok)
@@ -151,21 +142,20 @@ impl Policies {
         };
         if !current.may_give_way_to(&before) {
             tracing::error!(
-                "policies fail too often ({often}), but no set without them may decide: they are required"
+                "policies fail too often ({failures}), but no set without them may decide: they are required"
             );
             return;
         }
         {
             let mut slots = self.slots.write();
-            let again = |rest: Duration| {
+            let resting = |rest: Duration| {
                 let rest = SignedDuration::try_from(rest).unwrap_or(SignedDuration::ZERO);
-                let at = Timestamp::now().checked_add(rest).unwrap_or(Timestamp::MAX);
-                format!("this set of policies has failed too often ({often}); it is tried again at {at:.0}")
+                let again = Timestamp::now().checked_add(rest).unwrap_or(Timestamp::MAX);
+                Resting { failures, again }
             };
-            slots.given_up.add(digest, Instant::now(), again);
-            let words = slots.given_up.rests(digest, Instant::now()).unwrap_or_default().to_owned();
-            tracing::error!("policies: {words}; the set before decides again");
-            slots.refused = Some(Refusal { words, digest: None, at: Instant::now() });
+            let resting = slots.given_up.add(digest, Instant::now(), resting);
+            tracing::error!("policies: {resting}; the set before decides again");
+            slots.refused = Some(Refusal { error: resting.into(), digest: None, at: Instant::now() });
         }
         self.swap(before, true);
     }

@@ -8,8 +8,9 @@ use wasmtime::{AsContextMut as _, Store};
 
 use super::bindings::log;
 use super::component::{Hook, Linked, State};
+use super::failure::Failure;
 use super::limits::Limits;
-use super::value::{from_json, to_json};
+use super::value::{Misfit, from_json, to_json};
 
 /// What a policy has answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +47,20 @@ pub struct Asked {
     pub fuel: u64,
 }
 
+/// Why there is no reply.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The hook is not one of d2k's interface.
+    #[error("the hook takes no input")]
+    NoInput,
+    /// The input is not what the hook takes.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    /// The policy was asked and failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
 /// Asks a hook.
 ///
 /// # Errors
@@ -56,20 +71,20 @@ pub fn ask(
     input: &Value,
     settings: &[(String, String)],
     limits: Limits,
-) -> Result<Asked, String> {
-    let mut misfit = None;
+) -> Result<Asked, Error> {
+    let mut unasked = None;
     let answer = linked.call(limits, |store| {
         let func = decide(linked, hook, store)?;
         let ty = func.ty(&mut *store);
         let input = match ty.params().next() {
-            Some((_, ty)) => from_json(&ty, input, "input"),
-            None => Err("the hook takes no input".into()),
+            Some((_, ty)) => from_json(&ty, input, "input").map_err(Error::Misfit),
+            None => Err(Error::NoInput),
         };
         let input = match input {
             Ok(input) => input,
-            Err(words) => {
-                misfit = Some(words.clone());
-                return Err(wasmtime::Error::msg(words));
+            Err(error) => {
+                unasked = Some(error.clone());
+                return Err(error.into());
             }
         };
         let mut results = [Val::Bool(false)];
@@ -82,7 +97,7 @@ pub fn ask(
         Ok(answer) => {
             Ok(Asked { reply: answer.value, lines: answer.lines, memory: answer.memory, fuel: answer.fuel })
         }
-        Err((failure, _)) => Err(misfit.unwrap_or_else(|| failure.to_string())),
+        Err((failure, _)) => Err(unasked.unwrap_or(Error::Failed(failure))),
     }
 }
 

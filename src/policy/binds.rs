@@ -2,7 +2,7 @@
 //! and answered about a bind is in `extra` (`wit/volumes.wit` has the names).
 
 use super::bindings::volumes::exports::d2k::policy::volumes::{Input, Plan};
-use super::plans::Sound;
+use super::plans::{Senseless, Sound};
 
 /// Whether a plan says what becomes of a bind.
 pub(super) fn is_answer(plan: &Plan) -> bool {
@@ -14,12 +14,10 @@ pub(super) fn sound(input: &Input, plan: &mut Plan) -> Sound {
     let path = of(&input.extra, "path").unwrap_or(&input.name);
     let kind = of(&plan.extra, "bind").unwrap_or_default();
     if kind != "host" {
-        return Err(format!("its bind {kind:?} for {path} is not known: host, or a refusal"));
+        return Err(Senseless::Bind { kind: kind.to_owned(), path: path.to_owned() });
     }
     match root(plan).filter(|root| !root.starts_with('/') || rest(path, root).is_none()) {
-        Some(root) => {
-            Err(format!("its root {root:?} for the bind of {path} is no folder that the path is in"))
-        }
+        Some(root) => Err(Senseless::Root { root: root.to_owned(), path: path.to_owned() }),
         None => Ok(std::mem::take(&mut plan.warnings)),
     }
 }

@@ -1,9 +1,9 @@
 //! Compiling in a child: it leaves no memory behind in the daemon, and a component that would take
 //! the compiler minutes or gigabytes ends the child alone.
 
-use std::io::{Read, Write as _};
+use std::io::{self, Read, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,24 +24,47 @@ const LARGEST_CODE: u64 = 128 << 20;
 /// Bytes of the child's words that are read.
 const WORDS: u64 = 4 << 10;
 
-/// Why the child gave no code.
-pub(super) enum Error {
+/// Why the child ends without having written code.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildError {
+    /// It compiles nothing without them.
+    #[error("the limits of the compiler cannot be set: {0}")]
+    Limits(#[source] rustix::io::Errno),
+    /// The component cannot be read from its input.
+    #[error(transparent)]
+    Input(io::Error),
     /// The component is bad.
+    #[error("{}", first_line(&format!("{:#}", .0)))]
+    Compiler(#[source] wasmtime::Error),
+    /// The code cannot be written to its output.
+    #[error(transparent)]
+    Output(io::Error),
+}
+
+/// Why a component that was given to the child has no code.
+#[derive(Debug, thiserror::Error)]
+pub enum NoCode {
+    /// So many seconds have passed by the clock.
+    #[error("compiling it takes more than {0} s")]
+    Time(u64),
+    /// A signal has ended the child: the processor's time is up, or an allocation failed.
+    #[error("compiling it takes more than {SECONDS} s or {mib} MiB ({0})", mib = ADDRESS_SPACE >> 20)]
+    Limit(ExitStatus),
+    /// The component is bad, in the child's words.
+    #[error("{0}")]
     Refused(String),
-    /// There was no child that does this work.
-    Failed,
 }
 
 /// The child's part: reads a component, writes its code.
 ///
 /// # Errors
 /// One line that says why the bytes are no component.
-pub fn child(mut input: impl Read, mut output: impl std::io::Write) -> Result<(), String> {
-    limit(ADDRESS_SPACE).map_err(|e| format!("the limits of the compiler cannot be set: {e}"))?;
+pub fn child(mut input: impl Read, mut output: impl io::Write) -> Result<(), ChildError> {
+    limit(ADDRESS_SPACE).map_err(ChildError::Limits)?;
     let mut bytes = Vec::new();
-    input.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    let code = engine().precompile_component(&bytes).map_err(|e| first_line(&format!("{e:#}")))?;
-    output.write_all(&code).map_err(|e| e.to_string())
+    input.read_to_end(&mut bytes).map_err(ChildError::Input)?;
+    let code = engine().precompile_component(&bytes).map_err(ChildError::Compiler)?;
+    output.write_all(&code).map_err(ChildError::Output)
 }
 
 fn limit(address_space: u64) -> rustix::io::Result<()> {
@@ -53,15 +76,15 @@ fn limit(address_space: u64) -> rustix::io::Result<()> {
     setrlimit(Resource::Core, at(0))
 }
 
-/// The parent's part: the code of a component.
+/// The parent's part: the code of a component; none if there was no child that does this work.
 ///
 /// # Errors
-/// The component is bad, the child passed a limit, or there was no child.
-pub(super) fn compile(program: &Path, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+/// The component is bad, or the child passed a limit.
+pub(super) fn compile(program: &Path, bytes: &[u8]) -> Result<Option<Vec<u8>>, NoCode> {
     compile_within(Duration::from_secs(SECONDS), program, bytes)
 }
 
-fn compile_within(limit: Duration, program: &Path, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+fn compile_within(limit: Duration, program: &Path, bytes: &[u8]) -> Result<Option<Vec<u8>>, NoCode> {
     let spawned = Command::new(program)
         .arg(COMMAND)
         .env_clear()
@@ -69,7 +92,7 @@ fn compile_within(limit: Duration, program: &Path, bytes: &[u8]) -> Result<Vec<u
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    let mut child = spawned.map_err(|_| Error::Failed)?;
+    let Ok(mut child) = spawned else { return Ok(None) };
     let begin = Instant::now();
     let said = converse(&mut child, bytes, limit);
     // Its output is closed, so that it ends now, or it has had its time.
@@ -83,17 +106,13 @@ fn compile_within(limit: Duration, program: &Path, bytes: &[u8]) -> Result<Vec<u
         let _ = child.wait();
     }
     let (Some((code, words)), Ok(Some(ended))) = (said, ended) else {
-        return Err(Error::Refused(format!("compiling it takes more than {} s", limit.as_secs())));
+        return Err(NoCode::Time(limit.as_secs()));
     };
     match ended.code() {
-        Some(0) if !code.is_empty() => Ok(code),
-        Some(1) => Err(Error::Refused(first_line(&words))),
-        Some(_) => Err(Error::Failed),
-        // A signal: the processor's time is up, or an allocation failed.
-        None => Err(Error::Refused(format!(
-            "compiling it takes more than {SECONDS} s or {} MiB ({ended})",
-            ADDRESS_SPACE >> 20
-        ))),
+        Some(0) if !code.is_empty() => Ok(Some(code)),
+        Some(1) => Err(NoCode::Refused(first_line(&words))),
+        Some(_) => Ok(None),
+        None => Err(NoCode::Limit(ended)),
     }
 }
 
@@ -141,9 +160,9 @@ mod tests {
         let result = compile_within(Duration::from_secs(1), &program, &[0; 1 << 20]);
         std::fs::remove_file(program).unwrap();
         match result {
-            Err(Error::Refused(words)) => words,
-            Err(Error::Failed) => "failed".into(),
-            Ok(code) => format!("{} bytes of code", code.len()),
+            Err(error) => error.to_string(),
+            Ok(None) => "no such child".into(),
+            Ok(Some(code)) => format!("{} bytes of code", code.len()),
         }
     }
 
@@ -164,6 +183,6 @@ mod tests {
     fn the_words_and_the_code_of_a_child_are_taken() {
         assert_eq!(refusal("says", "cat >/dev/null; echo it is bad >&2; exit 1"), "it is bad");
         assert_eq!(refusal("code", "cat"), "1048576 bytes of code");
-        assert_eq!(refusal("other", "cat >/dev/null; exit 7"), "failed");
+        assert_eq!(refusal("other", "cat >/dev/null; exit 7"), "no such child");
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component;
 
-pub use super::child::{COMMAND, child};
-use super::child::{Error, compile as compile_in_child, first_line};
+pub use super::child::{COMMAND, ChildError, child};
+use super::child::{NoCode, compile as compile_in_child, first_line};
 use super::component::engine;
 use super::private::Private;
 
@@ -20,6 +20,29 @@ const LARGEST_KEPT: usize = 128 << 20;
 const MAGIC: &[u8] = b"\0asm";
 const COMPONENT: &[u8] = &[0x0d, 0, 1, 0];
 const MODULE: &[u8] = &[1, 0, 0, 0];
+
+/// Why there is no code for the bytes of a component.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It has so many bytes.
+    #[error("it has {0} bytes; the largest component has {LARGEST}")]
+    TooLarge(usize),
+    /// Compilers give one where they are not told to make a component of it.
+    #[error("it is a core module, not a component: link it with wasm-component-ld")]
+    CoreModule,
+    /// Nobody can say what is in it.
+    #[error("it is compiled code (.cwasm), which is never loaded: give the component")]
+    CompiledCode,
+    /// It is something else.
+    #[error("it is no WebAssembly component")]
+    NoComponent,
+    /// The child does not compile it.
+    #[error(transparent)]
+    Child(#[from] NoCode),
+    /// This process does not compile it.
+    #[error("{}", first_line(&format!("{:#}", .0)))]
+    Compiler(#[source] wasmtime::Error),
+}
 
 /// SHA-256 in hexadecimal digits.
 pub fn digest(bytes: &[u8]) -> String {
@@ -57,16 +80,15 @@ impl Cache {
     ///
     /// # Errors
     /// One line that says why the bytes are no component.
-    pub fn load(&self, bytes: &[u8]) -> Result<Component, String> {
+    pub fn load(&self, bytes: &[u8]) -> Result<Component, Error> {
         check(bytes)?;
         let name = format!("{}-{}.code", digest(bytes), engine_key());
         if let Some(component) = self.folder().and_then(|folder| read(folder, &name)) {
             return Ok(component);
         }
-        let code = match self.program.as_ref().map(|program| compile_in_child(program, bytes)) {
-            Some(Ok(code)) => Some(code),
-            Some(Err(Error::Refused(words))) => return Err(words),
-            Some(Err(Error::Failed)) | None => None,
+        let code = match &self.program {
+            Some(program) => compile_in_child(program, bytes)?,
+            None => None,
         };
         let component = match code.as_deref().and_then(load_code) {
             Some(component) => component,
@@ -83,22 +105,20 @@ impl Cache {
     }
 }
 
-fn check(bytes: &[u8]) -> Result<(), String> {
+fn check(bytes: &[u8]) -> Result<(), Error> {
     if bytes.len() > LARGEST {
-        return Err(format!("it has {} bytes; the largest component has {LARGEST}", bytes.len()));
+        return Err(Error::TooLarge(bytes.len()));
     }
     match (bytes.strip_prefix(MAGIC), bytes.starts_with(b"\x7fELF")) {
         (Some(rest), _) if rest.starts_with(COMPONENT) => Ok(()),
-        (Some(rest), _) if rest.starts_with(MODULE) => {
-            Err("it is a core module, not a component: link it with wasm-component-ld".into())
-        }
-        (None, true) => Err("it is compiled code (.cwasm), which is never loaded: give the component".into()),
-        _ => Err("it is no WebAssembly component".into()),
+        (Some(rest), _) if rest.starts_with(MODULE) => Err(Error::CoreModule),
+        (None, true) => Err(Error::CompiledCode),
+        _ => Err(Error::NoComponent),
     }
 }
 
-fn compile(bytes: &[u8]) -> Result<Component, String> {
-    Component::from_binary(engine(), bytes).map_err(|e| first_line(&format!("{e:#}")))
+fn compile(bytes: &[u8]) -> Result<Component, Error> {
+    Component::from_binary(engine(), bytes).map_err(Error::Compiler)
 }
 
 /// Another runtime, or another processor, has other code.

@@ -164,6 +164,32 @@ impl Hooks {
 /// What a policy says of itself.
 pub use bindings::about::exports::d2k::policy::about::{Info, Problem};
 
+/// Why a component cannot be asked as a policy.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// It imports what a policy gets from nobody.
+    #[error(
+        "it imports {0}; a policy may import d2k:policy/log and nothing else (no WASI, no files, no clock)"
+    )]
+    Import(String),
+    /// The log cannot be offered to it.
+    #[error(transparent)]
+    Log(wasmtime::Error),
+    /// Its imports are not of the types that are offered.
+    #[error("{0:#}")]
+    Types(#[source] wasmtime::Error),
+    /// It does not say what it is.
+    #[error("it does not export d2k:policy/about: {0:#}")]
+    About(#[source] wasmtime::Error),
+    /// There is nothing to ask it; it has these exports.
+    #[error(
+        "it exports no hook of d2k:policy@1.0.0 in the form of wit/ (naming, ports, volumes, workload, images, events, \
+         manifest); it exports {}",
+        if .0.is_empty() { "nothing".to_owned() } else { .0.join(", ") }
+    )]
+    NoHook(Vec<String>),
+}
+
 /// A component that is linked, and nothing more is known of.
 pub struct Linked {
     about: bindings::about::AboutPre<State>,
@@ -179,23 +205,21 @@ impl Linked {
     ///
     /// # Errors
     /// What it imports and may not, or what it lacks to be a policy.
-    pub fn new(component: &Component) -> Result<Self, String> {
+    pub fn new(component: &Component) -> Result<Self, LinkError> {
         let ty = component.component_type();
         for (name, _) in ty.imports(component.engine()) {
             if !IMPORTS.iter().any(|allowed| name.starts_with(allowed)) {
-                return Err(format!(
-                    "it imports {name}; a policy may import d2k:policy/log and nothing else (no WASI, no files, no clock)"
-                ));
+                return Err(LinkError::Import(name.to_owned()));
             }
         }
         let mut linker = Linker::new(component.engine());
-        log::add_to_linker::<State, HasState>(&mut linker, |state| state).map_err(|e| e.to_string())?;
-        let instance = linker.instantiate_pre(component).map_err(|e| format!("{e:#}"))?;
-        let about = bindings::about::AboutPre::new(instance.clone())
-            .map_err(|e| format!("it does not export d2k:policy/about: {e:#}"))?;
+        log::add_to_linker::<State, HasState>(&mut linker, |state| state).map_err(LinkError::Log)?;
+        let instance = linker.instantiate_pre(component).map_err(LinkError::Types)?;
+        let about = bindings::about::AboutPre::new(instance.clone()).map_err(LinkError::About)?;
         let hooks = Hooks::of(&instance);
         if hooks.list().is_empty() {
-            return Err(no_hook(component));
+            let exports = ty.exports(component.engine()).map(|(name, _)| name.to_owned());
+            return Err(LinkError::NoHook(exports.collect()));
         }
         let counts_fuel = Engine::same(component.engine(), &COUNTING);
         Ok(Self { about, hooks, instance, counts_fuel })
@@ -238,16 +262,6 @@ impl Linked {
         .map(|answer| answer.value)
         .map_err(|(failure, _)| failure)
     }
-}
-
-fn no_hook(component: &Component) -> String {
-    let exports: Vec<String> =
-        component.component_type().exports(component.engine()).map(|(name, _)| name.to_owned()).collect();
-    format!(
-        "it exports no hook of d2k:policy@1.0.0 in the form of wit/ (naming, ports, volumes, workload, images, events, \
-         manifest); it exports {}",
-        if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") }
-    )
 }
 
 /// A policy that can be asked.

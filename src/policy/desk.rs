@@ -2,6 +2,7 @@
 //! Exit codes for CI: 0 good, 1 bad, 2 a wrong command line, 3 differences.
 
 mod bench;
+mod error;
 mod example;
 mod inspect;
 mod new;
@@ -9,6 +10,7 @@ mod run;
 mod subject;
 mod test;
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -89,19 +91,7 @@ pub enum Command {
 
 /// Runs a command.
 pub fn command(command: Command) -> ExitCode {
-    let done = match command {
-        Command::New { name, hook, d2k } => new::new(&name, &hook, &d2k),
-        Command::Test { paths, bless, coverage, output } => {
-            test::test(&paths, &test::Options { bless, coverage, output })
-        }
-        Command::Run { policy, input, output } => run::run(&policy, &input, output),
-        Command::Bench { mut policies, against, calls, output } => {
-            policies.extend(against);
-            bench::bench(&policies, calls, output)
-        }
-        Command::Inspect { policy, output } => inspect::inspect(&policy, output),
-    };
-    match done {
+    match is_good(command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(line) => {
@@ -109,4 +99,20 @@ pub fn command(command: Command) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs a command; false where its result is bad.
+fn is_good(command: Command) -> Result<bool, Box<dyn Error>> {
+    Ok(match command {
+        Command::New { name, hook, d2k } => new::new(&name, &hook, &d2k)?,
+        Command::Test { paths, bless, coverage, output } => {
+            test::test(&paths, &test::Options { bless, coverage, output })?
+        }
+        Command::Run { policy, input, output } => run::run(&policy, &input, output)?,
+        Command::Bench { mut policies, against, calls, output } => {
+            policies.extend(against);
+            bench::bench(&policies, calls, output)?
+        }
+        Command::Inspect { policy, output } => inspect::inspect(&policy, output)?,
+    })
 }

@@ -1,15 +1,19 @@
 //! Why a call of a policy failed: the limit that it passed, or the trap, in words for the operator.
 
-use std::fmt;
 use std::time::Duration;
 
 use super::bindings::log;
 use super::limits::{Limits, Memory};
 
 /// Why a call failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// It used more processor time than it may.
+    #[error(
+        "used {} ms of processor time, which is above its limit of {} ms (limits.time)",
+        .used.as_millis(),
+        .limit.as_millis()
+    )]
     Time {
         /// What it had used.
         used: Duration,
@@ -17,16 +21,19 @@ pub enum Failure {
         limit: Duration,
     },
     /// It asked for more memory than it may have, in bytes.
+    #[error("needs more memory than its limit of {} KiB (limits.memory)", .limit / 1024)]
     Memory {
         /// What it may have.
         limit: usize,
     },
     /// Its reply is larger than it may be, in bytes.
+    #[error("gave a reply above its limit of {} KiB (limits.reply)", .limit / 1024)]
     Reply {
         /// What it may be.
         limit: usize,
     },
     /// It gave up: a panic, an illegal access, an abort.
+    #[error("failed: {0}")]
     Trap(String),
 }
 
@@ -65,26 +72,6 @@ impl Failure {
             Self::Memory { .. } => "memory",
             Self::Reply { .. } => "reply",
             Self::Trap(_) => "trap",
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Time { used, limit } => write!(
-                f,
-                "used {} ms of processor time, which is above its limit of {} ms (limits.time)",
-                used.as_millis(),
-                limit.as_millis()
-            ),
-            Self::Memory { limit } => {
-                write!(f, "needs more memory than its limit of {} KiB (limits.memory)", limit / 1024)
-            }
-            Self::Reply { limit } => {
-                write!(f, "gave a reply above its limit of {} KiB (limits.reply)", limit / 1024)
-            }
-            Self::Trap(words) => write!(f, "failed: {words}"),
         }
     }
 }

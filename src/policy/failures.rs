@@ -4,11 +4,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
+use super::failure::Failure;
+
 /// After so many failed calls of one policy within [`WINDOW`] its set is given up. One failure now
 /// and then is an error of that request alone; a policy that is broken fails with each.
-pub(super) const FAILURES: usize = 5;
+const FAILURES: usize = 5;
 /// The time within which failures count together.
-pub(super) const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_secs(60);
 /// A set that was given up is tried again after this long, then after twice as long, and so on.
 const FIRST_REST: Duration = Duration::from_secs(60);
 /// The longest rest: a set that was good for months is not lost for more than this.
@@ -34,11 +38,33 @@ impl Failures {
     }
 }
 
+/// The failures of one policy for which its set is given up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("policy {policy}: {FAILURES} times within {} s, the last time it {failure}", WINDOW.as_secs())]
+pub struct TooOften {
+    /// Its name.
+    pub policy: String,
+    /// The last one.
+    #[source]
+    pub failure: Failure,
+}
+
+/// A set was given up and rests.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this set of policies has failed too often ({failures}); it is tried again at {again:.0}")]
+pub struct Resting {
+    /// Why it was given up.
+    #[source]
+    pub failures: TooOften,
+    /// When it is tried again.
+    pub again: Timestamp,
+}
+
 #[derive(Debug)]
 struct Rest {
     times: u32,
     until: Instant,
-    words: String,
+    why: Resting,
 }
 
 /// The sets that were given up, by their digest.
@@ -46,21 +72,21 @@ struct Rest {
 pub(super) struct GivenUp(BTreeMap<String, Rest>);
 
 impl GivenUp {
-    /// Gives a set up; returns for how long. `words` say why.
-    pub fn add(&mut self, digest: &str, now: Instant, words: impl FnOnce(Duration) -> String) -> Duration {
+    /// Gives a set up, and returns why; `why` is told for how long.
+    pub fn add(&mut self, digest: &str, now: Instant, why: impl FnOnce(Duration) -> Resting) -> Resting {
         let times = self.0.get(digest).map_or(0, |rest| rest.times);
         let rest = FIRST_REST.saturating_mul(1 << times.min(16)).min(LONGEST_REST);
         if self.0.len() >= REMEMBERED {
             self.0.retain(|_, rest| rest.until > now);
         }
-        let words = words(rest);
-        self.0.insert(digest.to_owned(), Rest { times: times + 1, until: now + rest, words });
-        rest
+        let why = why(rest);
+        self.0.insert(digest.to_owned(), Rest { times: times + 1, until: now + rest, why: why.clone() });
+        why
     }
 
     /// Why a set is not to be tried yet; none if it may be.
-    pub fn rests(&self, digest: &str, now: Instant) -> Option<&str> {
-        self.0.get(digest).filter(|rest| now < rest.until).map(|rest| rest.words.as_str())
+    pub fn rests(&self, digest: &str, now: Instant) -> Option<&Resting> {
+        self.0.get(digest).filter(|rest| now < rest.until).map(|rest| &rest.why)
     }
 }
 
@@ -88,9 +114,20 @@ mod tests {
     #[test]
     fn a_set_that_was_given_up_is_tried_again_after_longer_and_longer_rests() {
         let (mut given_up, mut now) = (GivenUp::default(), Instant::now());
+        let failures = TooOften { policy: "p".into(), failure: Failure::Memory { limit: 2048 } };
+        let resting = Resting { failures, again: Timestamp::UNIX_EPOCH };
+        assert_eq!(
+            resting.to_string(),
+            "this set of policies has failed too often (policy p: 5 times within 60 s, the last time it needs more \
+             memory than its limit of 2 KiB (limits.memory)); it is tried again at 1970-01-01T00:00:00Z"
+        );
         let mut rests = Vec::new();
         for _ in 0..9 {
-            let rest = given_up.add("x", now, |rest| format!("for {rest:?}"));
+            let mut rest = Duration::ZERO;
+            given_up.add("x", now, |time| {
+                rest = time;
+                resting.clone()
+            });
             assert!(given_up.rests("x", now + rest - SECOND).is_some());
             assert_eq!(given_up.rests("x", now + rest), None);
             assert_eq!(given_up.rests("y", now), None);

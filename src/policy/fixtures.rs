@@ -4,10 +4,10 @@
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::ask::{Asked, Reply, ask};
+use super::ask::{self, Asked, Reply, ask};
 use super::component::{Hook, Linked};
 use super::limits::Limits;
-use super::settings::flatten;
+use super::settings::{self, flatten};
 
 /// One case.
 #[derive(Debug, Clone)]
@@ -44,11 +44,41 @@ struct Document {
     about: String,
 }
 
+/// Why fixtures cannot be read; `name` is the file, and the number of the document if there are several.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum ParseError {
+    /// The document is no YAML, or has fields that no fixture has.
+    #[error("{name}: {source}")]
+    Document { name: String, source: serde_yaml_ng::Error },
+    /// d2k has no such hook.
+    #[error("{name}: hook: there is no hook {hook:?}")]
+    Hook { name: String, hook: String },
+    /// A fixture that expects nothing tests nothing.
+    #[error("{name}: expect: missing; a plan, none, or refusal")]
+    Expect { name: String },
+    /// Its settings cannot be written as names and texts.
+    #[error("{name}: settings.{source}")]
+    Settings { name: String, source: settings::Error },
+}
+
+/// Why a fixture does not hold.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum RunError {
+    /// There is no reply.
+    #[error("{name}: {source}")]
+    Ask { name: String, source: ask::Error },
+    /// The reply is not what is expected.
+    #[error("{name}: {difference}")]
+    Reply { name: String, difference: String },
+}
+
 /// Reads the questions of a file; what is expected of them does not count.
 ///
 /// # Errors
 /// What is wrong with the file, with its name.
-pub fn questions(file: &str, text: &str) -> Result<Vec<Fixture>, String> {
+pub fn questions(file: &str, text: &str) -> Result<Vec<Fixture>, ParseError> {
     read(file, text, false)
 }
 
@@ -56,24 +86,28 @@ pub fn questions(file: &str, text: &str) -> Result<Vec<Fixture>, String> {
 ///
 /// # Errors
 /// What is wrong with the file, with its name.
-pub fn parse(file: &str, text: &str) -> Result<Vec<Fixture>, String> {
+pub fn parse(file: &str, text: &str) -> Result<Vec<Fixture>, ParseError> {
     read(file, text, true)
 }
 
-fn read(file: &str, text: &str, expecting: bool) -> Result<Vec<Fixture>, String> {
+fn read(file: &str, text: &str, expecting: bool) -> Result<Vec<Fixture>, ParseError> {
     let mut fixtures = Vec::new();
     for (at, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
         let name = if at == 0 { file.to_owned() } else { format!("{file}#{}", at + 1) };
-        let document = Document::deserialize(document).map_err(|e| format!("{name}: {e}"))?;
-        let hook = Hook::named(&document.hook)
-            .ok_or_else(|| format!("{name}: hook: there is no hook {:?}", document.hook))?;
-        if expecting && document.expect.is_null() {
-            return Err(format!("{name}: expect: missing; a plan, none, or refusal"));
+        let document = match Document::deserialize(document) {
+            Ok(document) => document,
+            Err(source) => return Err(ParseError::Document { name, source }),
+        };
+        let Document { hook, settings: written, input, expect, exact, .. } = document;
+        let Some(hook) = Hook::named(&hook) else { return Err(ParseError::Hook { name, hook }) };
+        if expecting && expect.is_null() {
+            return Err(ParseError::Expect { name });
         }
         let mut settings = Vec::new();
-        flatten("", &document.settings, &mut settings).map_err(|e| format!("{name}: settings.{e}"))?;
+        if let Err(source) = flatten("", &written, &mut settings) {
+            return Err(ParseError::Settings { name, source });
+        }
         settings.sort();
-        let Document { input, expect, exact, .. } = document;
         let input = if input.is_null() { serde_json::json!({}) } else { input };
         fixtures.push(Fixture { name, hook, settings, input, expect, exact });
     }
@@ -84,12 +118,13 @@ fn read(file: &str, text: &str, expecting: bool) -> Result<Vec<Fixture>, String>
 ///
 /// # Errors
 /// What differs, in one line, or why the call failed.
-pub fn run(linked: &Linked, limits: Limits, fixture: &Fixture) -> Result<Asked, String> {
+pub fn run(linked: &Linked, limits: Limits, fixture: &Fixture) -> Result<Asked, RunError> {
+    let name = || fixture.name.clone();
     let asked = ask(linked, fixture.hook, &fixture.input, &fixture.settings, limits)
-        .map_err(|words| format!("{}: {words}", fixture.name))?;
+        .map_err(|source| RunError::Ask { name: name(), source })?;
     match difference(&fixture.expect, &asked.reply, fixture.exact) {
         None => Ok(asked),
-        Some(words) => Err(format!("{}: {words}", fixture.name)),
+        Some(difference) => Err(RunError::Reply { name: name(), difference }),
     }
 }
 

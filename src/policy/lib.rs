@@ -29,6 +29,7 @@ mod options;
 mod plans;
 mod private;
 pub mod record;
+mod refusal;
 mod required;
 pub mod set;
 pub mod settings;
@@ -36,10 +37,10 @@ pub mod value;
 pub mod watch;
 
 pub use options::Options;
+pub use refusal::ReloadError;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::broadcast;
@@ -47,6 +48,7 @@ use tokio::sync::broadcast;
 use self::compile::Cache;
 use self::failures::GivenUp;
 use self::load::Found;
+use self::refusal::Refusal;
 use self::required::Required;
 use self::set::Set;
 
@@ -84,21 +86,13 @@ struct Slots {
     refused: Option<Refusal>,
 }
 
-/// Why the files of the folder are not used.
-struct Refusal {
-    words: String,
-    /// The digest of these files, if they could be read.
-    digest: Option<String>,
-    at: Instant,
-}
-
 impl Policies {
     /// Loads what is configured; where that is refused, the last good set. Where there is none, or it
     /// has not what is required, nothing is decided; where nothing is required, the built-in ones do.
     ///
     /// # Errors
     /// The settings of the built-in policies are wrong, or the settings file cannot be read.
-    pub fn new(options: Options) -> Result<Arc<Self>, String> {
+    pub fn new(options: Options) -> Result<Arc<Self>, ReloadError> {
         let cache = match &options.cache {
             Some(folder) => Cache::new(folder, options.program.clone()),
             None => Cache::none(),
@@ -109,7 +103,7 @@ impl Policies {
             let failed = activation::on_failure(myself, Found::default().digest());
             let set = Set::new(&Found::default(), &options.base, &cache, failed.clone());
             let current = set.unwrap_or_else(|refused| {
-                first = Err(refused.to_string());
+                first = Err(refused);
                 Set::empty(failed)
             });
             let slots = Slots {
@@ -136,7 +130,7 @@ impl Policies {
     }
 
     /// The first load: nothing is served yet, so a mistake in the settings file alone is told at once.
-    fn start(&self) -> Result<(), String> {
+    fn start(&self) -> Result<(), ReloadError> {
         let Err(refused) = self.reload() else { return Ok(()) };
         let Some(directory) = &self.options.directory else { return Err(refused) };
         let required = Required::by(&self.options);
@@ -171,7 +165,7 @@ impl Policies {
     /// Why the last thing that was found is not used.
     pub fn refused(&self) -> Option<String> {
         let slots = self.slots.read();
-        slots.refused.as_ref().map(|refusal| refusal.words.clone())
+        slots.refused.as_ref().map(|refusal| refusal.error.to_string())
     }
 
     /// Required policies that are missing: until they are there, d2k is not ready and decides nothing.

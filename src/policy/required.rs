@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::load::{self, Found, SETTINGS};
 use super::options::Options;
+use super::refusal::ReloadError;
 use super::set::Set;
 use super::settings;
 
@@ -57,7 +58,7 @@ impl Required {
     }
 
     /// The required policies that are missing, since `refused` was; none where nothing is required.
-    pub fn missing(&self, refused: &str) -> Option<String> {
+    pub fn missing(&self, refused: &ReloadError) -> Option<String> {
         match self {
             Self::Nothing => None,
             Self::Named(names) => {

@@ -12,7 +12,7 @@ use super::bindings::{events, images, log, manifest, naming, ports, volumes, wor
 use super::compile::Cache;
 use super::component::{Hook, Policy, State, call};
 use super::failure::Failure;
-use super::load::{self, Found, Refused, Source, Step};
+use super::load::{self, Found, Reason, Refused, Source};
 use super::settings::{self, File, Settings};
 use super::{binds, defaults, plans, record};
 use d2k_common::fault::{Fault, Kind, Result};
@@ -89,8 +89,8 @@ impl Set {
         cache: &Cache,
         failed: OnFailure,
     ) -> std::result::Result<Self, Refused> {
-        let refuse = |reason| Refused::new(load::SETTINGS, Step::Settings, reason);
-        let File { policies: mut written, required } = settings::parse(&found.settings).map_err(refuse)?;
+        let File { policies: mut written, required } =
+            settings::parse(&found.settings).map_err(|error| Refused::new(load::SETTINGS, error))?;
         merge(&mut written, base);
         let built_in = defaults::ALL.iter().map(|(_, bytes)| Source {
             origin: defaults::BUILT_IN.into(),
@@ -101,19 +101,15 @@ impl Set {
         for source in found.sources.iter().cloned().chain(built_in) {
             let policy = load::load(&source, &written, cache)?;
             if !names.insert(policy.info.name.clone()) {
-                let reason = format!("another policy is called {}, too: names are unique", policy.info.name);
-                return Err(Refused::new(&source.origin, Step::Describe, reason));
+                return Err(Refused::new(&source.origin, Reason::SameName(policy.info.name)));
             }
             let on = !written.get(&policy.info.name).is_some_and(|entry| entry.disabled);
             all.push((Arc::new(policy), on));
         }
         if let Some((stranger, entry)) = written.iter().find(|(name, _)| !names.contains(*name)) {
-            let there_are: Vec<&str> = names.iter().map(String::as_str).collect();
-            let required = if entry.required { " (it is required)" } else { "" };
-            let there_are = there_are.join(", ");
-            return Err(refuse(format!(
-                "{stranger}: there is no such policy{required}; there are {there_are}"
-            )));
+            let (policy, required) = (stranger.clone(), entry.required);
+            let policies = names.into_iter().collect();
+            return Err(Refused::new(load::SETTINGS, Reason::NoPolicy { policy, required, policies }));
         }
         let set = Self { all, required, digest: found.digest(), ..Self::empty(failed) };
         Ok(set.without(&BTreeSet::new()))
@@ -261,7 +257,7 @@ impl Set {
         hook: Hook,
         input: &I,
         decide: impl Fn(&Policy, &mut Store<State>) -> Option<Answer<P>>,
-        sound: impl Fn(&mut P) -> std::result::Result<Vec<String>, String>,
+        sound: impl Fn(&mut P) -> plans::Sound,
     ) -> Result<Decided<P>>
     where
         I: serde::Serialize,
@@ -276,8 +272,8 @@ impl Set {
             let answer = self.ask(policy, hook, input, body)?;
             let Some(mut plan) = answer else { continue };
             record::note(hook, policy, input, &plan);
-            let warnings = sound(&mut plan).map_err(|words| {
-                Fault::internal(format!("policy {} ({}): {words}", policy.info.name, hook.name()))
+            let warnings = sound(&mut plan).map_err(|senseless| {
+                Fault::internal(format!("policy {} ({}): {senseless}", policy.info.name, hook.name()))
             })?;
             return Ok(Decided { plan, warnings, by: policy.id() });
         }

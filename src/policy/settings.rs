@@ -42,12 +42,57 @@ impl File {
     }
 }
 
+/// The first thing that is wrong with a settings file, or with values in it.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Error {
+    /// It is no YAML, or no mapping.
+    #[error(transparent)]
+    Yaml(#[from] serde_yaml_ng::Error),
+    /// A name is a list or a mapping.
+    #[error("{below}: a name is not a text")]
+    Name { below: String },
+    /// A policy has something else than a mapping.
+    #[error("{policy}: expected settings, limits, enabled and required below it")]
+    Entry { policy: String },
+    /// A policy has no such entry.
+    #[error("{policy}.{key}: there are settings, limits (time, memory, reply), enabled and required")]
+    Key { policy: String, key: String },
+    /// `enabled` or `required` is something else than a flag.
+    #[error("{path}: expected true or false")]
+    Flag { path: String },
+    /// A policy must decide and may not.
+    #[error("{policy}: it is required, and enabled is false: only one of them can be")]
+    RequiredAndDisabled { policy: String },
+    /// A tag says how a value is to be read, which only its program can know.
+    #[error("{path}: a value with a YAML tag")]
+    Tag { path: String },
+    /// There is no such limit.
+    #[error("{limit}: there are time, memory and reply")]
+    Limit { limit: String },
+    /// A limit of time is no time, or none that a call may take.
+    #[error("{limit}: {text:?} is no time from 1ms to 10s")]
+    Time { limit: String, text: String },
+    /// A limit of bytes is no size, or none that a call may have.
+    #[error("{limit}: {text:?} is no size from 1Ki to 1Gi, such as 16Mi")]
+    Size { limit: String, text: String },
+    /// It is in the settings or the limits of a policy.
+    #[error("{place}.{source}")]
+    Below { place: String, source: Box<Error> },
+}
+
+impl Error {
+    fn below(self, policy: &str, part: &str) -> Self {
+        Self::Below { place: format!("{policy}.{part}"), source: Box::new(self) }
+    }
+}
+
 /// Reads a settings file.
 ///
 /// # Errors
 /// The first thing that is wrong with it, by its name.
-pub fn parse(text: &str) -> Result<File, String> {
-    let mapping: Option<Mapping> = serde_yaml_ng::from_str(text).map_err(|e| e.to_string())?;
+pub fn parse(text: &str) -> Result<File, Error> {
+    let mapping: Option<Mapping> = serde_yaml_ng::from_str(text)?;
     let mut file = File::default();
     for (name, value) in mapping.into_iter().flatten() {
         let name = key(&name, "")?;
@@ -58,8 +103,8 @@ pub fn parse(text: &str) -> Result<File, String> {
             }
             (_, Value::Null) => Mapping::new(),
             (_, Value::Mapping(map)) => map,
-            ("required", _) => return Err("required: expected true or false".into()),
-            _ => return Err(format!("{name}: expected settings, limits, enabled and required below it")),
+            ("required", _) => return Err(Error::Flag { path: name }),
+            _ => return Err(Error::Entry { policy: name }),
         };
         let entry = entry(&name, value)?;
         file.policies.insert(name, entry);
@@ -67,40 +112,36 @@ pub fn parse(text: &str) -> Result<File, String> {
     Ok(file)
 }
 
-fn entry(policy: &str, map: Mapping) -> Result<Entry, String> {
+fn entry(policy: &str, map: Mapping) -> Result<Entry, Error> {
     let mut entry = Entry::default();
     for (name, value) in map {
         match (key(&name, policy)?.as_str(), value) {
             ("settings", value) => {
-                flatten("", &value, &mut entry.settings).map_err(|e| format!("{policy}.settings.{e}"))?
+                flatten("", &value, &mut entry.settings).map_err(|e| e.below(policy, "settings"))?
             }
             ("limits", Value::Mapping(limits)) => {
                 for (name, value) in limits {
                     limit(&mut entry.limits, &key(&name, policy)?, &value)
-                        .map_err(|e| format!("{policy}.limits.{e}"))?;
+                        .map_err(|e| e.below(policy, "limits"))?;
                 }
             }
             ("enabled", Value::Bool(enabled)) => entry.disabled = !enabled,
             ("required", Value::Bool(required)) => entry.required = required,
             (flag @ ("enabled" | "required"), _) => {
-                return Err(format!("{policy}.{flag}: expected true or false"));
+                return Err(Error::Flag { path: format!("{policy}.{flag}") });
             }
-            (other, _) => {
-                return Err(format!(
-                    "{policy}.{other}: there are settings, limits (time, memory, reply), enabled and required"
-                ));
-            }
+            (other, _) => return Err(Error::Key { policy: policy.to_owned(), key: other.to_owned() }),
         }
     }
     if entry.required && entry.disabled {
-        return Err(format!("{policy}: it is required, and enabled is false: only one of them can be"));
+        return Err(Error::RequiredAndDisabled { policy: policy.to_owned() });
     }
     entry.settings.sort();
     Ok(entry)
 }
 
-fn key(key: &Value, below: &str) -> Result<String, String> {
-    scalar(key).ok_or_else(|| format!("{below}: a name is not a text"))
+fn key(key: &Value, below: &str) -> Result<String, Error> {
+    scalar(key).ok_or_else(|| Error::Name { below: below.to_owned() })
 }
 
 fn scalar(value: &Value) -> Option<String> {
@@ -113,7 +154,7 @@ fn scalar(value: &Value) -> Option<String> {
 }
 
 /// Writes a value under its path, steps apart by dots.
-pub(super) fn flatten(path: &str, value: &Value, into: &mut Vec<(String, String)>) -> Result<(), String> {
+pub(super) fn flatten(path: &str, value: &Value, into: &mut Vec<(String, String)>) -> Result<(), Error> {
     let below = |step: &str| if path.is_empty() { step.to_owned() } else { format!("{path}.{step}") };
     match value {
         Value::Null => {}
@@ -127,27 +168,25 @@ pub(super) fn flatten(path: &str, value: &Value, into: &mut Vec<(String, String)
                 flatten(&below(&at.to_string()), value, into)?;
             }
         }
-        Value::Tagged(_) => return Err(format!("{path}: a value with a YAML tag")),
+        Value::Tagged(_) => return Err(Error::Tag { path: path.to_owned() }),
         value => into.push((path.to_owned(), scalar(value).unwrap_or_default())),
     }
     Ok(())
 }
 
-fn limit(limits: &mut Limits, name: &str, value: &Value) -> Result<(), String> {
+fn limit(limits: &mut Limits, name: &str, value: &Value) -> Result<(), Error> {
     let text = scalar(value).unwrap_or_default();
+    let limit = name.to_owned();
     let bytes = || {
         let bytes = quantity::volume_size(&text).ok().and_then(|q| quantity::bytes(&q));
         let bytes = bytes.and_then(|b| usize::try_from(b).ok()).filter(|b| (1024..=1 << 30).contains(b));
-        bytes.ok_or_else(|| format!("{name}: {text:?} is no size from 1Ki to 1Gi, such as 16Mi"))
+        bytes.ok_or_else(|| Error::Size { limit: limit.clone(), text: text.clone() })
     };
     match name {
-        "time" => {
-            limits.time =
-                duration(&text).ok_or_else(|| format!("{name}: {text:?} is no time from 1ms to 10s"))?
-        }
+        "time" => limits.time = duration(&text).ok_or(Error::Time { limit, text })?,
         "memory" => limits.memory = bytes()?,
         "reply" => limits.reply = bytes()?,
-        _ => return Err(format!("{name}: there are time, memory and reply")),
+        _ => return Err(Error::Limit { limit }),
     }
     Ok(())
 }
@@ -160,13 +199,10 @@ fn duration(text: &str) -> Option<Duration> {
     (1..=10_000).contains(&millis).then(|| Duration::from_millis(millis))
 }
 
-/// The first written setting that a policy does not have, with the ones that it has.
-pub(super) fn unknown(written: &[(String, String)], known: &[Setting]) -> Option<String> {
-    let stranger = written.iter().find(|(name, _)| !known.iter().any(|k| matches(&k.name, name)))?;
-    let names: Vec<&str> = known.iter().map(|k| k.name.as_str()).collect();
-    let there_are =
-        if names.is_empty() { "it has none".to_owned() } else { format!("there are {}", names.join(", ")) };
-    Some(format!("settings.{}: no such setting; {there_are}", stranger.0))
+/// The first written setting that a policy does not have.
+pub(super) fn unknown<'a>(written: &'a [(String, String)], known: &[Setting]) -> Option<&'a str> {
+    let mut names = written.iter().map(|(name, _)| name.as_str());
+    names.find(|name| !known.iter().any(|k| matches(&k.name, name)))
 }
 
 /// Whether the name of a setting fits a pattern: `*` is one step, `**` at the end all that follow.
@@ -200,10 +236,31 @@ mod tests {
         assert_eq!(settings["p"].limits.time, Duration::from_millis(50));
         assert_eq!(settings["p"].limits.memory, 32 << 20);
         assert!(settings["p"].disabled);
-        assert!(parse("p: {limits: {time: 5}}").unwrap_err().contains("p.limits.time"));
-        assert!(parse("p: {limits: {speed: 5}}").unwrap_err().contains("p.limits.speed"));
-        assert!(parse("p: {setting: {}}").unwrap_err().contains("p.setting"));
-        assert!(parse("p: 5").unwrap_err().starts_with("p:"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        for (text, words) in [
+            ("p: {limits: {time: 5}}", "p.limits.time: \"5\" is no time from 1ms to 10s"),
+            ("p: {limits: {reply: 5}}", "p.limits.reply: \"5\" is no size from 1Ki to 1Gi, such as 16Mi"),
+            ("p: {limits: {speed: 5}}", "p.limits.speed: there are time, memory and reply"),
+            ("p: {limits: {[]: 5}}", "p: a name is not a text"),
+            ("p: {settings: {a: {[]: 5}}}", "p.settings.a: a name is not a text"),
+            ("p: {settings: {a: {b: !c d}}}", "p.settings.a.b: a value with a YAML tag"),
+            (
+                "p: {setting: {}}",
+                "p.setting: there are settings, limits (time, memory, reply), enabled and required",
+            ),
+            ("p: {enabled: 1}", "p.enabled: expected true or false"),
+            ("p: 5", "p: expected settings, limits, enabled and required below it"),
+            ("required: yes please", "required: expected true or false"),
+            (
+                "p: {required: true, enabled: false}",
+                "p: it is required, and enabled is false: only one of them can be",
+            ),
+        ] {
+            assert_eq!(parse(text).unwrap_err().to_string(), words, "{text}");
+        }
     }
 
     #[test]
@@ -213,9 +270,6 @@ mod tests {
         assert!(!parse("p: {required: false}").unwrap().requires_any());
         // A policy may be called so.
         assert!(parse("required: {required: true}").unwrap().policies["required"].required);
-        assert!(parse("required: yes please").unwrap_err().starts_with("required:"));
-        assert!(parse("p: {required: 1}").unwrap_err().starts_with("p.required:"));
-        assert!(parse("p: {required: true, enabled: false}").unwrap_err().starts_with("p: it is required"));
     }
 
     #[test]

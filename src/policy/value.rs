@@ -5,12 +5,27 @@ use serde_json::{Map, Value, json};
 use wasmtime::component::Val;
 use wasmtime::component::types::{Type, Variant};
 
+/// The first place at which JSON does not fit its type.
+#[derive(Debug, Clone, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Misfit {
+    /// Another kind of value belongs there.
+    #[error("{path}: expected {expected}, not {given}")]
+    Kind { path: String, expected: String, given: Value },
+    /// A record has no field of this name.
+    #[error("{path}.{field}: there is no such field; there are {}", .fields.join(", "))]
+    Field { path: String, field: String, fields: Vec<String> },
+    /// The type has fewer bits than the number.
+    #[error("{path}: {number} is too large")]
+    Number { path: String, number: u64 },
+}
+
 /// A value of a type from its JSON; `path` is named in errors.
 ///
 /// # Errors
 /// What does not fit, and where.
-pub fn from_json(ty: &Type, json: &Value, path: &str) -> Result<Val, String> {
-    let wrong = |what: &str| format!("{path}: expected {what}, not {json}");
+pub fn from_json(ty: &Type, json: &Value, path: &str) -> Result<Val, Misfit> {
+    let wrong = |expected: &str| misfit(path, expected, json);
     let integer = || json.as_u64().ok_or_else(|| wrong("a number from 0"));
     Ok(match ty {
         _ if json.is_null() => empty(ty),
@@ -50,17 +65,15 @@ pub fn from_json(ty: &Type, json: &Value, path: &str) -> Result<Val, String> {
             let map = json.as_object().ok_or_else(|| wrong("names and values"))?;
             let fields: Vec<(String, Type)> = record.fields().map(|f| (f.name.to_owned(), f.ty)).collect();
             if let Some(stranger) = map.keys().find(|key| !fields.iter().any(|(name, _)| same(name, key))) {
-                let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
-                return Err(format!(
-                    "{path}.{stranger}: there is no such field; there are {}",
-                    names.join(", ")
-                ));
+                let (path, field) = (path.to_owned(), stranger.clone());
+                let fields = fields.into_iter().map(|(name, _)| name).collect();
+                return Err(Misfit::Field { path, field, fields });
             }
             let field = |(name, ty): (String, Type)| {
                 let given = map.iter().find(|(key, _)| same(&name, key)).map_or(&Value::Null, |(_, v)| v);
                 Ok((name.clone(), from_json(&ty, given, &format!("{path}.{name}"))?))
             };
-            Val::Record(fields.into_iter().map(field).collect::<Result<_, String>>()?)
+            Val::Record(fields.into_iter().map(field).collect::<Result<_, Misfit>>()?)
         }
         Type::Variant(variant) => variant_from_json(variant, json, path)?,
         Type::Enum(cases) => {
@@ -72,11 +85,15 @@ pub fn from_json(ty: &Type, json: &Value, path: &str) -> Result<Val, String> {
     })
 }
 
-fn fit<T: TryFrom<u64>>(number: u64, path: &str) -> Result<T, String> {
-    T::try_from(number).map_err(|_| format!("{path}: {number} is too large"))
+fn misfit(path: &str, expected: &str, given: &Value) -> Misfit {
+    Misfit::Kind { path: path.to_owned(), expected: expected.to_owned(), given: given.clone() }
 }
 
-fn variant_from_json(variant: &Variant, json: &Value, path: &str) -> Result<Val, String> {
+fn fit<T: TryFrom<u64>>(number: u64, path: &str) -> Result<T, Misfit> {
+    T::try_from(number).map_err(|_| Misfit::Number { path: path.to_owned(), number })
+}
+
+fn variant_from_json(variant: &Variant, json: &Value, path: &str) -> Result<Val, Misfit> {
     let (name, payload) = match json {
         Value::String(name) => (name.as_str(), &Value::Null),
         Value::Object(map) if map.len() == 1 => match map.iter().next() {
@@ -87,7 +104,7 @@ fn variant_from_json(variant: &Variant, json: &Value, path: &str) -> Result<Val,
     };
     let Some(case) = variant.cases().find(|case| same(case.name, name)) else {
         let names: Vec<String> = variant.cases().map(|c| c.name.to_owned()).collect();
-        return Err(format!("{path}: expected one of {}, not {json}", names.join(", ")));
+        return Err(misfit(path, &format!("one of {}", names.join(", ")), json));
     };
     let payload = match case.ty {
         Some(ty) => Some(Box::new(from_json(&ty, payload, path)?)),

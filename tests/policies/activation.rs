@@ -8,7 +8,7 @@ fn refused(file: &str, bytes: impl AsRef<[u8]>, settings: &str) -> String {
     let folder = Folder::new();
     let policies = folder.policies();
     folder.write(file, bytes).write("settings.yaml", settings);
-    let words = policies.reload().expect_err("it should be refused");
+    let words = policies.reload().expect_err("it should be refused").to_string();
     assert!(!words.contains('\n'), "one line: {words}");
     assert_eq!(policies.refused(), Some(words.clone()));
     assert_eq!(name(&policies, "web").unwrap(), "web", "the set before goes on");
@@ -113,7 +113,7 @@ fn a_policy_whose_own_fixtures_fail_is_refused() {
     let fixture = "hook: volumes\nsettings: {teams: {web: 20Gi}}\ninput: {name: data, labels: {team: web}, size: 21Gi}\n";
     folder.write("quota.wasm", component("examples/quota"));
     folder.write("quota.fixtures.yaml", format!("{fixture}expect: none\n"));
-    let words = policies.reload().unwrap_err();
+    let words = policies.reload().unwrap_err().to_string();
     assert!(words.contains("quota.wasm refused at fixtures: fixtures: expected \"none\""), "{words}");
     folder.write("quota.fixtures.yaml", format!("{fixture}expect: {{refusal: may have 20Gi}}\n"));
     policies.reload().unwrap();

@@ -77,7 +77,7 @@ fn a_policy_that_fails_over_small_requests_is_given_up_and_says_when_it_is_tried
         let words = policies.refused().unwrap();
         assert!(words.contains("failed too often (policy hostile: 5 times within 60 s"), "{words}");
         assert!(words.contains("it is tried again at 20"), "{words}");
-        assert_eq!(policies.reload().unwrap_err(), words);
+        assert_eq!(policies.reload().unwrap_err().to_string(), words);
         assert_eq!(name(&policies, "web").unwrap(), "web");
     }
 }

@@ -103,7 +103,8 @@ fn a_policy_that_fails_too_often_is_given_up_for_the_set_before() {
         told.push(format!("{item:?}"));
     }
     assert!(told.last().unwrap().contains("rolled_back: true"), "{told:?}");
-    assert!(policies.reload().unwrap_err().contains("failed too often"), "the same set does not come back");
+    let again = policies.reload().unwrap_err().to_string();
+    assert!(again.contains("failed too often"), "the same set does not come back: {again}");
     folder.write("settings.yaml", deed("pass"));
     policies.reload().unwrap();
     assert_eq!(policies.current().policies[0].info.name, "hostile");

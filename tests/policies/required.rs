@@ -102,7 +102,7 @@ fn what_is_bad_later_leaves_the_required_policy_in_force() {
     folder.write("hostile.wasm", component("hostile")).write("settings.yaml", REQUIRED);
     let policies = folder.policies();
     let goes_on = |words: &str| {
-        let refused = policies.reload().expect_err(words);
+        let refused = policies.reload().expect_err(words).to_string();
         assert!(refused.contains(words), "{refused}");
         assert_eq!(name(&policies, "web").unwrap(), "always-the-same");
         assert_eq!(policies.missing(), None);

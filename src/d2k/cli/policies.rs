@@ -28,7 +28,8 @@ pub fn diff(settings: &Settings, folder: &Path, output: Output) -> Result<ExitCo
         directory: Some(folder.to_owned()),
         settings: None,
         ..serve::policy_options(settings)
-    })?;
+    })
+    .map_err(|e| e.to_string())?;
     if let Some(words) = candidate.refused() {
         return Err(words);
     }
@@ -157,11 +158,12 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
 
 /// A daemon that knows the namespace and does nothing.
 fn idle_daemon(settings: &Settings) -> Result<Arc<Daemon>, String> {
-    let policies = Policies::new(serve::policy_options(settings))?;
+    let policies = Policies::new(serve::policy_options(settings)).map_err(|e| e.to_string())?;
     let kubeconfig = settings.kubeconfig.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
     let runtime = runtime()?;
-    let connection =
-        runtime.block_on(connect(&kubeconfig, &settings.namespace, None, &CancellationToken::new()))?;
+    let connection = runtime
+        .block_on(connect(&kubeconfig, &settings.namespace, None, &CancellationToken::new()))
+        .map_err(|e| e.to_string())?;
     let registry = serve::registry(settings)?;
     let daemon = {
         let _inside = runtime.enter();

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::Output;
+use super::error::Error;
 use super::example;
 use super::subject::Subject;
 use crate::ask::ask;
 use crate::component::{Hook, Linked};
 use crate::defaults;
+use crate::failure::Failure;
 use crate::limits::Limits;
 
 struct Row {
@@ -23,7 +25,7 @@ struct Row {
     size: usize,
 }
 
-pub fn bench(policies: &[PathBuf], calls: u32, output: Output) -> Result<bool, String> {
+pub fn bench(policies: &[PathBuf], calls: u32, output: Output) -> Result<bool, Error> {
     let all: Vec<PathBuf> = match policies {
         [] => defaults::ALL.iter().map(|(name, _)| PathBuf::from(name)).collect(),
         some => some.to_vec(),
@@ -79,7 +81,7 @@ fn micros(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e7).round() / 10.0
 }
 
-fn measure(subject: &Subject, hook: Hook, calls: u32) -> Result<Row, String> {
+fn measure(subject: &Subject, hook: Hook, calls: u32) -> Result<Row, Error> {
     let input = example::question(hook);
     let counted = ask(&subject.counted, hook, &input, &[], Limits::default())?;
     let asked = ask(&subject.linked, hook, &input, &[], Limits::default())?;
@@ -108,7 +110,7 @@ fn quantiles(mut times: Vec<Duration>) -> (Duration, Duration) {
     (at(50), at(99))
 }
 
-fn whole_create(subjects: &[Subject], calls: u32) -> Result<(Duration, Duration), String> {
+fn whole_create(subjects: &[Subject], calls: u32) -> Result<(Duration, Duration), Error> {
     let mut asks = Vec::new();
     for subject in subjects {
         // A create tells one event.
@@ -127,17 +129,16 @@ fn whole_create(subjects: &[Subject], calls: u32) -> Result<(Duration, Duration)
     Ok(quantiles(times))
 }
 
-type Call<'a> = Box<dyn Fn() -> Result<(), String> + 'a>;
+type Call<'a> = Box<dyn Fn() -> Result<(), Failure> + 'a>;
 
 /// A call as the daemon makes it: typed, in a store of its own.
-fn typed(linked: &Linked, hook: Hook) -> Result<Call<'_>, String> {
+fn typed(linked: &Linked, hook: Hook) -> Result<Call<'_>, Error> {
     let settings: Vec<(String, String)> = Vec::new();
     let limits = Limits::default();
-    let fail = |(failure, _): (crate::failure::Failure, _)| failure.to_string();
     macro_rules! call {
         ($field:ident, $interface:ident, $input:expr) => {{
             let input = $input;
-            let Some(pre) = linked.hooks.$field.as_ref() else { return Err("no such hook".into()) };
+            let Some(pre) = linked.hooks.$field.as_ref() else { return Err(Error::NoHook) };
             Ok(Box::new(move || {
                 linked
                     .call(limits, |store| {
@@ -145,7 +146,7 @@ fn typed(linked: &Linked, hook: Hook) -> Result<Call<'_>, String> {
                         instance.$interface().call_decide(store, &input, &settings)
                     })
                     .map(|_| ())
-                    .map_err(fail)
+                    .map_err(|(failure, _)| failure)
             }))
         }};
     }

@@ -5,9 +5,10 @@ use std::path::Path;
 use serde_json::json;
 
 use super::Output;
+use super::error::Error;
 use super::subject::Subject;
 
-pub fn inspect(path: &Path, output: Output) -> Result<bool, String> {
+pub fn inspect(path: &Path, output: Output) -> Result<bool, Error> {
     let subject = Subject::open(path)?;
     let (info, hooks) = (&subject.info, subject.linked.hooks.list());
     if output == Output::Json {

@@ -7,21 +7,22 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::Output;
+use super::error::Error;
 use super::subject::Subject;
 use crate::ask::ask;
 use crate::fixtures;
 use crate::limits::Limits;
 use crate::value::without_empty;
 
-pub fn run(path: &Path, input: &Path, output: Output) -> Result<bool, String> {
+pub fn run(path: &Path, input: &Path, output: Output) -> Result<bool, Error> {
     let subject = Subject::open(path)?;
     let shown = input.display().to_string();
     let text = if input == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(|e| format!("standard input: {e}"))?;
+        std::io::stdin().read_to_string(&mut text).map_err(Error::file(Path::new("standard input")))?;
         text
     } else {
-        std::fs::read_to_string(input).map_err(|e| format!("{shown}: {e}"))?
+        std::fs::read_to_string(input).map_err(Error::file(input))?
     };
     for question in fixtures::questions(&shown, &text)? {
         let limits = Limits::default();
@@ -38,8 +39,7 @@ pub fn run(path: &Path, input: &Path, output: Output) -> Result<bool, String> {
             println!("{json:#}");
             continue;
         }
-        let reply =
-            serde_yaml_ng::to_string(&without_empty(asked.reply.json())).map_err(|e| e.to_string())?;
+        let reply = serde_yaml_ng::to_string(&without_empty(asked.reply.json()))?;
         print!("{reply}");
         for line in log {
             println!("# {line}");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use wasmtime::component::Component;
 
+use super::error::{ComponentError, Error};
 use crate::compile::{self, Cache};
 use crate::component::{Info, Linked, counting_engine};
 use crate::defaults;
@@ -32,16 +33,13 @@ impl Subject {
     ///
     /// # Errors
     /// What is not there or not good, in one line.
-    pub fn open(path: &Path) -> Result<Self, String> {
+    pub fn open(path: &Path) -> Result<Self, Error> {
         let shown = path.display().to_string();
         let (bytes, fixture_files) = find(path)?;
-        let component = Cache::none().load(&bytes).map_err(|e| format!("{shown}: {e}"))?;
-        let linked = Linked::new(&component).map_err(|e| format!("{shown}: {e}"))?;
-        let counting =
-            Component::from_binary(counting_engine(), &bytes).map_err(|e| format!("{shown}: {e:#}"))?;
-        let counted = Linked::new(&counting).map_err(|e| format!("{shown}: {e}"))?;
-        let info = linked.describe(Limits::default()).map_err(|e| format!("{shown}: describe {e}"))?;
-        Ok(Self { shown, bytes, linked, counted, info, fixture_files })
+        match load(&bytes) {
+            Ok((linked, counted, info)) => Ok(Self { shown, bytes, linked, counted, info, fixture_files }),
+            Err(source) => Err(Error::Component { shown, source }),
+        }
     }
 
     /// SHA-256 of the component.
@@ -53,18 +51,28 @@ impl Subject {
     ///
     /// # Errors
     /// The file that cannot be read or understood.
-    pub fn fixtures(&self) -> Result<Vec<Fixture>, String> {
+    pub fn fixtures(&self) -> Result<Vec<Fixture>, Error> {
         let mut all = Vec::new();
         for file in &self.fixture_files {
-            let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+            let text = fs::read_to_string(file).map_err(Error::file(file))?;
             all.extend(fixtures::parse(&file.display().to_string(), &text)?);
         }
         Ok(all)
     }
 }
 
-fn find(path: &Path) -> Result<(Vec<u8>, Vec<PathBuf>), String> {
-    let read = |file: &Path| fs::read(file).map_err(|e| format!("{}: {e}", file.display()));
+/// The component as the daemon runs it, as it is run where fuel is counted, and what it says of itself.
+fn load(bytes: &[u8]) -> Result<(Linked, Linked, Info), ComponentError> {
+    let component = Cache::none().load(bytes)?;
+    let linked = Linked::new(&component)?;
+    let counting = Component::from_binary(counting_engine(), bytes).map_err(ComponentError::Counting)?;
+    let counted = Linked::new(&counting)?;
+    let info = linked.describe(Limits::default()).map_err(ComponentError::Describe)?;
+    Ok((linked, counted, info))
+}
+
+fn find(path: &Path) -> Result<(Vec<u8>, Vec<PathBuf>), Error> {
+    let read = |file: &Path| fs::read(file).map_err(Error::file(file));
     let built_in = path.to_str().and_then(|name| defaults::ALL.iter().find(|(known, _)| *known == name));
     if let Some((_, bytes)) = built_in.filter(|_| !path.exists()) {
         return Ok((bytes.to_vec(), Vec::new()));
@@ -76,12 +84,12 @@ fn find(path: &Path) -> Result<(Vec<u8>, Vec<PathBuf>), String> {
     Ok((read(path)?, fixtures_beside(path)))
 }
 
-fn component_of(folder: &Path) -> Result<PathBuf, String> {
+fn component_of(folder: &Path) -> Result<PathBuf, Error> {
     let mut found = entries(folder, ".wasm");
     match found.len() {
         1 => Ok(found.remove(0)),
-        0 => Err(format!("{}: no component (*.wasm): build it first", folder.display())),
-        count => Err(format!("{}: {count} components: name one", folder.display())),
+        0 => Err(Error::NoComponent { folder: folder.to_owned() }),
+        count => Err(Error::ManyComponents { folder: folder.to_owned(), count }),
     }
 }
 

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::Output;
+use super::error::Error;
 use super::subject::Subject;
 use crate::ask::{Reply, ask};
 use crate::component::Hook;
-use crate::fixtures::{self, Fixture};
+use crate::fixtures::{self, Fixture, RunError};
 use crate::limits::Limits;
 use crate::value::without_empty;
 use d2k_translate::network::is_dns_label;
@@ -27,7 +28,7 @@ struct Case {
     wrong: Option<String>,
 }
 
-pub fn test(paths: &[PathBuf], options: &Options) -> Result<bool, String> {
+pub fn test(paths: &[PathBuf], options: &Options) -> Result<bool, Error> {
     let mut good = true;
     for path in paths {
         let subject = Subject::open(path)?;
@@ -37,9 +38,9 @@ pub fn test(paths: &[PathBuf], options: &Options) -> Result<bool, String> {
         let all = subject.fixtures()?;
         let mut cases: Vec<Case> = all
             .iter()
-            .map(|fixture| Case {
-                name: fixture.name.clone(),
-                wrong: fixtures::run(&subject.linked, Limits::default(), fixture).err(),
+            .map(|fixture| {
+                let held = fixtures::run(&subject.linked, Limits::default(), fixture);
+                Case { name: fixture.name.clone(), wrong: held.err().map(|e| e.to_string()) }
             })
             .collect();
         cases.extend(properties(&subject, &all));
@@ -107,12 +108,14 @@ fn hard_names() -> Vec<String> {
     names
 }
 
+/// Asks for all of them; the error is the line that the report has.
 fn names(subject: &Subject) -> Result<(), String> {
     for (what, longest) in [("container", 45), ("volume", 63), ("network", 63)] {
         let mut given = BTreeSet::new();
         for docker_name in hard_names() {
             let input = json!({"what": what, "docker-name": docker_name});
-            let asked = ask(&subject.linked, Hook::Naming, &input, &[], Limits::default())?;
+            let asked = ask(&subject.linked, Hook::Naming, &input, &[], Limits::default())
+                .map_err(|e| e.to_string())?;
             let Reply::Plan(plan) = asked.reply else { continue };
             let name = plan.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
             if !is_dns_label(&name)
@@ -154,22 +157,22 @@ fn coverage(subject: &Subject, fixtures: &[Fixture]) -> Vec<String> {
 
 /// Writes what the policy answers in place of what was expected. Comments above the first line of
 /// each document's `expect` stay; what stands below it goes.
-fn bless(subject: &Subject) -> Result<(), String> {
+fn bless(subject: &Subject) -> Result<(), Error> {
     for file in &subject.fixture_files {
         let shown = file.display().to_string();
-        let text = fs::read_to_string(file).map_err(|e| format!("{shown}: {e}"))?;
+        let text = fs::read_to_string(file).map_err(Error::file(file))?;
         let mut written = Vec::new();
         let documents: Vec<&str> = text.split("\n---\n").collect();
         for (document, fixture) in documents.iter().zip(fixtures::parse(&shown, &text)?) {
             let asked =
                 ask(&subject.linked, fixture.hook, &fixture.input, &fixture.settings, Limits::default())
-                    .map_err(|e| format!("{}: {e}", fixture.name))?;
+                    .map_err(|source| RunError::Ask { name: fixture.name, source })?;
             let kept: Vec<&str> = document.lines().take_while(|line| !line.starts_with("expect:")).collect();
             let expect = json!({"expect": without_empty(asked.reply.json())});
-            let yaml = serde_yaml_ng::to_string(&expect).map_err(|e| e.to_string())?;
+            let yaml = serde_yaml_ng::to_string(&expect)?;
             written.push(format!("{}\n{yaml}", kept.join("\n")));
         }
-        fs::write(file, written.join("---\n")).map_err(|e| format!("{shown}: {e}"))?;
+        fs::write(file, written.join("---\n")).map_err(Error::file(file))?;
     }
     Ok(())
 }
