@@ -152,7 +152,7 @@ pub async fn start(
     stopping: CancellationToken,
 ) -> Result<Embedded, String> {
     let Prepared { helper, data, lock } = prepared;
-    let engine = Local::open(helper, registry).await?;
+    let engine = Local::open(helper, registry).await.map_err(|error| error.to_string())?;
     let options = cluster::Options {
         data,
         listen: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
@@ -173,7 +173,8 @@ pub async fn start(
         ..network::Options::default()
     };
     let sockets: Arc<dyn Sockets> = Arc::new(engine.runtime().clone());
-    let network = Arc::new(Network::start(sockets, options, stopping.clone()).await?);
+    let network = Network::start(sockets, options, stopping.clone()).await;
+    let network = Arc::new(network.map_err(|error| error.to_string())?);
     services::follow(started.api.clone(), network.clone(), stopping);
     Ok(Embedded { kubeconfig: started.kubeconfig, engine, network, api: started.api, _lock: lock })
 }

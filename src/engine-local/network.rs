@@ -117,6 +117,23 @@ struct Asked {
     host_ports: Vec<(SocketAddr, Target)>,
 }
 
+/// Why the network did not start. A name is that of a socket, `a DNS listener`.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The helper could not make a socket or the tun device.
+    #[error("{0} at {1} in the Pods' network could not be made: {2}")]
+    Make(&'static str, SocketAddr, #[source] std::io::Error),
+    /// The helper did not make it in time.
+    #[error("{0} at {1} in the Pods' network was not made within {limit:?}", limit = SOCKET)]
+    Late(&'static str, SocketAddr),
+    /// The listener that connections to the outside come through.
+    #[error("the listener of the way out at {0} has no IPv4 address")]
+    NoAddress(SocketAddr),
+    /// The tun device is there and gives no packets.
+    #[error("the tun device cannot be read: {0}")]
+    Tun(#[source] std::io::Error),
+}
+
 /// The network, running.
 pub struct Network {
     domain: String,
@@ -130,11 +147,14 @@ pub struct Network {
 
 impl Network {
     /// Starts all of it, without any Service. It ends when `stopping` is cancelled.
+    ///
+    /// # Errors
+    /// The socket or device that is missing.
     pub async fn start(
         sockets: Arc<dyn Sockets>,
         options: Options,
         stopping: CancellationToken,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, NetworkError> {
         // What was begun ends again if a later step fails.
         let stopping = stopping.child_token();
         let failed = stopping.clone().drop_guard();
@@ -198,7 +218,7 @@ async fn start_dns(
     context: &Context,
     options: &Options,
     names: watch::Receiver<Arc<Names>>,
-) -> Result<(), String> {
+) -> Result<(), NetworkError> {
     let dns = Arc::new(dns::Dns {
         names,
         own: vec![options.pods, options.services],
@@ -216,14 +236,14 @@ async fn start_dns(
     Ok(())
 }
 
-async fn start_outward(context: &Context, options: &Options) -> Result<(), String> {
+async fn start_outward(context: &Context, options: &Options) -> Result<(), NetworkError> {
     let any = SocketAddr::from((options.gateway, 0));
     let listener = made("the listener of the way out", any, context.sockets.listen(any)).await?;
     let Ok(SocketAddr::V4(at)) = listener.local_addr() else {
-        return Err(format!("the listener of the way out at {any} has no IPv4 address"));
+        return Err(NetworkError::NoAddress(any));
     };
     let device = made("the tun device of", any, context.sockets.tun()).await?;
-    let device = tun::Tun::new(device).map_err(|error| format!("the tun device cannot be read: {error}"))?;
+    let device = tun::Tun::new(device).map_err(NetworkError::Tun)?;
     let (stopping, tasks) = (context.stopping.clone(), context.tasks.clone());
     let outward = outward::Outward::new(device, at, options, stopping, tasks);
     context.tasks.spawn(Arc::clone(&outward).carry());
@@ -232,7 +252,7 @@ async fn start_outward(context: &Context, options: &Options) -> Result<(), Strin
 }
 
 /// Opens a port of the gateway that leads to a port of the machine.
-async fn start_forward(context: &Context, at: SocketAddr, to: SocketAddr) -> Result<(), String> {
+async fn start_forward(context: &Context, at: SocketAddr, to: SocketAddr) -> Result<(), NetworkError> {
     let listener: TcpListener =
         made("a listener for the machine's own port", at, context.sockets.listen(at)).await?;
     let own = context.clone();
@@ -264,13 +284,13 @@ async fn start_forward(context: &Context, at: SocketAddr, to: SocketAddr) -> Res
 }
 
 async fn made<T>(
-    what: &str,
+    name: &'static str,
     at: SocketAddr,
     making: impl Future<Output = std::io::Result<T>>,
-) -> Result<T, String> {
+) -> Result<T, NetworkError> {
     match timeout(SOCKET, making).await {
         Ok(Ok(made)) => Ok(made),
-        Ok(Err(error)) => Err(format!("{what} at {at} in the Pods' network could not be made: {error}")),
-        Err(_) => Err(format!("{what} at {at} in the Pods' network was not made within {SOCKET:?}")),
+        Ok(Err(error)) => Err(NetworkError::Make(name, at, error)),
+        Err(_) => Err(NetworkError::Late(name, at)),
     }
 }
