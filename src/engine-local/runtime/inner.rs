@@ -111,7 +111,7 @@ fn prepare(options: &Options, run: &Path) -> Result<(Facts, Cgroups, Devices), S
     let cgroups = Cgroups::detect(&options.name)?;
     cgroups.probe()?;
     let devices = Devices::prepare(&cgroups, unprivileged());
-    let no_device_rules = devices.unguarded().map(str::to_owned);
+    let no_device_rules = devices.unguarded().map(ToString::to_string);
     Ok((Facts { overlay: overlay_works(&options.data), host_network, no_device_rules }, cgroups, devices))
 }
 
