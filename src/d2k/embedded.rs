@@ -108,7 +108,7 @@ pub fn data_dir(settings: &Settings) -> Result<PathBuf, String> {
 pub fn prepare(data: &Path) -> Result<Prepared, String> {
     let data = folder::private(data)?;
     let lock = folder::lock(&data)?;
-    let warning = runtime::enter_user_namespace()?;
+    let warning = runtime::enter_user_namespace().map_err(|error| error.to_string())?;
     if !warning.is_empty() {
         eprintln!("d2k: {warning}");
     }
@@ -121,7 +121,8 @@ pub fn prepare(data: &Path) -> Result<Prepared, String> {
         services: SERVICES,
         services_prefix: PREFIX,
     };
-    Ok(Prepared { helper: runtime::prepare(options)?, data, lock })
+    let helper = runtime::prepare(options).map_err(|error| error.to_string())?;
+    Ok(Prepared { helper, data, lock })
 }
 
 /// A folder for a cluster that is only tried; the caller removes it.
