@@ -113,7 +113,7 @@ pub fn data_dir(settings: &Settings) -> Result<PathBuf, String> {
 pub fn prepare(data: &Path) -> Result<Prepared, String> {
     let data = folder::private(data)?;
     let lock = folder::lock(&data)?;
-    let warning = runtime::enter_user_namespace()?;
+    let warning = runtime::enter_user_namespace().map_err(|error| error.to_string())?;
     if !warning.is_empty() {
         eprintln!("d2k: {warning}");
     }
@@ -126,7 +126,8 @@ pub fn prepare(data: &Path) -> Result<Prepared, String> {
         services: SERVICES,
         services_prefix: PREFIX,
     };
-    Ok(Prepared { helper: runtime::prepare(options)?, data, lock })
+    let helper = runtime::prepare(options).map_err(|error| error.to_string())?;
+    Ok(Prepared { helper, data, lock })
 }
 
 /// A folder for a cluster that is only tried; the caller removes it.
@@ -157,7 +158,7 @@ pub async fn start(
     stopping: CancellationToken,
 ) -> Result<Embedded, String> {
     let Prepared { helper, data, lock } = prepared;
-    let engine = Local::open(helper, registry).await?;
+    let engine = Local::open(helper, registry).await.map_err(|error| error.to_string())?;
     let options = cluster::Options {
         data,
         name: NODE.to_owned(),

@@ -28,6 +28,17 @@ const CONTAINERS: &str = "containers";
 /// Below the data folder: what is being deleted.
 const DISCARDED: &str = "discarded";
 
+/// Why the engine could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The threads that talk with the helper.
+    #[error("the engine's threads: {0}")]
+    Threads(#[source] io::Error),
+    /// Images and containers in the data folder.
+    #[error("the engine's data in {0} cannot be opened: {1}")]
+    Data(PathBuf, #[source] io::Error),
+}
+
 /// The engine of this machine. Cheap to clone.
 #[derive(Clone)]
 pub struct Local {
@@ -40,9 +51,12 @@ pub struct Local {
 
 impl Local {
     /// Takes a helper over and opens the images below its data folder. In a runtime of tokio.
-    pub async fn open(helper: Helper, registry: Registry) -> std::result::Result<Self, String> {
+    ///
+    /// # Errors
+    /// The part that could not be opened.
+    pub async fn open(helper: Helper, registry: Registry) -> Result<Self, OpenError> {
         let data = helper.data().to_owned();
-        let runtime = Runtime::new(helper).map_err(|error| format!("the engine's threads: {error}"))?;
+        let runtime = Runtime::new(helper).map_err(OpenError::Threads)?;
         let (folder, overlay) = (data.clone(), runtime.facts().overlay);
         let opened = tokio::task::spawn_blocking(move || -> io::Result<Images> {
             // No container outlives its daemon.
@@ -54,9 +68,8 @@ impl Local {
                 false => images.without_overlays("the data folder cannot hold what an overlay writes"),
             })
         });
-        let failed =
-            |error: io::Error| format!("the engine's data in {} cannot be opened: {error}", data.display());
-        let images = opened.await.map_err(io::Error::other).and_then(|opened| opened).map_err(failed)?;
+        let opened = opened.await.map_err(io::Error::other).and_then(|opened| opened);
+        let images = opened.map_err(|error| OpenError::Data(data.clone(), error))?;
         if let How::Copy(why) = images.how() {
             tracing::warn!(why, "overlayfs cannot be used: every container gets a copy of its image's files");
         }

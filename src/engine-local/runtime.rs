@@ -5,6 +5,7 @@
 //! namespace. So a killed daemon, outer process or helper leaves no process, mount or interface.
 
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -13,12 +14,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Resource, Signal, getrlimit, setrlimit};
 
 use cgroups::Cgroups;
 use wire::{Notice, receive};
 
+pub use cgroups::CgroupError;
 pub use handle::Runtime;
 pub use wire::{Facts, Options};
 
@@ -33,6 +36,7 @@ mod handover;
 mod inner;
 mod link;
 mod log;
+mod namespaces;
 mod network;
 mod outer;
 mod overlay;
@@ -43,6 +47,7 @@ mod sandbox;
 mod spec;
 mod streams;
 mod subpath;
+mod threads;
 mod users;
 mod wire;
 
@@ -51,6 +56,77 @@ pub const HELPER_ARGUMENT: &str = "engine-helper";
 
 /// The longest that the helper may take to get ready, and to end.
 const GETTING_READY: Duration = Duration::from_secs(20);
+
+/// Why the helper is not ready: the one step that failed, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The engine's name names cgroups, too.
+    #[error("the engine's name {0:?} must be letters, digits and hyphens")]
+    Name(String),
+    /// The data folder.
+    #[error("the folder {0} cannot be made: {1}")]
+    Folder(PathBuf, #[source] io::Error),
+    /// The machine's cgroups.
+    #[error(transparent)]
+    Cgroups(#[from] CgroupError),
+    /// The connection to the helper.
+    #[error("a pair of sockets cannot be made: {0}")]
+    Sockets(#[source] Errno),
+    /// The options have no text.
+    #[error(transparent)]
+    Options(serde_json::Error),
+    /// The process between this one and the helper.
+    #[error("the helper process cannot be started: {0}")]
+    Start(#[source] io::Error),
+    /// The helper or that process gives up, in its own words.
+    #[error("containers cannot run on this machine: {0}")]
+    Machine(String),
+    /// It ended without a word.
+    #[error("containers cannot run on this machine: the helper process has ended before it was ready")]
+    Ended,
+    /// It did not say in time that it is ready.
+    #[error(
+        "containers cannot run on this machine: the helper process is not ready within {seconds} s: {0}",
+        seconds = GETTING_READY.as_secs()
+    )]
+    NotReady(#[source] io::Error),
+}
+
+/// Why a user without root gets no user namespace, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum UserNamespaceError {
+    /// The shell that calls `newuidmap` and `newgidmap`.
+    #[error("sh cannot be started: {0}")]
+    Shell(#[source] io::Error),
+    /// The namespace itself.
+    #[error(
+        "without root, containers need a user namespace, and none can be made: {0}; run as root, or set sysctl \
+         user.max_user_namespaces and kernel.unprivileged_userns_clone=1"
+    )]
+    Make(#[source] nix::errno::Errno),
+    /// A file that says which users are in it.
+    #[error(
+        "{0} cannot be written: {1}; run as root, or set sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    )]
+    Map(&'static str, #[source] io::Error),
+}
+
+/// Why one of the helper's processes has not run, or has ended early.
+#[derive(Debug, thiserror::Error)]
+enum HelperError {
+    #[error("its options: {0}")]
+    Options(#[source] serde_json::Error),
+    #[error(transparent)]
+    Socket(Errno),
+    #[error(transparent)]
+    StandardInput(io::Error),
+    #[error(transparent)]
+    DeathSignal(Errno),
+    #[error(transparent)]
+    Serve(io::Error),
+    #[error("no such role")]
+    Role,
+}
 
 /// A helper that is ready.
 #[derive(Debug)]
@@ -94,20 +170,22 @@ fn unprivileged() -> bool {
     words != ["0", "0", "4294967295"]
 }
 
-/// Starts the helper. To be called on the main thread, before any other is started. An error names the
-/// one step that failed and what to do.
-pub fn prepare(options: Options) -> Result<Helper, String> {
+/// Starts the helper. To be called on the main thread, before any other is started.
+///
+/// # Errors
+/// The one step that failed and what to do.
+pub fn prepare(options: Options) -> Result<Helper, PrepareError> {
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if options.name.is_empty() || !options.name.chars().all(legal) {
-        return Err(format!("the engine's name {:?} must be letters, digits and hyphens", options.name));
+        return Err(PrepareError::Name(options.name));
     }
     let options = Options { data: absolute(&options.data)?, ..options };
     raise_open_files();
     hand_on_no_ignored_signals();
     let cgroups = Cgroups::detect(&options.name)?;
     let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .map_err(|error| format!("a pair of sockets cannot be made: {error}"))?;
-    let text = serde_json::to_string(&options).map_err(|error| error.to_string())?;
+        .map_err(PrepareError::Sockets)?;
+    let text = serde_json::to_string(&options).map_err(PrepareError::Options)?;
     let process = Command::new("/proc/self/exe")
         .args(arguments("outer"))
         .arg(text)
@@ -116,25 +194,23 @@ pub fn prepare(options: Options) -> Result<Helper, String> {
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null())
         .spawn()
-        .map_err(|error| format!("the helper process cannot be started: {error}"))?;
+        .map_err(PrepareError::Start)?;
     let limit = rustix::net::sockopt::Timeout::Recv;
     let _ = rustix::net::sockopt::set_socket_timeout(&socket, limit, Some(GETTING_READY));
     let first = receive::<Notice>(&socket);
     let _ = rustix::net::sockopt::set_socket_timeout(&socket, limit, None);
-    let words = match first {
+    let error = match first {
         Ok(Some((Notice::Ready(facts), _))) => {
             return Ok(Helper { socket, process, options, facts, cgroups });
         }
-        Ok(Some((Notice::Failed(words), _))) => words,
-        Ok(_) => "the helper process has ended before it was ready".into(),
-        Err(error) => {
-            format!("the helper process is not ready within {} s: {error}", GETTING_READY.as_secs())
-        }
+        Ok(Some((Notice::Failed(words), _))) => PrepareError::Machine(words),
+        Ok(_) => PrepareError::Ended,
+        Err(error) => PrepareError::NotReady(error),
     };
     drop(socket);
     let mut process = process;
     let _ = process.wait();
-    Err(format!("containers cannot run on this machine: {words}"))
+    Err(error)
 }
 
 /// Raises the soft limit of open files to the hard one, as programs in Go do: each connection and each container
@@ -157,10 +233,10 @@ fn hand_on_no_ignored_signals() {
     }
 }
 
-fn absolute(folder: &Path) -> Result<PathBuf, String> {
+fn absolute(folder: &Path) -> Result<PathBuf, PrepareError> {
     fs::create_dir_all(folder)
         .and_then(|()| fs::canonicalize(folder))
-        .map_err(|error| format!("the folder {} cannot be made: {error}", folder.display()))
+        .map_err(|error| PrepareError::Folder(folder.to_owned(), error))
 }
 
 /// What the program does when its first argument is `HELPER_ARGUMENT`.
@@ -173,35 +249,40 @@ pub fn helper_main() -> ExitCode {
     let done = helper(&role, &arguments.next().unwrap_or_default());
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(words) => {
-            eprintln!("d2k {HELPER_ARGUMENT} {role}: {words}");
+        Err(error) => {
+            eprintln!("d2k {HELPER_ARGUMENT} {role}: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn helper(role: &str, options: &str) -> Result<(), String> {
-    let options: Options = serde_json::from_str(options).map_err(|error| format!("its options: {error}"))?;
-    let socket =
-        rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(|error| error.to_string())?;
+fn helper(role: &str, options: &str) -> Result<(), HelperError> {
+    let options: Options = serde_json::from_str(options).map_err(HelperError::Options)?;
+    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map_err(HelperError::Socket)?;
     // A container must never find the daemon's socket as its standard input.
-    let nothing = fs::File::open("/dev/null").map_err(|error| error.to_string())?;
-    rustix::stdio::dup2_stdin(&nothing).map_err(|error| error.to_string())?;
+    let nothing = fs::File::open("/dev/null").map_err(HelperError::StandardInput)?;
+    rustix::stdio::dup2_stdin(&nothing).map_err(|error| HelperError::StandardInput(error.into()))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(containers::UMASK));
     match role {
-        "outer" => outer::keep(&options, &socket),
+        "outer" => {
+            outer::keep(&options, &socket);
+            Ok(())
+        }
         "inner" => {
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-                .map_err(|error| error.to_string())?;
-            inner::serve(options, socket)
+                .map_err(HelperError::DeathSignal)?;
+            inner::serve(options, socket).map_err(HelperError::Serve)
         }
-        _ => Err("no such role".into()),
+        _ => Err(HelperError::Role),
     }
 }
 
 /// Without root, makes this process root in a user namespace of its own; nothing if it is root already.
 /// To be called before any thread is started. The words of a success are a warning, if not empty.
-pub fn enter_user_namespace() -> Result<String, String> {
+///
+/// # Errors
+/// The step that failed and what to do.
+pub fn enter_user_namespace() -> Result<String, UserNamespaceError> {
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     if user == 0 {
         return Ok(String::new());
@@ -218,26 +299,16 @@ pub fn enter_user_namespace() -> Result<String, String> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|error| format!("sh cannot be started: {error}"))?;
-    unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| {
-        format!(
-            "without root, containers need a user namespace, and none can be made: {error}; run as root, or \
-             set sysctl user.max_user_namespaces and kernel.unprivileged_userns_clone=1"
-        )
-    })?;
+        .map_err(UserNamespaceError::Shell)?;
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(UserNamespaceError::Make)?;
     if let Some(mut input) = mapper.stdin.take() {
         let _ = std::io::Write::write_all(&mut input, b"\n");
     }
     if mapper.wait().is_ok_and(|status| status.success()) {
         return Ok(String::new());
     }
-    let write = |file: &str, text: String| {
-        fs::write(file, text).map_err(|error| {
-            format!(
-                "{file} cannot be written: {error}; run as root, or set sysctl \
-                 kernel.apparmor_restrict_unprivileged_userns=0"
-            )
-        })
+    let write = |file: &'static str, text: String| {
+        fs::write(file, text).map_err(|error| UserNamespaceError::Map(file, error))
     };
     write("/proc/self/uid_map", format!("0 {user} 1"))?;
     write("/proc/self/setgroups", "deny".into())?;

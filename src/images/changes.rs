@@ -6,6 +6,27 @@ use serde_json::{Map, Value, json};
 
 use d2k_common::fault::{Fault, Result};
 
+/// Why a change cannot be applied.
+#[derive(Debug, thiserror::Error)]
+enum ChangeError {
+    #[error("{0} needs an argument")]
+    NoArgument(String),
+    #[error(
+        "{0} is not possible here: use CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR"
+    )]
+    Instruction(String),
+    #[error("{0} is no port: write 80 or 53/udp")]
+    Port(String),
+    #[error("{0} is no list of strings in JSON")]
+    List(String, #[source] serde_json::Error),
+    #[error("{0} has no value: write NAME=value")]
+    NoValue(String),
+    #[error("{0} is no NAME=value")]
+    Pair(String),
+    #[error("a quote is not closed")]
+    OpenQuote,
+}
+
 /// The `config` of an image after the changes.
 pub(super) fn apply(changes: &[String]) -> Result<Value> {
     let mut config = Config::default();
@@ -29,9 +50,9 @@ struct Config {
 }
 
 impl Config {
-    fn one(&mut self, instruction: &str, rest: &str) -> std::result::Result<(), String> {
+    fn one(&mut self, instruction: &str, rest: &str) -> Result<(), ChangeError> {
         if rest.is_empty() {
-            return Err(format!("{instruction} needs an argument"));
+            return Err(ChangeError::NoArgument(instruction.to_owned()));
         }
         match instruction {
             "CMD" => self.set("Cmd", json!(command(rest)?)),
@@ -51,7 +72,7 @@ impl Config {
                     let port = if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") };
                     let (number, protocol) = port.split_once('/').unwrap_or_default();
                     if number.parse::<u16>().is_err() || !["tcp", "udp", "sctp"].contains(&protocol) {
-                        return Err(format!("{port} is no port: write 80 or 53/udp"));
+                        return Err(ChangeError::Port(port));
                     }
                     self.ports.insert(port, json!({}));
                 }
@@ -63,12 +84,7 @@ impl Config {
                 };
                 self.volumes.extend(volumes.into_iter().map(|volume| (volume, json!({}))));
             }
-            other => {
-                return Err(format!(
-                    "{other} is not possible here: use CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, \
-                     VOLUME or WORKDIR"
-                ));
-            }
+            other => return Err(ChangeError::Instruction(other.to_owned())),
         }
         Ok(())
     }
@@ -103,35 +119,35 @@ impl Config {
 }
 
 /// A command is a JSON list, or a line for the shell.
-fn command(rest: &str) -> std::result::Result<Vec<String>, String> {
+fn command(rest: &str) -> Result<Vec<String>, ChangeError> {
     match rest.starts_with('[') {
         true => list(rest),
         false => Ok(["/bin/sh", "-c", rest].map(str::to_owned).to_vec()),
     }
 }
 
-fn list(rest: &str) -> std::result::Result<Vec<String>, String> {
-    serde_json::from_str(rest).map_err(|_| format!("{rest} is no list of strings in JSON"))
+fn list(rest: &str) -> Result<Vec<String>, ChangeError> {
+    serde_json::from_str(rest).map_err(|error| ChangeError::List(rest.to_owned(), error))
 }
 
 /// `NAME=value NAME="a value"`, or the old form `NAME a value`.
-fn pairs(rest: &str) -> std::result::Result<Vec<(String, String)>, String> {
+fn pairs(rest: &str) -> Result<Vec<(String, String)>, ChangeError> {
     let words = words(rest)?;
     if words.first().is_some_and(|first| !first.contains('=')) {
         return match rest.split_once(char::is_whitespace) {
             Some((name, value)) => Ok(vec![(name.to_owned(), value.trim().to_owned())]),
-            None => Err(format!("{rest} has no value: write NAME=value")),
+            None => Err(ChangeError::NoValue(rest.to_owned())),
         };
     }
     let pair = |word: String| match word.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("{word} is no NAME=value")),
+        _ => Err(ChangeError::Pair(word)),
     };
     words.into_iter().map(pair).collect()
 }
 
 /// Words with single quotes, double quotes and backslashes.
-fn words(text: &str) -> std::result::Result<Vec<String>, String> {
+fn words(text: &str) -> Result<Vec<String>, ChangeError> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
@@ -149,7 +165,7 @@ fn words(text: &str) -> std::result::Result<Vec<String>, String> {
         }
     }
     if quote.is_some() {
-        return Err("a quote is not closed".to_owned());
+        return Err(ChangeError::OpenQuote);
     }
     words.extend(word);
     Ok(words)

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
+use d2k_common::fault::Result;
+
 use super::host;
 use super::marks::{self, Marks};
 use super::merge::{self, By};
@@ -13,25 +15,17 @@ use super::testing::{Folder, Tar, digest, gzip, images};
 use super::unpack::unpack;
 
 /// Unpacks over the layers in `below` (topmost first) into a new folder of `folder`.
-fn layer(folder: &Folder, name: &str, archive: Tar, below: &[&PathBuf]) -> Result<PathBuf, String> {
+fn layer(folder: &Folder, name: &str, archive: Tar, below: &[&PathBuf]) -> Result<PathBuf> {
     let marks = Marks::probe(&folder.0).expect("probe");
     marked(folder, name, archive, below, marks)
 }
 
-fn marked(
-    folder: &Folder,
-    name: &str,
-    archive: Tar,
-    below: &[&PathBuf],
-    marks: Marks,
-) -> Result<PathBuf, String> {
+fn marked(folder: &Folder, name: &str, archive: Tar, below: &[&PathBuf], marks: Marks) -> Result<PathBuf> {
     let root = folder.join(name);
     fs::create_dir(&root).expect("root");
     let below: Vec<PathBuf> = below.iter().map(|path| (*path).clone()).collect();
     let archive = archive.done();
-    unpack(gzip(&archive).as_slice(), &digest(&archive), &root, &below, marks)
-        .map(|_| root)
-        .map_err(|fault| fault.message)
+    unpack(gzip(&archive).as_slice(), &digest(&archive), &root, &below, marks).map(|_| root)
 }
 
 fn status(path: &Path) -> fs::Metadata {
@@ -58,7 +52,7 @@ fn names_that_lead_out_are_refused() {
         Tar::default().hard_link("in", "nothing"),
     ];
     for (number, attack) in attacks.into_iter().enumerate() {
-        let error = layer(&folder, &number.to_string(), attack, &[]).expect_err("attack");
+        let error = layer(&folder, &number.to_string(), attack, &[]).expect_err("attack").message;
         assert!(error.contains("cannot unpack layer sha256:"), "{number}: {error}");
         assert!(!folder.join("out").exists(), "{number}");
     }
@@ -124,7 +118,7 @@ fn folders_without_end_are_refused() {
     for depth in (1..=40).map(|n| n * 40) {
         nested = nested.extension("path", &format!("{}x", "d/".repeat(depth))).file("x", b"");
     }
-    let error = layer(&folder, "y", nested, &[]).expect_err("nested");
+    let error = layer(&folder, "y", nested, &[]).expect_err("nested").message;
     assert!(error.contains("too deep") && error.len() < 1000, "{error}");
 }
 

@@ -3,10 +3,12 @@
 //! path that nobody else changes. `libcontainer` sets no propagation on a mount, so it is set here, too.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use libcontainer::syscall::SyscallError;
 use libcontainer::syscall::linux::{
     AT_EMPTY_PATH, AT_RECURSIVE, MOUNT_ATTR_NODEV, MOUNT_ATTR_RDONLY, MountAttr,
 };
@@ -25,6 +27,37 @@ use d2k_engine::Below;
 
 /// How long a look at the sources of a container may take.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// Why a source is not mounted.
+#[derive(Debug, thiserror::Error)]
+enum BindError {
+    #[error("the source cannot be opened: {0}; check that the path exists on this machine")]
+    Open(#[source] Errno),
+    #[error(transparent)]
+    Look(Errno),
+    #[error(
+        "it is in a mount that the machine made after d2k's start, which d2k's containers do not see, \
+         since the machine's mounts are private; run `mount --make-rshared /`, and start d2k again"
+    )]
+    Unseen,
+    #[error(
+        "mountPropagation HostToContainer: the mount that it is in is not a shared or slave \
+         mount; run `mount --make-rshared` for that mount on this machine, and start d2k again"
+    )]
+    NotShared,
+    #[error(transparent)]
+    Copy(Errno),
+    #[error(transparent)]
+    Attributes(SyscallError),
+    #[error(
+        "what is mounted below it cannot be made read-only by this kernel (recursiveReadOnly: Enabled): {0}"
+    )]
+    ReadOnly(#[source] SyscallError),
+    #[error(transparent)]
+    Place(io::Error),
+    #[error(transparent)]
+    Move(Errno),
+}
 
 /// Notes which file systems the sources are on for the daemon, which sees all mounts of the machine; nothing
 /// where one does not answer in time. In a thread of its own, since one that never answers must not keep d2k
@@ -55,12 +88,14 @@ fn look(held: Held) -> Held {
 pub fn hold(all: &[Held]) -> Result<(), Failure> {
     all.iter().try_for_each(|held| {
         let part = !held.sub.as_os_str().is_empty();
-        let (opened, reason) = match part {
-            true => (subpath::open(&held.volume, &held.sub, held.host), "CreateContainerConfigError"),
-            false => (open(held), "CreateContainerError"),
+        let reason = if part { "CreateContainerConfigError" } else { "CreateContainerError" };
+        let not_mounted = |error: BindError| Failure::new(reason, failed(held, &error));
+        let opened = match part {
+            true => subpath::open(&held.volume, &held.sub, held.host)
+                .map_err(|error| Failure::new(reason, error.to_string()))?,
+            false => open(&held.volume).map_err(not_mounted)?,
         };
-        let opened = opened.map_err(|words| Failure::new(reason, words))?;
-        mount(&opened, held).map_err(|words| Failure::new(reason, failed(held, &words)))
+        mount(&opened, held).map_err(not_mounted)
     })
 }
 
@@ -69,15 +104,12 @@ pub fn within(volume: &Path, sub: &Path) -> PathBuf {
     if sub.as_os_str().is_empty() { volume.to_owned() } else { volume.join(sub) }
 }
 
-fn failed(held: &Held, words: &str) -> String {
-    format!("error mounting {:?} to rootfs at {:?}: {words}", held.named.display(), held.target.display())
+fn failed(held: &Held, error: &BindError) -> String {
+    format!("error mounting {:?} to rootfs at {:?}: {error}", held.named.display(), held.target.display())
 }
 
-fn open(held: &Held) -> Result<OwnedFd, String> {
-    rustix::fs::openat(CWD, &held.volume, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|error| {
-        let hint = "check that the path exists on this machine";
-        failed(held, &format!("the source cannot be opened: {error}; {hint}"))
-    })
+fn open(source: &Path) -> Result<OwnedFd, BindError> {
+    rustix::fs::openat(CWD, source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(BindError::Open)
 }
 
 /// Undoes `hold`. A container that has started keeps its own mounts of them.
@@ -91,45 +123,36 @@ pub fn release(all: &[Held]) {
     }
 }
 
-fn mount(opened: &OwnedFd, held: &Held) -> Result<(), String> {
-    let words = |error: Errno| error.to_string();
-    let about = rustix::fs::fstat(opened).map_err(words)?;
+fn mount(opened: &OwnedFd, held: &Held) -> Result<(), BindError> {
+    let about = rustix::fs::fstat(opened).map_err(BindError::Look)?;
     let kind = FileType::from_raw_mode(about.st_mode);
     let number = about.st_rdev;
     if held.file_system.is_some_and(|number| number != about.st_dev) {
-        return Err(
-            "it is in a mount that the machine made after d2k's start, which d2k's containers do not see, \
-                    since the machine's mounts are private; run `mount --make-rshared /`, and start d2k again"
-                .into(),
-        );
+        return Err(BindError::Unseen);
     }
     if held.follows && held.host && !shares(opened) {
-        return Err("mountPropagation HostToContainer: the mount that it is in is not a shared or slave \
-                    mount; run `mount --make-rshared` for that mount on this machine, and start d2k again"
-            .into());
+        return Err(BindError::NotShared);
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(opened, "", flags).map_err(words)?;
+    let tree = open_tree(opened, "", flags).map_err(BindError::Copy)?;
     let harmless = kind == FileType::CharacterDevice
         && is_harmless(rustix::fs::major(number), rustix::fs::minor(number));
     let devices = if held.no_devices && !harmless { MOUNT_ATTR_NODEV } else { 0 };
     let flow = if held.follows { 0 } else { u64::from(MountPropagationFlags::PRIVATE.bits()) };
-    set(&tree, devices, flow)?;
-    let read_only = "what is mounted below it cannot be made read-only by this kernel \
-                     (recursiveReadOnly: Enabled): ";
+    set(&tree, devices, flow).map_err(BindError::Attributes)?;
     match held.below {
         Below::AsTheyAre => {}
         Below::ReadOnlyIfPossible => _ = set(&tree, MOUNT_ATTR_RDONLY, 0),
-        Below::ReadOnly => set(&tree, MOUNT_ATTR_RDONLY, 0).map_err(|e| format!("{read_only}{e}"))?,
+        Below::ReadOnly => set(&tree, MOUNT_ATTR_RDONLY, 0).map_err(BindError::ReadOnly)?,
     }
-    make_place(&held.at, kind == FileType::Directory).map_err(|error| error.to_string())?;
-    move_mount(&tree, "", CWD, &held.at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(words)
+    make_place(&held.at, kind == FileType::Directory).map_err(BindError::Place)?;
+    move_mount(&tree, "", CWD, &held.at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(BindError::Move)
 }
 
-fn make_place(at: &Path, folder: bool) -> std::io::Result<()> {
+fn make_place(at: &Path, folder: bool) -> io::Result<()> {
     if let Some(above) = at.parent() {
         std::fs::create_dir_all(above)?;
     }
@@ -137,11 +160,10 @@ fn make_place(at: &Path, folder: bool) -> std::io::Result<()> {
 }
 
 /// Gives attributes and a propagation to all mounts of a tree.
-fn set(tree: &OwnedFd, attributes: u64, flow: u64) -> Result<(), String> {
+fn set(tree: &OwnedFd, attributes: u64, flow: u64) -> Result<(), SyscallError> {
     let wanted = MountAttr { attr_set: attributes, attr_clr: 0, propagation: flow, userns_fd: 0 };
     let (flags, size) = (AT_EMPTY_PATH | AT_RECURSIVE, size_of::<MountAttr>());
-    let done = create_syscall().mount_setattr(tree.as_fd(), Path::new(""), flags, &wanted, size);
-    done.map_err(|error| error.to_string())
+    create_syscall().mount_setattr(tree.as_fd(), Path::new(""), flags, &wanted, size)
 }
 
 /// Whether the mount that a file is in learns of the machine's later mounts.

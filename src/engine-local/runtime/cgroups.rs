@@ -2,7 +2,7 @@
 //! counters say, and their removal. Limits are set by `libcontainer`.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +10,32 @@ use d2k_engine::{Limits, Usage};
 
 /// Where everyone looks for cgroups.
 const ROOT: &str = "/sys/fs/cgroup";
+
+/// What cannot be done with cgroups.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// The list of what is mounted.
+    #[error("/proc/self/mountinfo cannot be read: {0}")]
+    Mounts(#[source] io::Error),
+    /// The machine has none.
+    #[error("no cgroup file system is mounted; mount it at /sys/fs/cgroup")]
+    NotMounted,
+    /// This process may not make one.
+    #[error(
+        "the cgroup {0} cannot be made: {1}; run as root, or in a container with --privileged, where \
+         /sys/fs/cgroup can be written"
+    )]
+    Make(PathBuf, #[source] io::Error),
+    /// A file with a limit, and the limit.
+    #[error("{0} does not take {1}: {2}")]
+    Limit(PathBuf, String, #[source] io::Error),
+    /// One that is there stays.
+    #[error("the cgroup {0} cannot be removed: {1}")]
+    Remove(PathBuf, #[source] io::Error),
+    /// One stays because of what is in it.
+    #[error("the cgroup {0} still has processes; end them and remove it")]
+    Busy(PathBuf),
+}
 
 /// The folder in every hierarchy that all containers of a daemon are below.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,9 +49,8 @@ pub struct Cgroups {
 
 impl Cgroups {
     /// Finds what the machine has.
-    pub fn detect(name: &str) -> Result<Self, String> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo")
-            .map_err(|error| format!("/proc/self/mountinfo cannot be read: {error}"))?;
+    pub fn detect(name: &str) -> Result<Self, CgroupError> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(CgroupError::Mounts)?;
         let (mut old, mut new) = (Vec::new(), Vec::new());
         for line in mounts.lines() {
             let Some((before, after)) = line.split_once(" - ") else { continue };
@@ -44,7 +69,7 @@ impl Cgroups {
         hierarchies.sort();
         hierarchies.dedup();
         if hierarchies.is_empty() {
-            return Err("no cgroup file system is mounted; mount it at /sys/fs/cgroup".into());
+            return Err(CgroupError::NotMounted);
         }
         let folder = PathBuf::from(format!("d2k-{name}"));
         let root = hierarchies.first().map(|(at, _)| at.clone()).unwrap_or_default();
@@ -108,17 +133,11 @@ impl Cgroups {
     }
 
     /// Tries to make the parent folder everywhere.
-    pub fn probe(&self) -> Result<(), String> {
+    pub fn probe(&self) -> Result<(), CgroupError> {
         for (hierarchy, _) in self.hierarchies.iter().filter(|(_, controllers)| self.used(controllers)) {
             let folder = hierarchy.join(&self.name).join("probe");
             let made = fs::create_dir_all(&folder).and_then(|()| fs::remove_dir(&folder));
-            made.map_err(|error| {
-                format!(
-                    "the cgroup {} cannot be made: {error}; run as root, or in a container with \
-                     --privileged, where /sys/fs/cgroup can be written",
-                    folder.display()
-                )
-            })?;
+            made.map_err(|error| CgroupError::Make(folder, error))?;
         }
         Ok(())
     }
@@ -153,7 +172,7 @@ impl Cgroups {
     }
 
     /// Changes the limits of a container that runs; what is not limited any more has none.
-    pub fn limit(&self, container: &str, limits: &Limits) -> Result<(), String> {
+    pub fn limit(&self, container: &str, limits: &Limits) -> Result<(), CgroupError> {
         let quota = limits.cpu_milli.map(|milli| milli.saturating_mul(100).max(1000));
         let or = |value: Option<i64>, none: &str| value.map_or_else(|| none.to_owned(), |v| v.to_string());
         let files = if self.unified {
@@ -173,8 +192,7 @@ impl Cgroups {
         for (controller, name, value) in files {
             let Some(path) = self.place(controller, container) else { continue };
             let path = path.join(name);
-            fs::write(&path, &value)
-                .map_err(|error| format!("{} does not take {value}: {error}", path.display()))?;
+            fs::write(&path, &value).map_err(|error| CgroupError::Limit(path, value, error))?;
         }
         Ok(())
     }
@@ -231,12 +249,12 @@ impl Cgroups {
     }
 
     /// Removes a container's cgroups.
-    pub fn remove(&self, container: &str) -> Result<(), String> {
+    pub fn remove(&self, container: &str) -> Result<(), CgroupError> {
         self.hierarchies.iter().try_for_each(|(at, _)| remove_tree(&at.join(&self.name).join(container)))
     }
 
     /// Removes all of this daemon's cgroups.
-    pub fn remove_all(&self) -> Result<(), String> {
+    pub fn remove_all(&self) -> Result<(), CgroupError> {
         self.hierarchies.iter().try_for_each(|(at, _)| remove_tree(&at.join(&self.name)))
     }
 }
@@ -253,7 +271,7 @@ fn base(root: &Path) -> PathBuf {
 }
 
 /// Removes cgroups from the leaves up. Processes that have just been killed leave a moment later.
-fn remove_tree(folder: &Path) -> Result<(), String> {
+fn remove_tree(folder: &Path) -> Result<(), CgroupError> {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_tree(&entry.path())?;
@@ -266,10 +284,10 @@ fn remove_tree(folder: &Path) -> Result<(), String> {
             Err(error) if error.kind() == ErrorKind::ResourceBusy => {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            Err(error) => return Err(format!("the cgroup {} cannot be removed: {error}", folder.display())),
+            Err(error) => return Err(CgroupError::Remove(folder.to_owned(), error)),
         }
     }
-    Err(format!("the cgroup {} still has processes; end them and remove it", folder.display()))
+    Err(CgroupError::Busy(folder.to_owned()))
 }
 
 /// Bytes received and sent in the network namespace of a process, but for its loopback interface.

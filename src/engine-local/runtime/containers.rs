@@ -3,8 +3,9 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::fs;
-use std::io::{IoSliceMut, Read};
+use std::io::{self, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::process::{Pid, Signal};
@@ -19,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::runtime::binds;
 use crate::runtime::cgroups::Cgroups;
-use crate::runtime::devices::{Attached, Devices};
+use crate::runtime::devices::{Attached, Devices, DevicesError};
 use crate::runtime::overlay;
 use crate::runtime::program::Program;
 use crate::runtime::reasons::{self, chain};
@@ -33,6 +35,38 @@ pub const UMASK: u32 = 0o022;
 /// The longest that a program may take to replace the helper's copy.
 const BECOMING: Duration = Duration::from_secs(10);
 
+/// Why a container or a command does not run. Of what `libcontainer` says, all causes are told.
+#[derive(Debug, thiserror::Error)]
+enum LaunchError {
+    /// A file for `libcontainer`.
+    #[error("{0}: {1}")]
+    File(PathBuf, #[source] io::Error),
+    #[error("{words}", words = chain(.0))]
+    Libcontainer(#[from] LibcontainerError),
+    #[error(transparent)]
+    Devices(#[from] DevicesError),
+    #[error("a builder can be made once")]
+    BuilderUsed,
+    #[error("it has no process")]
+    NoProcess,
+    #[error("the terminal's socket: {0}")]
+    TerminalSocket(#[source] io::Error),
+    #[error("the terminal has not come: {0}")]
+    Terminal(#[source] io::Error),
+    #[error("the terminal has not come")]
+    NoTerminal,
+}
+
+/// A failure of the machine's part in making a container.
+fn not_created(error: impl Display) -> Failure {
+    Failure::new("CreateContainerError", error.to_string())
+}
+
+/// A failure because of what the container asks for.
+fn misconfigured(error: impl Display) -> Failure {
+    Failure::new("CreateContainerConfigError", error.to_string())
+}
+
 /// One container.
 #[derive(Debug)]
 pub struct Container {
@@ -45,6 +79,9 @@ pub struct Container {
     /// Its device rules, where the helper keeps them.
     _devices: Option<Attached>,
 }
+
+/// Makes a builder for a container with that ID and the folder of all states.
+type MakeBuilder<'a> = dyn FnMut(&str, &Path) -> Result<ContainerBuilder, LaunchError> + 'a;
 
 /// All containers of the helper.
 pub struct Containers {
@@ -69,8 +106,7 @@ impl Containers {
 
     /// Starts a container; a terminal's master, if it has one.
     pub fn start(&mut self, launch: Launch, pod: &Pod, files: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, Failure> {
-        let create = |message: String| Failure::new("CreateContainerError", message);
-        overlay::mount_all(&launch.rootfs, self.unprivileged).map_err(create)?;
+        overlay::mount_all(&launch.rootfs, self.unprivileged).map_err(not_created)?;
         let started = self.start_mounted(&launch, pod, files);
         binds::release(&launch.held);
         match started {
@@ -95,20 +131,18 @@ impl Containers {
         let config = self.configure(launch, pod)?;
         let process = config.get("process").cloned().unwrap_or_default();
         let bundle = self.bundle(&launch.id);
-        let create = |message: String| Failure::new("CreateContainerError", message);
-        write(&bundle, "config.json", &config).map_err(create)?;
+        write(&bundle, "config.json", &config).map_err(not_created)?;
         let mut devices = None;
         let (pid, files) = self
             .launch(files, |builder| {
                 let builder = builder(&launch.id, &self.run.join("state"))?;
-                let mut made =
-                    builder.as_init(&bundle).with_systemd(false).build().map_err(|error| chain(&error))?;
+                let mut made = builder.as_init(&bundle).with_systemd(false).build()?;
                 // The cgroup is there and the program not yet.
                 if !launch.privileged {
                     devices = self.devices.borrow_mut().attach(&self.cgroups, &launch.id)?;
                 }
-                made.start().map_err(|error| chain(&error))?;
-                made.pid().map(nix::unistd::Pid::as_raw).ok_or_else(|| "it has no process".to_owned())
+                made.start()?;
+                made.pid().map(nix::unistd::Pid::as_raw).ok_or(LaunchError::NoProcess)
             })
             .map_err(|failure| Failure {
                 // Told here, as what is held can still be looked at.
@@ -135,12 +169,11 @@ impl Containers {
         }
         let bundle = self.bundle(id);
         let name = format!("process-{}.json", command.session);
-        write(&bundle, &name, &process).map_err(|message| Failure::new("StartError", message))?;
+        write(&bundle, &name, &process).map_err(|error| Failure::new("StartError", error.to_string()))?;
         let description = bundle.join(name);
         let done = self.launch(files, |builder| {
             let tenant = builder(id, &self.run.join("state"))?.as_tenant().with_detach(true);
-            let pid = tenant.with_process(Some(&description)).build().map_err(|error| chain(&error))?;
-            Ok(pid.as_raw())
+            Ok(tenant.with_process(Some(&description)).build()?.as_raw())
         });
         let _ = fs::remove_file(&description);
         for entry in fs::read_dir(self.run.join("state").join(id)).into_iter().flatten().flatten() {
@@ -158,20 +191,19 @@ impl Containers {
     fn launch(
         &self,
         files: Vec<OwnedFd>,
-        run: impl FnOnce(&mut dyn FnMut(&str, &Path) -> Result<ContainerBuilder, String>) -> Result<i32, String>,
+        run: impl FnOnce(&mut MakeBuilder<'_>) -> Result<i32, LaunchError>,
     ) -> Result<(Pid, Vec<OwnedFd>), Failure> {
-        let create = |message: String| Failure::new("CreateContainerError", message);
-        let (mut report, writer) = std::io::pipe().map_err(|error| create(error.to_string()))?;
+        let (mut report, writer) = io::pipe().map_err(not_created)?;
         let writer = OwnedFd::from(writer);
         reasons::report_to(writer.try_clone().ok());
         let mut writer = Some(writer);
-        let terminal = if files.is_empty() { Some(self.console().map_err(create)?) } else { None };
+        let terminal = if files.is_empty() { Some(self.console().map_err(not_created)?) } else { None };
         let mut files = files.into_iter();
         let before = open_files();
         let made = run(&mut |id, state| {
-            let program = Program::new(writer.take().ok_or("a builder can be made once")?);
+            let program = Program::new(writer.take().ok_or(LaunchError::BuilderUsed)?);
             let builder = ContainerBuilder::new(id.to_owned(), SyscallType::default()).with_executor(program);
-            let builder = builder.with_root_path(state).map_err(|error| chain(&error))?;
+            let builder = builder.with_root_path(state)?;
             Ok(match (files.next(), files.next(), files.next()) {
                 (Some(input), Some(output), Some(error)) => {
                     builder.with_stdin(input).with_stdout(output).with_stderr(error)
@@ -187,12 +219,12 @@ impl Containers {
         let (program, words) = reasons::understand(&becoming(&mut report));
         match made {
             Ok(pid) if !program => {
-                let pid = Pid::from_raw(pid).ok_or_else(|| create("it has no process".into()))?;
-                let master = terminal.map(|socket| master(&socket)).transpose().map_err(create)?;
+                let pid = Pid::from_raw(pid).ok_or_else(|| not_created(LaunchError::NoProcess))?;
+                let master = terminal.map(|socket| master(&socket)).transpose().map_err(not_created)?;
                 Ok((pid, master.into_iter().collect()))
             }
-            Err(message) if words.is_empty() => Err(create(message)),
-            Err(_) if !program => Err(create(words)),
+            Err(error) if words.is_empty() => Err(not_created(error)),
+            Err(_) if !program => Err(not_created(words)),
             _ => Err(Failure::new(
                 "StartError",
                 format!("unable to start container process: error during container init: {words}"),
@@ -201,17 +233,16 @@ impl Containers {
     }
 
     /// The socket that a terminal's master comes through. The working directory keeps its name short.
-    fn console(&self) -> Result<UnixListener, String> {
+    fn console(&self) -> Result<UnixListener, LaunchError> {
         let _ = fs::remove_file("console.sock");
-        UnixListener::bind("console.sock").map_err(|error| format!("the terminal's socket: {error}"))
+        UnixListener::bind("console.sock").map_err(LaunchError::TerminalSocket)
     }
 
     fn configure(&self, launch: &Launch, pod: &Pod) -> Result<Value, Failure> {
-        let wrong = |message: String| Failure::new("CreateContainerConfigError", message);
-        let root = Root::open(&launch.rootfs.root).map_err(wrong)?;
-        let identity = root.identity(&launch.user, &launch.groups).map_err(wrong)?;
+        let root = Root::open(&launch.rootfs.root).map_err(misconfigured)?;
+        let identity = root.identity(&launch.user, &launch.groups).map_err(misconfigured)?;
         if launch.must_not_be_root && identity.uid == 0 {
-            return Err(wrong("container has runAsNonRoot and image will run as root".into()));
+            return Err(misconfigured("container has runAsNonRoot and image will run as root"));
         }
         let mut config = launch.spec.clone();
         let mut groups = if self.groups { identity.groups } else { Vec::new() };
@@ -228,7 +259,7 @@ impl Containers {
             );
             add_environment(process, Some(&format!("HOME={}", identity.home)));
             let folder = process.get("cwd").and_then(Value::as_str).unwrap_or("/").to_owned();
-            make_working_folder(&root, Path::new(&folder), &launch.places).map_err(wrong)?;
+            make_working_folder(&root, Path::new(&folder), &launch.places)?;
         }
         let mut namespaces = vec![json!({ "type": "mount" })];
         for (kind, name) in [("network", "net"), ("uts", "uts"), ("ipc", "ipc")] {
@@ -290,26 +321,26 @@ fn add_environment(process: &mut serde_json::Map<String, Value>, default: Option
 }
 
 /// Makes the working directory where it will be: in the image, or in the folder that is mounted there.
-fn make_working_folder(root: &Root, folder: &Path, places: &[Place]) -> Result<(), String> {
+fn make_working_folder(root: &Root, folder: &Path, places: &[Place]) -> Result<(), Failure> {
     let made = match binds::innermost(places, folder) {
         None => root.make_folders(folder),
         Some((rest, place)) if !place.read_only && place.source.is_dir() => {
-            Root::open(&place.source)?.make_folders(rest)
+            Root::open(&place.source).map_err(misconfigured)?.make_folders(rest)
         }
         Some(_) => Ok(()),
     };
-    made.map_err(|error| format!("the working directory cannot be made: {error}"))
+    made.map_err(|error| misconfigured(format!("the working directory cannot be made: {error}")))
 }
 
-fn write(folder: &Path, name: &str, content: &Value) -> Result<(), String> {
-    let text = content.to_string();
+fn write(folder: &Path, name: &str, content: &Value) -> Result<(), LaunchError> {
+    let file = folder.join(name);
     fs::create_dir_all(folder)
-        .and_then(|()| fs::write(folder.join(name), text))
-        .map_err(|error| format!("{}: {error}", folder.join(name).display()))
+        .and_then(|()| fs::write(&file, content.to_string()))
+        .map_err(|error| LaunchError::File(file, error))
 }
 
 /// Waits until the program has taken over, or says why it has not.
-fn becoming(report: &mut std::io::PipeReader) -> String {
+fn becoming(report: &mut io::PipeReader) -> String {
     let mut words = String::new();
     let mut poll = [rustix::event::PollFd::new(report, rustix::event::PollFlags::IN)];
     let deadline = rustix::event::Timespec::try_from(BECOMING).ok();
@@ -320,23 +351,22 @@ fn becoming(report: &mut std::io::PipeReader) -> String {
 }
 
 /// Receives a terminal's master, which has been sent already.
-fn master(listener: &UnixListener) -> Result<OwnedFd, String> {
-    let lost = |error: std::io::Error| format!("the terminal has not come: {error}");
-    listener.set_nonblocking(true).map_err(lost)?;
-    let (socket, _) = listener.accept().map_err(lost)?;
+fn master(listener: &UnixListener) -> Result<OwnedFd, LaunchError> {
+    listener.set_nonblocking(true).map_err(LaunchError::Terminal)?;
+    let (socket, _) = listener.accept().map_err(LaunchError::Terminal)?;
     let _ = socket.set_read_timeout(Some(Duration::from_secs(5)));
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
     let mut name = [0; 64];
     rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(&mut name)], &mut beside, RecvFlags::CMSG_CLOEXEC)
-        .map_err(|error| lost(error.into()))?;
+        .map_err(|error| LaunchError::Terminal(error.into()))?;
     beside
         .drain()
         .find_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut files) => files.next(),
             _ => None,
         })
-        .ok_or_else(|| "the terminal has not come".to_owned())
+        .ok_or(LaunchError::NoTerminal)
 }
 
 fn open_files() -> Vec<RawFd> {

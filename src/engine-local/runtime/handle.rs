@@ -377,7 +377,7 @@ impl Runtime {
     /// Changes its limits.
     pub async fn limit(&self, id: &str, limits: Limits) -> Result<()> {
         self.running(id)?;
-        self.0.cgroups.limit(id, &limits).map_err(|words| Trouble::new("ResizeError", words))
+        self.0.cgroups.limit(id, &limits).map_err(|error| Trouble::new("ResizeError", error.to_string()))
     }
 
     /// Connects to a TCP port of a Pod's own loopback interface.

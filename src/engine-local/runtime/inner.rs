@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
@@ -20,19 +20,77 @@ use rustix::mount::{
 };
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open};
 
-use crate::runtime::cgroups::Cgroups;
+use crate::runtime::cgroups::{CgroupError, Cgroups};
 use crate::runtime::containers::Containers;
 use crate::runtime::devices::Devices;
-use crate::runtime::handover::{self, apart};
+use crate::runtime::handover;
+use crate::runtime::network::{self, NetlinkError};
 use crate::runtime::sandbox::{self, Pod};
+use crate::runtime::threads::apart;
 use crate::runtime::wire::{
     Envelope, Facts, Failure, Launch, Notice, Options, Request, SandboxPlan, receive, send,
 };
-use crate::runtime::{MACHINE_PROC, network, overlay, reasons, run_folder, unprivileged};
+use crate::runtime::{MACHINE_PROC, overlay, reasons, run_folder, unprivileged};
 use d2k_images::rootfs::{Overlay, Rootfs};
 
 /// The longest that a killed process may take to end.
 const DYING: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+
+/// What to do where the kernel refuses namespaces or mounts.
+const ROOT_NEEDED: &str = "run as root, or allow unprivileged user namespaces \
+                           (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)";
+
+/// What containers need and this machine does not have, and what to do.
+#[derive(Debug, thiserror::Error)]
+enum MachineError {
+    #[error("no mount namespace can be made: {0}; {hint}", hint = ROOT_NEEDED)]
+    MountNamespace(#[source] nix::errno::Errno),
+    #[error("mounts cannot be made private: {0}; {hint}", hint = ROOT_NEEDED)]
+    PrivateMounts(#[source] Errno),
+    #[error("/proc cannot be mounted in a PID namespace: {0}; {hint}", hint = ROOT_NEEDED)]
+    Proc(#[source] Errno),
+    #[error("{0} cannot be made: {1}")]
+    RunFolder(PathBuf, #[source] io::Error),
+    #[error("a tmpfs cannot be mounted at {0}: {1}; {hint}", hint = ROOT_NEEDED)]
+    Tmpfs(PathBuf, #[source] Errno),
+    /// A folder in the run folder.
+    #[error(transparent)]
+    Folder(io::Error),
+    #[error("the machine's /proc cannot be kept: {0}")]
+    MachineProc(#[source] Errno),
+    #[error(transparent)]
+    WorkingDirectory(io::Error),
+    #[error("no network namespace can be made: {0}; {hint}", hint = ROOT_NEEDED)]
+    NetworkNamespace(#[source] nix::errno::Errno),
+    #[error("the bridge cannot be made: {0}; load the kernel module `bridge`")]
+    Bridge(#[source] NetlinkError),
+    #[error("a pair of interfaces cannot be made: {0}; load the kernel module `veth`")]
+    Pair(#[source] NetlinkError),
+    #[error("/dev/net/tun cannot be opened: {0}; {hint}", hint = tun_hint(.0))]
+    Tun(#[source] io::Error),
+    #[error(transparent)]
+    Cgroups(#[from] CgroupError),
+}
+
+fn tun_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "run as root, or let this user open it",
+        _ => "load the kernel module `tun`",
+    }
+}
+
+/// Why a signal was not sent.
+#[derive(Debug, thiserror::Error)]
+enum SignalError {
+    #[error("there is no such signal")]
+    Unknown,
+    #[error(transparent)]
+    Refused(Errno),
+    #[error("sh cannot be started: {0}")]
+    Shell(#[source] io::Error),
+    #[error("the shell's kill has ended with {0}")]
+    Kill(ExitStatus),
+}
 
 /// A process whose end is told.
 struct Watched {
@@ -55,63 +113,49 @@ struct Inner {
 }
 
 /// Serves until the daemon has gone.
-pub fn serve(options: Options, socket: OwnedFd) -> Result<(), String> {
+///
+/// # Errors
+/// The socket to the daemon, or the ends of processes, could not be watched any more.
+pub fn serve(options: Options, socket: OwnedFd) -> io::Result<()> {
     let run = run_folder(&options);
     reasons::hear();
     let (facts, cgroups, devices) = match prepare(&options, &run) {
         Ok(ready) => ready,
-        Err(words) => return send(&socket, &Notice::Failed(words), &[]).map_err(|error| error.to_string()),
+        Err(error) => return send(&socket, &Notice::Failed(error.to_string()), &[]),
     };
-    send(&socket, &Notice::Ready(facts), &[]).map_err(|error| error.to_string())?;
+    send(&socket, &Notice::Ready(facts), &[])?;
     let containers = Containers::new(run.clone(), cgroups, devices, unprivileged());
     let (pods, watched) = (HashMap::new(), HashMap::new());
-    Inner { options, socket, run, pods, made: 0, containers, watched }
-        .turn()
-        .map_err(|error| error.to_string())
+    Inner { options, socket, run, pods, made: 0, containers, watched }.turn()
 }
 
 /// Makes the helper's own namespaces and tries what containers need.
-fn prepare(options: &Options, run: &Path) -> Result<(Facts, Cgroups, Devices), String> {
-    let root_needed = "run as root, or allow unprivileged user namespaces \
-                       (sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)";
-    unshare(CloneFlags::CLONE_NEWNS)
-        .map_err(|e| format!("no mount namespace can be made: {e}; {root_needed}"))?;
+fn prepare(options: &Options, run: &Path) -> Result<(Facts, Cgroups, Devices), MachineError> {
+    unshare(CloneFlags::CLONE_NEWNS).map_err(MachineError::MountNamespace)?;
     // What the machine mounts later shows up here, what is mounted here shows up nowhere.
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-        .map_err(|error| format!("mounts cannot be made private: {error}; {root_needed}"))?;
+        .map_err(MachineError::PrivateMounts)?;
     let machine_proc = copy_of_proc();
     let strict = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("proc", "/proc", "proc", strict, None)
-        .map_err(|error| format!("/proc cannot be mounted in a PID namespace: {error}; {root_needed}"))?;
-    fs::create_dir_all(run).map_err(|error| format!("{} cannot be made: {error}", run.display()))?;
+    mount("proc", "/proc", "proc", strict, None).map_err(MachineError::Proc)?;
+    fs::create_dir_all(run).map_err(|error| MachineError::RunFolder(run.to_owned(), error))?;
     mount("d2k", run, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=0700"))
-        .map_err(|error| format!("a tmpfs cannot be mounted at {}: {error}; {root_needed}", run.display()))?;
+        .map_err(|error| MachineError::Tmpfs(run.to_owned(), error))?;
     for name in ["pods", "memory", "bundles", "state", "held", MACHINE_PROC] {
-        fs::create_dir(run.join(name)).map_err(|error| error.to_string())?;
+        fs::create_dir(run.join(name)).map_err(MachineError::Folder)?;
     }
-    keep_machine_proc(machine_proc, &run.join(MACHINE_PROC))
-        .map_err(|error| format!("the machine's /proc cannot be kept: {error}"))?;
-    std::env::set_current_dir(run).map_err(|error| error.to_string())?;
+    keep_machine_proc(machine_proc, &run.join(MACHINE_PROC)).map_err(MachineError::MachineProc)?;
+    std::env::set_current_dir(run).map_err(MachineError::WorkingDirectory)?;
     let host_network = !unprivileged() && keep_host_network(run);
-    unshare(CloneFlags::CLONE_NEWNET)
-        .map_err(|e| format!("no network namespace can be made: {e}; {root_needed}"))?;
-    apart(|| network::prepare(options))
-        .map_err(|error| format!("the bridge cannot be made: {error}; load the kernel module `bridge`"))?;
-    apart(network::probe_pair).map_err(|error| {
-        format!("a pair of interfaces cannot be made: {error}; load the kernel module `veth`")
-    })?;
+    unshare(CloneFlags::CLONE_NEWNET).map_err(MachineError::NetworkNamespace)?;
+    apart(|| network::prepare(options)).map_err(MachineError::Bridge)?;
+    apart(network::probe_pair).map_err(MachineError::Pair)?;
     let _ = fs::write("/proc/sys/net/ipv4/ip_forward", "1");
-    if let Err(error) = File::options().read(true).write(true).open("/dev/net/tun") {
-        let hint = match error.kind() {
-            io::ErrorKind::PermissionDenied => "run as root, or let this user open it",
-            _ => "load the kernel module `tun`",
-        };
-        return Err(format!("/dev/net/tun cannot be opened: {error}; {hint}"));
-    }
+    File::options().read(true).write(true).open("/dev/net/tun").map_err(MachineError::Tun)?;
     let cgroups = Cgroups::detect(&options.name)?;
     cgroups.probe()?;
     let devices = Devices::prepare(&cgroups, unprivileged());
-    let no_device_rules = devices.unguarded().map(str::to_owned);
+    let no_device_rules = devices.unguarded().map(ToString::to_string);
     Ok((Facts { overlay: overlay_works(&options.data), host_network, no_device_rules }, cgroups, devices))
 }
 
@@ -223,7 +267,7 @@ impl Inner {
             Request::Remove { container } => self.remove(&container).map(|()| Vec::new()),
             Request::Socket(wanted) => handover::make(&wanted, &self.run.join("pods"))
                 .map(|file| vec![file])
-                .map_err(|message| Failure::new("RunContainerError", message)),
+                .map_err(|error| Failure::new("RunContainerError", error.to_string())),
         }
     }
 
@@ -272,13 +316,13 @@ impl Inner {
         if !self.watched.contains_key(&container.pid) {
             return Err(missing());
         }
-        let wrong = |error: String| Failure::new("RunContainerError", format!("signal {number}: {error}"));
-        match Signal::from_named_raw(number) {
+        let sent = match Signal::from_named_raw(number) {
             Some(signal) => {
-                rustix::process::kill_process(container.pid, signal).map_err(|error| wrong(error.to_string()))
+                rustix::process::kill_process(container.pid, signal).map_err(SignalError::Refused)
             }
-            None => real_time(container.pid, number).map_err(wrong),
-        }
+            None => real_time(container.pid, number),
+        };
+        sent.map_err(|error| Failure::new("RunContainerError", format!("signal {number}: {error}")))
     }
 
     /// Ends what runs of a container, tells it, and removes the rest.
@@ -302,16 +346,16 @@ impl Inner {
 }
 
 /// No library sends a real-time signal by number without unsafe code; every shell does.
-fn real_time(pid: Pid, number: i32) -> Result<(), String> {
+fn real_time(pid: Pid, number: i32) -> Result<(), SignalError> {
     if !(32..=64).contains(&number) {
-        return Err("there is no such signal".into());
+        return Err(SignalError::Unknown);
     }
     let words = [number.to_string(), pid.as_raw_nonzero().to_string()];
     let sent = Command::new("sh").args(["-c", "kill -\"$0\" \"$1\""]).args(words).status();
     match sent {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("the shell's kill has ended with {status}")),
-        Err(error) => Err(format!("sh cannot be started: {error}")),
+        Ok(status) => Err(SignalError::Kill(status)),
+        Err(error) => Err(SignalError::Shell(error)),
     }
 }
 

@@ -1,13 +1,18 @@
 //! The network of the Pods, made with the kernel's own interface (rtnetlink): a bridge in the helper's
 //! namespace and a pair of interfaces for each Pod.
 
+use std::fs::File;
 use std::future::Future;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use rtnetlink::packet_route::route::{RouteScope, RouteType};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
 
+use crate::runtime::namespaces::NamespaceError;
+use crate::runtime::threads::ThreadEnded;
 use crate::runtime::wire::Options;
 
 /// Name of the bridge.
@@ -19,31 +24,56 @@ pub const MTU: u32 = 65_520;
 /// The kernel's table of addresses that are local.
 const LOCAL_TABLE: u32 = 255;
 const LOOPBACK: u32 = 1;
+/// The longest that the kernel may take for all calls of one step.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// What the kernel has not done for the network of the Pods. The words `Namespace error` are those of
+/// `rtnetlink`.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// The runtime for the calls.
+    #[error(transparent)]
+    Runtime(io::Error),
+    /// The connection to the kernel.
+    #[error("Namespace error {0}")]
+    Connect(#[source] io::Error),
+    /// The namespaces that an interface is for.
+    #[error("Namespace error {0}")]
+    Namespace(#[from] NamespaceError),
+    /// An interface that has to be there.
+    #[error("Namespace error there is no interface {0}")]
+    NoInterface(String),
+    /// The kernel refuses something.
+    #[error(transparent)]
+    Refused(#[from] rtnetlink::Error),
+    /// The kernel does not answer.
+    #[error("the kernel has not answered within {limit} s", limit = ANSWER.as_secs())]
+    Late,
+    /// The calls have not ended.
+    #[error(transparent)]
+    Thread(#[from] ThreadEnded),
+}
 
 /// Runs a future to its end on the calling thread, which has no runtime.
-fn run<T>(work: impl Future<Output = Result<T, rtnetlink::Error>>) -> Result<T, String> {
+fn run<T>(work: impl Future<Output = Result<T, NetlinkError>>) -> Result<T, NetlinkError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-    let runtime = runtime.map_err(|error| error.to_string())?;
-    let limited = async { tokio::time::timeout(std::time::Duration::from_secs(10), work).await };
-    match runtime.block_on(limited) {
-        Ok(done) => done.map_err(|error| error.to_string()),
-        Err(_) => Err("the kernel has not answered within 10 s".into()),
-    }
+    let runtime = runtime.map_err(NetlinkError::Runtime)?;
+    let limited = async { tokio::time::timeout(ANSWER, work).await };
+    runtime.block_on(limited).unwrap_or(Err(NetlinkError::Late))
 }
 
 /// A connection to the network namespace that the thread is in now.
-fn connect() -> Result<Handle, rtnetlink::Error> {
-    let (connection, handle, _) =
-        new_connection().map_err(|error| rtnetlink::Error::NamespaceError(error.to_string()))?;
+fn connect() -> Result<Handle, NetlinkError> {
+    let (connection, handle, _) = new_connection().map_err(NetlinkError::Connect)?;
     tokio::spawn(connection);
     Ok(handle)
 }
 
-async fn index(handle: &Handle, name: &str) -> Result<u32, rtnetlink::Error> {
+async fn index(handle: &Handle, name: &str) -> Result<u32, NetlinkError> {
     let mut found = handle.link().get().match_name(name.to_owned()).execute();
     match futures::TryStreamExt::try_next(&mut found).await? {
         Some(link) => Ok(link.header.index),
-        None => Err(rtnetlink::Error::NamespaceError(format!("there is no interface {name}"))),
+        None => Err(NetlinkError::NoInterface(name.to_owned())),
     }
 }
 
@@ -52,7 +82,7 @@ async fn up(handle: &Handle, index: u32) -> Result<(), rtnetlink::Error> {
 }
 
 /// Loopback, bridge and the range of Services, in the calling thread's namespace.
-pub fn prepare(options: &Options) -> Result<(), String> {
+pub fn prepare(options: &Options) -> Result<(), NetlinkError> {
     run(async {
         let handle = connect()?;
         up(&handle, LOOPBACK).await?;
@@ -70,7 +100,7 @@ pub fn prepare(options: &Options) -> Result<(), String> {
             .kind(RouteType::Local)
             .scope(RouteScope::Host)
             .build();
-        handle.route().add(services).execute().await
+        Ok(handle.route().add(services).execute().await?)
     })
 }
 
@@ -80,13 +110,13 @@ pub fn join(
     options: &Options,
     address: Ipv4Addr,
     outside: &str,
-    enter: impl FnOnce() -> Result<std::fs::File, String>,
-) -> Result<(), String> {
+    enter: impl FnOnce() -> Result<File, NamespaceError>,
+) -> Result<(), NetlinkError> {
     run(async {
         let here = connect()?;
         let inside = format!("{outside}i");
         let bridge = index(&here, BRIDGE).await?;
-        let namespace = enter().map_err(rtnetlink::Error::NamespaceError)?;
+        let namespace = enter()?;
         let there = connect()?;
         let pair = LinkVeth::new(outside, &inside).mtu(MTU).controller(bridge).up().build();
         here.link().add(pair).execute().await?;
@@ -98,38 +128,38 @@ pub fn join(
         there.link().set(LinkUnspec::new_with_index(own).name("eth0").up().build()).execute().await?;
         there.address().add(own, IpAddr::V4(address), options.bridge_prefix).execute().await?;
         let gateway = RouteMessageBuilder::<Ipv4Addr>::new().gateway(options.bridge).build();
-        there.route().add(gateway).execute().await
+        Ok(there.route().add(gateway).execute().await?)
     })
 }
 
 /// Tries whether pairs of interfaces can be made.
-pub fn probe_pair() -> Result<(), String> {
+pub fn probe_pair() -> Result<(), NetlinkError> {
     run(async {
         let handle = connect()?;
         handle.link().add(LinkVeth::new("probe", "probei").build()).execute().await?;
         let pair = index(&handle, "probe").await?;
-        handle.link().del(pair).execute().await
+        Ok(handle.link().del(pair).execute().await?)
     })
 }
 
 /// Removes a Pod's interface; its other end goes with it.
-pub fn leave(outside: &str) -> Result<(), String> {
+pub fn leave(outside: &str) -> Result<(), NetlinkError> {
     run(async {
         let handle = connect()?;
         match index(&handle, outside).await {
-            Ok(found) => handle.link().del(found).execute().await,
+            Ok(found) => Ok(handle.link().del(found).execute().await?),
             Err(_) => Ok(()),
         }
     })
 }
 
 /// Makes the tun device the way to everything that is not here.
-pub fn default_route_through_tun() -> Result<(), String> {
+pub fn default_route_through_tun() -> Result<(), NetlinkError> {
     run(async {
         let handle = connect()?;
         let tun = index(&handle, TUN).await?;
         handle.link().set(LinkUnspec::new_with_index(tun).mtu(MTU).up().build()).execute().await?;
         let route = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(tun).build();
-        handle.route().add(route).replace().execute().await
+        Ok(handle.route().add(route).replace().execute().await?)
     })
 }

@@ -18,13 +18,22 @@ use d2k_images::rootfs::{Overlay, Rootfs};
 /// The kernel takes one page of options.
 const LONGEST_OPTIONS: usize = 4000;
 
+/// Why the root of a container is not mounted.
+#[derive(Debug, thiserror::Error)]
+pub enum RootfsError {
+    /// The folder that is the root itself.
+    #[error("the root file system {0} cannot be mounted: {1}")]
+    Plain(PathBuf, #[source] Errno),
+    /// An overlay, by the place that it is for.
+    #[error("the root file system cannot be mounted at {0}: {1}")]
+    Overlay(PathBuf, #[source] Errno),
+}
+
 /// Mounts all overlays of a root; what has been mounted is taken down again if one fails.
-pub fn mount_all(rootfs: &Rootfs, unprivileged: bool) -> Result<(), String> {
+pub fn mount_all(rootfs: &Rootfs, unprivileged: bool) -> Result<(), RootfsError> {
     // In a user namespace no device node works anyway.
     if is_plain(rootfs) && !unprivileged {
-        mount_plain(&rootfs.root).map_err(|error| {
-            format!("the root file system {} cannot be mounted: {error}", rootfs.root.display())
-        })?;
+        mount_plain(&rootfs.root).map_err(|error| RootfsError::Plain(rootfs.root.clone(), error))?;
     }
     for (at, overlay) in rootfs.overlays.iter().enumerate() {
         if let Err(error) = mount_one(&rootfs.root, overlay, unprivileged) {
@@ -33,8 +42,7 @@ pub fn mount_all(rootfs: &Rootfs, unprivileged: bool) -> Result<(), String> {
                 overlays: rootfs.overlays.iter().take(at).cloned().collect(),
             };
             unmount_all(&done);
-            let target = rootfs.root.join(&overlay.at);
-            return Err(format!("the root file system cannot be mounted at {}: {error}", target.display()));
+            return Err(RootfsError::Overlay(rootfs.root.join(&overlay.at), error));
         }
     }
     Ok(())

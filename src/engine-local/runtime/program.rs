@@ -2,7 +2,7 @@
 //! `libcontainer` calls it there; the words for what goes wrong are those that users know from runc.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -15,6 +15,30 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::runtime::reasons;
+
+/// Why a file is not a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Unfit {
+    #[error("is a directory")]
+    Folder,
+    #[error("permission denied")]
+    Mode,
+}
+
+/// Why there is no program to become.
+#[derive(Debug, thiserror::Error)]
+enum FindError {
+    #[error("no process is said")]
+    NoProcess,
+    #[error("no program is said")]
+    NoName,
+    #[error("exec: {0:?}: stat {0}: {words}", words = plain(.1))]
+    Look(String, #[source] io::Error),
+    #[error("exec: {0:?}: {1}")]
+    Unfit(String, #[source] Unfit),
+    #[error("exec: {0:?}: executable file not found in $PATH")]
+    NotFound(String),
+}
 
 /// Becomes the program of the OCI configuration.
 #[derive(Clone)]
@@ -38,7 +62,8 @@ impl Program {
 
 impl Executor for Program {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        find(spec).map(|_| ()).map_err(|words| {
+        find(spec).map(|_| ()).map_err(|error| {
+            let words = error.to_string();
             self.tell(&words);
             ExecutorValidationError::ArgValidationError(words)
         })
@@ -75,7 +100,7 @@ impl Executor for Program {
                     .exec();
                 format!("exec {}: {}", program.display(), plain(&error))
             }
-            Err(words) => words,
+            Err(error) => error.to_string(),
         };
         self.tell(&words);
         Err(ExecutorError::Other(words))
@@ -83,14 +108,13 @@ impl Executor for Program {
 }
 
 /// The program's path inside.
-fn find(spec: &Spec) -> Result<PathBuf, String> {
-    let process = spec.process().as_ref().ok_or("no process is said")?;
-    let name = process.args().as_ref().and_then(|all| all.first()).ok_or("no program is said")?;
+fn find(spec: &Spec) -> Result<PathBuf, FindError> {
+    let process = spec.process().as_ref().ok_or(FindError::NoProcess)?;
+    let name = process.args().as_ref().and_then(|all| all.first()).ok_or(FindError::NoName)?;
     if name.contains('/') {
         let path = PathBuf::from(name);
-        let about =
-            fs::metadata(&path).map_err(|error| format!("exec: {name:?}: stat {name}: {}", plain(&error)))?;
-        return executable(&about).map(|()| path).map_err(|words| format!("exec: {name:?}: {words}"));
+        let about = fs::metadata(&path).map_err(|error| FindError::Look(name.clone(), error))?;
+        return executable(&about).map(|()| path).map_err(|why| FindError::Unfit(name.clone(), why));
     }
     let path = process.env().as_ref().and_then(|env| env.iter().find_map(|pair| pair.strip_prefix("PATH=")));
     let mut refused = None;
@@ -98,29 +122,29 @@ fn find(spec: &Spec) -> Result<PathBuf, String> {
         let path = Path::new(if folder.is_empty() { "." } else { folder }).join(name);
         match fs::metadata(&path).map(|about| executable(&about)) {
             Ok(Ok(())) => return Ok(path),
-            Ok(Err(words)) => refused = Some(words),
+            Ok(Err(why)) => refused = Some(why),
             Err(_) => {}
         }
     }
     // As the shells do: a file that cannot be run says so only if nothing else is found.
     match refused {
-        Some("permission denied") => Err(format!("exec: {name:?}: permission denied")),
-        _ => Err(format!("exec: {name:?}: executable file not found in $PATH")),
+        Some(Unfit::Mode) => Err(FindError::Unfit(name.clone(), Unfit::Mode)),
+        _ => Err(FindError::NotFound(name.clone())),
     }
 }
 
-fn executable(about: &fs::Metadata) -> Result<(), &'static str> {
+fn executable(about: &fs::Metadata) -> Result<(), Unfit> {
     if about.is_dir() {
-        Err("is a directory")
+        Err(Unfit::Folder)
     } else if about.permissions().mode() & 0o111 == 0 {
-        Err("permission denied")
+        Err(Unfit::Mode)
     } else {
         Ok(())
     }
 }
 
 /// The kernel's words without Rust's number, in lower case as runc has them.
-fn plain(error: &std::io::Error) -> String {
+fn plain(error: &io::Error) -> String {
     let words = error.to_string();
     words.split(" (os error").next().unwrap_or(&words).to_lowercase()
 }

@@ -2,16 +2,20 @@
 //! helper's own folder, so that no process is needed and all goes with the helper.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
+use std::io;
 use std::net::Ipv4Addr;
+use std::num::TryFromIntError;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use crate::runtime::handover::apart;
-use crate::runtime::network;
+use crate::runtime::namespaces::{NamespaceError, enter, keep};
+use crate::runtime::network::{self, NetlinkError};
+use crate::runtime::threads::{ThreadEnded, apart};
 use crate::runtime::wire::{Failure, Options, SandboxPlan};
 use d2k_engine::Memory;
 
@@ -30,6 +34,38 @@ pub struct Pod {
     pause: Option<i32>,
 }
 
+/// Why a Pod has no sandbox.
+#[derive(Debug, thiserror::Error)]
+enum SandboxError {
+    #[error("the kernel parameter {0} is not one of a Pod's own namespaces")]
+    ForeignParameter(String),
+    #[error("kernel parameter {0} = {1}: {2}")]
+    Parameter(String, String, #[source] io::Error),
+    /// A folder of its own in the helper's.
+    #[error(transparent)]
+    Folder(io::Error),
+    #[error("its shared memory cannot be mounted: {0}")]
+    SharedMemory(#[source] Errno),
+    #[error("its memory {0} cannot be mounted: it cannot name a folder")]
+    MemoryName(String),
+    #[error("its memory {0} cannot be mounted: {1}")]
+    Memory(String, #[source] io::Error),
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    #[error("its interface cannot be made: {0}")]
+    Interface(#[source] NetlinkError),
+    #[error("host name {0}: {1}")]
+    HostName(String, #[source] Errno),
+    #[error("its PID namespace cannot be made: {0}")]
+    PidNamespace(#[source] nix::errno::Errno),
+    #[error("the first process of its PID namespace cannot be started: {0}")]
+    FirstProcess(#[source] io::Error),
+    #[error(transparent)]
+    ProcessNumber(TryFromIntError),
+    #[error(transparent)]
+    Thread(#[from] ThreadEnded),
+}
+
 /// Makes the sandbox. `number` is unique in the life of the helper.
 pub fn create(options: &Options, run: &Path, number: u32, plan: &SandboxPlan) -> Result<Pod, Failure> {
     let mut pod = Pod {
@@ -40,11 +76,11 @@ pub fn create(options: &Options, run: &Path, number: u32, plan: &SandboxPlan) ->
         pause: None,
     };
     let made = make(options, run, plan, &mut pod);
-    made.map_err(|message| {
+    made.map_err(|error| {
         remove(&pod);
         Failure::new(
             "FailedCreatePodSandBox",
-            format!("the sandbox of Pod {} cannot be made: {message}", plan.uid),
+            format!("the sandbox of Pod {} cannot be made: {error}", plan.uid),
         )
     })?;
     Ok(pod)
@@ -60,15 +96,14 @@ pub fn memory_volumes(run: &Path, uid: &str) -> PathBuf {
     run.join("volumes").join(uid)
 }
 
-fn mount_memory(folder: &Path, volume: &Memory) -> Result<(), String> {
-    let wrong =
-        |error: &dyn std::fmt::Display| format!("its memory {} cannot be mounted: {error}", volume.name);
+fn mount_memory(folder: &Path, volume: &Memory) -> Result<(), SandboxError> {
+    let failed = |error: io::Error| SandboxError::Memory(volume.name.clone(), error);
     // The name becomes one of a folder.
     if volume.name.is_empty() || volume.name.contains('/') || volume.name.starts_with('.') {
-        return Err(wrong(&"it cannot name a folder"));
+        return Err(SandboxError::MemoryName(volume.name.clone()));
     }
     let folder = folder.join(&volume.name);
-    fs::create_dir_all(&folder).map_err(|error| wrong(&error))?;
+    fs::create_dir_all(&folder).map_err(failed)?;
     let mut options = match volume.group {
         Some(group) => format!("mode=2777,gid={group}"),
         None => "mode=1777".to_owned(),
@@ -76,20 +111,18 @@ fn mount_memory(folder: &Path, volume: &Memory) -> Result<(), String> {
     if let Some(limit) = volume.limit {
         options.push_str(&format!(",size={limit}"));
     }
-    let options = std::ffi::CString::new(options).map_err(|error| wrong(&error))?;
+    let options = std::ffi::CString::new(options).map_err(|error| failed(io::Error::other(error)))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    mount("tmpfs", &folder, "tmpfs", flags, Some(options.as_c_str())).map_err(|error| wrong(&error))
+    mount("tmpfs", &folder, "tmpfs", flags, Some(options.as_c_str())).map_err(|error| failed(error.into()))
 }
 
-fn make(options: &Options, run: &Path, plan: &SandboxPlan, pod: &mut Pod) -> Result<(), String> {
+fn make(options: &Options, run: &Path, plan: &SandboxPlan, pod: &mut Pod) -> Result<(), SandboxError> {
     check_sysctls(plan)?;
-    let words = |error: std::io::Error| error.to_string();
-    fs::create_dir_all(&pod.folder).map_err(words)?;
-    fs::create_dir_all(&pod.shared_memory).map_err(words)?;
+    fs::create_dir_all(&pod.folder).map_err(SandboxError::Folder)?;
+    fs::create_dir_all(&pod.shared_memory).map_err(SandboxError::Folder)?;
     let size = Some(c"mode=1777,size=65536k");
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("shm", &pod.shared_memory, "tmpfs", flags, size)
-        .map_err(|error| format!("its shared memory cannot be mounted: {error}"))?;
+    mount("shm", &pod.shared_memory, "tmpfs", flags, size).map_err(SandboxError::SharedMemory)?;
     plan.memory.iter().try_for_each(|volume| mount_memory(&pod.volumes, volume))?;
     let folder = pod.folder.clone();
     let outside = pod.outside.clone();
@@ -97,8 +130,7 @@ fn make(options: &Options, run: &Path, plan: &SandboxPlan, pod: &mut Pod) -> Res
         let enter = || enter(&folder, plan.address.is_some());
         match (plan.address, outside) {
             (Some(address), Some(outside)) => {
-                network::join(options, address, &outside, enter)
-                    .map_err(|error| format!("its interface cannot be made: {error}"))?;
+                network::join(options, address, &outside, enter).map_err(SandboxError::Interface)?;
             }
             _ => {
                 enter()?;
@@ -106,9 +138,12 @@ fn make(options: &Options, run: &Path, plan: &SandboxPlan, pod: &mut Pod) -> Res
             }
         }
         let name = plan.hostname.as_bytes();
-        rustix::system::sethostname(name).map_err(|error| format!("host name {}: {error}", plan.hostname))?;
+        rustix::system::sethostname(name)
+            .map_err(|error| SandboxError::HostName(plan.hostname.clone(), error))?;
         defaults(plan.address);
-        plan.sysctls.iter().try_for_each(|(name, value)| set(name, value))
+        plan.sysctls.iter().try_for_each(|(name, value)| {
+            set(name, value).map_err(|error| SandboxError::Parameter(name.clone(), value.clone(), error))
+        })
     })?;
     if plan.share_processes {
         pod.pause = Some(apart(pause)?);
@@ -118,38 +153,17 @@ fn make(options: &Options, run: &Path, plan: &SandboxPlan, pod: &mut Pod) -> Res
     Ok(())
 }
 
-/// Puts the calling thread into new namespaces and keeps them; the network's file.
-fn enter(folder: &Path, own_network: bool) -> Result<File, String> {
-    let mut flags = CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
-    let mut names = vec!["uts", "ipc"];
-    if own_network {
-        flags |= CloneFlags::CLONE_NEWNET;
-        names.push("net");
-    }
-    unshare(flags).map_err(|error| format!("its namespaces cannot be made: {error}"))?;
-    let own = Path::new("/proc/thread-self/ns");
-    names.iter().try_for_each(|name| keep(&own.join(name), &folder.join(name)))?;
-    File::open(own.join("net")).map_err(|error| error.to_string())
-}
-
-/// A namespace lives as long as it is mounted somewhere.
-fn keep(namespace: &Path, at: &Path) -> Result<(), String> {
-    File::create(at).map_err(|error| format!("{}: {error}", at.display()))?;
-    mount_bind(namespace, at).map_err(|error| format!("{} cannot be kept: {error}", namespace.display()))
-}
-
 /// Starts the first process of a new PID namespace, which lives as long as the Pod.
-fn pause() -> Result<i32, String> {
-    unshare(CloneFlags::CLONE_NEWPID)
-        .map_err(|error| format!("its PID namespace cannot be made: {error}"))?;
+fn pause() -> Result<i32, SandboxError> {
+    unshare(CloneFlags::CLONE_NEWPID).map_err(SandboxError::PidNamespace)?;
     let child = Command::new("/proc/self/exe")
         .args(super::arguments("pause"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|error| format!("the first process of its PID namespace cannot be started: {error}"))?;
-    i32::try_from(child.id()).map_err(|error| error.to_string())
+        .map_err(SandboxError::FirstProcess)?;
+    i32::try_from(child.id()).map_err(SandboxError::ProcessNumber)
 }
 
 /// Removes a sandbox, as far as it is there.
@@ -174,7 +188,7 @@ pub fn remove(pod: &Pod) {
 }
 
 /// A parameter that is not of a namespace would change the whole machine.
-fn check_sysctls(plan: &SandboxPlan) -> Result<(), String> {
+fn check_sysctls(plan: &SandboxPlan) -> Result<(), SandboxError> {
     const OWN: [&str; 4] = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
     let foreign = |name: &&String| {
         let own = OWN.iter().any(|prefix| name.starts_with(prefix));
@@ -182,7 +196,7 @@ fn check_sysctls(plan: &SandboxPlan) -> Result<(), String> {
     };
     let names: &BTreeMap<String, String> = &plan.sysctls;
     match names.keys().find(foreign) {
-        Some(name) => Err(format!("the kernel parameter {name} is not one of a Pod's own namespaces")),
+        Some(name) => Err(SandboxError::ForeignParameter(name.clone())),
         None => Ok(()),
     }
 }
@@ -195,7 +209,6 @@ fn defaults(address: Option<Ipv4Addr>) {
     }
 }
 
-fn set(name: &str, value: &str) -> Result<(), String> {
-    let file = Path::new("/proc/sys").join(name.replace('.', "/"));
-    fs::write(&file, value).map_err(|error| format!("kernel parameter {name} = {value}: {error}"))
+fn set(name: &str, value: &str) -> io::Result<()> {
+    fs::write(Path::new("/proc/sys").join(name.replace('.', "/")), value)
 }

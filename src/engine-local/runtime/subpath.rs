@@ -18,23 +18,37 @@ const MOST_LINKS: usize = 40;
 /// Of missing folders that are made in a path of the machine.
 const MODE: u32 = 0o755;
 
+/// Why a part of a volume cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubpathError {
+    /// It is not in the volume.
+    #[error("subPath {0} leads out of the volume")]
+    Outside(PathBuf),
+    /// The volume itself cannot be had.
+    #[error("the volume {0} cannot be opened: {1}")]
+    Volume(PathBuf, #[source] Errno),
+    /// The kernel refuses a step on the way to it.
+    #[error("subPath {0}: {1}")]
+    Part(PathBuf, #[source] Errno),
+}
+
 /// Opens a part of a volume. A link may lead anywhere in the volume, by a relative or an absolute path. `host`
 /// tells a path of the machine, where missing folders are made as Docker makes them, and where a link's
 /// way may go round outside; else they get the volume's mode, and no name outside is looked at.
 ///
 /// # Errors
 /// The part and why it cannot be had.
-pub fn open(volume: &Path, sub: &Path, host: bool) -> Result<OwnedFd, String> {
+pub fn open(volume: &Path, sub: &Path, host: bool) -> Result<OwnedFd, SubpathError> {
     let wrong = |error: Errno| match error {
-        Errno::XDEV => format!("subPath {} leads out of the volume", sub.display()),
-        error => format!("subPath {}: {error}", sub.display()),
+        Errno::XDEV => SubpathError::Outside(sub.to_owned()),
+        error => SubpathError::Part(sub.to_owned(), error),
     };
     if !sub.components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(wrong(Errno::XDEV));
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, volume, flags, Mode::empty())
-        .map_err(|error| format!("the volume {} cannot be opened: {error}", volume.display()))?;
+        .map_err(|error| SubpathError::Volume(volume.to_owned(), error))?;
     let mode = if host { MODE } else { rustix::fs::fstat(&root).map_err(wrong)?.st_mode & 0o7777 };
     // The kernel's name for it has no links, whatever is in the volume's path.
     let real = readlinkat(CWD, format!("/proc/self/fd/{}", root.as_raw_fd()), Vec::new()).map_err(wrong)?;
@@ -196,7 +210,7 @@ mod tests {
             ["far", "far/new", "up", "up/new"].into_iter().flat_map(|sub| [(sub, true), (sub, false)])
         {
             let refused = open(&volume, Path::new(sub), host).unwrap_err();
-            assert_eq!(refused, format!("subPath {sub} leads out of the volume"));
+            assert_eq!(refused.to_string(), format!("subPath {sub} leads out of the volume"));
         }
         assert!(open(&volume, Path::new("dangling/new"), false).is_err());
         assert!(open(&volume, Path::new("../outside"), false).is_err());
@@ -224,14 +238,15 @@ mod tests {
                 );
             }
             for sub in ["loop", "loop/new"] {
-                assert!(open(&volume, Path::new(sub), host).unwrap_err().contains("symbolic links"));
+                let refused = open(&volume, Path::new(sub), host).unwrap_err().to_string();
+                assert!(refused.contains("symbolic links"), "{refused}");
             }
         }
         // Another way to the volume leads through what is outside, which only the machine's owner may have looked at.
         let found = open(&outside.join("alias"), Path::new("by-alias"), true).unwrap();
         assert_eq!(path_of(&found), volume.join("inner"));
         let refused = open(&volume, Path::new("by-alias"), false).unwrap_err();
-        assert_eq!(refused, "subPath by-alias leads out of the volume");
+        assert_eq!(refused, SubpathError::Outside("by-alias".into()));
         let made = open(&volume, Path::new("absolute/made"), true).unwrap();
         assert_eq!(path_of(&made), volume.join("inner/made"));
         let mode = fs::metadata(volume.join("inner/made")).unwrap().permissions().mode();

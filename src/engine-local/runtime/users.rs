@@ -25,15 +25,40 @@ pub struct Identity {
     pub home: String,
 }
 
+/// A folder in a root that cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RootError {
+    /// The root itself.
+    #[error("{0} cannot be opened: {1}")]
+    Open(PathBuf, #[source] Errno),
+    /// The way to a folder in it.
+    #[error("{0}: {1}")]
+    Walk(PathBuf, #[source] Errno),
+    /// The folder, or one above it.
+    #[error("{0} cannot be made: {1}")]
+    Make(PathBuf, #[source] Errno),
+}
+
+/// A name that the image does not know, in the words of other runtimes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// Of a user.
+    #[error("unable to find user {0}: no matching entries in passwd file")]
+    User(String),
+    /// Of a group.
+    #[error("unable to find group {0}: no matching entries in group file")]
+    Group(String),
+}
+
 /// A folder that is the root of all that is looked up in it.
 pub struct Root(OwnedFd);
 
 impl Root {
     /// Opens the folder.
-    pub fn open(folder: &Path) -> Result<Self, String> {
+    pub fn open(folder: &Path) -> Result<Self, RootError> {
         rustix::fs::openat(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map(Self)
-            .map_err(|error| format!("{} cannot be opened: {error}", folder.display()))
+            .map_err(|error| RootError::Open(folder.to_owned(), error))
     }
 
     fn at(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -63,7 +88,7 @@ impl Root {
     }
 
     /// Makes a folder and those above it, owned by root as an image's working directory is.
-    pub fn make_folders(&self, path: &Path) -> Result<(), String> {
+    pub fn make_folders(&self, path: &Path) -> Result<(), RootError> {
         let mut so_far = PathBuf::new();
         for component in path.components() {
             let Component::Normal(name) = component else { continue };
@@ -72,21 +97,21 @@ impl Root {
             match self.at(&so_far, OFlags::PATH | OFlags::DIRECTORY) {
                 Ok(_) => continue,
                 Err(Errno::NOENT) => {}
-                Err(error) => return Err(format!("{}: {error}", path.display())),
+                Err(error) => return Err(RootError::Walk(path.to_owned(), error)),
             }
             let parent = self
                 .at(&above, OFlags::PATH | OFlags::DIRECTORY)
-                .map_err(|error| format!("{}: {error}", path.display()))?;
+                .map_err(|error| RootError::Walk(path.to_owned(), error))?;
             match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(format!("{} cannot be made: {error}", path.display())),
+                Err(error) => return Err(RootError::Make(path.to_owned(), error)),
             }
         }
         Ok(())
     }
 
     /// Finds out who `user[:group]` is.
-    pub fn identity(&self, user: &str, more: &[u32]) -> Result<Identity, String> {
+    pub fn identity(&self, user: &str, more: &[u32]) -> Result<Identity, IdentityError> {
         let (user, group) = user.split_once(':').unwrap_or((user, ""));
         let user = if user.is_empty() { "0" } else { user };
         let users = self.read("etc/passwd");
@@ -98,7 +123,7 @@ impl Root {
         });
         let uid = number
             .or_else(|| value(entry.as_ref()?, 2))
-            .ok_or_else(|| format!("unable to find user {user}: no matching entries in passwd file"))?;
+            .ok_or_else(|| IdentityError::User(user.to_owned()))?;
         let gid = if group.is_empty() {
             entry.as_ref().and_then(|entry| value(entry, 3)).unwrap_or(0)
         } else {
@@ -106,7 +131,7 @@ impl Root {
                 .parse()
                 .ok()
                 .or_else(|| value(&groups.lines().map(fields).find(|e| e.first() == Some(&group))?, 2))
-                .ok_or_else(|| format!("unable to find group {group}: no matching entries in group file"))?
+                .ok_or_else(|| IdentityError::Group(group.to_owned()))?
         };
         let name = entry.as_ref().and_then(|entry| entry.first().copied());
         let mut all: Vec<u32> = groups
@@ -160,8 +185,9 @@ mod tests {
         let stranger = Identity { uid: 1234, gid: 0, groups: vec![], home: "/".into() };
         assert_eq!(root.identity("1234", &[]), Ok(stranger));
         assert_eq!(root.identity("web:logs", &[]).unwrap().gid, 7);
-        assert!(root.identity("nobody", &[]).unwrap_err().contains("unable to find user nobody"));
-        assert!(root.identity("web:none", &[]).unwrap_err().contains("unable to find group none"));
+        let refused = |user: &str| root.identity(user, &[]).unwrap_err().to_string();
+        assert!(refused("nobody").contains("unable to find user nobody"));
+        assert!(refused("web:none").contains("unable to find group none"));
         std::fs::remove_dir_all(folder).unwrap();
     }
 

@@ -143,7 +143,7 @@ fn answer(value: i32) -> [Instruction; 2] {
 ///
 /// # Errors
 /// The reason why the library cannot write it.
-pub fn object(instructions: &[Instruction]) -> Result<Vec<u8>, String> {
+pub fn object(instructions: &[Instruction]) -> object::write::Result<Vec<u8>> {
     let code: Vec<u8> = instructions.iter().flat_map(encode).collect();
     let order = if cfg!(target_endian = "little") { Endianness::Little } else { Endianness::Big };
     let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, order);
@@ -159,7 +159,7 @@ pub fn object(instructions: &[Instruction]) -> Result<Vec<u8>, String> {
         flags: SymbolFlags::None,
     });
     object.add_symbol_data(symbol, section, &code, 8);
-    object.write().map_err(|error| format!("the object of the device rules cannot be written: {error}"))
+    object.write()
 }
 
 fn encode(instruction: &Instruction) -> [u8; 8] {
