@@ -170,8 +170,8 @@ fn failures_are_told_in_kubernetes_words() {
     );
     soon("it has failed", || device.field("pod/once", ".status.phase") == "Failed");
     assert_eq!(device.field("pod/once", ".status.containerStatuses[0].state.terminated.exitCode"), "4");
-    device
-        .apply("{apiVersion: v1, kind: Pod, metadata: {name: empty}, spec: {containers: []}}")
-        .failure(1, &["Required value"]);
-    device.apply("{apiVersion: v1, kind: Pod, spec: {}}").failure(1, &[]);
+    let pod = "apiVersion: v1\nkind: Pod\n";
+    let empty = format!("{pod}metadata: {{name: empty}}\nspec: {{containers: []}}\n");
+    device.apply(&empty).failure(1, &["spec.containers: Required value"]);
+    device.apply(&format!("{pod}spec: {{}}\n")).failure(1, &["resource name may not be empty"]);
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
 use futures::{Stream, StreamExt};
+use jiff::Timestamp;
 
 use super::log_reader::Shown;
 use super::state::{Phase, State};
@@ -13,13 +14,12 @@ use d2k_engine::{LogLine, LogQuery, LogStream};
 
 /// What is asked of the engine: the part of the log that is of one run.
 pub(super) fn query(state: &State, previous: bool, follow: bool, shown: &Shown) -> LogQuery {
+    // A line at the very time of an end is still of that run.
+    let after = |time: Timestamp| time.checked_add(Duration::from_nanos(1)).ok();
     let (from, until) = match (&state.phase, &state.last) {
-        (_, None) => (None, None),
-        (Phase::Waiting { .. }, Some(last)) => (Some(last.started), None),
-        (_, Some(last)) if previous => (Some(last.started), Some(last.finished)),
-        // A run of another container has another log.
-        (_, Some(last)) if last.id != state.id => (None, None),
-        (_, Some(last)) => (last.finished.checked_add(Duration::from_nanos(1)).ok(), None),
+        (Phase::Waiting { .. }, Some(last)) => (after(last.log_since), None),
+        (_, Some(last)) if previous => (after(last.log_since), Some(last.finished)),
+        _ => (after(state.log_since), None),
     };
     let since = from.into_iter().chain(shown.since).max();
     LogQuery {
@@ -73,8 +73,6 @@ pub(super) async fn last_words(mut lines: LogStream, bytes: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::kubelet::state::End;
 
@@ -90,8 +88,9 @@ mod tests {
             started: at(10),
             finished: at(20),
             id: "a".into(),
+            log_since: at(5),
         };
-        State { phase, last: Some(end), id: id.into(), ..State::default() }
+        State { phase, last: Some(end), id: id.into(), log_since: at(20), ..State::default() }
     }
 
     #[test]
@@ -104,13 +103,13 @@ mod tests {
             (seconds(query.since), seconds(query.until))
         };
         let seconds = |n| Some(Duration::from_secs(n));
+        let just_after = |n| Some(Duration::new(n, 1));
         let running = state(Phase::Running { started: at(30) }, "a");
-        assert_eq!(span(&running, false, None), (Some(Duration::new(20, 1)), None));
+        assert_eq!(span(&running, false, None), (just_after(20), None));
         assert_eq!(span(&running, false, Some(25)), (seconds(25), None));
-        assert_eq!(span(&running, true, None), (seconds(10), seconds(20)));
-        assert_eq!(span(&state(Phase::Running { started: at(30) }, "b"), false, None), (None, None));
-        assert_eq!(span(&state(Phase::default(), "a"), false, None), (seconds(10), None));
-        assert_eq!(span(&State::default(), false, None), (None, None));
+        assert_eq!(span(&running, true, None), (just_after(5), seconds(20)));
+        assert_eq!(span(&state(Phase::default(), "a"), false, None), (just_after(5), None));
+        assert_eq!(span(&State::default(), false, None), (just_after(0), None));
     }
 
     #[test]

@@ -219,6 +219,7 @@ mod tests {
             started: Timestamp::UNIX_EPOCH,
             finished: Timestamp::UNIX_EPOCH,
             id: String::new(),
+            log_since: Timestamp::UNIX_EPOCH,
         };
         State { phase: Phase::Terminated(end), ..State::default() }
     }

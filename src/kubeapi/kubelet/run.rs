@@ -30,6 +30,8 @@ struct Run {
     id: String,
     image: String,
     begin: Timestamp,
+    /// From when on the log of the container is that of this run.
+    log_since: Timestamp,
     log: PathBuf,
     /// File of the termination message.
     message: PathBuf,
@@ -73,7 +75,8 @@ impl<E: Engine> Kubelet<E> {
         }
         let begin = Timestamp::try_from(found.started).unwrap_or_else(|_| Timestamp::now());
         let (log, message) = (PathBuf::new(), self.message_file(pod, name, 0));
-        let run = Run { id: found.id, image: found.image, begin, log, message, killed: false };
+        let log_since = state.log_since;
+        let run = Run { id: found.id, image: found.image, begin, log_since, log, message, killed: false };
         if is_known {
             running.set(name, |state| state.restarts = state.restarts.max(found.restarts));
         } else {
@@ -121,7 +124,7 @@ impl<E: Engine> Kubelet<E> {
         }
         tracing::debug!(pod = meta::name(pod), container = name, id, "a container runs");
         events::record(&self.api, &about, "Normal", "Started", &format!("Started container {name}"));
-        let run = Run { id, image: image.id, begin, log, message, killed: false };
+        let run = Run { id, image: image.id, begin, log_since: begin, log, message, killed: false };
         enter(running, container, restarts, &run);
         super::logs::forget_before(&run.log, restarts - 1);
         if !old.is_empty() {
@@ -146,7 +149,9 @@ impl<E: Engine> Kubelet<E> {
                 self.engine.wait(&run.id).await?
             }
         };
-        let mut end = end_of(exit, run.begin, &run.id, &run.message);
+        let mut end = end_of(exit, run);
+        // A line of the next run may be older than its start, and not older than this end.
+        run.log_since = end.finished;
         let fallback = string(container, &["terminationMessagePolicy"]) == "FallbackToLogsOnError";
         if fallback && end.code != 0 && end.message.is_empty() {
             end.message = self.last_words(&run.id, &run.log).await;
@@ -267,6 +272,7 @@ fn enter(running: &Running, container: &Value, restarts: i64, run: &Run) {
     running.set(string(container, &["name"]), |state| {
         state.begin(restarts, run.id.clone(), &run.image);
         state.enter(Phase::Running { started: run.begin });
+        state.log_since = run.log_since;
         state.started = !probed("startupProbe");
         state.ready = !probed("startupProbe") && !probed("readinessProbe");
     });
@@ -281,24 +287,26 @@ fn failed_start(trouble: &Trouble, begin: Timestamp, id: &str) -> End {
         started: Timestamp::UNIX_EPOCH,
         finished: begin,
         id: id.to_owned(),
+        log_since: begin,
     }
 }
 
-fn end_of(exit: Exit, started: Timestamp, id: &str, message: &std::path::Path) -> End {
+fn end_of(exit: Exit, run: &Run) -> End {
     let reason = match (exit.oom_killed, exit.code) {
         (true, _) => "OOMKilled",
         (false, 0) => "Completed",
         (false, _) => "Error",
     };
-    let text = std::fs::read(message).unwrap_or_default();
+    let text = std::fs::read(&run.message).unwrap_or_default();
     let text = String::from_utf8_lossy(text.get(..text.len().min(MESSAGE)).unwrap_or_default()).into_owned();
-    let finished = Timestamp::try_from(exit.at).unwrap_or(started);
+    let finished = Timestamp::try_from(exit.at).unwrap_or(run.begin);
     End {
         code: exit.code,
         reason: reason.into(),
         message: text,
-        started,
-        finished: finished.max(started),
-        id: id.to_owned(),
+        started: run.begin,
+        finished: finished.max(run.begin),
+        id: run.id.clone(),
+        log_since: run.log_since,
     }
 }

@@ -38,6 +38,8 @@ pub struct End {
     pub started: Timestamp,
     pub finished: Timestamp,
     pub id: String,
+    /// From when on the log of its container is that of this run.
+    pub log_since: Timestamp,
 }
 
 impl End {
@@ -67,6 +69,9 @@ pub struct State {
     pub started: bool,
     /// The image's ID.
     pub image_id: String,
+    /// From when on the log of the container is that of the newest run: an engine that restarts containers by itself
+    /// goes on with the same log.
+    pub log_since: Timestamp,
     /// It is started once more whatever its policy says, since its definition has changed.
     pub again: bool,
 }
@@ -112,6 +117,7 @@ impl State {
                 started: time("startedAt").unwrap_or(Timestamp::UNIX_EPOCH),
                 finished: time("finishedAt").unwrap_or(Timestamp::UNIX_EPOCH),
                 id: bare_id(string(ended, &["containerID"])),
+                log_since: time("startedAt").unwrap_or(Timestamp::UNIX_EPOCH),
             })
         };
         let id = bare_id(string(status, &["containerID"]));
@@ -128,6 +134,7 @@ impl State {
                 started,
                 finished: Timestamp::now(),
                 id: id.clone(),
+                log_since: started,
             }),
             (None, None) => Phase::waiting("ContainerCreating", ""),
         };
@@ -137,6 +144,7 @@ impl State {
             restarts: meta::number(status, &["restartCount"]).unwrap_or(0),
             id,
             image_id: string(status, &["imageID"]).to_owned(),
+            log_since: end(at(status, &["lastState"])).map_or(Timestamp::UNIX_EPOCH, |last| last.finished),
             ready: survives && at(status, &["ready"]).as_bool() == Some(true),
             started: survives && at(status, &["started"]).as_bool() == Some(true),
             again: false,
@@ -155,7 +163,8 @@ mod tests {
 
     fn end(code: i32) -> End {
         let (started, finished) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
-        End { code, reason: String::new(), message: String::new(), started, finished, id: "a".into() }
+        let (reason, message, log_since) = (String::new(), String::new(), started);
+        End { code, reason, message, started, finished, id: "a".into(), log_since }
     }
 
     #[test]
