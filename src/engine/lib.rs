@@ -93,6 +93,9 @@ pub struct Sandbox {
     /// Whether one container is all that it ever has from the beginning: an engine may then do without one of its own that
     /// holds the network.
     pub alone: bool,
+    /// The Pod and the objects that own it, each as JSON, for an engine that keeps containers longer than this process keeps
+    /// objects.
+    pub manifests: Vec<String>,
     /// Kernel parameters of its namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// Memory that its containers share.
@@ -429,6 +432,11 @@ pub trait Engine: Send + Sync + 'static {
     /// The container of this name that a Pod had when this process began, if it is still there.
     fn found(&self, _pod: &str, _name: &str) -> Option<Found> {
         None
+    }
+    /// Waits until the engine is there again after it was away: what failed then is worth another attempt. An engine in this
+    /// process is never away.
+    fn is_back(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
     }
     /// The log of a container, of an engine that keeps logs; otherwise it is in [`Start::log`].
     fn log(&self, _id: &str, _query: LogQuery) -> Option<LogStream> {

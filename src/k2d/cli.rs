@@ -52,9 +52,10 @@ pub struct Settings {
     /// Name of the Node; the name of the machine if none is given.
     #[arg(long, env = "K2D_NODE", value_name = "NAME")]
     pub node: Option<String>,
-    /// Addresses of Pods and Services, if the network `k2d` is not there yet.
-    #[arg(long, env = "K2D_POD_CIDR", value_name = "CIDR", default_value = "10.89.0.0/16")]
-    pub pod_cidr: Ipv4Net,
+    /// Addresses of Pods and Services, if the network `k2d` is not there yet: a prefix of 24 or less; 10.89.0.0/16, or the
+    /// next one that this machine has no route to, if none is given.
+    #[arg(long, env = "K2D_POD_CIDR", value_name = "CIDR")]
+    pub pod_cidr: Option<Ipv4Net>,
     /// Minimum log level: error, warn, info, debug or trace.
     #[arg(long, env = "K2D_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: tracing::Level,

@@ -78,6 +78,8 @@ struct Placed {
     sysctls: BTreeMap<String, String>,
     /// The container that has its network, if that is not the Pod's only one.
     holder: Option<String>,
+    /// The label from which the Pod can be had again.
+    manifests: Option<String>,
 }
 
 impl Placed {
@@ -141,6 +143,12 @@ impl Docker {
         self.inner.paths.is_outside(path)
     }
 
+    /// The Pods that were here when this process began, each with the objects that own it, as k2d has noted them.
+    pub fn manifests(&self) -> Vec<Vec<Value>> {
+        let sandboxes = self.inner.sandboxes.lock();
+        sandboxes.values().filter_map(|placed| labels::unpack(placed.manifests.as_deref()?)).collect()
+    }
+
     /// Whether a Pod with this UID shows a container that k2d has not made, and that is there.
     pub fn has_adopted(&self, uid: &str) -> bool {
         self.inner.foreign.lock().contains_key(uid)
@@ -194,6 +202,7 @@ impl Docker {
             share_processes: false,
             sysctls: BTreeMap::new(),
             holder: None,
+            manifests: None,
         };
         self.inner.sandboxes.lock().insert(uid.to_owned(), placed);
         self.inner.foreign.lock().insert(uid.to_owned(), text(inspected, &["Id"]).to_owned());
@@ -305,6 +314,10 @@ impl Engine for Docker {
 
     fn found(&self, pod: &str, name: &str) -> Option<Found> {
         self.inner.found.lock().get(&(pod.to_owned(), name.to_owned())).cloned()
+    }
+
+    fn is_back(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.inner.runs.connected())
     }
 
     fn log(&self, id: &str, query: LogQuery) -> Option<LogStream> {

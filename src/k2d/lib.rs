@@ -6,5 +6,6 @@ pub mod engine;
 mod foreign;
 pub mod net;
 pub mod pause;
+mod recover;
 pub mod serve;
 mod services;

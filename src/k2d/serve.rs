@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use d2k_kubeapi::cluster::{self, Options};
 use d2k_kubeapi::verbs;
+use ipnet::Ipv4Net;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +15,7 @@ use crate::cli::{LogFormat, Settings};
 use crate::engine::Docker;
 use crate::engine::client::Client;
 use crate::engine::network::Plan;
+use crate::recover::recover;
 use crate::{foreign, services};
 
 /// Where an engine listens that says nothing else, in the order in which they are tried.
@@ -69,9 +71,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
 async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std::path::PathBuf, String> {
     let data = &settings.data_path;
     private(data).map_err(|error| format!("K2D_DATA_PATH (--data-path) is {}: {error}", data.display()))?;
-    let plan = Plan::of(settings.pod_cidr).ok_or_else(|| {
-        format!("K2D_POD_CIDR (--pod-cidr) is {}: take a prefix of 24 or less", settings.pod_cidr)
-    })?;
+    let plan = plan(settings.pod_cidr)?;
     let host = engine_host(settings.engine.as_deref());
     let client = Client::new(&host).map_err(|error| format!("K2D_ENGINE (--engine): {error}"))?;
     let address = settings.advertise_addr.unwrap_or_else(own_address);
@@ -108,11 +108,27 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
     let table = data.join("net");
     std::fs::create_dir_all(&table).map_err(|error| format!("{}: {error}", table.display()))?;
     engine.ensure_net(&table).await.map_err(|trouble| trouble.message)?;
-    let prepare = |api: &Arc<verbs::Api>| foreign.purge(api);
-    let cluster = cluster::start(Arc::new(engine), options, prepare, stopping.clone()).await?;
+    let prepare = |api: &Arc<verbs::Api>| {
+        foreign.purge(api);
+        recover(api, &engine);
+    };
+    let cluster = cluster::start(Arc::new(engine.clone()), options, prepare, stopping.clone()).await?;
     services::start(cluster.api.clone(), table, stopping.clone()).await?;
     tokio::spawn(foreign.follow(cluster.api, stopping.clone()));
     Ok(cluster.kubeconfig)
+}
+
+/// The range that was asked for, else one that is free.
+fn plan(asked: Option<Ipv4Net>) -> Result<Plan, String> {
+    if let Some(asked) = asked {
+        let words = || format!("K2D_POD_CIDR (--pod-cidr) is {asked}: take a prefix of 24 or less");
+        return Plan::of(asked).ok_or_else(words);
+    }
+    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    Plan::free(&routes).ok_or_else(|| {
+        "this machine has routes to all of 10.89.0.0/16 to 10.127.0.0/16: name a free range with K2D_POD_CIDR (--pod-cidr)"
+            .to_owned()
+    })
 }
 
 /// A folder that only its owner enters.

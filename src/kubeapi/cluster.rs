@@ -105,6 +105,7 @@ pub async fn start<E: Engine>(
     let kubelet = Kubelet::new(api.clone(), engine, of_kubelet, stopping.clone());
     let authority = credentials.authority()?;
     begin(&api, &options, address, &authority);
+    prepare(&api);
     kubelet.register();
     let context = Context {
         api: api.clone(),
@@ -120,7 +121,6 @@ pub async fn start<E: Engine>(
         token: credentials.token.clone(),
         anonymous: options.anonymous,
     };
-    prepare(&api);
     tokio::spawn(server::serve(listener, credentials.server()?, Arc::new(front), stopping));
     tokio::spawn(kubelet.run());
     Ok(Cluster { api, address, kubeconfig })

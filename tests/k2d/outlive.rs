@@ -55,3 +55,25 @@ fn what_happens_while_k2d_is_away_is_known_when_it_is_back() {
     assert_eq!((of(&device, "stopped"), of(&device, "stays")), (stopped, stays));
     device.kubectl("get pod gone").failure(1, &["not found"]);
 }
+
+#[d2k_suite::test]
+fn workloads_are_there_again_after_the_data_folder_is_lost() {
+    let Some(mut device) = Device::start() else { return };
+    let image = format!("--image={IMAGE}");
+    device.kubectl("create namespace far").success();
+    let create = ["-n", "far", "create", "deployment", "web", &image, "--replicas=2", "--", "sh", "-c", LOOP];
+    device.kubectl_with(&create, "").success();
+    device.kubectl("-n far rollout status deployment/web --timeout=30s").success();
+    let before = device.containers();
+    let uid =
+        |device: &Device| device.kubectl("-n far get deployment web -o jsonpath={.metadata.uid}").success();
+    let known = uid(&device);
+    device.kill();
+    std::fs::remove_dir_all(&device.data).unwrap();
+    device.begin();
+    device.kubectl("-n far rollout status deployment/web --timeout=30s").success();
+    assert_eq!((device.containers(), uid(&device)), (before, known));
+    assert!(device.log().contains("apply Services"), "{}", device.log());
+    device.kubectl("-n far scale deployment/web --replicas=0").success();
+    soon("they are gone", || device.containers().is_empty());
+}

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::client::Error;
 use super::json::{encode, text};
-use super::labels::{self, CONTAINER};
+use super::labels::{self, CONTAINER, MANIFESTS};
 use super::{Docker, Placed, network};
 
 /// Words in which engines say that a program could not be run, and not that the container could not be made.
@@ -108,6 +108,9 @@ impl Docker {
     fn body(&self, start: &Start, placed: &Placed) -> Result<Value> {
         let mut labels = labels::of_pod(&start.pod, &placed.namespace, &placed.name);
         labels.insert(CONTAINER, start.name.clone());
+        if placed.holder.is_none() {
+            labels.extend(placed.manifests.clone().map(|manifests| (MANIFESTS, manifests)));
+        }
         let names = self.inner.names.lock();
         let image = names.get(&start.image).unwrap_or(&start.image).clone();
         drop(names);

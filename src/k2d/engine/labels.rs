@@ -1,7 +1,13 @@
 //! The labels by which the engine knows what is whose. Identity is in labels only: names are for people.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
 use serde_json::Value;
 
 use super::json::{encode, text};
@@ -14,12 +20,32 @@ pub const POD: &str = "k2d.io/pod";
 pub const NAMESPACE: &str = "k2d.io/namespace";
 /// Name of the container in the Pod.
 pub const CONTAINER: &str = "k2d.io/container";
+/// The Pod and the objects that own it: a list in JSON, deflated, in base64.
+pub const MANIFESTS: &str = "k2d.io/manifests";
+/// Most bytes of that label.
+const LARGEST: usize = 64 << 10;
 /// What k2d needs besides containers of Pods.
 pub const ROLE: &str = "k2d.io/role";
 /// The container that has the network of a Pod.
 pub const HOLDER: &str = "holder";
 /// k2d itself.
 pub const ITSELF: &str = "k2d";
+
+/// The text of the label of these manifests; none if it would be too long.
+pub fn pack(manifests: &[String]) -> Option<String> {
+    let mut deflated = DeflateEncoder::new(Vec::new(), Compression::default());
+    deflated.write_all(format!("[{}]", manifests.join(",")).as_bytes()).ok()?;
+    let text = STANDARD.encode(deflated.finish().ok()?);
+    (text.len() <= LARGEST).then_some(text)
+}
+
+/// The manifests of a label.
+pub fn unpack(text: &str) -> Option<Vec<Value>> {
+    let deflated = STANDARD.decode(text).ok()?;
+    // A label of this length holds no more than a hundred times as much of JSON.
+    let inflated = DeflateDecoder::new(deflated.as_slice()).take(100 * LARGEST as u64);
+    serde_json::from_reader(inflated).ok()
+}
 
 /// Whether a container, as listed or inspected, is one that k2d has made, or k2d.
 pub fn is_ours(labels: &Value) -> bool {
@@ -39,4 +65,24 @@ pub fn of_pod(uid: &str, namespace: &str, pod: &str) -> BTreeMap<&'static str, S
 /// The query for what has a label, or a label of this value.
 pub fn filter(label: &str) -> String {
     encode(&serde_json::json!({"label": [label]}).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn manifests_are_packed_where_they_are_not_too_long() {
+        let all = [json!({"kind": "Pod"}), json!({"kind": "ReplicaSet"})];
+        let packed = pack(&all.each_ref().map(Value::to_string)).unwrap();
+        assert_eq!(unpack(&packed).unwrap(), all);
+        assert_eq!(unpack("no base64"), None);
+        // What cannot be made shorter.
+        let noise: String = (0_u32..100_000)
+            .map(|n| char::from(b'!' + (n.wrapping_mul(2_654_435_761) >> 24) as u8 % 90))
+            .collect();
+        assert_eq!(pack(&[Value::String(noise).to_string()]), None);
+    }
 }

@@ -16,6 +16,9 @@ use super::labels::{ITSELF, ROLE};
 /// Its name on the engine.
 pub const NAME: &str = "k2d";
 
+/// The second bytes of the ranges of which one is taken.
+const USUAL: std::ops::RangeInclusive<u8> = 89..=127;
+
 /// The parts of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
@@ -43,6 +46,14 @@ impl Plan {
         Some(Self { whole, joined, pods, services })
     }
 
+    /// The usual range, or the next one that none of these routes leads to (`/proc/net/route`).
+    pub fn free(routes: &str) -> Option<Self> {
+        let taken: Vec<Ipv4Net> = routes.lines().filter_map(route).collect();
+        let overlaps = |net: &Ipv4Net| taken.iter().any(|route| route.contains(net) || net.contains(route));
+        let mut all = USUAL.filter_map(|second| Ipv4Net::new(Ipv4Addr::new(10, second, 0, 0), 16).ok());
+        Self::of(all.find(|net| !overlaps(net))?)
+    }
+
     /// The engine's own address: the first one.
     pub fn gateway(&self) -> Ipv4Addr {
         self.address(1)
@@ -66,6 +77,14 @@ impl Plan {
     fn address(&self, number: u32) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.whole.network()) + number)
     }
+}
+
+/// The range of one route, unless it is the default one.
+fn route(line: &str) -> Option<Ipv4Net> {
+    let mut fields = line.split_whitespace().skip(1);
+    let address = |text: &str| Some(Ipv4Addr::from(u32::from_str_radix(text, 16).ok()?.swap_bytes()));
+    let (destination, mask) = (address(fields.next()?)?, address(fields.nth(5)?)?);
+    Ipv4Net::with_netmask(destination, mask).ok().filter(|net| net.prefix_len() > 0)
 }
 
 /// The network, and which Pod has which address.
@@ -152,6 +171,18 @@ mod tests {
         assert_eq!(plan.services.to_string(), "10.89.128.0/17");
         assert_eq!(plan.gateway().to_string(), "10.89.0.1");
         assert!(Plan::of("10.0.0.0/25".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_range_is_taken_that_no_route_leads_to() {
+        let head = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n";
+        let default = "eth0 00000000 010200C0 0003 0 0 0 00000000 0 0 0\n";
+        let bridge = "br-1 0000590A 00000000 0001 0 0 0 0000FFFF 0 0 0\n";
+        let wide = "tun0 0000000A 00000000 0001 0 0 0 000000FF 0 0 0\n";
+        let free = |routes: &[&str]| Plan::free(&routes.concat()).map(|plan| plan.whole.to_string());
+        assert_eq!(free(&[head, default]), Some("10.89.0.0/16".into()));
+        assert_eq!(free(&[head, default, bridge]), Some("10.90.0.0/16".into()));
+        assert_eq!(free(&[head, wide]), None);
     }
 
     #[test]

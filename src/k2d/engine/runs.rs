@@ -112,13 +112,22 @@ pub struct Runs {
     lives: Mutex<HashMap<String, watch::Sender<Life>>>,
     execs: Mutex<HashMap<String, oneshot::Sender<i32>>>,
     news: broadcast::Sender<News>,
+    /// How often the stream of events was begun.
+    connections: watch::Sender<u64>,
 }
 
 impl Runs {
     /// None known yet.
     pub fn new() -> Arc<Self> {
         let news = broadcast::Sender::new(NEWS);
-        Arc::new(Self { lives: Mutex::default(), execs: Mutex::default(), news })
+        let connections = watch::Sender::new(0);
+        Arc::new(Self { lives: Mutex::default(), execs: Mutex::default(), news, connections })
+    }
+
+    /// Waits until the engine is connected anew.
+    pub async fn connected(&self) {
+        // It ends with this.
+        let _ = self.connections.subscribe().changed().await;
     }
 
     /// What happens to any container from now on.
@@ -219,6 +228,7 @@ impl Runs {
         let (events, caught_up) = tokio::join!(events, self.catch_up(client));
         caught_up?;
         let mut events = values(events?);
+        self.connections.send_modify(|count| *count += 1);
         self.tell("", "");
         *pause = PAUSES.0;
         while let Some(event) = events.next().await {

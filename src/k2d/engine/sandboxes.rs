@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::client::Error;
 use super::containers::{endpoint, memory_name, with_role};
 use super::json::{self, encode, text};
-use super::labels::{self, CONTAINER, HOLDER, NAMESPACE, POD, ROLE, UID, label};
+use super::labels::{self, CONTAINER, HOLDER, MANIFESTS, NAMESPACE, POD, ROLE, UID, label};
 use super::{Docker, Placed, network};
 
 fn failed(error: &Error) -> Trouble {
@@ -43,6 +43,7 @@ impl Docker {
             share_processes: sandbox.share_processes,
             sysctls: sandbox.sysctls,
             holder: None,
+            manifests: labels::pack(&sandbox.manifests),
         };
         if !sandbox.alone {
             let held = self.hold(&uid, &placed, &sandbox.memory).await;
@@ -55,7 +56,7 @@ impl Docker {
 
     /// Starts the container that holds the network and the memory of a Pod; its ID.
     async fn hold(&self, uid: &str, placed: &Placed, memory: &[Memory]) -> Result<String> {
-        let labels = with_role(labels::of_pod(uid, &placed.namespace, &placed.name), HOLDER);
+        let mut labels = with_role(labels::of_pod(uid, &placed.namespace, &placed.name), HOLDER);
         let mut mounts = Vec::new();
         for volume in memory {
             let name = memory_name(uid, &volume.name);
@@ -69,6 +70,7 @@ impl Docker {
             self.inner.client.post("/volumes/create", Some(&body)).await.map_err(|error| failed(&error))?;
             mounts.push(json!({"Type": "volume", "Source": name, "Target": format!("/{}", volume.name)}));
         }
+        labels.extend(placed.manifests.clone().map(|manifests| (MANIFESTS, manifests)));
         let image = self.own_image().await?;
         let mut body = json!({
             "Image": image, "Entrypoint": ["/k2d", "pause"], "Labels": labels,
@@ -144,7 +146,12 @@ impl Docker {
             share_processes: false,
             sysctls: Default::default(),
             holder: None,
+            manifests: None,
         });
+        let manifests = label(labels, MANIFESTS);
+        if !manifests.is_empty() {
+            placed.manifests = Some(manifests.to_owned());
+        }
         placed.host_network |= mode == "host";
         if let Some(address) = address {
             placed.address = address;

@@ -146,6 +146,7 @@ impl<E: Engine> Kubelet<E> {
         };
         tokio::select! {
             () = waited => true,
+            () = self.engine.is_back() => true,
             () = running.ending.cancelled() => false,
         }
     }

@@ -130,7 +130,7 @@ impl<E: Engine> Kubelet<E> {
             }
         };
         let ip = loop {
-            match self.engine.create_sandbox(sandbox(pod)).await {
+            match self.engine.create_sandbox(self.sandbox(pod)).await {
                 Ok(ip) => break ip,
                 Err(trouble) => {
                     let words = format!("Failed to create pod sandbox: {}", trouble.message);
@@ -139,6 +139,7 @@ impl<E: Engine> Kubelet<E> {
             }
             tokio::select! {
                 () = tokio::time::sleep(AGAIN) => {}
+                () = self.engine.is_back() => {}
                 () = running.ending.cancelled() => return,
             }
         };
@@ -257,23 +258,55 @@ fn is_alone(pod: &Value) -> bool {
         && super::volumes::memory(pod).is_empty()
 }
 
-fn sandbox(pod: &Value) -> Sandbox {
-    let hostname = match string(pod, &["spec", "hostname"]) {
-        "" => meta::name(pod),
-        hostname => hostname,
-    };
-    let sysctls = items(pod, &["spec", "securityContext", "sysctls"]).iter();
-    Sandbox {
-        uid: meta::uid(pod).to_owned(),
-        namespace: meta::namespace(pod).to_owned(),
-        name: meta::name(pod).to_owned(),
-        hostname: hostname.chars().take(63).collect(),
-        memory: super::volumes::memory(pod),
-        host_network: at(pod, &["spec", "hostNetwork"]).as_bool() == Some(true),
-        share_processes: at(pod, &["spec", "shareProcessNamespace"]).as_bool() == Some(true),
-        alone: is_alone(pod),
-        sysctls: sysctls
-            .map(|s| (string(s, &["name"]).to_owned(), string(s, &["value"]).to_owned()))
-            .collect(),
+impl<E: Engine> Kubelet<E> {
+    fn sandbox(&self, pod: &Value) -> Sandbox {
+        let hostname = match string(pod, &["spec", "hostname"]) {
+            "" => meta::name(pod),
+            hostname => hostname,
+        };
+        let sysctls = items(pod, &["spec", "securityContext", "sysctls"]).iter();
+        Sandbox {
+            uid: meta::uid(pod).to_owned(),
+            namespace: meta::namespace(pod).to_owned(),
+            name: meta::name(pod).to_owned(),
+            hostname: hostname.chars().take(63).collect(),
+            memory: super::volumes::memory(pod),
+            host_network: at(pod, &["spec", "hostNetwork"]).as_bool() == Some(true),
+            share_processes: at(pod, &["spec", "shareProcessNamespace"]).as_bool() == Some(true),
+            alone: is_alone(pod),
+            sysctls: sysctls
+                .map(|s| (string(s, &["name"]).to_owned(), string(s, &["value"]).to_owned()))
+                .collect(),
+            manifests: if self.engine.restarts() { self.manifests(pod) } else { Vec::new() },
+        }
     }
+
+    /// The Pod and the objects that own it, the Pod first.
+    fn manifests(&self, pod: &Value) -> Vec<String> {
+        let mut all = vec![manifest(pod)];
+        let mut object = Arc::new(pod.clone());
+        while let Some(owner) = meta::controller(&object) {
+            let kind = kinds::of(string(owner, &["apiVersion"]), string(owner, &["kind"]));
+            let name = string(owner, &["name"]);
+            let found = kind.and_then(|kind| self.api.get(kind, meta::namespace(pod), name).ok());
+            let Some(found) = found else { break };
+            all.push(manifest(&found));
+            object = found;
+        }
+        all
+    }
+}
+
+/// What somebody has to write to have this object again, with its identity.
+fn manifest(object: &Value) -> String {
+    let metadata: serde_json::Map<String, Value> =
+        ["name", "namespace", "uid", "labels", "annotations", "ownerReferences"]
+            .into_iter()
+            .filter_map(|field| Some((field.to_owned(), object.get("metadata")?.get(field)?.clone())))
+            .collect();
+    let field = |name: &str| object.get(name).cloned().unwrap_or_default();
+    serde_json::json!({
+        "apiVersion": field("apiVersion"), "kind": field("kind"), "metadata": metadata, "spec": field("spec"),
+    })
+    .to_string()
 }
