@@ -146,6 +146,17 @@ pub(super) fn first_line(log: &[u8]) -> Option<&[u8]> {
     log.split_inclusive(|byte| *byte == b'\n').next()
 }
 
+/// The log of a run that ended at `end`: of the run before the current one, and of the current one, what may be of that run.
+/// The run before has no lines of a later one, however late a busy node wrote its last ones down.
+fn of_run(mut before: Vec<u8>, now: &[u8], end: Option<Timestamp>) -> Vec<u8> {
+    if before.is_empty() || first_line(&before) == first_line(now) {
+        return until(now, end, LATE_ALONE);
+    }
+    before = until(&before, end, LATE_ALONE);
+    before.extend(until(now, end, LATE));
+    before
+}
+
 impl Daemon {
     /// Begins to capture the log of a Pod that is about to go: returns when the log is open, so
     /// that nothing it writes from now on is lost.
@@ -182,7 +193,7 @@ impl Daemon {
         // In this order: where the kubelet starts the container again between the two, both are the same
         // run, and the other way round it would be neither.
         let mut now = read(self.cluster.clone(), pod.to_owned(), query).await;
-        let mut log = read(self.cluster.clone(), pod.to_owned(), previous).await;
+        let log = read(self.cluster.clone(), pod.to_owned(), previous).await;
         if let Some(mut capture) = self.spool.take(uid)
             && (now.is_empty() || capture.is_finished())
         {
@@ -191,15 +202,11 @@ impl Daemon {
             // The Pod may go while its log is read.
             now = captured.ok().and_then(Result::ok).filter(|all| all.len() > now.len()).unwrap_or(now);
         }
-        if first_line(&log) == first_line(&now) {
-            log.clear();
-        }
-        let late = if log.is_empty() { LATE_ALONE } else { LATE };
-        log.append(&mut now);
+        let log = of_run(log, &now, end);
         drop(now);
         self.heard.all(pod).await;
         let _place = PACKING.acquire().await;
-        let log = self.heard.mark(pod, until(&log, end, late)).await;
+        let log = self.heard.mark(pod, log).await;
         if !log.is_empty() {
             self.append(record, log).await;
         }
@@ -287,6 +294,17 @@ mod tests {
         let log = b"2026-01-01T00:00:00.5Z first\n2026-01-01T00:00:03Z second\n";
         let end = "2026-01-01T00:00:00Z".parse().ok();
         assert_eq!(until(log, end, LATE), b"2026-01-01T00:00:00.5Z first\n");
+    }
+
+    #[test]
+    fn the_last_line_of_a_run_is_kept_when_the_container_was_started_again() {
+        let run = b"2026-01-01T00:00:00.9Z first\n2026-01-01T00:00:01.01Z last\n";
+        let later = b"2026-01-01T00:00:01.5Z of the next run\n";
+        // The run ended at 00.995, which Kubernetes tells as 00.
+        let end = "2026-01-01T00:00:00Z".parse().ok();
+        assert_eq!(of_run(run.to_vec(), later, end), run);
+        assert_eq!(of_run(run.to_vec(), run, end), run);
+        assert_eq!(of_run(Vec::new(), run, end), run);
     }
 
     #[test]
