@@ -22,6 +22,8 @@ mod pods;
 mod services;
 #[allow(dead_code, unused_imports, reason = "several suites share it, and each uses a part")]
 mod support;
+#[path = "k2d/volumes.rs"]
+mod volumes;
 
 fn main() -> std::process::ExitCode {
     support::suite::main()

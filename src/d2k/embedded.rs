@@ -24,6 +24,7 @@ use d2k_daemon::local_images::LocalImages;
 use d2k_engine_local::runtime::{self, Helper};
 use d2k_engine_local::{Local, outward};
 use d2k_kubeapi::cluster;
+use d2k_kubeapi::controllers::storage::Folders;
 use d2k_kubeapi::verbs::{self, Api};
 use d2k_network::sockets::Sockets;
 use d2k_network::{self as network, Network, Range};
@@ -160,6 +161,7 @@ pub async fn start(
     let Prepared { helper, data, lock } = prepared;
     let engine = Local::open(helper, registry).await.map_err(|error| error.to_string())?;
     let options = cluster::Options {
+        storage: Arc::new(Folders(data.join("volumes"))),
         data,
         name: NODE.to_owned(),
         address: Ipv4Addr::LOCALHOST.into(),

@@ -12,8 +12,8 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use d2k_engine::{
-    Engine, Exec, Exit, Image, Limits, Login, NodeFacts, Pull, Result, Sandbox, Session, Start, Stream,
-    Trouble, Usage,
+    Engine, Exec, Exit, Image, Limits, Login, NodeFacts, Pull, Result, Sandbox, Session, Source, Start,
+    Stream, Trouble, Usage,
 };
 use d2k_registry::Registry;
 
@@ -216,6 +216,12 @@ impl Engine for Local {
 
     fn create(&self, start: Start) -> BoxFuture<'_, Result<String>> {
         let id = start.id.clone();
+        if let Some(Source::Volume(name)) =
+            start.mounts.iter().map(|mount| &mount.source).find(|s| is_kept(s))
+        {
+            let words = format!("this engine keeps no volumes: {name:?} cannot be mounted");
+            return Box::pin(std::future::ready(Err(Trouble::new("CreateContainerConfigError", words))));
+        }
         let made = self.folder(&id).map(|_| self.made.lock().insert(id.clone(), start));
         Box::pin(std::future::ready(made.map(|_| id)))
     }
@@ -271,6 +277,10 @@ impl Engine for Local {
     fn connect<'a>(&'a self, uid: &'a str, port: u16) -> BoxFuture<'a, Result<Box<dyn Stream>>> {
         Box::pin(self.runtime.connect(uid, port))
     }
+}
+
+fn is_kept(source: &Source) -> bool {
+    matches!(source, Source::Volume(_))
 }
 
 /// What a file of one line says.

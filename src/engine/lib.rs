@@ -252,6 +252,8 @@ pub enum Source {
     Host(PathBuf),
     /// The memory of this name that the sandbox has.
     Memory(String),
+    /// A volume that the engine keeps under this name.
+    Volume(String),
 }
 
 /// How mounts below a source are mounted that can only be read (`recursiveReadOnly`).
@@ -334,8 +336,9 @@ pub struct Session {
     pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
     /// Tells the terminal its rows and columns.
     pub resize: Box<dyn Fn(u16, u16) + Send + Sync>,
-    /// Its end. An attached client's streams end before.
-    pub ended: BoxFuture<'static, Exit>,
+    /// Its end. An attached client's streams end before. An error if there was no process: some engines tell only then that
+    /// it could not be started.
+    pub ended: BoxFuture<'static, Result<Exit>>,
 }
 
 /// Use of resources of one container, from its cgroups.
@@ -416,6 +419,10 @@ pub trait Engine: Send + Sync + 'static {
     /// Connects to a TCP port of a Pod's own loopback interface (as the kubelet's port-forward does).
     fn connect<'a>(&'a self, uid: &'a str, port: u16) -> BoxFuture<'a, Result<Box<dyn Stream>>>;
 
+    /// Connects to a TCP port of a Pod's address (as the kubelet's probes do).
+    fn dial<'a>(&'a self, uid: &'a str, port: u16) -> BoxFuture<'a, Result<Box<dyn Stream>>> {
+        self.connect(uid, port)
+    }
     /// Whether it restarts containers by itself, as [`Start::restart`] says, with the same ID; the kubelet only observes
     /// that then.
     fn restarts(&self) -> bool {

@@ -26,6 +26,18 @@ pub enum Command {
     /// Hold the network of a Pod (k2d starts this itself).
     #[command(hide = true)]
     Pause,
+    /// Connect standard input and output to a port on loopback (k2d starts this itself).
+    #[command(hide = true)]
+    Relay {
+        /// The port.
+        port: u16,
+    },
+    /// Make a folder that anybody may write into (k2d starts this itself).
+    #[command(hide = true)]
+    Open {
+        /// The folder.
+        folder: PathBuf,
+    },
 }
 
 /// The settings of `k2d serve`.

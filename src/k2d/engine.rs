@@ -11,9 +11,11 @@ mod net_container;
 pub mod network;
 mod own_image;
 mod paths;
+mod relay;
 mod runs;
 mod sandboxes;
 mod streams;
+mod volumes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -21,12 +23,11 @@ use std::sync::Arc;
 
 use d2k_engine::{
     Engine, Exec, Exit, Found, Image, Limits, LogQuery, LogStream, Login, Next, NodeFacts, Pull, Result,
-    Sandbox, Session, Start, Stream, Trouble, Usage,
+    Sandbox, Session, Start, Stream, Usage,
 };
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -288,14 +289,11 @@ impl Engine for Docker {
     }
 
     fn connect<'a>(&'a self, uid: &'a str, port: u16) -> BoxFuture<'a, Result<Box<dyn Stream>>> {
-        Box::pin(async move {
-            let address = (self.placed(uid)?.ip(self.inner.host), port);
-            let connected = TcpStream::connect(address).await;
-            let words = |error| {
-                Trouble::new("PortForward", format!("cannot connect to {}:{port}: {error}", address.0))
-            };
-            Ok(Box::new(connected.map_err(words)?) as Box<dyn Stream>)
-        })
+        Box::pin(self.connect_to(uid, port))
+    }
+
+    fn dial<'a>(&'a self, uid: &'a str, port: u16) -> BoxFuture<'a, Result<Box<dyn Stream>>> {
+        Box::pin(self.dial_to(uid, port))
     }
 
     fn restarts(&self) -> bool {

@@ -4,8 +4,8 @@
 pub mod cli;
 pub mod engine;
 mod foreign;
+pub mod inside;
 pub mod net;
-pub mod pause;
 mod recover;
 pub mod serve;
 mod services;

@@ -4,13 +4,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use k2d::cli::{Cli, Command};
-use k2d::{net, pause, serve};
+use k2d::{inside, net, serve};
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Serve(settings) => serve::run(settings),
         Command::Net(settings) => net::run(settings),
-        Command::Pause => pause::run(),
+        Command::Pause => inside::pause(),
+        Command::Open { folder } => inside::open(&folder),
+        Command::Relay { port } => inside::relay(port),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -94,6 +94,7 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
         inside: SocketAddr::new(plan.kubernetes().into(), 443),
         gateway: plan.gateway().into(),
         dns: plan.dns().into(),
+        storage: Arc::new(engine.clone()),
         services: verbs::Settings {
             services: plan.services.network(),
             services_prefix: plan.services.prefix_len(),

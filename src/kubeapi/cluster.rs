@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::controllers::storage::Storage;
 use super::controllers::{self, Context};
 use super::credentials::{Credentials, write_private};
 use super::http::Front;
@@ -21,7 +22,7 @@ use super::verbs::{Api, DeleteOptions, Settings, Target};
 use d2k_engine::Engine;
 
 /// What a cluster is told.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// Folder for everything that it keeps.
     pub data: PathBuf,
@@ -39,6 +40,8 @@ pub struct Options {
     pub gateway: IpAddr,
     /// The DNS server's address inside.
     pub dns: IpAddr,
+    /// Where the volumes of claims are.
+    pub storage: Arc<dyn Storage>,
     /// The range of Services.
     pub services: Settings,
     /// Whether `/healthz` and `/version` answer anybody.
@@ -109,7 +112,7 @@ pub async fn start<E: Engine>(
     kubelet.register();
     let context = Context {
         api: api.clone(),
-        volumes: folder("volumes"),
+        storage: options.storage.clone(),
         node: options.name.clone(),
         address: options.address,
         authority,
@@ -144,7 +147,7 @@ fn begin(api: &Api, options: &Options, address: SocketAddr, authority: &str) {
     }
     let class = json!({
         "metadata": {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
-        "provisioner": "d2k.io/local", "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate",
+        "provisioner": options.storage.provisioner(), "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate",
     });
     ensure(api, &kinds::STORAGE_CLASS, "", class);
     let service = json!({

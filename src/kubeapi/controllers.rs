@@ -11,9 +11,9 @@ mod owners;
 mod replica_sets;
 mod rollout;
 mod scheduler;
+pub mod storage;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use super::changes::Change;
 use super::kinds::Kind;
 use super::meta;
 use super::verbs::Api;
+use storage::Storage;
 
 /// Namespace and name of an object.
 pub(crate) type Key = (String, String);
@@ -34,8 +35,8 @@ pub(crate) type Key = (String, String);
 pub struct Context {
     /// The objects.
     pub api: Arc<Api>,
-    /// Folder of the volumes.
-    pub volumes: PathBuf,
+    /// Where the volumes of claims are.
+    pub storage: Arc<dyn Storage>,
     /// Name of the only Node.
     pub node: String,
     /// The Node's address, where Services of type LoadBalancer are.

@@ -151,8 +151,10 @@ impl Device {
                 self.docker(&format!("rm -f {id}"));
             }
         }
-        for volume in self.docker("volume ls -q --filter label=k2d.io/uid").lines() {
-            self.docker(&format!("volume rm {volume}"));
+        for label in ["k2d.io/uid", "k2d.io/claim"] {
+            for volume in self.docker(&format!("volume ls -q --filter label={label}")).lines() {
+                self.docker(&format!("volume rm {volume}"));
+            }
         }
         self.docker("network rm k2d");
     }

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::device::{Device, IMAGE, soon};
-use crate::support::run;
+use crate::support::{Running, free_port, http_get, run, signal_process};
 
 #[d2k_suite::test]
 fn nobody_gets_in_without_a_certificate_or_the_token() {
@@ -78,7 +78,7 @@ fn logs_and_commands_are_those_of_the_container() {
     let code = device.kubectl_with(&["exec", "talker", "--", "sh", "-c", "echo err >&2; exit 7"], "");
     code.failure(7, &["err"]);
     let missing = device.kubectl("exec talker -- nothing");
-    assert!(missing.status == 127 && missing.both().contains("executable file not found"), "{missing}");
+    missing.failure(1, &["Internal error occurred", "executable file not found"]);
     device.kubectl("delete pod talker --grace-period=5").success();
     assert!(device.containers().is_empty());
 }
@@ -174,4 +174,35 @@ fn failures_are_told_in_kubernetes_words() {
     let empty = format!("{pod}metadata: {{name: empty}}\nspec: {{containers: []}}\n");
     device.apply(&empty).failure(1, &["spec.containers: Required value"]);
     device.apply(&format!("{pod}spec: {{}}\n")).failure(1, &["resource name may not be empty"]);
+}
+
+#[d2k_suite::test]
+fn a_port_on_loopback_alone_is_forwarded() {
+    let Some(device) = Device::start() else { return };
+    let serve = [
+        "run",
+        "shy",
+        &format!("--image={IMAGE}"),
+        "--",
+        "httpd",
+        "-f",
+        "-p",
+        "127.0.0.1:8080",
+        "-h",
+        "/www",
+    ];
+    device.kubectl_with(&serve, "").success();
+    device.until_ready("shy");
+    let own = free_port();
+    let mut kubectl = Command::new("kubectl");
+    kubectl.env("KUBECONFIG", device.data.join("kubeconfig"));
+    kubectl.args(["port-forward", "pod/shy", &format!("{own}:8080")]);
+    let forward = Running::spawn(kubectl, "kubectl port-forward");
+    soon("it listens", || forward.stdout().contains("Forwarding from"));
+    for _ in 0..3 {
+        let answer = http_get(("127.0.0.1", own), "/").unwrap();
+        assert!(String::from_utf8_lossy(&answer.body).contains("a page"));
+    }
+    signal_process(forward.id(), "TERM");
+    soon("nothing is left", || device.docker("ps -aq --filter label=k2d.io/role").lines().len() == 1);
 }

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -144,7 +145,7 @@ impl Process {
             stdout: Some(Box::new(self.output.join())),
             stderr: self.terminal.is_none().then(|| Box::new(self.error.join()) as _),
             resize: resizing(self.terminal.clone()),
-            ended: self.ended(),
+            ended: Box::pin(self.ended().map(Ok)),
         }
     }
 }
@@ -239,7 +240,7 @@ pub fn session(ends: Ends, end: oneshot::Receiver<End>) -> Session {
         stderr,
         resize: resizing(ends.terminal),
         ended: Box::pin(async move {
-            exit.await.unwrap_or(Exit { code: KILLED.0, oom_killed: false, at: SystemTime::now() })
+            Ok(exit.await.unwrap_or(Exit { code: KILLED.0, oom_killed: false, at: SystemTime::now() }))
         }),
     }
 }

@@ -178,7 +178,8 @@ fn volume(mount: &Mount, around: &Surroundings<'_>) -> PathBuf {
             Ok(rest) => within(around.machine_proc, rest),
             Err(_) => path.clone(),
         },
-        Source::Memory(name) => around.memory.join(name),
+        // `Local` refuses volumes of the engine.
+        Source::Memory(name) | Source::Volume(name) => around.memory.join(name),
     }
 }
 
@@ -209,7 +210,7 @@ pub fn held(start: &Start, around: &Surroundings<'_>) -> Vec<Held> {
 fn named(mount: &Mount) -> PathBuf {
     match &mount.source {
         Source::Managed(path) | Source::Host(path) => within(path, &mount.sub),
-        Source::Memory(name) => within(Path::new(name), &mount.sub),
+        Source::Memory(name) | Source::Volume(name) => within(Path::new(name), &mount.sub),
     }
 }
 

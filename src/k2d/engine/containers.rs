@@ -30,6 +30,11 @@ impl Docker {
             return Err(Trouble::new("CreateContainerError", words));
         }
         check_user(&start)?;
+        for mount in &start.mounts {
+            if let Source::Volume(name) = &mount.source {
+                self.ensure_volume(name, &mount.sub).await?;
+            }
+        }
         let body = self.body(&start, &placed)?;
         let name = match &placed.holder {
             None => format!("{}.{}", placed.name, placed.namespace),
@@ -158,6 +163,7 @@ impl Docker {
             Source::Managed(path) => ("bind", self.inner.paths.outside(path)),
             Source::Host(path) => ("bind", path.clone()),
             Source::Memory(name) => ("volume", memory_name(&start.pod, name).into()),
+            Source::Volume(name) => ("volume", name.into()),
         };
         // Joined with nothing, it would end in a slash, and be a folder.
         let whole = mount.sub.as_os_str().is_empty();
@@ -170,9 +176,14 @@ impl Docker {
                 set(&mut options, "ReadOnlyForceRecursive", true);
             }
             set(&mut made, "BindOptions", options);
-        } else if !whole {
+        } else {
             set(&mut made, "Source", source.to_string_lossy());
-            set(&mut made, "VolumeOptions", json!({"Subpath": mount.sub}));
+            // Kubernetes' volumes begin empty; Docker fills them with what the image has there.
+            let mut options = json!({"NoCopy": true});
+            if !whole {
+                set(&mut options, "Subpath", mount.sub.to_string_lossy());
+            }
+            set(&mut made, "VolumeOptions", options);
         }
         Ok(made)
     }

@@ -24,6 +24,8 @@ pub const CONTAINER: &str = "k2d.io/container";
 pub const MANIFESTS: &str = "k2d.io/manifests";
 /// Most bytes of that label.
 const LARGEST: usize = 64 << 10;
+/// Name of the claim that a volume is for.
+pub const CLAIM: &str = "k2d.io/claim";
 /// What k2d needs besides containers of Pods.
 pub const ROLE: &str = "k2d.io/role";
 /// The container that has the network of a Pod.

@@ -16,6 +16,8 @@ use super::json::{self, at, count, encode, text};
 
 /// Bytes that a reader may be behind.
 const BEHIND: usize = 64 << 10;
+/// What the engine sends in place of the output of an exec whose program could not be started.
+const NOT_STARTED: &[u8] = b"OCI runtime exec failed: ";
 /// How long the end of an exec may be told after its streams have ended.
 const END: Duration = Duration::from_secs(10);
 
@@ -24,15 +26,15 @@ fn trouble(error: &Error) -> Trouble {
 }
 
 /// A connection as the streams of a process.
-struct Streams {
-    stdin: Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>,
-    stdout: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
+pub(super) struct Streams {
+    pub(super) stdin: Option<Box<dyn tokio::io::AsyncWrite + Send + Unpin>>,
+    pub(super) stdout: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
     stderr: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
-    /// They have ended.
-    ended: oneshot::Receiver<()>,
+    /// They have ended, and nothing came but words of the runtime about a process that it could not start.
+    ended: oneshot::Receiver<Option<String>>,
 }
 
-fn streams(connection: Box<dyn Connection>, terminal: bool, stdin: bool) -> Streams {
+pub(super) fn streams(connection: Box<dyn Connection>, terminal: bool, stdin: bool) -> Streams {
     let (reader, writer) = tokio::io::split(connection);
     let (stdout, into_stdout) = tokio::io::simplex(BEHIND);
     let (stderr, into_stderr) = tokio::io::simplex(BEHIND);
@@ -48,9 +50,10 @@ async fn pump(
     terminal: bool,
     mut stdout: WriteHalf<tokio::io::SimplexStream>,
     mut stderr: WriteHalf<tokio::io::SimplexStream>,
-    ended: oneshot::Sender<()>,
+    ended: oneshot::Sender<Option<String>>,
 ) {
     let mut decoder = Decoder::new(terminal);
+    let mut failure = None;
     let mut buffer = vec![0; 16 << 10];
     'all: while let Ok(length) = reader.read(&mut buffer).await {
         if length == 0 {
@@ -58,6 +61,10 @@ async fn pump(
         }
         decoder.push(buffer.get(..length).unwrap_or_default());
         while let Some(frame) = decoder.next() {
+            if failure.is_none() && frame.bytes.starts_with(NOT_STARTED) {
+                failure = Some(String::from_utf8_lossy(&frame.bytes).trim_end().to_owned());
+                continue;
+            }
             let out = if frame.stderr { &mut stderr } else { &mut stdout };
             if out.write_all(&frame.bytes).await.is_err() {
                 break 'all;
@@ -67,7 +74,7 @@ async fn pump(
     let _ = stdout.shutdown().await;
     let _ = stderr.shutdown().await;
     // Nobody may wait for it.
-    let _ = ended.send(());
+    let _ = ended.send(failure);
 }
 
 impl Docker {
@@ -81,7 +88,7 @@ impl Docker {
         let (runs, container) = (self.inner.runs.clone(), id.to_owned());
         let ended = async move {
             let unknown = Exit { code: 0, oom_killed: false, at: SystemTime::now() };
-            runs.wait(&container).await.unwrap_or(unknown)
+            Ok(runs.wait(&container).await.unwrap_or(unknown))
         };
         Ok(Session {
             stdin: streams.stdin,
@@ -112,14 +119,17 @@ impl Docker {
         let this = self.clone();
         let resize = self.resizer(format!("/exec/{number}/resize"));
         let ended = async move {
-            let _ = streams.ended.await;
+            let failure = streams.ended.await.ok().flatten();
             let code = match tokio::time::timeout(END, told).await {
                 Ok(Ok(code)) => code,
                 // The events were cut off.
                 _ => this.exec_code(&number).await,
             };
             this.inner.runs.forget_exec(&number);
-            Exit { code, oom_killed: false, at: SystemTime::now() }
+            match failure.filter(|_| matches!(code, 126 | 127)) {
+                Some(words) => Err(Trouble::new("RunContainerError", words)),
+                None => Ok(Exit { code, oom_killed: false, at: SystemTime::now() }),
+            }
         };
         Ok(Session {
             stdin: streams.stdin,

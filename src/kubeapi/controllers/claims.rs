@@ -13,9 +13,6 @@ use crate::kinds::{self, Kind};
 use crate::meta;
 use crate::verbs::{DeleteOptions, PROTECTION, Target};
 
-/// Who makes the volumes; also in the storage class.
-pub const PROVISIONER: &str = "d2k.io/local";
-
 /// The controller.
 pub struct Claims;
 
@@ -79,7 +76,8 @@ fn bind(context: &Context, claim: &Value) -> Option<Duration> {
     let class = meta::string(claim, &["spec", "storageClassName"]);
     let known = context.api.get(&kinds::STORAGE_CLASS, "", class);
     let about = About::new(claim, "persistentvolume-controller");
-    let ours = known.as_ref().is_ok_and(|c| meta::string(c, &["provisioner"]) == PROVISIONER);
+    let provisioner = context.storage.provisioner();
+    let ours = known.as_ref().is_ok_and(|c| meta::string(c, &["provisioner"]) == provisioner);
     if !ours {
         let words = match known {
             Err(_) => format!("storageclass.storage.k8s.io {class:?} not found"),
@@ -89,20 +87,21 @@ fn bind(context: &Context, claim: &Value) -> Option<Duration> {
         return None;
     }
     let name = format!("pvc-{}", meta::uid(claim));
-    let folder = context.volumes.join(&name);
-    if let Err(error) = make_folder(&folder) {
-        let words =
-            format!("failed to provision volume with StorageClass {class:?}: {}: {error}", folder.display());
-        events::record(&context.api, &about, "Warning", "ProvisioningFailed", &words);
-        return Some(Duration::from_secs(15));
-    }
+    let source = match context.storage.provision(&name, claim) {
+        Ok(source) => source,
+        Err(error) => {
+            let words = format!("failed to provision volume with StorageClass {class:?}: {error}");
+            events::record(&context.api, &about, "Warning", "ProvisioningFailed", &words);
+            return Some(Duration::from_secs(15));
+        }
+    };
     let size = meta::at(claim, &["spec", "resources", "requests", "storage"]).clone();
     let modes = meta::at(claim, &["spec", "accessModes"]).clone();
-    let volume = json!({
-        "metadata": {"name": name, "annotations": {"pv.kubernetes.io/provisioned-by": PROVISIONER}},
+    let mut volume = json!({
+        "metadata": {"name": name, "annotations": {"pv.kubernetes.io/provisioned-by": provisioner}},
         "spec": {
             "capacity": {"storage": size}, "accessModes": modes, "storageClassName": class,
-            "persistentVolumeReclaimPolicy": "Delete", "hostPath": {"path": folder, "type": "Directory"},
+            "persistentVolumeReclaimPolicy": "Delete",
             "claimRef": {
                 "kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": meta::namespace(claim),
                 "name": meta::name(claim), "uid": meta::uid(claim),
@@ -111,6 +110,9 @@ fn bind(context: &Context, claim: &Value) -> Option<Duration> {
         },
         "status": {"phase": "Bound", "lastPhaseTransitionTime": meta::now()},
     });
+    if let Value::Object(source) = source {
+        meta::map(meta::child(&mut volume, "spec")).extend(source);
+    }
     let _ = context.api.create(&Target::own(&kinds::PERSISTENT_VOLUME, "", ""), volume);
     let target = Target::own(&kinds::PERSISTENT_VOLUME_CLAIM, meta::namespace(claim), meta::name(claim));
     let _ = context.api.modify(&target, |claim| {
@@ -118,7 +120,7 @@ fn bind(context: &Context, claim: &Value) -> Option<Duration> {
         let annotations = meta::child(meta::child(claim, "metadata"), "annotations");
         meta::map(annotations).insert("pv.kubernetes.io/bind-completed".into(), "yes".into());
         meta::map(annotations).insert("pv.kubernetes.io/bound-by-controller".into(), "yes".into());
-        meta::map(annotations).insert("volume.kubernetes.io/storage-provisioner".into(), PROVISIONER.into());
+        meta::map(annotations).insert("volume.kubernetes.io/storage-provisioner".into(), provisioner.into());
     });
     let _ = context.api.modify(&target.of("status"), |claim| {
         let status = meta::map(meta::child(claim, "status"));
@@ -129,13 +131,6 @@ fn bind(context: &Context, claim: &Value) -> Option<Duration> {
     let words = format!("Successfully provisioned volume {name}");
     events::record(&context.api, &about, "Normal", "ProvisioningSucceeded", &words);
     None
-}
-
-/// Anybody may write into a new volume, as into a folder of the usual local provisioners.
-fn make_folder(folder: &std::path::Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::create_dir_all(folder)?;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777))
 }
 
 /// Removes volumes whose claim is gone, with what is in them.
@@ -150,14 +145,9 @@ fn reclaim(context: &Context) {
         );
         let gone = now.map_or(true, |now| meta::uid(&now) != meta::string(claim, &["uid"]));
         let ours = meta::string(&volume, &["metadata", "annotations", "pv.kubernetes.io/provisioned-by"])
-            == PROVISIONER;
+            == context.storage.provisioner();
         if gone && ours && meta::string(&volume, &["spec", "persistentVolumeReclaimPolicy"]) == "Delete" {
-            let folder = context.volumes.join(meta::name(&volume));
-            tokio::task::spawn_blocking(move || {
-                if let Err(error) = std::fs::remove_dir_all(&folder) {
-                    tracing::warn!(folder = %folder.display(), %error, "a volume was not removed");
-                }
-            });
+            context.storage.remove(&volume);
             let _ = context.api.delete(&Target::own(of, "", meta::name(&volume)), &DeleteOptions::default());
         }
     }

@@ -27,7 +27,7 @@ const SHOWN: [&str; 10] = [
 pub fn is_made(mount: &Mount) -> Result<bool, Trouble> {
     let source = match &mount.source {
         Source::Managed(path) | Source::Host(path) => path.as_path(),
-        Source::Memory(name) => Path::new(name),
+        Source::Memory(name) | Source::Volume(name) => Path::new(name),
     };
     let refused = |why: &str| {
         let (source, target) = (source.display(), mount.target.display());

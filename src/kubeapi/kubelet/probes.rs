@@ -184,7 +184,7 @@ impl<E: Engine> Kubelet<E> {
             let port = port_of(container, at(probe, &["tcpSocket", "port"]))
                 .or_else(|| port_of(container, at(probe, &["grpc", "port"])));
             let port = port.ok_or("the probe has no port")?;
-            self.engine.connect(meta::uid(pod), port).await.map(|_| ()).map_err(|t| t.message)
+            self.engine.dial(meta::uid(pod), port).await.map(|_| ()).map_err(|t| t.message)
         };
         tokio::time::timeout(limit, asked)
             .await
@@ -198,7 +198,7 @@ impl<E: Engine> Kubelet<E> {
         for stream in [session.stdout.take(), session.stderr.take()].into_iter().flatten() {
             let _ = stream.take(ANSWER).read_to_end(&mut text).await;
         }
-        match session.ended.await.code {
+        match session.ended.await.map_err(|trouble| trouble.message)?.code {
             0 => Ok(()),
             _ => Err(String::from_utf8_lossy(&text).into_owned()),
         }
@@ -224,7 +224,7 @@ impl<E: Engine> Kubelet<E> {
             head.push_str(&format!("{}: {}\r\n", string(header, &["name"]), string(header, &["value"])));
         }
         head.push_str("\r\n");
-        let stream = self.engine.connect(meta::uid(pod), port).await.map_err(|t| t.message)?;
+        let stream = self.engine.dial(meta::uid(pod), port).await.map_err(|t| t.message)?;
         let answer = match string(get, &["scheme"]) {
             "HTTPS" => talk(unproven::connect(stream).await?, &head).await?,
             _ => talk(stream, &head).await?,

@@ -28,6 +28,8 @@ pub enum Volume {
     Files(PathBuf),
     /// Memory that the sandbox has under this name.
     Memory(String),
+    /// A volume that the engine keeps under this name.
+    Kept(String),
 }
 
 /// Where a Pod has its containers and what is told of them.

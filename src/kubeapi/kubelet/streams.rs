@@ -20,7 +20,7 @@ use super::state::Phase;
 use crate::http::Asked;
 use crate::meta;
 use crate::status::{Result, Status};
-use d2k_engine::{Engine, Exec, Exit, Session};
+use d2k_engine::{Engine, Exec, Exit, Result as EngineResult, Session};
 
 /// Protocols of exec and attach, the best first.
 const COMMAND: &[&str] =
@@ -216,13 +216,13 @@ async fn serve(
         exit = outgoing => {
             let status = match exit {
                 Some(exit) if exec => outcome(exit),
-                _ => json!({"metadata": {}, "status": "Success"}),
+                _ => success(),
             };
             sockets::finish(&sender, &status).await;
         }
         left = incoming => {
             if left {
-                sockets::finish(&sender, &json!({"metadata": {}, "status": "Success"})).await;
+                sockets::finish(&sender, &success()).await;
             }
         }
     }
@@ -315,21 +315,26 @@ async fn copy(output: Option<spdy::Output>, reader: Option<Box<dyn AsyncRead + S
 }
 
 /// The last words: an object since version 4, nothing or an error before.
-async fn finish_spdy(output: &spdy::Output, protocol: &str, exit: Option<Exit>) {
-    let code = exit.as_ref().map_or(0, |exit| exit.code);
-    let status = exit.map_or_else(|| json!({"metadata": {}, "status": "Success"}), outcome);
+async fn finish_spdy(output: &spdy::Output, protocol: &str, exit: Option<EngineResult<Exit>>) {
+    let status = exit.map_or_else(success, outcome);
     if protocol == "v4.channel.k8s.io" {
         output.send(status.to_string().as_bytes()).await;
-    } else if code != 0 {
+    } else if meta::string(&status, &["status"]) != "Success" {
         output.send(meta::string(&status, &["message"]).as_bytes()).await;
     }
     output.end().await;
 }
 
-fn outcome(exit: Exit) -> Value {
-    if exit.code == 0 {
-        return json!({"metadata": {}, "status": "Success"});
-    }
+fn success() -> Value {
+    json!({"metadata": {}, "status": "Success"})
+}
+
+fn outcome(exit: EngineResult<Exit>) -> Value {
+    let exit = match exit {
+        Ok(exit) if exit.code == 0 => return success(),
+        Ok(exit) => exit,
+        Err(trouble) => return failure(&trouble.message),
+    };
     json!({
         "metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
         "message": format!("command terminated with non-zero exit code: error executing command, exit code {}", exit.code),

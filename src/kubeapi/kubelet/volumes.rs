@@ -93,6 +93,10 @@ impl<E: Engine> Kubelet<E> {
             return Err(format!("the claim {name} is not bound"));
         }
         let volume = self.api.get(&kinds::PERSISTENT_VOLUME, "", volume).map_err(|status| status.message)?;
+        let kept = string(&volume, &["spec", "csi", "volumeHandle"]);
+        if !kept.is_empty() {
+            return Ok(Volume::Kept(kept.to_owned()));
+        }
         let path = PathBuf::from(string(&volume, &["spec", "hostPath", "path"]));
         if let Some(group) = group {
             own(&path, 0o777, Some(group)).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -245,6 +249,7 @@ fn mount(asked: &Value, volume: &Volume, env: &environment::Variables) -> Result
     };
     let source = match volume {
         Volume::Memory(name) => Source::Memory(name.clone()),
+        Volume::Kept(name) => Source::Volume(name.clone()),
         Volume::Path(path) | Volume::Files(path) => Source::Managed(path.clone()),
         Volume::Host(path) => Source::Host(path.clone()),
     };

@@ -1,0 +1,62 @@
+//! What k2d does inside of containers of its own. `k2d open` prepares a folder of a volume. `k2d relay` connects its input and
+//! output to a port of the network that it is in. `k2d pause` is the first process of the container that holds the network of a
+//! Pod: it waits, and takes the ends of processes that nobody else takes, since the Pod's containers may share its processes.
+
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustix::process::{WaitOptions, wait};
+use tokio::net::TcpStream;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Waits until it is told to end.
+///
+/// # Errors
+/// One line if the process cannot have signals.
+pub fn pause() -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
+    runtime.block_on(async {
+        let take = |kind| signal(kind).map_err(|error| format!("no signals: {error}"));
+        let (terminate, interrupt) = (take(SignalKind::terminate())?, take(SignalKind::interrupt())?);
+        until(terminate, interrupt, take(SignalKind::child())?).await;
+        Ok(())
+    })
+}
+
+/// Copies standard input to a port on loopback, and what comes back to standard output.
+///
+/// # Errors
+/// One line that names the port.
+pub fn relay(port: u16) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("127.0.0.1:{port}: {error}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
+    runtime.block_on(async {
+        let mut port = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.map_err(failed)?;
+        let mut own = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
+        // Either side may end the connection as it likes.
+        let _ = tokio::io::copy_bidirectional(&mut own, &mut port).await;
+        Ok(())
+    })
+}
+
+/// Makes a folder that anybody may write into.
+///
+/// # Errors
+/// One line that names the folder.
+pub fn open(folder: &Path) -> Result<(), String> {
+    let made = std::fs::create_dir_all(folder);
+    let made = made.and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)));
+    made.map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+async fn until(mut terminate: Signal, mut interrupt: Signal, mut child: Signal) {
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return,
+            _ = interrupt.recv() => return,
+            _ = child.recv() => while matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {},
+        }
+    }
+}
