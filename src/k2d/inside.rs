@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::process::{WaitOptions, wait};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -32,13 +33,29 @@ pub fn pause() -> Result<(), String> {
 pub fn relay(port: u16) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("127.0.0.1:{port}: {error}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
-    runtime.block_on(async {
+    let relayed = runtime.block_on(async {
         let mut port = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.map_err(failed)?;
-        let mut own = tokio::io::join(tokio::io::stdin(), tokio::io::stdout());
-        // Either side may end the connection as it likes.
-        let _ = tokio::io::copy_bidirectional(&mut own, &mut port).await;
+        let (mut from, mut to) = port.split();
+        let (mut input, mut output) = (tokio::io::stdin(), tokio::io::stdout());
+        let there = async {
+            // Either side may end the connection as it likes.
+            let _ = tokio::io::copy(&mut input, &mut to).await;
+            let _ = to.shutdown().await;
+            std::future::pending::<()>().await;
+        };
+        let back = async {
+            let _ = tokio::io::copy(&mut from, &mut output).await;
+            let _ = output.flush().await;
+        };
+        tokio::select! {
+            () = there => {}
+            () = back => {}
+        }
         Ok(())
-    })
+    });
+    // A thread still reads standard input.
+    runtime.shutdown_background();
+    relayed
 }
 
 /// Makes a folder that anybody may write into.
