@@ -93,7 +93,7 @@ fn a_pod_of_many_parts_shares_what_pods_share() {
     let exec = |container: &str, script: &str| {
         device.kubectl_with(&["exec", "many", "-c", container, "--", "sh", "-c", script], "").success()
     };
-    assert_eq!(exec("one", "cat /work/init"), "made by init");
+    assert_eq!(exec("one", "cat /scratch/init"), "made by init");
     assert_eq!(exec("one", "cat /config/renamed; cat /secret-key; cat /about/name"), "1hiddenmany");
     exec("one", "echo shared > /memory/file");
     assert_eq!(exec("two", "cat /memory/file"), "shared");
@@ -125,15 +125,15 @@ spec:
   initContainers:
   - name: prepare
     image: IMAGE
-    command: [sh, -c, "echo preparing; echo made by init > /work/init"]
-    volumeMounts: [{name: work, mountPath: /work}]
+    command: [sh, -c, "echo preparing; echo made by init > /scratch/init"]
+    volumeMounts: [{name: work, mountPath: /scratch}]
   containers:
   - name: one
     image: IMAGE
     command: [httpd, -f, -p, "8080", -h, /www]
     readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}
     volumeMounts:
-    - {name: work, mountPath: /work}
+    - {name: work, mountPath: /scratch}
     - {name: memory, mountPath: /memory}
     - {name: config, mountPath: /config}
     - {name: secret, mountPath: /secret-key, subPath: key}

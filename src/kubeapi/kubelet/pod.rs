@@ -224,6 +224,12 @@ impl<E: Engine> Kubelet<E> {
 
     /// Removes the object; a finalizer may keep it for a while.
     async fn forget(&self, pod: &Value, pods: &mut watch::Receiver<Option<Arc<Value>>>) {
+        self.delete_now(pod);
+        while pods.borrow_and_update().is_some() && pods.changed().await.is_ok() {}
+    }
+
+    /// Deletes the object of a Pod without a grace period, unless another Pod has its name by now.
+    pub(super) fn delete_now(&self, pod: &Value) {
         let target = Target::own(&kinds::POD, meta::namespace(pod), meta::name(pod));
         let preconditions = serde_json::json!({"uid": meta::uid(pod)});
         let options = DeleteOptions {
@@ -231,8 +237,8 @@ impl<E: Engine> Kubelet<E> {
             preconditions: serde_json::from_value(preconditions).ok(),
             ..DeleteOptions::default()
         };
+        // Deleted by somebody else already, it is gone as well.
         let _ = self.api.delete(&target, &options);
-        while pods.borrow_and_update().is_some() && pods.changed().await.is_ok() {}
     }
 }
 

@@ -12,9 +12,7 @@ use super::Kubelet;
 use super::running::{Running, Volumes};
 use super::state::{End, Phase};
 use crate::events::{self, About};
-use crate::kinds;
 use crate::meta::{self, string};
-use crate::verbs::{DeleteOptions, Target};
 use d2k_engine::{Engine, Exit, Next, Restart, Start, Trouble};
 
 /// Most bytes of a termination message.
@@ -240,15 +238,7 @@ impl<E: Engine> Kubelet<E> {
     fn lost(&self, pod: &Value) {
         let words = "A container was removed on the engine";
         events::record(&self.api, &About::new(pod, "kubelet"), "Warning", "ContainerGone", words);
-        let target = Target::own(&kinds::POD, meta::namespace(pod), meta::name(pod));
-        let preconditions = serde_json::json!({"uid": meta::uid(pod)});
-        let options = DeleteOptions {
-            grace_period_seconds: Some(0),
-            preconditions: serde_json::from_value(preconditions).ok(),
-            ..DeleteOptions::default()
-        };
-        // Deleted by somebody else already, it is gone as well.
-        let _ = self.api.delete(&target, &options);
+        self.delete_now(pod);
     }
 
     pub(super) fn container_folder(&self, pod: &Value, name: &str) -> PathBuf {
