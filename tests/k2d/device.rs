@@ -186,7 +186,6 @@ fn program() -> &'static Path {
         cargo
             .args(["build", "--locked", "--quiet", "--package", "k2d", "--target", &target])
             .current_dir(&root);
-        cargo.env(format!("CC_{}", target.replace('-', "_")), "gcc");
         assert!(
             cargo.status().unwrap().success(),
             "k2d cannot be built for {target}: rustup target add {target}"
