@@ -5,11 +5,6 @@
 use serde_json::{Map, Value, json};
 
 use super::types::{self, Field, Shape, Struct};
-use crate::quantity;
-
-/// What is said of a text that is no quantity.
-pub const QUANTITY: &str =
-    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
 /// Reads a value; its fields that the type has not are added to `unknown`.
 ///
@@ -272,8 +267,10 @@ fn amount(value: &Value) -> Result<Value, String> {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    match quantity::thousandths(&text) {
-        Some(_) => Ok(quantity::canonical(&text).into()),
-        None => Err(QUANTITY.to_owned()),
+    // Kubernetes' decoder allows blanks around a quantity.
+    let text = text.trim();
+    match d2k_quantity::thousandths(text) {
+        Some(_) => Ok(d2k_quantity::canonical(text).into()),
+        None => Err(d2k_quantity::MALFORMED.to_owned()),
     }
 }
