@@ -11,7 +11,6 @@ const NAMED_ONLY_BY: &[(&str, &[&str])] = &[
     ("kube", &["d2k-cluster"]),
     ("wasmtime", &["d2k-policy"]),
     ("notify", &["d2k-policy"]),
-    ("oci-client", &["d2k-registry"]),
     ("libcontainer", &["d2k-engine-local"]),
     ("tun", &["d2k-engine-local"]),
     ("rtnetlink", &["d2k-engine-local"]),
