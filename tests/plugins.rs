@@ -51,7 +51,7 @@ fn digest_of_sources(member: &str) -> String {
     let mut files = Vec::new();
     let in_rust = root().join("plugins").join(member).join("Cargo.toml").is_file();
     let mut folders = vec![format!("plugins/{member}"), "wit".into()];
-    folders.extend(in_rust.then(|| "plugins/guest".to_owned()));
+    folders.extend(["plugins/guest", "src/quantity"].map(str::to_owned).into_iter().filter(|_| in_rust));
     for folder in folders {
         files_below(&root().join(folder), &mut files);
     }

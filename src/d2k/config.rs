@@ -338,12 +338,12 @@ fn is_docker_host(text: &str) -> bool {
     known.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()))
 }
 
-/// A positive Kubernetes quantity.
+/// A positive Kubernetes quantity of at least whole units: `500m` is half a byte, and who writes it means Docker's
+/// mebibytes. Without a sign or an exponent, which nobody gives a size and `translate` does not read in one.
 fn is_size(text: &str) -> bool {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let units = ["", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-    number.parse::<f64>().is_ok_and(|n| n > 0.0) && units.contains(&unit)
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let is_of_units = !unit.contains(|c: char| "+-num".contains(c) || c.is_ascii_digit());
+    is_of_units && d2k_quantity::billionths(text).is_some_and(|size| size > 0)
 }
 
 #[cfg(test)]

@@ -22,7 +22,6 @@ mod packed;
 mod patch;
 mod path;
 mod protobuf;
-mod quantity;
 mod reply;
 mod reviews;
 mod schema;

@@ -154,7 +154,7 @@ fn claim(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         causes.push(Cause::unsupported("spec.accessModes", mode, &known));
     }
     let size = meta::at(object, &["spec", "resources", "requests", "storage"]);
-    match size.as_str().and_then(super::quantity::thousandths) {
+    match size.as_str().and_then(d2k_quantity::thousandths) {
         None => causes.push(Cause::required("spec.resources[storage]", "")),
         Some(..=0) => {
             causes.push(Cause::invalid("spec.resources[storage]", size, "must be greater than zero"))

@@ -3,11 +3,6 @@
 
 use bollard_stubs::models::{DistributionInspect, OciDescriptor, OciPlatform};
 use http::header;
-use oci_client::manifest::{
-    IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE,
-    IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
-};
-use oci_client::manifest::{ImageIndexEntry, OciImageIndex, OciImageManifest};
 use serde_json::Value;
 
 use d2k_common::image::ImageFacts;
@@ -21,14 +16,11 @@ use super::reference::Reference;
 use super::repository::Repository;
 use super::settings::Platform;
 use super::transport::{Answer, check_digest, sha256};
+use super::wire::{DOCKER_CONFIG, DOCKER_LIST, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
+use super::wire::{Entry, Index, Manifest};
 
 /// Media types of what a name may lead to.
-const MANIFESTS: [&str; 4] = [
-    OCI_IMAGE_INDEX_MEDIA_TYPE,
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE,
-    OCI_IMAGE_MEDIA_TYPE,
-    IMAGE_MANIFEST_MEDIA_TYPE,
-];
+const MANIFESTS: [&str; 4] = [OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST];
 
 /// An image for one platform, as found at one place.
 pub(super) struct Found<'a> {
@@ -49,8 +41,8 @@ struct Named {
 }
 
 enum Body {
-    Image(Box<OciImageManifest>),
-    Index(OciImageIndex),
+    Image(Manifest),
+    Index(Index),
 }
 
 impl Registry {
@@ -201,12 +193,9 @@ async fn read(
     Ok((facts, layers, config))
 }
 
-async fn document(
-    place: &Repository<'_>,
-    manifest: &OciImageManifest,
-) -> Result<(Document, Vec<u8>), RegistryError> {
+async fn document(place: &Repository<'_>, manifest: &Manifest) -> Result<(Document, Vec<u8>), RegistryError> {
     let kind = manifest.config.media_type.as_str();
-    let known = [IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE, "application/octet-stream"];
+    let known = [OCI_CONFIG, DOCKER_CONFIG, "application/octet-stream"];
     if !known.contains(&kind) {
         return Err(RegistryError::other(format!(
             "this is no container image: its config has the media type {kind}"
@@ -225,7 +214,7 @@ async fn describe(
 ) -> Result<DistributionInspect, RegistryError> {
     let named = named(place, reference.wanted()).await?;
     let platforms = match named.body {
-        Body::Index(index) => index.manifests.iter().filter_map(listed_platform).collect(),
+        Body::Index(index) => index.manifests.iter().filter_map(listed_platform).cloned().collect(),
         Body::Image(manifest) => {
             let (config, _) = document(place, &manifest).await?;
             let platform = OciPlatform {
@@ -259,11 +248,9 @@ async fn named(place: &Repository<'_>, wanted: &str) -> Result<Named, RegistryEr
     let malformed =
         |error: serde_json::Error| RegistryError::other(format!("manifest {digest} is malformed: {error}"));
     let body = match media_type.as_str() {
-        OCI_IMAGE_INDEX_MEDIA_TYPE | IMAGE_MANIFEST_LIST_MEDIA_TYPE => {
-            Body::Index(serde_json::from_slice(&answer.body).map_err(malformed)?)
-        }
-        OCI_IMAGE_MEDIA_TYPE | IMAGE_MANIFEST_MEDIA_TYPE => {
-            Body::Image(Box::new(serde_json::from_slice(&answer.body).map_err(malformed)?))
+        OCI_INDEX | DOCKER_LIST => Body::Index(serde_json::from_slice(&answer.body).map_err(malformed)?),
+        OCI_MANIFEST | DOCKER_MANIFEST => {
+            Body::Image(serde_json::from_slice(&answer.body).map_err(malformed)?)
         }
         other => {
             return Err(RegistryError::other(format!(
@@ -285,18 +272,15 @@ fn media_type(answer: &Answer) -> String {
         answer.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let sent = sent.split(';').next().unwrap_or_default().trim();
     match sent {
-        OCI_IMAGE_INDEX_MEDIA_TYPE
-        | IMAGE_MANIFEST_LIST_MEDIA_TYPE
-        | OCI_IMAGE_MEDIA_TYPE
-        | IMAGE_MANIFEST_MEDIA_TYPE => sent.to_owned(),
-        _ if document.get("manifests").is_some() => OCI_IMAGE_INDEX_MEDIA_TYPE.to_owned(),
-        _ if document.get("config").is_some() => OCI_IMAGE_MEDIA_TYPE.to_owned(),
+        OCI_INDEX | DOCKER_LIST | OCI_MANIFEST | DOCKER_MANIFEST => sent.to_owned(),
+        _ if document.get("manifests").is_some() => OCI_INDEX.to_owned(),
+        _ if document.get("config").is_some() => OCI_MANIFEST.to_owned(),
         other => other.to_owned(),
     }
 }
 
 /// The entry for the platform; its variant decides only if one was asked for.
-fn choose<'a>(entries: &'a [ImageIndexEntry], wanted: &Platform) -> Option<&'a ImageIndexEntry> {
+fn choose<'a>(entries: &'a [Entry], wanted: &Platform) -> Option<&'a Entry> {
     entries.iter().find(|entry| {
         listed_platform(entry).is_some_and(|listed| {
             let variant = listed.variant.as_deref().unwrap_or_default();
@@ -312,10 +296,8 @@ fn is_variant(architecture: &str, listed: &str, wanted: &str) -> bool {
     listed == wanted || (architecture == "arm64" && listed.is_empty() && wanted == "v8")
 }
 
-fn listed_platform(entry: &ImageIndexEntry) -> Option<OciPlatform> {
-    let value = serde_json::to_value(entry.platform.as_ref()?).ok()?;
-    let platform: OciPlatform = serde_json::from_value(value).ok()?;
-    (platform.os.as_deref() != Some("unknown")).then_some(platform)
+fn listed_platform(entry: &Entry) -> Option<&OciPlatform> {
+    entry.platform.as_ref().filter(|platform| platform.os.as_deref() != Some("unknown"))
 }
 
 fn no_platform(platform: &Platform) -> RegistryError {

@@ -15,6 +15,7 @@ mod repository;
 pub mod settings;
 mod tokens;
 mod transport;
+mod wire;
 
 #[cfg(test)]
 mod testing;

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode, header};
-use oci_client::errors::{OciEnvelope, OciErrorCode};
 use parking_lot::Mutex;
 
 use super::auth::Credentials;
@@ -13,6 +12,7 @@ use super::reference::Reference;
 use super::settings::Endpoint;
 use super::tokens;
 use super::transport::{Answer, CONFIG_LIMIT, Transport, check_digest, origin, words};
+use super::wire::first_problem;
 
 /// The largest manifest that a registry must accept (OCI distribution specification).
 const MANIFEST_LIMIT: usize = 4 << 20;
@@ -208,7 +208,7 @@ impl<'a> Repository<'a> {
     /// An unknown tag, or an unknown repository? Many registries say the same of both, so the list
     /// of tags decides.
     async fn unknown(&self, answer: &Answer) -> RegistryError {
-        if first_code(&answer.body) == Some(OciErrorCode::NameUnknown) {
+        if first_problem(&answer.body).is_some_and(|problem| problem.code == "NAME_UNKNOWN") {
             return RegistryError::denied(self.reference);
         }
         let url = self.url("tags/list");
@@ -217,9 +217,4 @@ impl<'a> Repository<'a> {
             _ => RegistryError::not_found(self.reference),
         }
     }
-}
-
-fn first_code(body: &[u8]) -> Option<OciErrorCode> {
-    let envelope: OciEnvelope = serde_json::from_slice(body).ok()?;
-    envelope.errors.into_iter().next().map(|error| error.code)
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
-use oci_client::errors::OciEnvelope;
 use parking_lot::Mutex;
 use rustls::crypto::ring;
 use sha2::{Digest, Sha256};
@@ -14,6 +13,7 @@ use d2k_common::fault::{Fault, Result};
 
 use super::error::RegistryError;
 use super::settings::{Places, RegistrySettings};
+use super::wire::first_problem;
 
 /// Configs are JSON of some kilobytes; long histories and labels fit many times.
 pub(super) const CONFIG_LIMIT: usize = 8 << 20;
@@ -153,12 +153,9 @@ pub(super) fn origin(url: &str) -> &str {
 
 /// Docker's words for a status that means nothing special.
 pub(super) fn words(status: StatusCode, body: &[u8]) -> String {
-    let envelope: Option<OciEnvelope> = serde_json::from_slice(body).ok();
-    match envelope.and_then(|envelope| envelope.errors.into_iter().next()) {
-        Some(error) => {
-            let code = serde_json::to_value(&error.code).ok();
-            let code = code.as_ref().and_then(|code| code.as_str()).unwrap_or("unknown").to_lowercase();
-            format!("{}: {}", code.replace('_', " "), error.message)
+    match first_problem(body) {
+        Some(problem) => {
+            format!("{}: {}", problem.code.to_lowercase().replace('_', " "), problem.message)
         }
         None => format!("received unexpected HTTP status: {status}"),
     }

@@ -1,5 +1,6 @@
 //! Sizes and amounts: Docker's `512m`, Kubernetes' `512Mi`, and plain numbers of bytes and
-//! millicores, so that limits, volume sizes and statistics all count the same way.
+//! millicores, so that limits, volume sizes and statistics all count the same way. Kubernetes' own spelling is
+//! read by `d2k_quantity`; Docker's, in which `m` is no thousandth but a mebibyte, is read here.
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -22,7 +23,7 @@ pub fn docker_bytes(text: &str) -> Option<i64> {
         Some(unit) => unit,
         None => &suffix,
     };
-    whole(number * power(KI, unit)?)
+    whole(number * power(unit)?)
 }
 
 /// The size of a volume: Kubernetes' own spelling is kept as it is, Docker's lower-case units are
@@ -33,7 +34,9 @@ pub fn volume_size(text: &str) -> Result<Quantity> {
     let (number, suffix) = split(text).ok_or_else(refused)?;
     let positive = number > 0.0 && number * KI.powi(4) < LARGEST * KI;
     if matches!(suffix, "Ki" | "Mi" | "Gi" | "Ti" | "K" | "M" | "G" | "T") {
-        let spelled = if suffix == "K" { text.replace('K', "k") } else { text.to_owned() };
+        // Docker's CLI takes a blank before the unit, and `K` for 1000; Kubernetes takes neither.
+        let spelled = text.replace(' ', "");
+        let spelled = if suffix == "K" { spelled.replace('K', "k") } else { spelled };
         let fits = bytes(&Quantity(spelled.clone())).is_some_and(|size| size > 0);
         return if positive && fits { Ok(Quantity(spelled)) } else { Err(refused()) };
     }
@@ -61,41 +64,21 @@ pub fn of_millicores(milli: i64) -> Quantity {
 
 /// The bytes of a Kubernetes quantity, rounded up as Kubernetes does; `None` if it is malformed.
 pub fn bytes(quantity: &Quantity) -> Option<i64> {
-    whole(number(quantity)?)
+    d2k_quantity::units(&quantity.0)
 }
 
 /// The thousandths of a CPU of a Kubernetes quantity; metrics come in nanocores (`1234567n`).
 pub fn millicores(quantity: &Quantity) -> Option<i64> {
-    whole(number(quantity)? * 1000.0)
+    i64::try_from(d2k_quantity::thousandths(&quantity.0)?).ok()
 }
 
-/// The billionths of a CPU of a Kubernetes quantity, as Docker's statistics count.
+/// The billionths of a CPU of a Kubernetes quantity, as Docker's statistics count; `None` below zero.
 pub fn nanocores(quantity: &Quantity) -> Option<i64> {
-    whole(number(quantity)? * 1e9)
+    i64::try_from(d2k_quantity::billionths(&quantity.0)?).ok()
 }
 
-fn number(quantity: &Quantity) -> Option<f64> {
-    let text = quantity.0.trim();
-    if let Ok(plain) = text.parse::<f64>() {
-        return plain.is_finite().then_some(plain);
-    }
-    let (value, suffix) = split(text)?;
-    let factor = match suffix {
-        "n" => 1e-9,
-        "u" => 1e-6,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "E" => 1e18,
-        _ => power(KI, suffix.strip_suffix('i')?.to_ascii_lowercase().as_str())?,
-    };
-    Some(value * factor)
-}
-
-fn power(base: f64, unit: &str) -> Option<f64> {
+/// What a unit of Docker's multiplies with.
+fn power(unit: &str) -> Option<f64> {
     let exponent = match unit {
         "" => 0,
         "k" => 1,
@@ -106,7 +89,7 @@ fn power(base: f64, unit: &str) -> Option<f64> {
         "e" => 6,
         _ => return None,
     };
-    Some(base.powi(exponent))
+    Some(KI.powi(exponent))
 }
 
 fn split(text: &str) -> Option<(f64, &str)> {
@@ -141,9 +124,16 @@ mod tests {
 
     #[test]
     fn volume_sizes_keep_kubernetes_spelling() {
-        for (given, expected) in
-            [("5Gi", "5Gi"), ("5g", "5Gi"), ("512m", "512Mi"), ("1048576", "1Mi"), ("5G", "5G"), ("2K", "2k")]
-        {
+        for (given, expected) in [
+            ("5Gi", "5Gi"),
+            ("5g", "5Gi"),
+            ("512m", "512Mi"),
+            ("1048576", "1Mi"),
+            ("5G", "5G"),
+            ("2K", "2k"),
+            ("5 Gi", "5Gi"),
+            ("2 K", "2k"),
+        ] {
             assert_eq!(volume_size(given).map(|q| q.0), Ok(expected.to_owned()), "{given}");
         }
         for wrong in ["5Gigs", "0", "", "-5Gi", "Gi", "1e400", "99999999999Ti"] {
@@ -160,7 +150,11 @@ mod tests {
         assert_eq!(millicores(&of("1500m")), Some(1500));
         assert_eq!(millicores(&of("0.1")), Some(100));
         assert_eq!(nanocores(&of("1234567n")), Some(1_234_567));
-        assert_eq!(bytes(&of("what")), None);
+        assert_eq!(bytes(&of("9007199254740993")), Some(9_007_199_254_740_993));
+        for wrong in ["what", "5 Gi", "5gi", "5i"] {
+            assert_eq!(bytes(&of(wrong)), None, "{wrong}");
+        }
+        assert_eq!((bytes(&of("-1Gi")), nanocores(&of("-1"))), (Some(-(1 << 30)), None));
         assert_eq!(of_bytes(0).0, "0");
         assert_eq!(of_bytes(1000).0, "1000");
         assert_eq!(of_millicores(2000).0, "2");

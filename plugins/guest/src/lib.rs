@@ -3,6 +3,9 @@
 
 #[cfg(all(feature = "arena", target_arch = "wasm32"))]
 mod arena;
+// The parser of the daemon, compiled from its file. As a dependency it would lie outside of this workspace; Cargo
+// then hashes its absolute path into the names of symbols, and plugins/build gives other bytes in each folder.
+#[path = "../../../src/quantity/lib.rs"]
 pub mod quantity;
 mod rules;
 mod settings;

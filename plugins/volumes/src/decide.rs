@@ -149,7 +149,8 @@ mod tests {
     #[test]
     fn no_spelling_of_a_size_gets_around_the_largest() {
         let settings = Settings::of(&[("max-size", "10Gi")]);
-        for size in ["00000000000000000000011Gi", "11e9", "10.00000000001Gi", "1E"] {
+        let long = format!("11.{}Gi", "0".repeat(47));
+        for size in ["00000000000000000000011Gi", "11e9", "10.00000000001Gi", "1E", &long] {
             let refusal = decide(&input(Some(size), None), &settings).unwrap_err();
             assert!(refusal.message.contains("is more than the 10Gi"), "{}", refusal.message);
         }

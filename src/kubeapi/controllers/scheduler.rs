@@ -10,8 +10,8 @@ use crate::conditions::{is_over, set_condition};
 use crate::events::{self, About};
 use crate::kinds::{self, Kind};
 use crate::meta;
-use crate::quantity::thousandths;
 use crate::verbs::Target;
+use d2k_quantity::thousandths;
 
 /// The controller.
 pub struct Scheduler;

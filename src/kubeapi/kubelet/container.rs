@@ -11,7 +11,6 @@ use super::running::Volumes;
 use super::state::Phase;
 use crate::events::{self, About};
 use crate::meta::{self, at, items, string};
-use crate::quantity;
 use d2k_engine::{Engine, Image, Limits, Pull, Restart, Security, Start, Trouble};
 
 /// How long an error of a pull is shown before the pause is.
@@ -284,9 +283,10 @@ fn security(pod: &Value, container: &Value, image: &Image) -> Security {
 /// The limits of a container's cgroup, as the kubelet makes them from `resources`.
 pub(super) fn limits(container: &Value) -> Limits {
     let amount = |list: &str, name: &str| string(container, &["resources", list, name]).to_owned();
-    let cpu = |list: &str| quantity::thousandths(&amount(list, "cpu")).and_then(|v| i64::try_from(v).ok());
+    let cpu =
+        |list: &str| d2k_quantity::thousandths(&amount(list, "cpu")).and_then(|v| i64::try_from(v).ok());
     Limits {
-        memory: quantity::units(&amount("limits", "memory")),
+        memory: d2k_quantity::units(&amount("limits", "memory")),
         cpu_milli: cpu("limits"),
         cpu_shares: cpu("requests")
             .and_then(|milli| u64::try_from(milli * 1024 / 1000).ok())

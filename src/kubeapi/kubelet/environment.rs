@@ -7,7 +7,6 @@ use super::Kubelet;
 use super::running::Running;
 use crate::kinds::{self, Kind};
 use crate::meta::{self, at, items, string};
-use crate::quantity;
 use d2k_engine::{Engine, Image, Login, NodeFacts, Trouble};
 
 /// Variables in order; later ones win.
@@ -243,7 +242,7 @@ pub(super) fn resource(pod: &Value, container: &Value, reference: &Value, node: 
         .find(|c| string(c, &["name"]) == named)
         .unwrap_or(container);
     let (list, name) = wanted.split_once('.').unwrap_or(("limits", wanted));
-    let said = quantity::thousandths(string(container, &["resources", list, name]));
+    let said = d2k_quantity::thousandths(string(container, &["resources", list, name]));
     // Without a limit, what the node has is the limit.
     let value = said.unwrap_or_else(|| match (list, name) {
         ("limits", "cpu") => i128::from(node.cpus) * 1000,
@@ -251,7 +250,7 @@ pub(super) fn resource(pod: &Value, container: &Value, reference: &Value, node: 
         ("limits", "ephemeral-storage") => i128::from(node.storage) * 1000,
         _ => 0,
     });
-    let divisor = quantity::thousandths(divisor).filter(|d| *d > 0).unwrap_or(1000);
+    let divisor = d2k_quantity::thousandths(divisor).filter(|d| *d > 0).unwrap_or(1000);
     ((value + divisor - 1) / divisor).to_string()
 }
 

@@ -56,7 +56,7 @@ impl<E: Engine> Kubelet<E> {
         let pods = self.pod_metrics("", "").await;
         let sum = |field: &str| -> i128 {
             let all = pods.iter().flat_map(|pod| items(pod, &["containers"]));
-            let thousandths = all.filter_map(|c| crate::quantity::thousandths(string(c, &["usage", field])));
+            let thousandths = all.filter_map(|c| d2k_quantity::thousandths(string(c, &["usage", field])));
             thousandths.sum()
         };
         let time = meta::now();

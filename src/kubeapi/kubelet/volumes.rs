@@ -11,7 +11,6 @@ use super::running::{Running, Volume, Volumes};
 use super::{Kubelet, environment, files, places};
 use crate::kinds::{self, Kind};
 use crate::meta::{self, at, items, number, string};
-use crate::quantity;
 use d2k_engine::{Below, Engine, Memory, Mount, Source, Trouble};
 
 /// Objects that files come from: field, kind, where a volume names it.
@@ -24,7 +23,7 @@ pub fn memory(pod: &Value) -> Vec<Memory> {
     let all = items(pod, &["spec", "volumes"]).iter();
     let of = |volume: &Value| {
         let empty = volume.get("emptyDir").filter(|empty| string(empty, &["medium"]) == "Memory")?;
-        let limit = quantity::units(string(empty, &["sizeLimit"])).and_then(|l| u64::try_from(l).ok());
+        let limit = d2k_quantity::units(string(empty, &["sizeLimit"])).and_then(|l| u64::try_from(l).ok());
         Some(Memory { name: string(volume, &["name"]).to_owned(), limit, group })
     };
     all.filter_map(of).collect()

@@ -5,7 +5,6 @@
 use serde_json::{Map, Value, json};
 
 use super::types::{self, Field, Shape, Struct};
-use crate::quantity;
 
 /// Why a value is not one of its type, in the words of Go's decoder and of Kubernetes' converter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +34,7 @@ pub enum DecodeError {
     #[error("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\"")]
     Time { text: String },
     /// A quantity is none.
-    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
+    #[error("{}", d2k_quantity::MALFORMED)]
     Quantity,
 }
 
@@ -300,8 +299,10 @@ fn amount(value: &Value) -> Result<Value> {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    match quantity::thousandths(&text) {
-        Some(_) => Ok(quantity::canonical(&text).into()),
+    // Kubernetes' decoder allows blanks around a quantity.
+    let text = text.trim();
+    match d2k_quantity::thousandths(text) {
+        Some(_) => Ok(d2k_quantity::canonical(text).into()),
         None => Err(DecodeError::Quantity),
     }
 }

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::values::{choice, natural};
 use super::{names, port_number, protocol};
 use crate::meta;
-use crate::quantity::thousandths;
 use crate::status::Cause;
+use d2k_quantity::thousandths;
 
 /// What every container has in common.
 pub fn check(container: &Value, volumes: &BTreeSet<String>, path: &str, causes: &mut Vec<Cause>) {
