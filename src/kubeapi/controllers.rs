@@ -9,8 +9,12 @@ mod jobs;
 mod namespaces;
 mod owners;
 mod replica_sets;
+mod revisions;
 mod rollout;
 mod scheduler;
+mod stateful_sets;
+#[cfg(test)]
+mod testing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -58,6 +62,7 @@ pub(crate) trait Controller: Send + Sync + 'static {
 pub fn start(context: &Context, stopping: &CancellationToken) {
     run(deployments::Deployments, context, stopping);
     run(replica_sets::ReplicaSets, context, stopping);
+    run(stateful_sets::StatefulSets, context, stopping);
     run(jobs::Jobs, context, stopping);
     run(endpoints::Endpoints, context, stopping);
     run(claims::Claims, context, stopping);

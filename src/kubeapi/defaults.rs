@@ -2,6 +2,7 @@
 //! API reference field by field), before an object is validated and stored.
 
 mod pod;
+mod stateful_set;
 mod workload;
 
 use serde_json::{Map, Value, json};
@@ -15,6 +16,7 @@ pub fn fill(kind: &Kind, object: &mut Value) {
         "Pod" => pod::fill(object, ""),
         "Deployment" => workload::deployment(object),
         "ReplicaSet" => workload::replica_set(object),
+        "StatefulSet" => stateful_set::fill(object),
         "Job" => workload::job(object),
         "Service" => service(object),
         "PersistentVolumeClaim" => claim(object),

@@ -140,6 +140,50 @@ fn a_rollout_goes_forward_and_back() {
     eventually("one is left", || own.kubectl("get pods -o name").lines().len() == 1);
 }
 
+const STORE: &str = "
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: store}
+spec:
+  replicas: 2
+  serviceName: store
+  selector: {matchLabels: {app: store}}
+  template:
+    metadata: {labels: {app: store}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - {name: main, image: busybox, command: [sleep, '10000'], volumeMounts: [{name: data, mountPath: /data}]}
+  volumeClaimTemplates:
+  - {metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: store}
+spec: {clusterIP: None, selector: {app: store}, ports: [{port: 80}]}
+";
+
+#[d2k_suite::test]
+fn a_stateful_set_keeps_the_names_and_the_files_of_its_pods() {
+    let Some(own) = with(STORE, "--for=jsonpath={.status.availableReplicas}=2 statefulset/store") else {
+        return;
+    };
+    own.kubectl("exec store-1 -- sh -c 'hostname >/data/name'").success();
+    assert!(own.kubectl("exec store-0 -- nslookup store-1.store").success().contains("Address"));
+    own.kubectl("set env statefulset/store COLOUR=blue").success();
+    own.kubectl("rollout status statefulset/store --timeout=45s").success();
+    assert_eq!(own.kubectl("exec store-1 -- cat /data/name").success(), "store-1");
+    assert_eq!(own.kubectl("rollout history statefulset/store").lines().len(), 4);
+    own.kubectl("rollout undo statefulset/store").success();
+    own.kubectl("rollout status statefulset/store --timeout=45s").success();
+    let said = own.kubectl("set env statefulset/store --list").success();
+    assert_eq!(said, "# StatefulSet store, container main");
+    own.kubectl("scale statefulset/store --replicas=1").success();
+    eventually("the highest ends", || own.kubectl("get pods -o name").stdout.trim() == "pod/store-0");
+    own.kubectl("delete statefulset store").success();
+    assert_eq!(own.kubectl("get pvc -o name").lines().len(), 2);
+}
+
 #[d2k_suite::test]
 fn objects_are_changed_in_every_way() {
     let Some(own) = with(WEB, "--for=condition=Available deployment/web") else { return };

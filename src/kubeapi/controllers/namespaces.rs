@@ -28,6 +28,7 @@ impl Controller for Namespaces {
         &kinds::CONFIG_MAP,
         &kinds::SERVICE_ACCOUNT,
         &kinds::REPLICA_SET,
+        &kinds::STATEFUL_SET,
         &kinds::JOB,
     ];
 

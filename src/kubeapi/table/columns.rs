@@ -32,6 +32,8 @@ fn names(kind: &str) -> &'static str {
         "Event" => "Last Seen|Type|Reason|Object|*Subobject|*Source|Message|*First Seen|*Count|*Name",
         "Deployment" => "Name|Ready|Up-to-date|Available|Age|*Containers|*Images|*Selector",
         "ReplicaSet" => "Name|Desired|Current|Ready|Age|*Containers|*Images|*Selector",
+        "StatefulSet" => "Name|Ready|Age|*Containers|*Images",
+        "ControllerRevision" => "Name|Controller|Revision|Age",
         "Job" => "Name|Status|Completions|Duration|Age|*Containers|*Images|*Selector",
         "StorageClass" => "Name|Provisioner|ReclaimPolicy|VolumeBindingMode|AllowVolumeExpansion|Age",
         _ => "Name|Age",
@@ -103,6 +105,16 @@ pub(super) fn cells(kind: &Kind, object: &Value) -> Vec<Value> {
         "ServiceAccount" => vec![name, items(object, &["secrets"]).len().into(), age],
         "Event" => event(object, name),
         "Deployment" | "ReplicaSet" | "Job" => workload(kind, object, name, age),
+        "StatefulSet" => vec![
+            name,
+            format!("{}/{}", count(status, &["readyReplicas"]), count(spec, &["replicas"])).into(),
+            age,
+            containers(at(spec, &["template", "spec"]), "name").into(),
+            containers(at(spec, &["template", "spec"]), "image").into(),
+        ],
+        "ControllerRevision" => {
+            vec![name, controller(object).into(), count(object, &["revision"]).into(), age]
+        }
         "StorageClass" => storage_class(object, name, age),
         _ => vec![name, age],
     }
@@ -351,6 +363,15 @@ fn workload(kind: &Kind, object: &Value, name: Value, age: Value) -> Vec<Value> 
     cells.push(containers(template, "image").into());
     cells.push(labels(at(spec, &["selector", "matchLabels"])).into());
     cells
+}
+
+/// Kind, group and name of the controller, as `statefulset.apps/web`.
+fn controller(object: &Value) -> String {
+    let Some(owner) = meta::controller(object) else { return "<none>".to_owned() };
+    let kind = string(owner, &["kind"]).to_lowercase();
+    let group = string(owner, &["apiVersion"]).split_once('/').map(|(group, _)| group);
+    let dot = if group.is_some() { "." } else { "" };
+    format!("{kind}{dot}{}/{}", group.unwrap_or_default(), string(owner, &["name"]))
 }
 
 fn job(object: &Value, name: Value, age: Value) -> Vec<Value> {

@@ -9,7 +9,8 @@ use crate::status::Cause;
 pub fn bad(kind: &Kind, name: &str) -> Option<String> {
     match kind.name {
         "Service" => bad_old_label(name),
-        "Namespace" => bad_label(name),
+        // The names of its Pods are made of a StatefulSet's.
+        "Namespace" | "StatefulSet" => bad_label(name),
         _ => bad_subdomain(name),
     }
 }

@@ -42,7 +42,7 @@ pub fn set(kind: &Kind, object: &Value, old: Option<&Value>, causes: &mut Vec<Ca
     immutable(object, old, &["spec", "selector"], causes);
 }
 
-fn selector(selector: &Value, causes: &mut Vec<Cause>) {
+pub(super) fn selector(selector: &Value, causes: &mut Vec<Cause>) {
     if selector.is_null() {
         return causes.push(Cause::required("spec.selector", ""));
     }
@@ -73,7 +73,7 @@ fn selector(selector: &Value, causes: &mut Vec<Cause>) {
 }
 
 /// Whether a selector can be asked at all.
-fn legible(selector: &Value) -> bool {
+pub(super) fn legible(selector: &Value) -> bool {
     meta::items(selector, &["matchExpressions"]).iter().all(|one| {
         let none = meta::items(one, &["values"]).is_empty();
         match meta::string(one, &["operator"]) {
@@ -135,11 +135,11 @@ fn strategy(strategy: &Value, causes: &mut Vec<Cause>) {
 }
 
 /// A number, or the number of a percentage.
-fn amount(value: &Value) -> Option<i64> {
+pub(super) fn amount(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.strip_suffix('%')?.parse().ok())
 }
 
-fn share(value: &Value, path: &str, causes: &mut Vec<Cause>) {
+pub(super) fn share(value: &Value, path: &str, causes: &mut Vec<Cause>) {
     let percent = |text: &str| {
         text.strip_suffix('%')
             .is_some_and(|digits| !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit()))
