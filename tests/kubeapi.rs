@@ -31,6 +31,7 @@ macro_rules! cases {
 cases![
     apply,
     claims,
+    daemon_sets,
     deletes,
     patches,
     pods,

@@ -2,6 +2,7 @@
 //! again at an object when it, or one that it owns, has changed; nothing is polled.
 
 mod claims;
+mod daemon_sets;
 mod deployments;
 mod endpoints;
 mod garbage;
@@ -62,6 +63,7 @@ pub(crate) trait Controller: Send + Sync + 'static {
 pub fn start(context: &Context, stopping: &CancellationToken) {
     run(deployments::Deployments, context, stopping);
     run(replica_sets::ReplicaSets, context, stopping);
+    run(daemon_sets::DaemonSets, context, stopping);
     run(stateful_sets::StatefulSets, context, stopping);
     run(jobs::Jobs, context, stopping);
     run(endpoints::Endpoints, context, stopping);

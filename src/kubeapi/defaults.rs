@@ -1,6 +1,7 @@
 //! The values that the API server fills in (`zz_generated.defaults` of each API group, told in the
 //! API reference field by field), before an object is validated and stored.
 
+pub mod daemon_set;
 mod pod;
 mod stateful_set;
 mod workload;
@@ -17,6 +18,7 @@ pub fn fill(kind: &Kind, object: &mut Value) {
         "Deployment" => workload::deployment(object),
         "ReplicaSet" => workload::replica_set(object),
         "StatefulSet" => stateful_set::fill(object),
+        "DaemonSet" => daemon_set::fill(object),
         "Job" => workload::job(object),
         "Service" => service(object),
         "PersistentVolumeClaim" => claim(object),

@@ -113,6 +113,9 @@ pub static EVENT: Kind = kind("", "Event", "events", "event", &["ev"]);
 pub static CONTROLLER_REVISION: Kind =
     kind("apps", "ControllerRevision", "controllerrevisions", "controllerrevision", &[]);
 
+/// The kind `DaemonSet`.
+pub static DAEMON_SET: Kind = workload(kind("apps", "DaemonSet", "daemonsets", "daemonset", &["ds"]), false);
+
 /// The kind `Deployment`.
 pub static DEPLOYMENT: Kind =
     workload(kind("apps", "Deployment", "deployments", "deployment", &["deploy"]), true);
@@ -154,6 +157,7 @@ pub static KINDS: &[&Kind] = &[
     &SERVICE_ACCOUNT,
     &EVENT,
     &CONTROLLER_REVISION,
+    &DAEMON_SET,
     &DEPLOYMENT,
     &REPLICA_SET,
     &STATEFUL_SET,

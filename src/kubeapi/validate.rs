@@ -2,6 +2,7 @@
 //! of what is immutable. Words and reasons are those of Kubernetes (422 `Invalid`).
 
 mod container;
+mod daemon_set;
 pub mod names;
 pub mod pod;
 mod service;
@@ -26,6 +27,7 @@ pub fn check(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
             None => pod::create(object, &mut causes),
         },
         "Deployment" | "ReplicaSet" => workload::set(kind, object, old, &mut causes),
+        "DaemonSet" => daemon_set::check(object, old, &mut causes),
         "StatefulSet" => stateful_set::check(object, old, &mut causes),
         "ControllerRevision" => revision(object, old, &mut causes),
         "Job" => workload::job(object, old, &mut causes),

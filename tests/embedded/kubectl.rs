@@ -184,6 +184,37 @@ fn a_stateful_set_keeps_the_names_and_the_files_of_its_pods() {
     assert_eq!(own.kubectl("get pvc -o name").lines().len(), 2);
 }
 
+const AGENT: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - {name: main, image: busybox, command: [sleep, '10000']}
+";
+
+#[d2k_suite::test]
+fn a_daemon_set_has_one_pod_also_on_a_node_that_takes_no_others() {
+    let Some(own) = with(AGENT, "--for=jsonpath={.status.numberAvailable}=1 daemonset/agent") else { return };
+    own.kubectl("cordon d2k").success();
+    own.kubectl("rollout restart daemonset/agent").success();
+    own.kubectl("rollout status daemonset/agent --timeout=45s").success();
+    assert_eq!(own.kubectl("rollout history daemonset/agent").lines().len(), 4);
+    own.kubectl("uncordon d2k").success();
+    own.kubectl("label node d2k place=here").success();
+    let elsewhere = r#"{"spec":{"template":{"spec":{"nodeSelector":{"place":"elsewhere"}}}}}"#;
+    own.kubectl(format!("patch daemonset agent -p '{elsewhere}'")).success();
+    eventually("none is left", || own.kubectl("get pods -o name").stdout.trim().is_empty());
+    own.kubectl("rollout undo daemonset/agent").success();
+    own.kubectl("rollout status daemonset/agent --timeout=45s").success();
+    eventually("one is back", || own.kubectl("get pods -o name").lines().len() == 1);
+}
+
 #[d2k_suite::test]
 fn objects_are_changed_in_every_way() {
     let Some(own) = with(WEB, "--for=condition=Available deployment/web") else { return };

@@ -29,6 +29,7 @@ impl Controller for Namespaces {
         &kinds::SERVICE_ACCOUNT,
         &kinds::REPLICA_SET,
         &kinds::STATEFUL_SET,
+        &kinds::DAEMON_SET,
         &kinds::JOB,
     ];
 

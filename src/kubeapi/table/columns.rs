@@ -32,6 +32,10 @@ fn names(kind: &str) -> &'static str {
         "Event" => "Last Seen|Type|Reason|Object|*Subobject|*Source|Message|*First Seen|*Count|*Name",
         "Deployment" => "Name|Ready|Up-to-date|Available|Age|*Containers|*Images|*Selector",
         "ReplicaSet" => "Name|Desired|Current|Ready|Age|*Containers|*Images|*Selector",
+        "DaemonSet" => {
+            "Name|Desired|Current|Ready|Up-to-date|Available|Node Selector|Age|*Containers|*Images|\
+             *Selector"
+        }
         "StatefulSet" => "Name|Ready|Age|*Containers|*Images",
         "ControllerRevision" => "Name|Controller|Revision|Age",
         "Job" => "Name|Status|Completions|Duration|Age|*Containers|*Images|*Selector",
@@ -104,7 +108,7 @@ pub(super) fn cells(kind: &Kind, object: &Value) -> Vec<Value> {
         }
         "ServiceAccount" => vec![name, items(object, &["secrets"]).len().into(), age],
         "Event" => event(object, name),
-        "Deployment" | "ReplicaSet" | "Job" => workload(kind, object, name, age),
+        "Deployment" | "ReplicaSet" | "DaemonSet" | "Job" => workload(kind, object, name, age),
         "StatefulSet" => vec![
             name,
             format!("{}/{}", count(status, &["readyReplicas"]), count(spec, &["replicas"])).into(),
@@ -355,6 +359,16 @@ fn workload(kind: &Kind, object: &Value, name: Value, age: Value) -> Vec<Value> 
             desired.into(),
             count(status, &["replicas"]).into(),
             count(status, &["readyReplicas"]).into(),
+            age,
+        ],
+        "DaemonSet" => vec![
+            name,
+            count(status, &["desiredNumberScheduled"]).into(),
+            count(status, &["currentNumberScheduled"]).into(),
+            count(status, &["numberReady"]).into(),
+            count(status, &["updatedNumberScheduled"]).into(),
+            count(status, &["numberAvailable"]).into(),
+            labels(at(template, &["nodeSelector"])).into(),
             age,
         ],
         _ => job(object, name, age),

@@ -1,9 +1,9 @@
 //! Checks of StatefulSets, in the order in which Kubernetes makes them.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::labels;
-use super::values::natural;
+use super::values::{natural, showing};
 use super::workload::{legible, selector};
 use crate::meta;
 use crate::selectors::label_selector_matches;
@@ -89,23 +89,33 @@ fn strategy(strategy: &Value, causes: &mut Vec<Cause>) {
     let rolling = meta::at(strategy, &["rollingUpdate"]);
     match meta::string(strategy, &["type"]) {
         "OnDelete" if !rolling.is_null() => {
-            let partition = meta::number(rolling, &["partition"]).unwrap_or(0);
-            let shown = json!({"Partition": partition, "MaxUnavailable": null});
             let words = "only allowed for updateStrategy 'RollingUpdate'";
-            causes.push(Cause::invalid("spec.updateStrategy.rollingUpdate", &shown, words));
+            let cause = Cause::invalid("spec.updateStrategy.rollingUpdate", &Value::Null, words);
+            causes.push(showing(cause, &shown(rolling)));
         }
         "OnDelete" => {}
         "RollingUpdate" => natural(rolling, "partition", "spec.updateStrategy.rollingUpdate", causes),
         other => {
-            let shown = json!({"Type": other, "RollingUpdate": rolling});
             let words = "must be 'RollingUpdate' or 'OnDelete'";
-            causes.push(Cause::invalid("spec.updateStrategy", &shown, words));
+            let cause = Cause::invalid("spec.updateStrategy", &Value::Null, words);
+            let rolling = shown(rolling);
+            causes.push(showing(cause, &format!("{{\"Type\":{other:?},\"RollingUpdate\":{rolling}}}")));
         }
     }
 }
 
+fn shown(rolling: &Value) -> String {
+    if rolling.is_null() {
+        return "null".to_owned();
+    }
+    let partition = meta::number(rolling, &["partition"]).unwrap_or(0);
+    format!("{{\"Partition\":{partition},\"MaxUnavailable\":null}}")
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn set() -> Value {

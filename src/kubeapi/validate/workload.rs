@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::pod;
-use super::values::natural;
+use super::values::{natural, showing};
 use super::{immutable, labels};
 use crate::kinds::Kind;
 use crate::label_syntax;
@@ -128,8 +128,7 @@ fn strategy(strategy: &Value, causes: &mut Vec<Cause>) {
         other => {
             let shown = format!("{{\"Type\":{other:?},\"RollingUpdate\":{rolling}}}");
             let cause = Cause::unsupported("spec.strategy", &Value::Null, &["Recreate", "RollingUpdate"]);
-            let message = cause.message.replacen("null", &shown, 1);
-            causes.push(Cause { message, ..cause });
+            causes.push(showing(cause, &shown));
         }
     }
 }

@@ -111,6 +111,7 @@ fn add(generator: &mut SchemaGenerator, kind: &Kind) -> Result<String, UntypedKi
         "ServiceAccount" => one::<core::v1::ServiceAccount>(generator),
         "Event" => one::<core::v1::Event>(generator),
         "ControllerRevision" => one::<apps::v1::ControllerRevision>(generator),
+        "DaemonSet" => one::<apps::v1::DaemonSet>(generator),
         "Deployment" => one::<apps::v1::Deployment>(generator),
         "ReplicaSet" => one::<apps::v1::ReplicaSet>(generator),
         "StatefulSet" => one::<apps::v1::StatefulSet>(generator),
