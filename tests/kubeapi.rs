@@ -31,6 +31,7 @@ macro_rules! cases {
 cases![
     apply,
     claims,
+    cron_jobs,
     daemon_sets,
     deletes,
     patches,

@@ -2,6 +2,7 @@
 //! again at an object when it, or one that it owns, has changed; nothing is polled.
 
 mod claims;
+mod cron_jobs;
 mod daemon_sets;
 mod deployments;
 mod endpoints;
@@ -65,6 +66,7 @@ pub fn start(context: &Context, stopping: &CancellationToken) {
     run(replica_sets::ReplicaSets, context, stopping);
     run(daemon_sets::DaemonSets, context, stopping);
     run(stateful_sets::StatefulSets, context, stopping);
+    run(cron_jobs::CronJobs, context, stopping);
     run(jobs::Jobs, context, stopping);
     run(endpoints::Endpoints, context, stopping);
     run(claims::Claims, context, stopping);

@@ -19,6 +19,7 @@ pub fn fill(kind: &Kind, object: &mut Value) {
         "ReplicaSet" => workload::replica_set(object),
         "StatefulSet" => stateful_set::fill(object),
         "DaemonSet" => daemon_set::fill(object),
+        "CronJob" => workload::cron_job(object),
         "Job" => workload::job(object),
         "Service" => service(object),
         "PersistentVolumeClaim" => claim(object),
@@ -44,6 +45,7 @@ pub fn fill(kind: &Kind, object: &mut Value) {
 pub fn disable(kind: &Kind, object: &mut Value) {
     let spec = match kind.name {
         "Pod" => object.get_mut("spec"),
+        "CronJob" => object.pointer_mut("/spec/jobTemplate/spec/template/spec"),
         _ => object.pointer_mut("/spec/template/spec"),
     };
     let Some(spec) = spec else { return };

@@ -128,6 +128,9 @@ pub static REPLICA_SET: Kind =
 pub static STATEFUL_SET: Kind =
     workload(kind("apps", "StatefulSet", "statefulsets", "statefulset", &["sts"]), true);
 
+/// The kind `CronJob`.
+pub static CRON_JOB: Kind = workload(kind("batch", "CronJob", "cronjobs", "cronjob", &["cj"]), false);
+
 /// The kind `Job`.
 pub static JOB: Kind = workload(kind("batch", "Job", "jobs", "job", &[]), false);
 
@@ -161,6 +164,7 @@ pub static KINDS: &[&Kind] = &[
     &DEPLOYMENT,
     &REPLICA_SET,
     &STATEFUL_SET,
+    &CRON_JOB,
     &JOB,
     &ENDPOINT_SLICE,
     &STORAGE_CLASS,

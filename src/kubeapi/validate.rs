@@ -2,6 +2,7 @@
 //! of what is immutable. Words and reasons are those of Kubernetes (422 `Invalid`).
 
 mod container;
+mod cron_job;
 mod daemon_set;
 pub mod names;
 pub mod pod;
@@ -30,6 +31,7 @@ pub fn check(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
         "DaemonSet" => daemon_set::check(object, old, &mut causes),
         "StatefulSet" => stateful_set::check(object, old, &mut causes),
         "ControllerRevision" => revision(object, old, &mut causes),
+        "CronJob" => cron_job::check(object, old, &mut causes),
         "Job" => workload::job(object, old, &mut causes),
         "Service" => service::check(object, old, &mut causes),
         "PersistentVolumeClaim" => claim(object, old, &mut causes),

@@ -215,6 +215,36 @@ fn a_daemon_set_has_one_pod_also_on_a_node_that_takes_no_others() {
     eventually("one is back", || own.kubectl("get pods -o name").lines().len() == 1);
 }
 
+const TICK: &str = "
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: tick}
+spec:
+  schedule: '@every 2s'
+  concurrencyPolicy: Forbid
+  successfulJobsHistoryLimit: 1
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          containers:
+          - {name: main, image: busybox, command: [echo, ticked]}
+";
+
+#[d2k_suite::test]
+fn a_cron_job_makes_jobs_and_keeps_the_last_one() {
+    let Some(own) = with(TICK, "--for=jsonpath={.status.lastSuccessfulTime} cronjob/tick") else { return };
+    own.kubectl("patch cronjob tick -p '{\"spec\":{\"suspend\":true}}'").success();
+    eventually("none runs", || own.field("cronjob/tick", ".status.active").is_empty());
+    eventually("one is kept", || own.kubectl("get jobs -o name").lines().len() == 1);
+    own.kubectl("create job --from=cronjob/tick by-hand").success();
+    own.kubectl("wait --for=condition=Complete job/by-hand --timeout=45s").success();
+    assert_eq!(own.kubectl("logs job/by-hand").success(), "ticked");
+    own.kubectl("delete cronjob tick").success();
+    eventually("its Jobs go with it", || own.kubectl("get jobs -o name").stdout.trim().is_empty());
+}
+
 #[d2k_suite::test]
 fn objects_are_changed_in_every_way() {
     let Some(own) = with(WEB, "--for=condition=Available deployment/web") else { return };

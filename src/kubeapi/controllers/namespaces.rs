@@ -30,6 +30,7 @@ impl Controller for Namespaces {
         &kinds::REPLICA_SET,
         &kinds::STATEFUL_SET,
         &kinds::DAEMON_SET,
+        &kinds::CRON_JOB,
         &kinds::JOB,
     ];
 

@@ -38,6 +38,7 @@ fn names(kind: &str) -> &'static str {
         }
         "StatefulSet" => "Name|Ready|Age|*Containers|*Images",
         "ControllerRevision" => "Name|Controller|Revision|Age",
+        "CronJob" => "Name|Schedule|Timezone|Suspend|Active|Last Schedule|Age|*Containers|*Images|*Selector",
         "Job" => "Name|Status|Completions|Duration|Age|*Containers|*Images|*Selector",
         "StorageClass" => "Name|Provisioner|ReclaimPolicy|VolumeBindingMode|AllowVolumeExpansion|Age",
         _ => "Name|Age",
@@ -109,6 +110,7 @@ pub(super) fn cells(kind: &Kind, object: &Value) -> Vec<Value> {
         "ServiceAccount" => vec![name, items(object, &["secrets"]).len().into(), age],
         "Event" => event(object, name),
         "Deployment" | "ReplicaSet" | "DaemonSet" | "Job" => workload(kind, object, name, age),
+        "CronJob" => cron_job(object, name, age),
         "StatefulSet" => vec![
             name,
             format!("{}/{}", count(status, &["readyReplicas"]), count(spec, &["replicas"])).into(),
@@ -377,6 +379,29 @@ fn workload(kind: &Kind, object: &Value, name: Value, age: Value) -> Vec<Value> 
     cells.push(containers(template, "image").into());
     cells.push(labels(at(spec, &["selector", "matchLabels"])).into());
     cells
+}
+
+fn cron_job(object: &Value, name: Value, age: Value) -> Vec<Value> {
+    let (spec, status) = (at(object, &["spec"]), at(object, &["status"]));
+    let suspended = at(spec, &["suspend"]).as_bool() == Some(true);
+    let last = match string(status, &["lastScheduleTime"]) {
+        "" => "<none>".to_owned(),
+        time => self::age(time),
+    };
+    let job = at(spec, &["jobTemplate", "spec"]);
+    let pod = at(job, &["template", "spec"]);
+    vec![
+        name,
+        string(spec, &["schedule"]).into(),
+        or(string(spec, &["timeZone"]), "<none>"),
+        if suspended { "True" } else { "False" }.into(),
+        items(status, &["active"]).len().into(),
+        last.into(),
+        age,
+        containers(pod, "name").into(),
+        containers(pod, "image").into(),
+        labels(at(job, &["selector", "matchLabels"])).into(),
+    ]
 }
 
 /// Kind, group and name of the controller, as `statefulset.apps/web`.

@@ -161,29 +161,8 @@ pub fn job(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     if old.is_none() {
         generated(object, causes);
     }
-    for field in [
-        "parallelism",
-        "completions",
-        "activeDeadlineSeconds",
-        "backoffLimit",
-        "ttlSecondsAfterFinished",
-        "backoffLimitPerIndex",
-        "maxFailedIndexes",
-    ] {
-        natural(spec, field, "spec", causes);
-    }
-    completion(spec, causes);
+    job_spec(spec, "spec", causes);
     let template = meta::at(spec, &["template"]);
-    pod::template(template, "spec.template", causes);
-    let policy = meta::at(template, &["spec", "restartPolicy"]);
-    let path = "spec.template.spec.restartPolicy";
-    match policy.as_str() {
-        Some("OnFailure" | "Never") => {}
-        None | Some("" | "Always") => {
-            causes.push(Cause::required(path, "valid values: \"OnFailure\", \"Never\""));
-        }
-        Some(_) => causes.push(Cause::unsupported(path, policy, &["OnFailure", "Never"])),
-    }
     let given = meta::at(spec, &["selector"]);
     selector(given, causes);
     let own = meta::at(template, &["metadata", "labels"]);
@@ -193,6 +172,33 @@ pub fn job(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     }
     if let Some(old) = old {
         job_changes(object, old, causes);
+    }
+}
+
+/// The `spec` of a Job, but for its selector.
+pub(super) fn job_spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+    for field in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ] {
+        natural(spec, field, path, causes);
+    }
+    completion(spec, path, causes);
+    let template = meta::at(spec, &["template"]);
+    pod::template(template, &format!("{path}.template"), causes);
+    let policy = meta::at(template, &["spec", "restartPolicy"]);
+    let path = format!("{path}.template.spec.restartPolicy");
+    match policy.as_str() {
+        Some("OnFailure" | "Never") => {}
+        None | Some("" | "Always") => {
+            causes.push(Cause::required(path, "valid values: \"OnFailure\", \"Never\""));
+        }
+        Some(_) => causes.push(Cause::unsupported(path, policy, &["OnFailure", "Never"])),
     }
 }
 
@@ -211,33 +217,40 @@ fn generated(object: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
-fn completion(spec: &Value, causes: &mut Vec<Cause>) {
+fn completion(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     let mode = meta::at(spec, &["completionMode"]);
     match mode.as_str() {
         Some("Indexed") => {
             if meta::at(spec, &["completions"]).is_null() {
-                causes.push(Cause::required("spec.completions", "when completion mode is Indexed"));
+                causes
+                    .push(Cause::required(format!("{path}.completions"), "when completion mode is Indexed"));
             }
             for field in ["backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"] {
                 if !meta::at(spec, &[field]).is_null() {
-                    causes
-                        .push(Cause::forbidden(format!("spec.{field}"), "is not supported by this cluster"));
+                    causes.push(Cause::forbidden(
+                        format!("{path}.{field}"),
+                        "is not supported by this cluster",
+                    ));
                 }
             }
             if let Some(number) = meta::number(spec, &["parallelism"]).filter(|number| *number > 100_000) {
                 let words = "must be less than or equal to 100000 when completion mode is Indexed";
-                causes.push(Cause::invalid("spec.parallelism", &number.into(), words));
+                causes.push(Cause::invalid(format!("{path}.parallelism"), &number.into(), words));
             }
         }
         other => {
             if other.is_some_and(|mode| mode != "NonIndexed") {
-                causes.push(Cause::unsupported("spec.completionMode", mode, &["NonIndexed", "Indexed"]));
+                causes.push(Cause::unsupported(
+                    format!("{path}.completionMode"),
+                    mode,
+                    &["NonIndexed", "Indexed"],
+                ));
             }
             for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
                 let value = meta::at(spec, &[field]);
                 if !value.is_null() {
                     causes.push(Cause::invalid(
-                        format!("spec.{field}"),
+                        format!("{path}.{field}"),
                         value,
                         "requires indexed completion mode",
                     ));

@@ -115,6 +115,7 @@ fn add(generator: &mut SchemaGenerator, kind: &Kind) -> Result<String, UntypedKi
         "Deployment" => one::<apps::v1::Deployment>(generator),
         "ReplicaSet" => one::<apps::v1::ReplicaSet>(generator),
         "StatefulSet" => one::<apps::v1::StatefulSet>(generator),
+        "CronJob" => one::<batch::v1::CronJob>(generator),
         "Job" => one::<batch::v1::Job>(generator),
         "EndpointSlice" => one::<discovery::v1::EndpointSlice>(generator),
         "StorageClass" => one::<storage::v1::StorageClass>(generator),
