@@ -39,6 +39,8 @@ mod pods;
 mod pods_files;
 #[path = "embedded/private.rs"]
 mod private;
+#[path = "embedded/rolling.rs"]
+mod rolling;
 #[path = "embedded/soak.rs"]
 mod soak;
 #[path = "embedded/subpath.rs"]

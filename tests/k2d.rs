@@ -14,10 +14,16 @@
 mod both_ways;
 #[path = "k2d/device.rs"]
 mod device;
+#[path = "k2d/helm.rs"]
+mod helm;
+#[path = "k2d/install.rs"]
+mod install;
 #[path = "k2d/outlive.rs"]
 mod outlive;
 #[path = "k2d/pods.rs"]
 mod pods;
+#[path = "k2d/rolling.rs"]
+mod rolling;
 #[path = "k2d/services.rs"]
 mod services;
 #[allow(dead_code, unused_imports, reason = "several suites share it, and each uses a part")]

@@ -28,7 +28,23 @@ macro_rules! cases {
     };
 }
 
-cases![apply, claims, deletes, patches, pods, reads, refusals, services, streams, watches, workloads, writes,];
+cases![
+    apply,
+    claims,
+    cron_jobs,
+    daemon_sets,
+    deletes,
+    patches,
+    pods,
+    reads,
+    refusals,
+    services,
+    stateful_sets,
+    streams,
+    watches,
+    workloads,
+    writes,
+];
 
 #[d2k_suite::test]
 fn every_case_is_run() {

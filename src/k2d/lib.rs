@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod engine;
 mod foreign;
+mod former;
 pub mod inside;
 pub mod net;
 mod recover;

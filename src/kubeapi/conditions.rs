@@ -1,6 +1,9 @@
 //! Conditions of objects, and what the phase and the conditions of a Pod say of it: for the controllers, the
 //! kubelet and the verbs, which all write or read them.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::meta;
@@ -18,6 +21,24 @@ pub fn is_over(pod: &Value) -> bool {
 /// Whether a Pod is ready.
 pub fn is_ready(pod: &Value) -> bool {
     condition(pod, "Ready")
+}
+
+/// How long until a Pod that is ready has been so for some seconds, and so counts as available; nothing for one
+/// that is not ready.
+pub fn available_in(pod: &Value, seconds: i64) -> Option<Duration> {
+    let ready = |c: &&Value| meta::string(c, &["type"]) == "Ready" && meta::string(c, &["status"]) == "True";
+    let ready = meta::items(pod, &["status", "conditions"]).iter().find(ready)?;
+    if seconds <= 0 {
+        return Some(Duration::ZERO);
+    }
+    let since: Timestamp = meta::string(ready, &["lastTransitionTime"]).parse().ok()?;
+    let left = since.as_second().saturating_add(seconds) - Timestamp::now().as_second();
+    Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
+}
+
+/// Whether a Pod has been ready for some seconds.
+pub fn is_available(pod: &Value, seconds: i64) -> bool {
+    available_in(pod, seconds) == Some(Duration::ZERO)
 }
 
 /// Whether a condition of an object is true.
@@ -76,4 +97,25 @@ pub fn set_status(object: &mut Value, name: &str, status: &str, reason: &str, me
 /// Notes that a Pod has a Node.
 pub fn scheduled(pod: &mut Value) {
     set_condition(pod, "PodScheduled", true, "", "");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_available_when_it_has_been_ready_long_enough() {
+        let of = |status: &str, since: Timestamp| {
+            let ready =
+                json!({"type": "Ready", "status": status, "lastTransitionTime": meta::seconds(since)});
+            json!({"status": {"conditions": [ready]}})
+        };
+        let now = Timestamp::now();
+        let before = now - jiff::SignedDuration::from_secs(60);
+        assert!(is_available(&of("True", now), 0));
+        assert!(is_available(&of("True", before), 30));
+        assert!(available_in(&of("True", now), 30).is_some_and(|left| left > Duration::from_secs(25)));
+        assert_eq!(available_in(&of("False", before), 0), None);
+        assert_eq!(available_in(&json!({}), 0), None);
+    }
 }

@@ -2,6 +2,8 @@
 //! again at an object when it, or one that it owns, has changed; nothing is polled.
 
 mod claims;
+mod cron_jobs;
+mod daemon_sets;
 mod deployments;
 mod endpoints;
 mod garbage;
@@ -9,9 +11,13 @@ mod jobs;
 mod namespaces;
 mod owners;
 mod replica_sets;
+mod revisions;
 mod rollout;
 mod scheduler;
+mod stateful_sets;
 pub mod storage;
+#[cfg(test)]
+mod testing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -59,6 +65,9 @@ pub(crate) trait Controller: Send + Sync + 'static {
 pub fn start(context: &Context, stopping: &CancellationToken) {
     run(deployments::Deployments, context, stopping);
     run(replica_sets::ReplicaSets, context, stopping);
+    run(daemon_sets::DaemonSets, context, stopping);
+    run(stateful_sets::StatefulSets, context, stopping);
+    run(cron_jobs::CronJobs, context, stopping);
     run(jobs::Jobs, context, stopping);
     run(endpoints::Endpoints, context, stopping);
     run(claims::Claims, context, stopping);

@@ -1,7 +1,9 @@
 //! The values that the API server fills in (`zz_generated.defaults` of each API group, told in the
 //! API reference field by field), before an object is validated and stored.
 
+pub mod daemon_set;
 mod pod;
+mod stateful_set;
 mod workload;
 
 use serde_json::{Map, Value, json};
@@ -15,6 +17,9 @@ pub fn fill(kind: &Kind, object: &mut Value) {
         "Pod" => pod::fill(object, ""),
         "Deployment" => workload::deployment(object),
         "ReplicaSet" => workload::replica_set(object),
+        "StatefulSet" => stateful_set::fill(object),
+        "DaemonSet" => daemon_set::fill(object),
+        "CronJob" => workload::cron_job(object),
         "Job" => workload::job(object),
         "Service" => service(object),
         "PersistentVolumeClaim" => claim(object),
@@ -40,6 +45,7 @@ pub fn fill(kind: &Kind, object: &mut Value) {
 pub fn disable(kind: &Kind, object: &mut Value) {
     let spec = match kind.name {
         "Pod" => object.get_mut("spec"),
+        "CronJob" => object.pointer_mut("/spec/jobTemplate/spec/template/spec"),
         _ => object.pointer_mut("/spec/template/spec"),
     };
     let Some(spec) = spec else { return };

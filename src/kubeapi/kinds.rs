@@ -109,6 +109,13 @@ pub static SERVICE_ACCOUNT: Kind = kind("", "ServiceAccount", "serviceaccounts",
 /// The kind `Event`.
 pub static EVENT: Kind = kind("", "Event", "events", "event", &["ev"]);
 
+/// The kind `ControllerRevision`.
+pub static CONTROLLER_REVISION: Kind =
+    kind("apps", "ControllerRevision", "controllerrevisions", "controllerrevision", &[]);
+
+/// The kind `DaemonSet`.
+pub static DAEMON_SET: Kind = workload(kind("apps", "DaemonSet", "daemonsets", "daemonset", &["ds"]), false);
+
 /// The kind `Deployment`.
 pub static DEPLOYMENT: Kind =
     workload(kind("apps", "Deployment", "deployments", "deployment", &["deploy"]), true);
@@ -116,6 +123,13 @@ pub static DEPLOYMENT: Kind =
 /// The kind `ReplicaSet`.
 pub static REPLICA_SET: Kind =
     workload(kind("apps", "ReplicaSet", "replicasets", "replicaset", &["rs"]), true);
+
+/// The kind `StatefulSet`.
+pub static STATEFUL_SET: Kind =
+    workload(kind("apps", "StatefulSet", "statefulsets", "statefulset", &["sts"]), true);
+
+/// The kind `CronJob`.
+pub static CRON_JOB: Kind = workload(kind("batch", "CronJob", "cronjobs", "cronjob", &["cj"]), false);
 
 /// The kind `Job`.
 pub static JOB: Kind = workload(kind("batch", "Job", "jobs", "job", &[]), false);
@@ -145,8 +159,12 @@ pub static KINDS: &[&Kind] = &[
     &SECRET,
     &SERVICE_ACCOUNT,
     &EVENT,
+    &CONTROLLER_REVISION,
+    &DAEMON_SET,
     &DEPLOYMENT,
     &REPLICA_SET,
+    &STATEFUL_SET,
+    &CRON_JOB,
     &JOB,
     &ENDPOINT_SLICE,
     &STORAGE_CLASS,

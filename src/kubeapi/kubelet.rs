@@ -8,6 +8,7 @@ mod files;
 mod follow;
 mod forward;
 mod host_path;
+mod leaving;
 mod log_reader;
 mod log_tail;
 mod logs;

@@ -8,6 +8,7 @@ pub mod cluster;
 mod conditions;
 pub mod controllers;
 pub mod credentials;
+mod cron;
 mod defaults;
 mod discovery;
 mod events;

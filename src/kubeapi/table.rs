@@ -9,9 +9,12 @@ use super::kinds::Kind;
 use super::meta;
 use super::packed;
 
-/// A column: its name, and whether only `-o wide` shows it.
+/// A column.
 struct Column {
     name: &'static str,
+    /// The type of its cells, as OpenAPI names it.
+    kind: &'static str,
+    /// Whether only `-o wide` shows it.
     wide: bool,
 }
 
@@ -33,7 +36,7 @@ pub fn of(kind: &Kind, objects: &[&Value], version: &str, headed: bool, include:
         .map(|column| {
             let format = if column.name == "Name" { "name" } else { "" };
             json!({
-                "name": column.name, "type": "string", "format": format, "description": "",
+                "name": column.name, "type": column.kind, "format": format, "description": "",
                 "priority": i32::from(column.wide),
             })
         })

@@ -2,9 +2,12 @@
 //! of what is immutable. Words and reasons are those of Kubernetes (422 `Invalid`).
 
 mod container;
+mod cron_job;
+mod daemon_set;
 pub mod names;
 pub mod pod;
 mod service;
+mod stateful_set;
 mod values;
 mod volume;
 mod workload;
@@ -25,6 +28,10 @@ pub fn check(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
             None => pod::create(object, &mut causes),
         },
         "Deployment" | "ReplicaSet" => workload::set(kind, object, old, &mut causes),
+        "DaemonSet" => daemon_set::check(object, old, &mut causes),
+        "StatefulSet" => stateful_set::check(object, old, &mut causes),
+        "ControllerRevision" => revision(object, old, &mut causes),
+        "CronJob" => cron_job::check(object, old, &mut causes),
         "Job" => workload::job(object, old, &mut causes),
         "Service" => service::check(object, old, &mut causes),
         "PersistentVolumeClaim" => claim(object, old, &mut causes),
@@ -174,6 +181,16 @@ fn claim(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             break;
         }
     }
+}
+
+fn revision(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
+    if let Some(number) = meta::number(object, &["revision"]).filter(|number| *number < 0) {
+        causes.push(Cause::invalid("revision", &number.into(), "must be greater than or equal to 0"));
+    }
+    if meta::at(object, &["data"]).is_null() {
+        causes.push(Cause::required("data", "data is mandatory"));
+    }
+    immutable(object, old, &["data"], causes);
 }
 
 fn data(kind: &Kind, object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {

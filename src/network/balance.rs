@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -12,25 +12,37 @@ use super::services::Target;
 
 /// Clients whose endpoint is remembered; the ones not seen for longest are forgotten first.
 const REMEMBERED_MAX: usize = 4096;
+/// For so long an endpoint counts as new: a Pod without a readiness probe is ready when its program starts, and not only when it
+/// listens.
+const NEW: Duration = Duration::from_secs(5);
 
 /// The endpoints of a listener, with what is remembered about them.
 #[derive(Debug)]
 pub(super) struct Balance {
     pub target: Target,
+    /// Since when each endpoint is one.
+    since: HashMap<SocketAddr, Instant>,
     next: AtomicUsize,
     remembered: Mutex<HashMap<IpAddr, (SocketAddr, Instant)>>,
 }
 
 impl Balance {
     pub fn new(target: Target) -> Self {
-        Self { target, next: AtomicUsize::new(0), remembered: Mutex::default() }
+        let since = since(&target, &HashMap::new());
+        Self { target, since, next: AtomicUsize::new(0), remembered: Mutex::default() }
     }
 
     /// The same with other endpoints: the turn goes on and clients stay where they are.
     pub fn with(&self, target: Target) -> Self {
         let remembered = self.remembered.lock().clone();
         let next = AtomicUsize::new(self.next.load(Ordering::Relaxed));
-        Self { target, next, remembered: Mutex::new(remembered) }
+        let since = since(&target, &self.since);
+        Self { target, since, next, remembered: Mutex::new(remembered) }
+    }
+
+    /// Whether an endpoint is so new that its program may not listen yet.
+    pub fn has_new(&self) -> bool {
+        self.since.values().any(|since| since.elapsed() < NEW)
     }
 
     /// The endpoints in the order in which they are to be tried for a client.
@@ -64,4 +76,9 @@ impl Balance {
         }
         remembered.insert(client, (endpoint, Instant::now()));
     }
+}
+
+fn since(target: &Target, before: &HashMap<SocketAddr, Instant>) -> HashMap<SocketAddr, Instant> {
+    let now = Instant::now();
+    target.endpoints.iter().map(|endpoint| (*endpoint, *before.get(endpoint).unwrap_or(&now))).collect()
 }

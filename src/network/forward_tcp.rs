@@ -17,6 +17,9 @@ use super::relay::{relay, reset};
 const ENDPOINT: Duration = Duration::from_secs(3);
 /// All of them together.
 const ENDPOINTS: Duration = Duration::from_secs(10);
+/// Pause before endpoints that have all refused are asked again.
+const AGAIN: Duration = Duration::from_millis(20);
+
 /// Serves a listener until it is closed. Connections live on until they end.
 pub(super) async fn serve(
     context: Context,
@@ -42,8 +45,7 @@ pub(super) async fn serve(
             reset(stream);
             continue;
         };
-        let balance = Arc::clone(&balance.borrow());
-        let own = context.clone();
+        let (balance, own) = (balance.clone(), context.clone());
         context.tasks.spawn(async move {
             let _place = place;
             match own.stopping.run_until_cancelled(reach(&own, &balance, client)).await.flatten() {
@@ -54,9 +56,28 @@ pub(super) async fn serve(
     }
 }
 
-/// A connection to the first endpoint that takes one.
-async fn reach(context: &Context, balance: &Balance, client: SocketAddr) -> Option<TcpStream> {
+/// A connection to the first endpoint that takes one. Where all have refused, they are asked again as long as one of them is new,
+/// or when there are others by then.
+async fn reach(
+    context: &Context,
+    balances: &watch::Receiver<Arc<Balance>>,
+    client: SocketAddr,
+) -> Option<TcpStream> {
     let last = Instant::now() + ENDPOINTS;
+    loop {
+        let balance = Arc::clone(&balances.borrow());
+        if let Some(stream) = first(context, &balance, client, last).await {
+            return Some(stream);
+        }
+        let same = Arc::ptr_eq(&balance, &balances.borrow());
+        if Instant::now() >= last || (same && !balance.has_new()) {
+            return None;
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+async fn first(context: &Context, balance: &Balance, client: SocketAddr, last: Instant) -> Option<TcpStream> {
     for endpoint in balance.order(client.ip()) {
         let deadline = last.min(Instant::now() + ENDPOINT);
         match timeout_at(deadline, context.sockets.dial(endpoint)).await {

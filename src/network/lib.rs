@@ -24,6 +24,8 @@ mod context;
 mod dns;
 pub mod flow;
 mod forward_tcp;
+#[cfg(test)]
+mod forward_tcp_tests;
 mod forward_udp;
 mod host_ports;
 mod limits;

@@ -196,6 +196,13 @@ pub(super) fn is_ready(endpoint: &Endpoint) -> bool {
     endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
 }
 
+/// Whether an endpoint that ends still takes connections.
+pub(super) fn still_serves(endpoint: &Endpoint) -> bool {
+    let conditions = endpoint.conditions.as_ref();
+    conditions
+        .is_some_and(|conditions| conditions.serving == Some(true) && conditions.terminating == Some(true))
+}
+
 /// The addresses of a Service's own; none for a headless one.
 pub(super) fn cluster_addresses(service: &Service) -> Vec<IpAddr> {
     let Some(spec) = &service.spec else { return Vec::new() };

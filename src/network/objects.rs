@@ -90,6 +90,8 @@ pub struct Endpoint {
 #[serde(default)]
 pub struct EndpointConditions {
     pub ready: Option<bool>,
+    pub serving: Option<bool>,
+    pub terminating: Option<bool>,
 }
 
 /// A port of a slice.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::names::{by_service, cluster_addresses, is_ready, key};
-use super::objects::{EndpointSlice, Service, ServicePort};
+use super::names::{by_service, cluster_addresses, is_ready, key, still_serves};
+use super::objects::{Endpoint, EndpointSlice, Service, ServicePort};
 
 /// The default of `sessionAffinityConfig.clientIP.timeoutSeconds`.
 const AFFINITY: u64 = 10_800;
@@ -54,7 +54,7 @@ pub struct Place {
 pub struct Target {
     /// Whose it is, for messages.
     pub of: Owner,
-    /// The addresses that are ready.
+    /// The addresses that are ready; if none is, those that end and still serve.
     pub endpoints: Vec<SocketAddr>,
     /// For how long a client stays with the endpoint that it had (`sessionAffinity: ClientIP`).
     pub affinity: Option<Duration>,
@@ -172,18 +172,9 @@ fn target(service: &Service, port: &ServicePort, slices: &[&EndpointSlice]) -> O
     let number = u16::try_from(port.port).ok().filter(|port| *port > 0)?;
     let spec = service.spec.as_ref()?;
     let unready = spec.publish_not_ready_addresses == Some(true);
-    let mut endpoints = Vec::new();
-    for slice in slices {
-        let same =
-            |name: &Option<String>| name.as_deref().unwrap_or("") == port.name.as_deref().unwrap_or("");
-        let numbers = slice.ports.iter().flatten().filter(|of_slice| {
-            same(&of_slice.name) && self::protocol(of_slice.protocol.as_deref()) == Some(protocol)
-        });
-        for number in numbers.filter_map(|port| u16::try_from(port.port?).ok()) {
-            let ready = slice.endpoints.iter().filter(|endpoint| unready || is_ready(endpoint));
-            let addresses = ready.filter_map(|endpoint| endpoint.addresses.first()?.parse::<Ipv4Addr>().ok());
-            endpoints.extend(addresses.map(|address| SocketAddr::from((address, number))));
-        }
+    let mut endpoints = addresses(port, protocol, slices, |endpoint| unready || is_ready(endpoint));
+    if endpoints.is_empty() {
+        endpoints = addresses(port, protocol, slices, still_serves);
     }
     endpoints.sort_unstable();
     endpoints.dedup();
@@ -194,6 +185,30 @@ fn target(service: &Service, port: &ServicePort, slices: &[&EndpointSlice]) -> O
     });
     let of = Owner { namespace: namespace.into(), name: name.into(), port: number, protocol };
     Some(Target { of, endpoints, affinity })
+}
+
+/// Where the endpoints that `fit` take connections for a port of their Service.
+fn addresses(
+    port: &ServicePort,
+    protocol: Protocol,
+    slices: &[&EndpointSlice],
+    fit: impl Fn(&Endpoint) -> bool,
+) -> Vec<SocketAddr> {
+    let mut all = Vec::new();
+    for slice in slices {
+        let same =
+            |name: &Option<String>| name.as_deref().unwrap_or("") == port.name.as_deref().unwrap_or("");
+        let numbers = slice.ports.iter().flatten().filter(|of_slice| {
+            same(&of_slice.name) && self::protocol(of_slice.protocol.as_deref()) == Some(protocol)
+        });
+        for number in numbers.filter_map(|port| u16::try_from(port.port?).ok()) {
+            let fitting = slice.endpoints.iter().filter(|endpoint| fit(endpoint));
+            let addresses =
+                fitting.filter_map(|endpoint| endpoint.addresses.first()?.parse::<Ipv4Addr>().ok());
+            all.extend(addresses.map(|address| SocketAddr::from((address, number))));
+        }
+    }
+    all
 }
 
 pub(super) fn protocol(name: Option<&str>) -> Option<Protocol> {

@@ -49,6 +49,23 @@ fn ports_go_to_the_ready_endpoints_of_the_slices_port_of_that_name() {
 }
 
 #[test]
+fn endpoints_that_end_serve_while_no_other_one_is_ready() {
+    let services = json!([{"metadata": {"name": "s", "namespace": "a"}, "spec": {"clusterIP": "10.96.0.9", "ports": [{"port": 80}]}}]);
+    let ends = json!({"addresses": ["10.88.0.5"], "conditions": {"ready": false, "serving": true, "terminating": true}});
+    let broken = json!({"addresses": ["10.88.0.6"], "conditions": {"ready": false, "serving": false, "terminating": true}});
+    let ready = json!({"addresses": ["10.88.0.7"], "conditions": {"ready": true, "serving": true}});
+    for (endpoints, served) in [
+        (json!([ends, broken]), vec!["10.88.0.5:1"]),
+        (json!([ends, broken, ready]), vec!["10.88.0.7:1"]),
+        (json!([broken]), vec![]),
+    ] {
+        let wanted = want(services.clone(), json!([slice("s", endpoints, json!([{"port": 1}]))]));
+        let all = wanted.listeners.values().flat_map(|target| &target.endpoints);
+        assert_eq!(all.map(ToString::to_string).collect::<Vec<_>>(), served);
+    }
+}
+
+#[test]
 fn the_machine_holds_node_ports_and_load_balancer_ports_even_without_endpoints() {
     let services = json!([{"metadata": {"name": "s", "namespace": "a"}, "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.9",
         "ports": [{"port": 80, "nodePort": 30080}]}}]);

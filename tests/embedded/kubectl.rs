@@ -140,6 +140,112 @@ fn a_rollout_goes_forward_and_back() {
     eventually("one is left", || own.kubectl("get pods -o name").lines().len() == 1);
 }
 
+const STORE: &str = "
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: store}
+spec:
+  replicas: 2
+  serviceName: store
+  selector: {matchLabels: {app: store}}
+  template:
+    metadata: {labels: {app: store}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - {name: main, image: busybox, command: [sleep, '10000'], volumeMounts: [{name: data, mountPath: /data}]}
+  volumeClaimTemplates:
+  - {metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: store}
+spec: {clusterIP: None, selector: {app: store}, ports: [{port: 80}]}
+";
+
+#[d2k_suite::test]
+fn a_stateful_set_keeps_the_names_and_the_files_of_its_pods() {
+    let Some(own) = with(STORE, "--for=jsonpath={.status.availableReplicas}=2 statefulset/store") else {
+        return;
+    };
+    own.kubectl("exec store-1 -- sh -c 'hostname >/data/name'").success();
+    let answer = own.kubectl("exec store-0 -- sh -c 'nslookup store-1.$(hostname -d)'").success();
+    assert!(answer.contains("Name:"), "{answer}");
+    own.kubectl("set env statefulset/store COLOUR=blue").success();
+    own.kubectl("rollout status statefulset/store --timeout=45s").success();
+    assert_eq!(own.kubectl("exec store-1 -- cat /data/name").success(), "store-1");
+    assert_eq!(own.kubectl("rollout history statefulset/store").lines().len(), 4);
+    own.kubectl("rollout undo statefulset/store").success();
+    own.kubectl("rollout status statefulset/store --timeout=45s").success();
+    let said = own.kubectl("set env statefulset/store --list").success();
+    assert_eq!(said, "# StatefulSet store, container main");
+    own.kubectl("scale statefulset/store --replicas=1").success();
+    eventually("the highest ends", || own.kubectl("get pods -o name").stdout.trim() == "pod/store-0");
+    own.kubectl("delete statefulset store").success();
+    assert_eq!(own.kubectl("get pvc -o name").lines().len(), 2);
+}
+
+const AGENT: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - {name: main, image: busybox, command: [sleep, '10000']}
+";
+
+#[d2k_suite::test]
+fn a_daemon_set_has_one_pod_also_on_a_node_that_takes_no_others() {
+    let Some(own) = with(AGENT, "--for=jsonpath={.status.numberAvailable}=1 daemonset/agent") else { return };
+    own.kubectl("cordon d2k").success();
+    own.kubectl("rollout restart daemonset/agent").success();
+    own.kubectl("rollout status daemonset/agent --timeout=45s").success();
+    assert_eq!(own.kubectl("rollout history daemonset/agent").lines().len(), 4);
+    own.kubectl("uncordon d2k").success();
+    own.kubectl("label node d2k place=here").success();
+    let elsewhere = r#"{"spec":{"template":{"spec":{"nodeSelector":{"place":"elsewhere"}}}}}"#;
+    own.kubectl(format!("patch daemonset agent -p '{elsewhere}'")).success();
+    eventually("none is left", || own.kubectl("get pods -o name").stdout.trim().is_empty());
+    own.kubectl("rollout undo daemonset/agent").success();
+    own.kubectl("rollout status daemonset/agent --timeout=45s").success();
+    eventually("one is back", || own.kubectl("get pods -o name").lines().len() == 1);
+}
+
+const TICK: &str = "
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: tick}
+spec:
+  schedule: '@every 2s'
+  concurrencyPolicy: Forbid
+  successfulJobsHistoryLimit: 1
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          containers:
+          - {name: main, image: busybox, command: [echo, ticked]}
+";
+
+#[d2k_suite::test]
+fn a_cron_job_makes_jobs_and_keeps_the_last_one() {
+    let Some(own) = with(TICK, "--for=jsonpath={.status.lastSuccessfulTime} cronjob/tick") else { return };
+    own.kubectl("patch cronjob tick -p '{\"spec\":{\"suspend\":true}}'").success();
+    eventually("none runs", || own.field("cronjob/tick", ".status.active").is_empty());
+    eventually("one is kept", || own.kubectl("get jobs -o name").lines().len() == 1);
+    own.kubectl("create job --from=cronjob/tick by-hand").success();
+    own.kubectl("wait --for=condition=Complete job/by-hand --timeout=45s").success();
+    assert_eq!(own.kubectl("logs job/by-hand").success(), "ticked");
+    own.kubectl("delete cronjob tick").success();
+    eventually("its Jobs go with it", || own.kubectl("get jobs -o name").stdout.trim().is_empty());
+}
+
 #[d2k_suite::test]
 fn objects_are_changed_in_every_way() {
     let Some(own) = with(WEB, "--for=condition=Available deployment/web") else { return };

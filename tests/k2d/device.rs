@@ -47,13 +47,28 @@ impl Device {
         Some(device)
     }
 
+    /// The program under test.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The address of the engine.
+    pub fn engine(&self) -> &str {
+        &self.engine
+    }
+
     /// Starts k2d, and waits until it serves.
     pub fn begin(&mut self) {
-        let log =
-            std::fs::File::options().create(true).append(true).open(self.data.with_extension("log")).unwrap();
         let mut command = Command::new(&self.program);
         command.args(["serve", "--advertise-addr", "127.0.0.1", "--node", "edge", "--data-path"]);
         command.arg(&self.data).args(["--port", &self.port.to_string(), "--engine", &self.engine]);
+        self.begin_with(command);
+    }
+
+    /// Starts k2d with a command, and waits until it serves.
+    pub fn begin_with(&mut self, mut command: Command) {
+        let log =
+            std::fs::File::options().create(true).append(true).open(self.data.with_extension("log")).unwrap();
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.process = Some(process);
         eventually("k2d serves", || self.kubectl("get --raw /healthz").stdout == "ok");
@@ -146,6 +161,9 @@ impl Device {
 
     /// Removes what k2d has made on the engine.
     fn clean(&self) {
+        for name in ["k2d", "k2d-itself"] {
+            self.docker(&format!("rm -f {name}"));
+        }
         for label in ["k2d.io/uid", "k2d.io/role"] {
             for id in self.docker(&format!("ps -aq --filter label={label}")).lines() {
                 self.docker(&format!("rm -f {id}"));

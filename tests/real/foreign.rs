@@ -128,8 +128,8 @@ fn a_deployment_made_by_hand_is_managed_where_that_is_set() {
 }
 
 /// A world on a real cluster where clients manage what d2k did not make, with the rights that this needs.
-fn managing_world(reason: &str) -> Option<World> {
-    let world = World::on_cluster_with(reason, &[MANAGE])?;
+fn managing_world() -> Option<World> {
+    let world = World::on_cluster_with("it has no Roles", &[MANAGE])?;
     world
         .kubectl("create role manage --verb=patch,delete --resource=statefulsets.apps,daemonsets.apps")
         .success();
@@ -140,7 +140,7 @@ fn managing_world(reason: &str) -> Option<World> {
 
 #[d2k_suite::test]
 fn a_stateful_set_is_stopped_and_started() {
-    let Some(world) = managing_world("it has no StatefulSets") else { return };
+    let Some(world) = managing_world() else { return };
     world.apply(&workload("StatefulSet", "db"));
     eventually("it runs", || world.docker("ps --format '{{.Names}} {{.State}}'").success() == "db running");
     assert_eq!(world.docker("exec db hostname").success(), "db-0");
@@ -154,7 +154,7 @@ fn a_stateful_set_is_stopped_and_started() {
 
 #[d2k_suite::test]
 fn a_daemon_set_is_shown_and_why_it_cannot_be_stopped_is_told() {
-    let Some(world) = managing_world("it has no DaemonSets") else { return };
+    let Some(world) = managing_world() else { return };
     world.apply(&workload("DaemonSet", "agent"));
     eventually("it runs", || {
         world.docker("ps --format '{{.Names}} {{.State}}'").success() == "agent running"

@@ -82,7 +82,7 @@ fn same_template(set: &Value, wanted: &Value) -> bool {
 }
 
 /// A number for a template, in letters that form no words.
-fn hash(template: &Value, collisions: i64) -> String {
+pub(super) fn hash(template: &Value, collisions: i64) -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let digest = Sha256::digest(format!("{template}{collisions}"));
     let letters = digest.iter().take(10).filter_map(|byte| LETTERS.get(usize::from(*byte) % LETTERS.len()));

@@ -113,11 +113,16 @@ fn endpoint(context: &Context, service: &Value, pod: &Value) -> Value {
         "nodeName": context.node,
         "targetRef": {"kind": "Pod", "namespace": meta::namespace(pod), "name": meta::name(pod), "uid": meta::uid(pod)},
     });
+    name_host(&mut made, service, pod);
+    made
+}
+
+/// Gives an address the name of a Pod that has one below the Service's.
+fn name_host(address: &mut Value, service: &Value, pod: &Value) {
     let hostname = meta::string(pod, &["spec", "hostname"]);
     if !hostname.is_empty() && meta::string(pod, &["spec", "subdomain"]) == meta::name(service) {
-        meta::map(&mut made).insert("hostname".into(), hostname.into());
+        meta::map(address).insert("hostname".into(), hostname.into());
     }
-    made
 }
 
 /// The labels of what is made of a Service: the Service's own, who made it, and of which Service it is.
@@ -168,10 +173,12 @@ fn write_endpoints(context: &Context, service: &Value, pods: &[Arc<Value>]) {
     let of = &kinds::ENDPOINTS;
     let (namespace, name) = (meta::namespace(service), meta::name(service));
     let address = |pod: &Arc<Value>| {
-        json!({
+        let mut made = json!({
             "ip": meta::string(pod, &["status", "podIP"]), "nodeName": context.node,
             "targetRef": {"kind": "Pod", "namespace": namespace, "name": meta::name(pod), "uid": meta::uid(pod)},
-        })
+        });
+        name_host(&mut made, service, pod);
+        made
     };
     let (ready, other): (Vec<_>, Vec<_>) =
         pods.iter().filter(|p| !meta::deleting(p)).partition(|p| conditions::is_ready(p));

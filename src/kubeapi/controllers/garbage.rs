@@ -17,18 +17,14 @@ use crate::verbs::{DeleteOptions, Propagation, Target};
 pub struct Garbage;
 
 impl Controller for Garbage {
-    const KINDS: &'static [&'static Kind] = &[
-        &kinds::DEPLOYMENT,
-        &kinds::REPLICA_SET,
-        &kinds::JOB,
-        &kinds::POD,
-        &kinds::SERVICE,
-        &kinds::CONFIG_MAP,
-        &kinds::PERSISTENT_VOLUME_CLAIM,
-        &kinds::SECRET,
-    ];
+    // Any object may own others, or be owned.
+    const KINDS: &'static [&'static Kind] = kinds::KINDS;
 
-    fn key(&self, _: &Context, _: &Kind, change: &Change) -> Vec<Key> {
+    fn key(&self, _: &Context, kind: &Kind, change: &Change) -> Vec<Key> {
+        // Events come and go all the time, and own nothing.
+        if kind.name == "Event" {
+            return Vec::new();
+        }
         let owned = !meta::items(&change.object, &["metadata", "ownerReferences"]).is_empty();
         let matters = change.action == Action::Deleted
             || (meta::deleting(&change.object) && !meta::list(&change.object, "finalizers").is_empty())

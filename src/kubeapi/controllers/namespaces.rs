@@ -28,6 +28,9 @@ impl Controller for Namespaces {
         &kinds::CONFIG_MAP,
         &kinds::SERVICE_ACCOUNT,
         &kinds::REPLICA_SET,
+        &kinds::STATEFUL_SET,
+        &kinds::DAEMON_SET,
+        &kinds::CRON_JOB,
         &kinds::JOB,
     ];
 

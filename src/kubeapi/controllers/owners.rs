@@ -21,8 +21,20 @@ pub fn reference(kind: &Kind, owner: &Value) -> Value {
 /// The objects of a kind that an object controls. Those that nobody controls and that its selector
 /// takes become its own.
 pub fn children(context: &Context, owned: &'static Kind, kind: &Kind, owner: &Value) -> Vec<Arc<Value>> {
+    children_that(context, owned, kind, owner, |_| true)
+}
+
+/// The same, where only some objects may become its own.
+pub fn children_that(
+    context: &Context,
+    owned: &'static Kind,
+    kind: &Kind,
+    owner: &Value,
+    fits: impl Fn(&Value) -> bool,
+) -> Vec<Arc<Value>> {
     let all = context.api.list(owned, meta::namespace(owner)).items;
-    all.into_iter().filter_map(|object| claim(context, owned, kind, owner, object)).collect()
+    let all = all.into_iter().filter(|object| fits(object));
+    all.filter_map(|object| claim(context, owned, kind, owner, object)).collect()
 }
 
 fn claim(
@@ -57,4 +69,21 @@ pub fn controller_key(object: &Value, kind: &str) -> Option<super::Key> {
     let controller = meta::controller(object)?;
     (meta::string(controller, &["kind"]) == kind)
         .then(|| (meta::namespace(object).to_owned(), meta::string(controller, &["name"]).to_owned()))
+}
+
+/// The keys of the objects of a kind that an object concerns: its controller, or, if nobody controls it, those
+/// whose selectors take it.
+pub fn keys_for(context: &Context, kind: &'static Kind, object: &Value) -> Vec<super::Key> {
+    if let Some(key) = controller_key(object, kind.name) {
+        return vec![key];
+    }
+    if meta::controller(object).is_some() {
+        return Vec::new();
+    }
+    let labels = meta::at(object, &["metadata", "labels"]);
+    let all = context.api.list(kind, meta::namespace(object)).items;
+    all.iter()
+        .filter(|owner| label_selector_matches(meta::at(owner, &["spec", "selector"]), labels))
+        .map(|owner| super::key_of(owner))
+        .collect()
 }

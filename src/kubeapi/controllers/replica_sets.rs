@@ -12,7 +12,6 @@ use crate::conditions::{self, is_active};
 use crate::events::{self, About};
 use crate::kinds::{self, Kind};
 use crate::meta;
-use crate::selectors::label_selector_matches;
 use crate::status::{Result, Status};
 use crate::verbs::{DeleteOptions, Target};
 
@@ -26,19 +25,7 @@ impl Controller for ReplicaSets {
         if kind.name == "ReplicaSet" {
             return vec![key_of(&change.object)];
         }
-        if let Some(key) = owners::controller_key(&change.object, "ReplicaSet") {
-            return vec![key];
-        }
-        if meta::controller(&change.object).is_some() {
-            return Vec::new();
-        }
-        // Nobody's Pod: whoever selects it takes it.
-        let labels = meta::at(&change.object, &["metadata", "labels"]);
-        let sets = context.api.list(&kinds::REPLICA_SET, meta::namespace(&change.object)).items;
-        sets.iter()
-            .filter(|s| label_selector_matches(meta::at(s, &["spec", "selector"]), labels))
-            .map(|s| key_of(s))
-            .collect()
+        owners::keys_for(context, &kinds::REPLICA_SET, &change.object)
     }
 
     fn reconcile(&self, context: &Context, key: &Key) -> Option<Duration> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Context, Controller, Key, key_of};
 use crate::changes::Change;
@@ -10,6 +10,7 @@ use crate::conditions::{is_over, set_condition};
 use crate::events::{self, About};
 use crate::kinds::{self, Kind};
 use crate::meta;
+use crate::selectors::label_selector_matches;
 use crate::verbs::Target;
 use d2k_quantity::thousandths;
 
@@ -62,30 +63,14 @@ impl Controller for Scheduler {
 
 /// Why a Pod cannot go to the Node.
 fn unfit(context: &Context, pod: &Value, node: &Value) -> Option<String> {
-    let labels = meta::at(node, &["metadata", "labels"]);
-    let selector = meta::at(pod, &["spec", "nodeSelector"]).as_object();
-    let terms = meta::items(
-        pod,
-        &[
-            "spec",
-            "affinity",
-            "nodeAffinity",
-            "requiredDuringSchedulingIgnoredDuringExecution",
-            "nodeSelectorTerms",
-        ],
-    );
-    let term = |term: &Value| {
-        let selector = serde_json::json!({"matchExpressions": term.get("matchExpressions")});
-        crate::selectors::label_selector_matches(&selector, labels)
-    };
-    let selected = selector.into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
-    if !selected || !(terms.is_empty() || terms.iter().any(term)) {
+    if !is_selected(pod, node) {
         return Some("1 node(s) didn't match Pod's node affinity/selector".into());
     }
-    if meta::at(node, &["spec", "unschedulable"]).as_bool() == Some(true) {
+    let cordon = json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"});
+    if meta::at(node, &["spec", "unschedulable"]).as_bool() == Some(true) && !tolerates(pod, &cordon) {
         return Some("1 node(s) were unschedulable".into());
     }
-    if let Some(taint) = untolerated(pod, node) {
+    if let Some(taint) = untolerated(pod, node, &["NoSchedule", "NoExecute"]) {
         let (key, value) = (meta::string(taint, &["key"]), meta::string(taint, &["value"]));
         return Some(format!("1 node(s) had untolerated taint {{{key}: {value}}}"));
     }
@@ -101,24 +86,83 @@ fn unfit(context: &Context, pod: &Value, node: &Value) -> Option<String> {
     })
 }
 
-/// The first taint of the Node that keeps the Pod away.
-fn untolerated<'a>(pod: &Value, node: &'a Value) -> Option<&'a Value> {
-    let tolerations = meta::items(pod, &["spec", "tolerations"]);
-    let tolerates = |toleration: &Value, taint: &Value| {
+/// Whether a Pod's selector and affinity take the Node.
+pub fn is_selected(pod: &Value, node: &Value) -> bool {
+    let labels = meta::at(node, &["metadata", "labels"]);
+    let selector = meta::at(pod, &["spec", "nodeSelector"]).as_object();
+    let terms = meta::items(
+        pod,
+        &[
+            "spec",
+            "affinity",
+            "nodeAffinity",
+            "requiredDuringSchedulingIgnoredDuringExecution",
+            "nodeSelectorTerms",
+        ],
+    );
+    let name = json!({"metadata.name": meta::name(node)});
+    let term = |term: &Value| {
+        [("matchExpressions", labels), ("matchFields", &name)].into_iter().all(|(field, values)| {
+            let selector = json!({"matchExpressions": term.get(field)});
+            label_selector_matches(&selector, values)
+        })
+    };
+    let selected = selector.into_iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    selected && (terms.is_empty() || terms.iter().any(term))
+}
+
+/// Whether a Pod tolerates a taint.
+fn tolerates(pod: &Value, taint: &Value) -> bool {
+    meta::items(pod, &["spec", "tolerations"]).iter().any(|toleration| {
         let same = |field: &str| meta::string(toleration, &[field]) == meta::string(taint, &[field]);
         let any = |field: &str| meta::string(toleration, &[field]).is_empty();
         let exists = meta::string(toleration, &["operator"]) == "Exists";
         (any("effect") || same("effect"))
             && (any("key") && exists || same("key"))
             && (exists || same("value"))
-    };
-    meta::items(node, &["spec", "taints"]).iter().find(|taint| {
-        matches!(meta::string(taint, &["effect"]), "NoSchedule" | "NoExecute")
-            && !tolerations.iter().any(|toleration| tolerates(toleration, taint))
     })
+}
+
+/// The first taint of the Node with one of these effects that the Pod does not tolerate.
+pub fn untolerated<'a>(pod: &Value, node: &'a Value, effects: &[&str]) -> Option<&'a Value> {
+    meta::items(node, &["spec", "taints"])
+        .iter()
+        .find(|taint| effects.contains(&meta::string(taint, &["effect"])) && !tolerates(pod, taint))
 }
 
 fn requested(pod: &Value, resource: &str) -> i128 {
     let containers = meta::items(pod, &["spec", "containers"]).iter();
     containers.filter_map(|c| thousandths(meta::string(c, &["resources", "requests", resource]))).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_chosen_by_its_labels_and_its_name() {
+        let node = json!({"metadata": {"name": "n", "labels": {"disk": "fast"}}});
+        let pod = |field: &str, value: &str| {
+            let key = if field == "matchFields" { "metadata.name" } else { "disk" };
+            let one = json!([{"key": key, "operator": "In", "values": [value]}]);
+            let terms = json!({"nodeSelectorTerms": [{field: one}]});
+            json!({"spec": {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}})
+        };
+        assert!(is_selected(&json!({}), &node));
+        assert!(is_selected(&json!({"spec": {"nodeSelector": {"disk": "fast"}}}), &node));
+        assert!(!is_selected(&json!({"spec": {"nodeSelector": {"disk": "slow"}}}), &node));
+        assert!(is_selected(&pod("matchExpressions", "fast"), &node));
+        assert!(!is_selected(&pod("matchExpressions", "slow"), &node));
+        assert!(is_selected(&pod("matchFields", "n"), &node));
+        assert!(!is_selected(&pod("matchFields", "m"), &node));
+    }
+
+    #[test]
+    fn a_taint_keeps_away_who_does_not_tolerate_it() {
+        let node = json!({"spec": {"taints": [{"key": "k", "value": "v", "effect": "NoExecute"}]}});
+        let pod = json!({"spec": {"tolerations": [{"key": "k", "operator": "Exists"}]}});
+        assert!(untolerated(&pod, &node, &["NoExecute"]).is_none());
+        assert!(untolerated(&json!({}), &node, &["NoExecute"]).is_some());
+        assert!(untolerated(&json!({}), &node, &["NoSchedule"]).is_none());
+    }
 }

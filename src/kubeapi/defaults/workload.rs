@@ -31,6 +31,19 @@ pub fn replica_set(object: &mut Value) {
     put(meta::map(meta::child(object, "status")), "replicas", || 0.into());
 }
 
+/// A CronJob's. The fields of its Jobs are filled in when they are made.
+pub fn cron_job(object: &mut Value) {
+    let spec = meta::child(object, "spec");
+    let job = meta::child(meta::child(spec, "jobTemplate"), "spec");
+    pod::fill(meta::child(job, "template"), "Always");
+    let map = meta::map(spec);
+    put(map, "concurrencyPolicy", || "Allow".into());
+    put(map, "suspend", || false.into());
+    put(map, "successfulJobsHistoryLimit", || 3.into());
+    put(map, "failedJobsHistoryLimit", || 1.into());
+    meta::child(object, "status");
+}
+
 /// A Job's. The selector is made from its UID, which is known by then.
 pub fn job(object: &mut Value) {
     let (uid, name) = (meta::uid(object).to_owned(), meta::name(object).to_owned());

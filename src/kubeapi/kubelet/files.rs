@@ -20,13 +20,17 @@ fn name_of(pod: &Value) -> &str {
     }
 }
 
-/// `/etc/hosts` of a Pod.
-pub fn hosts(pod: &Value, ip: &str) -> String {
+/// `/etc/hosts` of a Pod in a cluster of this domain.
+pub fn hosts(pod: &Value, ip: &str, domain: &str) -> String {
     let hostname = name_of(pod);
+    let names = match string(pod, &["spec", "subdomain"]) {
+        "" => hostname.to_owned(),
+        subdomain => format!("{hostname}.{subdomain}.{}.svc.{domain}\t{hostname}", meta::namespace(pod)),
+    };
     let mut text = String::from(
         "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
     );
-    text.push_str(&format!("{ip}\t{hostname}\n"));
+    text.push_str(&format!("{ip}\t{names}\n"));
     let aliases = items(pod, &["spec", "hostAliases"]);
     if !aliases.is_empty() {
         text.push_str("\n# Entries added by HostAliases.\n");
@@ -109,5 +113,14 @@ mod tests {
         let text = resolv_conf(&pod, "10.88.0.1".parse().unwrap(), "cluster.local");
         let wanted = "nameserver 10.88.0.1\nsearch n.svc.cluster.local svc.cluster.local cluster.local x.y\noptions ndots:2\n";
         assert_eq!(text, wanted);
+    }
+
+    #[test]
+    fn a_pod_with_a_subdomain_knows_its_full_name() {
+        let mut pod = json!({"metadata": {"name": "p", "namespace": "n"}, "spec": {}});
+        assert!(hosts(&pod, "10.88.0.9", "cluster.local").ends_with("\n10.88.0.9\tp\n"));
+        pod["spec"] = json!({"hostname": "h", "subdomain": "s"});
+        let line = "\n10.88.0.9\th.s.n.svc.cluster.local\th\n";
+        assert!(hosts(&pod, "10.88.0.9", "cluster.local").ends_with(line));
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::Kubelet;
 use super::running::Running;
-use super::state::{End, Phase};
+use super::state::{End, Phase, State};
 use crate::events::{self, About};
 use crate::kinds;
 use crate::meta::{self, at, items, string};
@@ -185,7 +185,14 @@ impl<E: Engine> Kubelet<E> {
         let mut limit = grace_given;
         let begin = tokio::time::Instant::now();
         let names: Vec<String> = running.states().into_keys().collect();
-        let stopped = self.stop_in_order(running, pod, &names);
+        let stopped = async {
+            let runs = |state: &State| matches!(state.phase, Phase::Running { .. });
+            // One that is to go at once does not wait for anybody.
+            if !grace_given.is_zero() && running.states().values().any(runs) {
+                self.leave_services(pod).await;
+            }
+            self.stop_in_order(running, pod, &names).await;
+        };
         tokio::pin!(stopped);
         loop {
             tokio::select! {

@@ -190,7 +190,7 @@ impl<E: Engine> Kubelet<E> {
         let mut all = Vec::new();
         let shared = self.options.folder.join(meta::uid(pod));
         let (hosts, resolv) = (shared.join("etc-hosts"), shared.join("resolv.conf"));
-        files::write(&hosts, files::hosts(pod, &running.ip())).map_err(wrong)?;
+        files::write(&hosts, files::hosts(pod, &running.ip(), &self.options.domain)).map_err(wrong)?;
         files::write(&resolv, files::resolv_conf(pod, self.options.dns, &self.options.domain))
             .map_err(wrong)?;
         let hostname = shared.join("hostname");

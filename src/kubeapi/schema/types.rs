@@ -23,7 +23,7 @@ pub enum Shape {
     /// Quantities by the names of resources.
     Quantities,
     IntOrString,
-    /// Anything: the fields of a manager.
+    /// Anything: the fields of a manager, the data of a revision.
     Any,
     List(Box<Shape>),
     Map(&'static str, Box<Shape>),
@@ -140,7 +140,7 @@ fn shape(word: &'static str, texts: &HashMap<&str, &str>) -> Shape {
         "Quantity" => Shape::Quantity,
         "ResourceList" => Shape::Quantities,
         "IntOrString" => Shape::IntOrString,
-        "FieldsV1" => Shape::Any,
+        "FieldsV1" | "RawExtension" => Shape::Any,
         text if texts.contains_key(text) => Shape::Text(text),
         name => Shape::Struct(name),
     }

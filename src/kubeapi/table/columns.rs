@@ -6,7 +6,7 @@ use super::{Column, age, between, containers, duration, labels};
 use crate::kinds::Kind;
 use crate::meta::{self, at, items, number, string};
 
-/// The columns of a kind; a star marks those of `-o wide`.
+/// The columns of a kind; `*` marks those of `-o wide`, `#` integers and `?` booleans.
 fn names(kind: &str) -> &'static str {
     match kind {
         "Namespace" => "Name|Status|Age",
@@ -31,7 +31,16 @@ fn names(kind: &str) -> &'static str {
         "ServiceAccount" => "Name|Secrets|Age",
         "Event" => "Last Seen|Type|Reason|Object|*Subobject|*Source|Message|*First Seen|*Count|*Name",
         "Deployment" => "Name|Ready|Up-to-date|Available|Age|*Containers|*Images|*Selector",
-        "ReplicaSet" => "Name|Desired|Current|Ready|Age|*Containers|*Images|*Selector",
+        "ReplicaSet" => "Name|#Desired|#Current|#Ready|Age|*Containers|*Images|*Selector",
+        "DaemonSet" => {
+            "Name|#Desired|#Current|#Ready|#Up-to-date|#Available|Node Selector|Age|*Containers|*Images|\
+             *Selector"
+        }
+        "StatefulSet" => "Name|Ready|Age|*Containers|*Images",
+        "ControllerRevision" => "Name|Controller|Revision|Age",
+        "CronJob" => {
+            "Name|Schedule|Timezone|?Suspend|#Active|Last Schedule|Age|*Containers|*Images|*Selector"
+        }
         "Job" => "Name|Status|Completions|Duration|Age|*Containers|*Images|*Selector",
         "StorageClass" => "Name|Provisioner|ReclaimPolicy|VolumeBindingMode|AllowVolumeExpansion|Age",
         _ => "Name|Age",
@@ -40,7 +49,17 @@ fn names(kind: &str) -> &'static str {
 
 pub(super) fn of(kind: &Kind) -> Vec<Column> {
     let all = names(kind.name).split('|');
-    all.map(|name| Column { name: name.trim_start_matches('*'), wide: name.starts_with('*') }).collect()
+    all.map(column).collect()
+}
+
+fn column(text: &'static str) -> Column {
+    let (kind, wide) = match text.as_bytes().first() {
+        Some(b'*') => ("string", true),
+        Some(b'#') => ("integer", false),
+        Some(b'?') => ("boolean", false),
+        _ => return Column { name: text, kind: "string", wide: false },
+    };
+    Column { name: &text[1..], kind, wide }
 }
 
 fn or(text: &str, other: &str) -> Value {
@@ -102,7 +121,18 @@ pub(super) fn cells(kind: &Kind, object: &Value) -> Vec<Value> {
         }
         "ServiceAccount" => vec![name, items(object, &["secrets"]).len().into(), age],
         "Event" => event(object, name),
-        "Deployment" | "ReplicaSet" | "Job" => workload(kind, object, name, age),
+        "Deployment" | "ReplicaSet" | "DaemonSet" | "Job" => workload(kind, object, name, age),
+        "CronJob" => cron_job(object, name, age),
+        "StatefulSet" => vec![
+            name,
+            format!("{}/{}", count(status, &["readyReplicas"]), count(spec, &["replicas"])).into(),
+            age,
+            containers(at(spec, &["template", "spec"]), "name").into(),
+            containers(at(spec, &["template", "spec"]), "image").into(),
+        ],
+        "ControllerRevision" => {
+            vec![name, controller(object).into(), count(object, &["revision"]).into(), age]
+        }
         "StorageClass" => storage_class(object, name, age),
         _ => vec![name, age],
     }
@@ -345,12 +375,54 @@ fn workload(kind: &Kind, object: &Value, name: Value, age: Value) -> Vec<Value> 
             count(status, &["readyReplicas"]).into(),
             age,
         ],
+        "DaemonSet" => vec![
+            name,
+            count(status, &["desiredNumberScheduled"]).into(),
+            count(status, &["currentNumberScheduled"]).into(),
+            count(status, &["numberReady"]).into(),
+            count(status, &["updatedNumberScheduled"]).into(),
+            count(status, &["numberAvailable"]).into(),
+            labels(at(template, &["nodeSelector"])).into(),
+            age,
+        ],
         _ => job(object, name, age),
     };
     cells.push(containers(template, "name").into());
     cells.push(containers(template, "image").into());
     cells.push(labels(at(spec, &["selector", "matchLabels"])).into());
     cells
+}
+
+fn cron_job(object: &Value, name: Value, age: Value) -> Vec<Value> {
+    let (spec, status) = (at(object, &["spec"]), at(object, &["status"]));
+    let suspended = at(spec, &["suspend"]).as_bool() == Some(true);
+    let last = match string(status, &["lastScheduleTime"]) {
+        "" => "<none>".to_owned(),
+        time => self::age(time),
+    };
+    let job = at(spec, &["jobTemplate", "spec"]);
+    let pod = at(job, &["template", "spec"]);
+    vec![
+        name,
+        string(spec, &["schedule"]).into(),
+        or(string(spec, &["timeZone"]), "<none>"),
+        if suspended { "True" } else { "False" }.into(),
+        items(status, &["active"]).len().into(),
+        last.into(),
+        age,
+        containers(pod, "name").into(),
+        containers(pod, "image").into(),
+        labels(at(job, &["selector", "matchLabels"])).into(),
+    ]
+}
+
+/// Kind, group and name of the controller, as `statefulset.apps/web`.
+fn controller(object: &Value) -> String {
+    let Some(owner) = meta::controller(object) else { return "<none>".to_owned() };
+    let kind = string(owner, &["kind"]).to_lowercase();
+    let group = string(owner, &["apiVersion"]).split_once('/').map(|(group, _)| group);
+    let dot = if group.is_some() { "." } else { "" };
+    format!("{kind}{dot}{}/{}", group.unwrap_or_default(), string(owner, &["name"]))
 }
 
 fn job(object: &Value, name: Value, age: Value) -> Vec<Value> {

@@ -9,7 +9,8 @@ use crate::status::Cause;
 pub fn bad(kind: &Kind, name: &str) -> Option<String> {
     match kind.name {
         "Service" => bad_old_label(name),
-        "Namespace" => bad_label(name),
+        // The names of its Pods are made of a StatefulSet's.
+        "Namespace" | "StatefulSet" => bad_label(name),
         _ => bad_subdomain(name),
     }
 }
@@ -29,7 +30,12 @@ fn too_long(name: &str, limit: usize) -> Option<String> {
 
 /// Of a label of RFC 1123.
 pub fn bad_label(name: &str) -> Option<String> {
-    too_long(name, 63).or_else(|| (!is_label(name)).then(|| "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')".to_owned()))
+    let words = if name.split('.').all(is_label) {
+        "must not contain dots"
+    } else {
+        "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+    };
+    too_long(name, 63).or_else(|| (!is_label(name)).then(|| words.to_owned()))
 }
 
 /// Of a label of RFC 1035, which begins with a letter.
@@ -41,11 +47,6 @@ pub fn bad_old_label(name: &str) -> Option<String> {
 /// Of labels with dots between them.
 pub fn bad_subdomain(name: &str) -> Option<String> {
     too_long(name, 253).or_else(|| (!name.split('.').all(is_label)).then(|| "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')".to_owned()))
-}
-
-/// Of a Pod's hostname.
-pub fn bad_hostname(name: &str) -> Option<String> {
-    if name.contains('.') { Some("must not contain dots".to_owned()) } else { bad_label(name) }
 }
 
 /// Of a search domain, which may have underscores.

@@ -52,7 +52,7 @@ pub fn spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         let words = "must be between 1 and 2147483647, inclusive";
         causes.push(Cause::invalid(format!("{path}.activeDeadlineSeconds"), &value.into(), words));
     }
-    named(spec, "hostname", path, names::bad_hostname, causes);
+    named(spec, "hostname", path, names::bad_label, causes);
     named(spec, "subdomain", path, names::bad_label, causes);
     tolerations(meta::items(spec, &["tolerations"]), &format!("{path}.tolerations"), causes);
     aliases(meta::items(spec, &["hostAliases"]), &format!("{path}.hostAliases"), causes);

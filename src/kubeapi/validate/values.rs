@@ -14,6 +14,12 @@ pub fn choice(value: &Value, path: String, known: &[&str], causes: &mut Vec<Caus
     }
 }
 
+/// A cause with a value as Go shows it: the fields in the order of their type.
+pub fn showing(cause: Cause, shown: &str) -> Cause {
+    let message = cause.message.replacen("null", shown, 1);
+    Cause { message, ..cause }
+}
+
 /// A number that may not be negative.
 pub fn natural(object: &Value, field: &str, path: &str, causes: &mut Vec<Cause>) {
     if let Some(number) = meta::number(object, &[field]).filter(|number| *number < 0) {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::pod;
-use super::values::natural;
+use super::values::{natural, showing};
 use super::{immutable, labels};
 use crate::kinds::Kind;
 use crate::label_syntax;
@@ -42,7 +42,7 @@ pub fn set(kind: &Kind, object: &Value, old: Option<&Value>, causes: &mut Vec<Ca
     immutable(object, old, &["spec", "selector"], causes);
 }
 
-fn selector(selector: &Value, causes: &mut Vec<Cause>) {
+pub(super) fn selector(selector: &Value, causes: &mut Vec<Cause>) {
     if selector.is_null() {
         return causes.push(Cause::required("spec.selector", ""));
     }
@@ -73,7 +73,7 @@ fn selector(selector: &Value, causes: &mut Vec<Cause>) {
 }
 
 /// Whether a selector can be asked at all.
-fn legible(selector: &Value) -> bool {
+pub(super) fn legible(selector: &Value) -> bool {
     meta::items(selector, &["matchExpressions"]).iter().all(|one| {
         let none = meta::items(one, &["values"]).is_empty();
         match meta::string(one, &["operator"]) {
@@ -128,18 +128,17 @@ fn strategy(strategy: &Value, causes: &mut Vec<Cause>) {
         other => {
             let shown = format!("{{\"Type\":{other:?},\"RollingUpdate\":{rolling}}}");
             let cause = Cause::unsupported("spec.strategy", &Value::Null, &["Recreate", "RollingUpdate"]);
-            let message = cause.message.replacen("null", &shown, 1);
-            causes.push(Cause { message, ..cause });
+            causes.push(showing(cause, &shown));
         }
     }
 }
 
 /// A number, or the number of a percentage.
-fn amount(value: &Value) -> Option<i64> {
+pub(super) fn amount(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.strip_suffix('%')?.parse().ok())
 }
 
-fn share(value: &Value, path: &str, causes: &mut Vec<Cause>) {
+pub(super) fn share(value: &Value, path: &str, causes: &mut Vec<Cause>) {
     let percent = |text: &str| {
         text.strip_suffix('%')
             .is_some_and(|digits| !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit()))
@@ -162,29 +161,8 @@ pub fn job(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     if old.is_none() {
         generated(object, causes);
     }
-    for field in [
-        "parallelism",
-        "completions",
-        "activeDeadlineSeconds",
-        "backoffLimit",
-        "ttlSecondsAfterFinished",
-        "backoffLimitPerIndex",
-        "maxFailedIndexes",
-    ] {
-        natural(spec, field, "spec", causes);
-    }
-    completion(spec, causes);
+    job_spec(spec, "spec", causes);
     let template = meta::at(spec, &["template"]);
-    pod::template(template, "spec.template", causes);
-    let policy = meta::at(template, &["spec", "restartPolicy"]);
-    let path = "spec.template.spec.restartPolicy";
-    match policy.as_str() {
-        Some("OnFailure" | "Never") => {}
-        None | Some("" | "Always") => {
-            causes.push(Cause::required(path, "valid values: \"OnFailure\", \"Never\""));
-        }
-        Some(_) => causes.push(Cause::unsupported(path, policy, &["OnFailure", "Never"])),
-    }
     let given = meta::at(spec, &["selector"]);
     selector(given, causes);
     let own = meta::at(template, &["metadata", "labels"]);
@@ -194,6 +172,33 @@ pub fn job(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     }
     if let Some(old) = old {
         job_changes(object, old, causes);
+    }
+}
+
+/// The `spec` of a Job, but for its selector.
+pub(super) fn job_spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
+    for field in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ] {
+        natural(spec, field, path, causes);
+    }
+    completion(spec, path, causes);
+    let template = meta::at(spec, &["template"]);
+    pod::template(template, &format!("{path}.template"), causes);
+    let policy = meta::at(template, &["spec", "restartPolicy"]);
+    let path = format!("{path}.template.spec.restartPolicy");
+    match policy.as_str() {
+        Some("OnFailure" | "Never") => {}
+        None | Some("" | "Always") => {
+            causes.push(Cause::required(path, "valid values: \"OnFailure\", \"Never\""));
+        }
+        Some(_) => causes.push(Cause::unsupported(path, policy, &["OnFailure", "Never"])),
     }
 }
 
@@ -212,33 +217,40 @@ fn generated(object: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
-fn completion(spec: &Value, causes: &mut Vec<Cause>) {
+fn completion(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     let mode = meta::at(spec, &["completionMode"]);
     match mode.as_str() {
         Some("Indexed") => {
             if meta::at(spec, &["completions"]).is_null() {
-                causes.push(Cause::required("spec.completions", "when completion mode is Indexed"));
+                causes
+                    .push(Cause::required(format!("{path}.completions"), "when completion mode is Indexed"));
             }
             for field in ["backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"] {
                 if !meta::at(spec, &[field]).is_null() {
-                    causes
-                        .push(Cause::forbidden(format!("spec.{field}"), "is not supported by this cluster"));
+                    causes.push(Cause::forbidden(
+                        format!("{path}.{field}"),
+                        "is not supported by this cluster",
+                    ));
                 }
             }
             if let Some(number) = meta::number(spec, &["parallelism"]).filter(|number| *number > 100_000) {
                 let words = "must be less than or equal to 100000 when completion mode is Indexed";
-                causes.push(Cause::invalid("spec.parallelism", &number.into(), words));
+                causes.push(Cause::invalid(format!("{path}.parallelism"), &number.into(), words));
             }
         }
         other => {
             if other.is_some_and(|mode| mode != "NonIndexed") {
-                causes.push(Cause::unsupported("spec.completionMode", mode, &["NonIndexed", "Indexed"]));
+                causes.push(Cause::unsupported(
+                    format!("{path}.completionMode"),
+                    mode,
+                    &["NonIndexed", "Indexed"],
+                ));
             }
             for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
                 let value = meta::at(spec, &[field]);
                 if !value.is_null() {
                     causes.push(Cause::invalid(
-                        format!("spec.{field}"),
+                        format!("{path}.{field}"),
                         value,
                         "requires indexed completion mode",
                     ));

@@ -78,6 +78,7 @@ impl Api {
             admission::admit(&self.store, &target.namespace, object)?;
         }
         defaults::fill(kind, object);
+        defaults::daemon_set::count(kind, object, None);
         defaults::disable(kind, object);
         *object = schema::normal(kind, std::mem::take(object));
         // A claim gets its class before it is checked, a Service its addresses after.
@@ -286,6 +287,7 @@ impl Api {
         keep(target, old, object, track);
         defaults::fill(kind, object);
         *object = schema::normal(kind, std::mem::take(object));
+        defaults::daemon_set::count(kind, object, Some(old));
         if target.subresource.is_empty() {
             self.allocate(target, object, Some(old))?;
         }
