@@ -9,6 +9,20 @@ use crate::support::{Output, run};
 
 const DEADLINE: Duration = Duration::from_secs(90);
 
+const POD: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: c}
+data: {key: value}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  containers: [{name: m, image: IMAGE, command: [sleep, '600'], volumeMounts: [{name: c, mountPath: /c}]}]
+  volumes: [{name: c, configMap: {name: c}}]
+";
+
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -47,11 +61,7 @@ fn a_container_of_the_engine_serves_it_and_its_apps_outlive_it() {
     device.kill();
     let image = load_image(&device);
     start_container(&device, &image);
-    device.apply(&format!(
-        "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: c}}, data: {{key: value}}}}\n---\n\
-         {{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{containers: [{{name: m, image: '{IMAGE}', \
-         command: [sleep, '600'], volumeMounts: [{{name: c, mountPath: /c}}]}}], volumes: [{{name: c, configMap: {{name: c}}}}]}}}}"
-    )).success();
+    device.apply(&POD.replace("IMAGE", IMAGE)).success();
     device.until_ready("p");
     // Its files are the machine's: the engine has found them.
     assert_eq!(device.kubectl("exec p -- cat /c/key").success(), "value");
