@@ -175,7 +175,9 @@ pub async fn start(
         token: None,
         namespaces: vec![namespace.to_owned()],
     };
-    let started = cluster::start(Arc::new(engine.clone()), options, |_| {}, stopping.clone()).await?;
+    let started = cluster::start(Arc::new(engine.clone()), options, |_| {}, stopping.clone())
+        .await
+        .map_err(|error| error.to_string())?;
     let loopback =
         |address: SocketAddr| (address.port(), SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()));
     let options = network::Options {

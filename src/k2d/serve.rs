@@ -114,7 +114,9 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
         foreign.purge(api);
         recover(api, &engine);
     };
-    let cluster = cluster::start(Arc::new(engine.clone()), options, prepare, stopping.clone()).await?;
+    let cluster = cluster::start(Arc::new(engine.clone()), options, prepare, stopping.clone())
+        .await
+        .map_err(|error| error.to_string())?;
     services::start(cluster.api.clone(), table, stopping.clone()).await?;
     tokio::spawn(foreign.follow(cluster.api, stopping.clone()));
     Ok(cluster.kubeconfig)

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::controllers::storage::Storage;
 use super::controllers::{self, Context};
-use super::credentials::{Credentials, write_private};
+use super::credentials::{Credentials, CredentialsError, write_private};
 use super::http::Front;
-use super::journal::Journal;
+use super::journal::{Journal, JournalError};
 use super::kinds::{self, Kind};
 use super::kubelet::{self, Kubelet};
 use super::server;
@@ -62,6 +62,29 @@ pub struct Cluster {
     pub kubeconfig: PathBuf,
 }
 
+/// Why a cluster was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its journal cannot be opened.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Its credentials cannot be opened, or the server cannot use them.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The API server cannot listen on its address.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// The system does not say where the API server listens.
+    #[error(transparent)]
+    Address(std::io::Error),
+    /// A certificate or a key cannot be read, or the kubeconfig has no text; in the words of the credentials.
+    #[error("{0}")]
+    Text(String),
+    /// The kubeconfig cannot be written.
+    #[error("{0}: {1}")]
+    Kubeconfig(PathBuf, #[source] std::io::Error),
+}
+
 /// Domain of the cluster.
 pub const DOMAIN: &str = "cluster.local";
 
@@ -74,28 +97,21 @@ pub async fn start<E: Engine>(
     options: Options,
     prepare: impl FnOnce(&Arc<Api>),
     stopping: CancellationToken,
-) -> Result<Cluster, String> {
+) -> Result<Cluster, StartError> {
     let folder = |name: &str| options.data.join(name);
     let journal = Journal::open(&folder("journal"))?;
     let api = Arc::new(Api::new(Store::new(Some(journal)), options.services.clone()));
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .map_err(|e| format!("cannot listen on {}: {e}", options.listen))?;
-    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    let listener =
+        TcpListener::bind(options.listen).await.map_err(|error| StartError::Listen(options.listen, error))?;
+    let address = listener.local_addr().map_err(StartError::Address)?;
     let mut names = options.addresses.clone();
     names.extend([address.ip(), options.inside.ip(), options.address]);
     let credentials = Credentials::open(&folder("pki"), &names, options.token.as_deref())?;
     let kubeconfig = folder("kubeconfig");
     let namespace = options.namespaces.first().map_or("default", String::as_str);
-    write_private(
-        &kubeconfig,
-        &credentials.kubeconfig(
-            &options.name,
-            SocketAddr::new(options.address, address.port()),
-            namespace,
-        )?,
-    )
-    .map_err(|e| format!("{}: {e}", kubeconfig.display()))?;
+    let reached = SocketAddr::new(options.address, address.port());
+    let text = credentials.kubeconfig(&options.name, reached, namespace).map_err(StartError::Text)?;
+    write_private(&kubeconfig, &text).map_err(|error| StartError::Kubeconfig(kubeconfig.clone(), error))?;
     let of_kubelet = kubelet::Options {
         node: options.name.clone(),
         address: options.address,
@@ -106,7 +122,7 @@ pub async fn start<E: Engine>(
         token: credentials.token.clone(),
     };
     let kubelet = Kubelet::new(api.clone(), engine, of_kubelet, stopping.clone());
-    let authority = credentials.authority()?;
+    let authority = credentials.authority().map_err(StartError::Text)?;
     begin(&api, &options, address, &authority);
     prepare(&api);
     kubelet.register();

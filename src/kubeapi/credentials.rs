@@ -1,6 +1,7 @@
 //! Who may use the API: an authority of the cluster's own, a certificate of the server, one of the
 //! only user, and a token for clients without certificates. Made at the first start, kept after.
 
+use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, SanType,
 };
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use serde_json::json;
 
@@ -27,6 +28,26 @@ const NAMES: &[&str] = &[
 /// Files that are made together.
 const FILES: &[&str] = &["ca.crt", "server.crt", "server.key", "admin.crt", "admin.key", "token"];
 
+/// Why the credentials in a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// Their folder cannot be made, or one of their files cannot be read.
+    #[error("the credentials in {0}: {1}")]
+    File(PathBuf, #[source] std::io::Error),
+    /// One is missing, and they cannot be made.
+    #[error("cannot make the credentials in {0}: {1}")]
+    Make(PathBuf, #[source] Box<dyn Error + Send + Sync>),
+    /// A file holds no certificate or no key.
+    #[error("the credentials in {0}: {1}")]
+    Pem(PathBuf, #[source] pem::Error),
+    /// TLS does not take a certificate or a key.
+    #[error("the credentials in {0}: {1}")]
+    Tls(PathBuf, #[source] rustls::Error),
+    /// Certificates of clients cannot be checked by the authority.
+    #[error("the credentials in {0}: {1}")]
+    Verifier(PathBuf, #[source] VerifierBuilderError),
+}
+
 /// Certificates, keys and the token of one cluster.
 pub struct Credentials {
     folder: PathBuf,
@@ -40,12 +61,11 @@ impl Credentials {
     ///
     /// # Errors
     /// One line that names the file.
-    pub fn open(folder: &Path, addresses: &[IpAddr], token: Option<&str>) -> Result<Self, String> {
-        let wrong = |e: std::io::Error| format!("the credentials in {}: {e}", folder.display());
+    pub fn open(folder: &Path, addresses: &[IpAddr], token: Option<&str>) -> Result<Self, CredentialsError> {
+        let wrong = |error| CredentialsError::File(folder.to_owned(), error);
         if FILES.iter().any(|file| !folder.join(file).exists()) {
             std::fs::create_dir_all(folder).map_err(wrong)?;
-            make(folder, addresses)
-                .map_err(|e| format!("cannot make the credentials in {}: {e}", folder.display()))?;
+            make(folder, addresses).map_err(|error| CredentialsError::Make(folder.to_owned(), error))?;
         }
         let token = match token {
             Some(token) => token.to_owned(),
@@ -67,25 +87,27 @@ impl Credentials {
     ///
     /// # Errors
     /// One line that names what cannot be used.
-    pub fn server(&self) -> Result<Arc<ServerConfig>, String> {
-        let wrong = |e: &dyn std::fmt::Display| format!("the credentials in {}: {e}", self.folder.display());
-        let read = |name: &str| std::fs::read(self.folder.join(name)).map_err(|e| wrong(&e));
+    pub fn server(&self) -> Result<Arc<ServerConfig>, CredentialsError> {
+        let file = |error| CredentialsError::File(self.folder.clone(), error);
+        let pem = |error| CredentialsError::Pem(self.folder.clone(), error);
+        let tls = |error| CredentialsError::Tls(self.folder.clone(), error);
+        let read = |name: &str| std::fs::read(self.folder.join(name)).map_err(file);
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read("server.crt")?).collect();
-        let key = PrivateKeyDer::from_pem_slice(&read("server.key")?).map_err(|e| wrong(&e))?;
-        let authority = CertificateDer::from_pem_slice(&read("ca.crt")?).map_err(|e| wrong(&e))?;
+        let key = PrivateKeyDer::from_pem_slice(&read("server.key")?).map_err(pem)?;
+        let authority = CertificateDer::from_pem_slice(&read("ca.crt")?).map_err(pem)?;
         let mut roots = RootCertStore::empty();
-        roots.add(authority).map_err(|e| wrong(&e))?;
+        roots.add(authority).map_err(tls)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .allow_unauthenticated()
             .build()
-            .map_err(|e| wrong(&e))?;
+            .map_err(|error| CredentialsError::Verifier(self.folder.clone(), error))?;
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|e| wrong(&e))?
+            .map_err(tls)?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(chain.map_err(|e| wrong(&e))?, key)
-            .map_err(|e| wrong(&e))?;
+            .with_single_cert(chain.map_err(pem)?, key)
+            .map_err(tls)?;
         Ok(Arc::new(config))
     }
 
@@ -125,7 +147,7 @@ pub fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-fn make(folder: &Path, addresses: &[IpAddr]) -> Result<(), Box<dyn std::error::Error>> {
+fn make(folder: &Path, addresses: &[IpAddr]) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
@@ -162,10 +184,43 @@ fn sign(
     file: &str,
     params: CertificateParams,
     issuer: &Issuer<'_, KeyPair>,
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Result<(), Box<dyn Error + Send + Sync>> {
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, issuer)?;
     write_private(&folder.join(format!("{file}.crt")), &certificate.pem())?;
     write_private(&folder.join(format!("{file}.key")), &key.serialize_pem())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_name_the_folder_and_say_what_is_wrong() {
+        let folder = std::env::temp_dir().join(format!("d2k-credentials-{}", std::process::id()));
+        let place = folder.display().to_string();
+        let credentials = Credentials::open(&folder, &[], None).unwrap();
+        credentials.server().unwrap();
+        std::fs::write(folder.join("server.key"), "none").unwrap();
+        let error = credentials.server().unwrap_err();
+        assert_eq!(error.to_string(), format!("the credentials in {place}: no items found"));
+        std::fs::write(folder.join("token"), [0xff]).unwrap();
+        let error = Credentials::open(&folder, &[], None).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            format!("the credentials in {place}: stream did not contain valid UTF-8")
+        );
+        let below = folder.join("token/pki");
+        let error = Credentials::open(&below, &[], None).err().unwrap();
+        let words = "Not a directory (os error 20)";
+        assert_eq!(error.to_string(), format!("the credentials in {}: {words}", below.display()));
+        std::fs::remove_file(folder.join("ca.crt")).unwrap();
+        std::fs::create_dir(folder.join("ca.crt")).unwrap();
+        std::fs::remove_file(folder.join("token")).unwrap();
+        let error = Credentials::open(&folder, &[], None).err().unwrap();
+        let words = "Is a directory (os error 21)";
+        assert_eq!(error.to_string(), format!("cannot make the credentials in {place}: {words}"));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -21,6 +21,17 @@ const LONG: u64 = 32 * 1024 * 1024;
 /// Pause between attempts to write what is missing, since each writes everything.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// Why a journal cannot be opened, or not be appended to.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// It cannot be read or written anew.
+    #[error("the journal {0}: {1}")]
+    Open(PathBuf, #[source] std::io::Error),
+    /// A write cannot be appended, for a reason that may be that of a write before it.
+    #[error("the journal {0} cannot be written: {1}")]
+    Append(PathBuf, String),
+}
+
 /// An open journal.
 pub struct Journal {
     path: PathBuf,
@@ -39,8 +50,8 @@ impl Journal {
     ///
     /// # Errors
     /// One line on what cannot be read or written.
-    pub fn open(path: &Path) -> Result<(Self, Vec<Value>, u64), String> {
-        let wrong = |e: std::io::Error| format!("the journal {}: {e}", path.display());
+    pub fn open(path: &Path) -> Result<(Self, Vec<Value>, u64), JournalError> {
+        let wrong = |error| JournalError::Open(path.to_owned(), error);
         let found = if path.exists() { read(path).map_err(wrong)? } else { Found::default() };
         if !found.damaged.is_empty() {
             set_aside(path, &found.damaged).map_err(wrong)?;
@@ -75,12 +86,12 @@ impl Journal {
     ///
     /// # Errors
     /// One line on why it cannot be written.
-    pub fn append_or_refuse(&mut self, text: &str, version: u64) -> Result<(), String> {
+    pub fn append_or_refuse(&mut self, text: &str, version: u64) -> Result<(), JournalError> {
         let written = match self.failed {
             Some(_) => Err(self.why.clone()),
             None => self.write(put(text, version)).map_err(|error| error.to_string()),
         };
-        written.map_err(|error| format!("the journal {} cannot be written: {error}", self.path.display()))
+        written.map_err(|why| JournalError::Append(self.path.clone(), why))
     }
 
     fn write(&mut self, mut line: String) -> std::io::Result<()> {
@@ -256,6 +267,16 @@ mod tests {
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"version\":5,\"obj").unwrap();
         let (_, objects, version) = Journal::open(&path).unwrap();
         assert_eq!((objects, version), (vec![object("a", "2")], 4));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn one_that_cannot_be_opened_is_named() {
+        let folder = std::env::temp_dir().join(format!("d2k-journal-folder-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let error = Journal::open(&folder).err().unwrap();
+        let words = format!("the journal {}: Is a directory (os error 21)", folder.display());
+        assert_eq!(error.to_string(), words);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -81,7 +81,9 @@ impl Inner {
     fn must_write(&mut self, text: &str, version: u64) -> Result<()> {
         self.tidy_journal();
         match &mut self.journal {
-            Some(journal) => journal.append_or_refuse(text, version).map_err(Status::plain),
+            Some(journal) => {
+                journal.append_or_refuse(text, version).map_err(|error| Status::plain(error.to_string()))
+            }
             None => Ok(()),
         }
     }
@@ -239,7 +241,9 @@ mod tests {
         let object =
             |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
         let refused = store.write(kind, "", "asked", |_| Ok(Write::Make(object("asked")))).unwrap_err();
-        assert!(refused.code == 500 && refused.message.contains("No space left on device"), "{refused:?}");
+        let path = folder.join("journal");
+        let words = "cannot be written: No space left on device (os error 28)";
+        assert_eq!(refused, Status::plain(format!("the journal {} {words}", path.display())));
         assert!(store.get(kind, "", "asked").is_none() && store.version() == 7);
         store.write(kind, "", "own", |_| Ok(Write::Put(object("own")))).unwrap();
         assert_eq!(store.version(), 8);

@@ -102,9 +102,9 @@ impl<E: Engine> Kubelet<E> {
             match self.volumes(&pod).await {
                 Ok(_) => seen = sources,
                 // As with a kubelet, what is there stays.
-                Err(words) => {
+                Err(error) => {
                     let about = About::new(&pod, "kubelet");
-                    events::record(&self.api, &about, "Warning", "FailedMount", &words);
+                    events::record(&self.api, &about, "Warning", "FailedMount", &error.to_string());
                     seen = sources;
                 }
             }

@@ -21,6 +21,40 @@ const FOLDER: u32 = 0o755;
 /// Mode of files that are made.
 const FILE: u32 = 0o644;
 
+/// Why a path is not what a volume's `type` says.
+#[derive(Debug, thiserror::Error)]
+pub enum HostPathError {
+    /// It cannot be looked at, or what is missing cannot be made.
+    #[error("{0}: {1}")]
+    Path(PathBuf, #[source] Error),
+    /// There is no such type.
+    #[error("{0} is an invalid volume type")]
+    Kind(String),
+    /// Something else is there.
+    #[error("hostPath type check failed: {path} is not a {expected}, it's a {found}")]
+    Other { path: PathBuf, expected: &'static str, found: &'static str },
+    /// Nothing is there, and the type makes nothing.
+    #[error("hostPath {0} doesn't exist")]
+    Missing(PathBuf),
+    /// The system does not say what is there.
+    #[error("hostPath type check failed, {path} is not a {expected}, unable to determine its type: {source}")]
+    Unknown { path: PathBuf, expected: &'static str, source: Error },
+    /// The system gives no thread for the look.
+    #[error(transparent)]
+    Thread(Error),
+    /// The thread has ended without an answer.
+    #[error("the check was given up")]
+    GivenUp,
+    /// The look takes longer than it may.
+    #[error(
+        "hostPath {0}: its file system has not answered within {seconds} s; check what is mounted there",
+        seconds = .1.as_secs()
+    )]
+    NoAnswer(PathBuf, Duration),
+}
+
+type Result<T> = std::result::Result<T, HostPathError>;
+
 /// Checks of paths. Of each path there is one at a time, so that a dead one holds one thread.
 #[derive(Debug, Default)]
 pub struct Checks(Mutex<BTreeMap<PathBuf, Arc<Turn<()>>>>);
@@ -31,7 +65,7 @@ impl Checks {
     ///
     /// # Errors
     /// What is there instead, or that the file system does not answer.
-    pub async fn check(&self, path: &Path, kind: &str) -> Result<(), String> {
+    pub async fn check(&self, path: &Path, kind: &str) -> Result<()> {
         let (path, kind) = (path.to_owned(), kind.to_owned());
         self.within(ANSWER, &path.clone(), move || check(&path, &kind)).await
     }
@@ -40,8 +74,8 @@ impl Checks {
         &self,
         longest: Duration,
         path: &Path,
-        look: impl FnOnce() -> Result<(), String> + Send + 'static,
-    ) -> Result<(), String> {
+        look: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<()> {
         let turn = self.turn(path);
         let answered = async {
             let turn = turn.lock_owned().await;
@@ -51,16 +85,14 @@ impl Checks {
                 drop(turn);
             };
             // No task of the runtime's own: those are waited for when d2k ends.
-            std::thread::Builder::new().name("host-path".into()).spawn(look).map_err(|e| e.to_string())?;
-            told.await.map_err(|_| "the check was given up".to_owned())?
+            std::thread::Builder::new()
+                .name("host-path".into())
+                .spawn(look)
+                .map_err(HostPathError::Thread)?;
+            told.await.map_err(|_| HostPathError::GivenUp)?
         };
-        tokio::time::timeout(longest, answered).await.unwrap_or_else(|_| {
-            let seconds = longest.as_secs();
-            Err(format!(
-                "hostPath {}: its file system has not answered within {seconds} s; check what is mounted there",
-                path.display()
-            ))
-        })
+        let late = |_| Err(HostPathError::NoAnswer(path.to_owned(), longest));
+        tokio::time::timeout(longest, answered).await.unwrap_or_else(late)
     }
 
     fn turn(&self, path: &Path) -> Arc<Turn<()>> {
@@ -70,33 +102,27 @@ impl Checks {
     }
 }
 
-fn check(path: &Path, kind: &str) -> Result<(), String> {
-    let failed = |error: &Error| format!("{}: {error}", path.display());
+fn check(path: &Path, kind: &str) -> Result<()> {
+    let failed = |error| HostPathError::Path(path.to_owned(), error);
     let found = path.metadata().map(|found| found.file_type());
     let missing = found.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound);
-    let words = match kind {
-        "" | "DirectoryOrCreate" if missing => return make_folders(path).map_err(|error| failed(&error)),
-        "FileOrCreate" if missing => return make_file(path).map_err(|error| failed(&error)),
-        "" => return found.map(drop).map_err(|error| failed(&error)),
+    let expected = match kind {
+        "" | "DirectoryOrCreate" if missing => return make_folders(path).map_err(failed),
+        "FileOrCreate" if missing => return make_file(path).map_err(failed),
+        "" => return found.map(drop).map_err(failed),
         "Directory" | "DirectoryOrCreate" => "directory",
         "File" | "FileOrCreate" => "file",
         "Socket" => "socket file",
         "CharDevice" => "character device",
         "BlockDevice" => "block device",
-        other => return Err(format!("{other} is an invalid volume type")),
+        other => return Err(HostPathError::Kind(other.to_owned())),
     };
+    let path = path.to_owned();
     match found {
         Ok(found) if name(found) == kind.trim_end_matches("OrCreate") => Ok(()),
-        Ok(found) => Err(format!(
-            "hostPath type check failed: {} is not a {words}, it's a {}",
-            path.display(),
-            name(found)
-        )),
-        Err(_) if missing => Err(format!("hostPath {} doesn't exist", path.display())),
-        Err(error) => Err(format!(
-            "hostPath type check failed, {} is not a {words}, unable to determine its type: {error}",
-            path.display()
-        )),
+        Ok(found) => Err(HostPathError::Other { path, expected, found: name(found) }),
+        Err(_) if missing => Err(HostPathError::Missing(path)),
+        Err(source) => Err(HostPathError::Unknown { path, expected, source }),
     }
 }
 
@@ -176,7 +202,8 @@ mod tests {
             (null.clone(), "CharDevice"),
         ];
         for (path, kind) in &right {
-            assert_eq!(check(path, kind), Ok(()), "{} {kind}", path.display());
+            let found = check(path, kind);
+            assert!(found.is_ok(), "{} {kind}: {found:?}", path.display());
         }
         let wrong = [
             (base.clone(), "File", "file, it's a Directory"),
@@ -191,17 +218,15 @@ mod tests {
         ];
         for (path, kind, words) in &wrong {
             let words = format!("hostPath type check failed: {} is not a {words}", path.display());
-            assert_eq!(check(path, kind), Err(words));
+            assert_eq!(check(path, kind).unwrap_err().to_string(), words);
         }
         for kind in ["Directory", "File", "Socket", "CharDevice", "BlockDevice"] {
-            assert_eq!(
-                check(&at("none"), kind),
-                Err(format!("hostPath {} doesn't exist", at("none").display()))
-            );
+            let words = format!("hostPath {} doesn't exist", at("none").display());
+            assert_eq!(check(&at("none"), kind).unwrap_err().to_string(), words);
         }
-        let refused = check(&at("file/below"), "File").unwrap_err();
+        let refused = check(&at("file/below"), "File").unwrap_err().to_string();
         assert!(refused.contains("unable to determine its type: Not a directory"), "{refused}");
-        assert_eq!(check(&null, "Nope"), Err("Nope is an invalid volume type".into()));
+        assert_eq!(check(&null, "Nope").unwrap_err().to_string(), "Nope is an invalid volume type");
         std::fs::remove_dir_all(base).unwrap();
     }
 
@@ -210,14 +235,15 @@ mod tests {
         let base = folder("made");
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         for (name, kind) in [("a/b", ""), ("c/d", "DirectoryOrCreate")] {
-            assert_eq!(check(&base.join(name), kind), Ok(()));
+            check(&base.join(name), kind).unwrap();
             assert_eq!(mode(&base.join(name)), 0o755);
             assert_eq!(mode(base.join(name).parent().unwrap()), 0o755);
         }
-        assert_eq!(check(&base.join("file"), "FileOrCreate"), Ok(()));
+        check(&base.join("file"), "FileOrCreate").unwrap();
         assert_eq!(mode(&base.join("file")), 0o644);
         // As with a kubelet: no folder is made for a file.
-        assert!(check(&base.join("none/file"), "FileOrCreate").unwrap_err().contains("No such file"));
+        let refused = check(&base.join("none/file"), "FileOrCreate").unwrap_err().to_string();
+        assert!(refused.contains("No such file"), "{refused}");
         std::fs::remove_dir_all(base).unwrap();
     }
 
@@ -235,16 +261,16 @@ mod tests {
         };
         let words =
             "hostPath /dead: its file system has not answered within 0 s; check what is mounted there";
-        assert_eq!(checks.within(moment, dead, stuck).await, Err(words.into()));
+        assert_eq!(checks.within(moment, dead, stuck).await.unwrap_err().to_string(), words);
         let again = begun.clone();
         let more = move || {
             *again.lock() += 1;
             Ok(())
         };
-        assert_eq!(checks.within(moment, dead, more).await, Err(words.into()));
+        assert_eq!(checks.within(moment, dead, more).await.unwrap_err().to_string(), words);
         assert_eq!(*begun.lock(), 1);
-        assert_eq!(checks.within(ANSWER, Path::new("/other"), || Ok(())).await, Ok(()));
+        checks.within(ANSWER, Path::new("/other"), || Ok(())).await.unwrap();
         drop(answer);
-        assert_eq!(checks.within(ANSWER, dead, || Ok(())).await, Ok(()));
+        checks.within(ANSWER, dead, || Ok(())).await.unwrap();
     }
 }

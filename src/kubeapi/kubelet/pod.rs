@@ -122,7 +122,9 @@ impl<E: Engine> Kubelet<E> {
         let mounts = loop {
             match self.volumes(pod).await {
                 Ok(mounts) => break mounts,
-                Err(words) => events::record(&self.api, &about, "Warning", "FailedMount", &words),
+                Err(error) => {
+                    events::record(&self.api, &about, "Warning", "FailedMount", &error.to_string());
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(AGAIN) => {}

@@ -12,12 +12,38 @@ use super::Kubelet;
 use super::running::Running;
 use crate::events::{self, About};
 use crate::meta::{self, at, items, number, string};
-use d2k_engine::{Engine, Exec, Stream};
+use d2k_engine::{Engine, Exec, Stream, Trouble};
 
 /// Longest time for a hook.
 const HOOK: Duration = Duration::from_secs(3600);
 /// Most of an answer that is read.
 const ANSWER: u64 = 10 * 1024;
+
+/// Why a probe or a hook has failed, in the words of its event.
+#[derive(Debug, thiserror::Error)]
+enum ProbeError {
+    /// It names no port, or one that the container does not have.
+    #[error("the probe has no port")]
+    NoPort,
+    /// The engine has not run the command, or has not reached the port.
+    #[error("{}", .0.message)]
+    Engine(#[from] Trouble),
+    /// The command has failed, with this output.
+    #[error("{0}")]
+    Command(String),
+    /// There is no TLS with the container.
+    #[error(transparent)]
+    Tls(#[from] unproven::TlsError),
+    /// The connection has ended before there was an answer.
+    #[error(transparent)]
+    Connection(#[from] std::io::Error),
+    /// The status code of the answer is not one of success.
+    #[error("HTTP probe failed with statuscode: {0}")]
+    Code(u16),
+    /// It has taken longer than it may.
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+}
 
 impl<E: Engine> Kubelet<E> {
     /// Probes a container as long as it runs; returns when it must end.
@@ -25,9 +51,9 @@ impl<E: Engine> Kubelet<E> {
         let name = string(container, &["name"]).to_owned();
         if let Some(hook) = container.pointer("/lifecycle/postStart") {
             // As long as it runs, the container does: nothing else bounds it.
-            if let Err(words) = self.ask(running, pod, container, id, hook, HOOK).await {
+            if let Err(error) = self.ask(running, pod, container, id, hook, HOOK).await {
                 let about = About::new(pod, "kubelet").container(&name);
-                let words = format!("PostStartHook failed: {words}");
+                let words = format!("PostStartHook failed: {error}");
                 events::record(&self.api, &about, "Warning", "FailedPostStartHook", &words);
                 return self.end_by_probe(running, pod, &name, &Value::Null, "FailedPostStartHook").await;
             }
@@ -100,7 +126,7 @@ impl<E: Engine> Kubelet<E> {
                     running.set(name, done);
                     return true;
                 }
-                Err(words) => {
+                Err(error) => {
                     failed += 1;
                     let about = About::new(pod, "kubelet").container(name);
                     events::record(
@@ -108,7 +134,7 @@ impl<E: Engine> Kubelet<E> {
                         &about,
                         "Warning",
                         "Unhealthy",
-                        &format!("{word} probe failed: {words}"),
+                        &format!("{word} probe failed: {error}"),
                     );
                     if failed >= limit {
                         return false;
@@ -139,7 +165,7 @@ impl<E: Engine> Kubelet<E> {
                         running.set(name, |state| state.ready = true);
                     }
                 }
-                Err(words) => {
+                Err(error) => {
                     (good, bad) = (0, bad + 1);
                     let about = About::new(pod, "kubelet").container(name);
                     events::record(
@@ -147,7 +173,7 @@ impl<E: Engine> Kubelet<E> {
                         &about,
                         "Warning",
                         "Unhealthy",
-                        &format!("Readiness probe failed: {words}"),
+                        &format!("Readiness probe failed: {error}"),
                     );
                     if bad >= threshold("failureThreshold", 3) && running.state(name).ready {
                         running.set(name, |state| state.ready = false);
@@ -167,7 +193,7 @@ impl<E: Engine> Kubelet<E> {
         id: &str,
         probe: &Value,
         limit: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<(), ProbeError> {
         let asked = async {
             if let Some(exec) = probe.get("exec") {
                 let command =
@@ -183,24 +209,22 @@ impl<E: Engine> Kubelet<E> {
             }
             let port = port_of(container, at(probe, &["tcpSocket", "port"]))
                 .or_else(|| port_of(container, at(probe, &["grpc", "port"])));
-            let port = port.ok_or("the probe has no port")?;
-            self.engine.dial(meta::uid(pod), port).await.map(|_| ()).map_err(|t| t.message)
+            let port = port.ok_or(ProbeError::NoPort)?;
+            self.engine.dial(meta::uid(pod), port).await.map(|_| ()).map_err(ProbeError::Engine)
         };
-        tokio::time::timeout(limit, asked)
-            .await
-            .unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
+        tokio::time::timeout(limit, asked).await.unwrap_or(Err(ProbeError::Late(limit)))
     }
 
-    async fn run_command(&self, id: &str, command: Vec<String>) -> Result<(), String> {
+    async fn run_command(&self, id: &str, command: Vec<String>) -> Result<(), ProbeError> {
         let exec = Exec { command, stdout: true, stderr: true, ..Exec::default() };
-        let mut session = self.engine.exec(id, exec).await.map_err(|t| t.message)?;
+        let mut session = self.engine.exec(id, exec).await?;
         let mut text = Vec::new();
         for stream in [session.stdout.take(), session.stderr.take()].into_iter().flatten() {
             let _ = stream.take(ANSWER).read_to_end(&mut text).await;
         }
-        match session.ended.await.map_err(|trouble| trouble.message)?.code {
+        match session.ended.await?.code {
             0 => Ok(()),
-            _ => Err(String::from_utf8_lossy(&text).into_owned()),
+            _ => Err(ProbeError::Command(String::from_utf8_lossy(&text).into_owned())),
         }
     }
 
@@ -210,8 +234,8 @@ impl<E: Engine> Kubelet<E> {
         pod: &Value,
         container: &Value,
         get: &Value,
-    ) -> Result<(), String> {
-        let port = port_of(container, at(get, &["port"])).ok_or("the probe has no port")?;
+    ) -> Result<(), ProbeError> {
+        let port = port_of(container, at(get, &["port"])).ok_or(ProbeError::NoPort)?;
         let host = match string(get, &["host"]) {
             "" => running.ip(),
             own => own.to_owned(),
@@ -224,18 +248,14 @@ impl<E: Engine> Kubelet<E> {
             head.push_str(&format!("{}: {}\r\n", string(header, &["name"]), string(header, &["value"])));
         }
         head.push_str("\r\n");
-        let stream = self.engine.dial(meta::uid(pod), port).await.map_err(|t| t.message)?;
+        let stream = self.engine.dial(meta::uid(pod), port).await?;
         let answer = match string(get, &["scheme"]) {
             "HTTPS" => talk(unproven::connect(stream).await?, &head).await?,
             _ => talk(stream, &head).await?,
         };
         let text = String::from_utf8_lossy(&answer);
         let code: u16 = text.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
-        if (200..400).contains(&code) {
-            Ok(())
-        } else {
-            Err(format!("HTTP probe failed with statuscode: {code}"))
-        }
+        if (200..400).contains(&code) { Ok(()) } else { Err(ProbeError::Code(code)) }
     }
 
     /// Runs the hook before a container is stopped.
@@ -243,27 +263,27 @@ impl<E: Engine> Kubelet<E> {
         let container = items(pod, &["spec", "containers"]).iter().find(|c| string(c, &["name"]) == name);
         let Some(hook) = container.and_then(|c| c.pointer("/lifecycle/preStop")) else { return };
         let container = container.unwrap_or(&Value::Null);
-        if let Err(words) = self.ask(running, pod, container, id, hook, HOOK).await {
+        if let Err(error) = self.ask(running, pod, container, id, hook, HOOK).await {
             let about = About::new(pod, "kubelet").container(name);
             events::record(
                 &self.api,
                 &about,
                 "Warning",
                 "FailedPreStopHook",
-                &format!("PreStopHook failed: {words}"),
+                &format!("PreStopHook failed: {error}"),
             );
         }
     }
 }
 
 /// Says something and reads the beginning of the answer.
-async fn talk(mut stream: impl Stream, head: &str) -> Result<Vec<u8>, String> {
-    stream.write_all(head.as_bytes()).await.map_err(|e| e.to_string())?;
+async fn talk(mut stream: impl Stream, head: &str) -> std::io::Result<Vec<u8>> {
+    stream.write_all(head.as_bytes()).await?;
     let mut answer = Vec::new();
     let read = stream.take(ANSWER).read_to_end(&mut answer).await;
     // Servers that close a connection of TLS without a word have answered all the same.
     match read {
-        Err(error) if answer.is_empty() => Err(error.to_string()),
+        Err(error) if answer.is_empty() => Err(error),
         _ => Ok(answer),
     }
 }
@@ -283,4 +303,25 @@ fn port_of(container: &Value, port: &Value) -> Option<u16> {
     }
     let all = items(container, &["ports"]).iter();
     all.filter(|p| string(p, &["name"]) == name).find_map(|p| number(p, &["containerPort"])?.try_into().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_has_the_words_alone() {
+        let refused = || std::io::Error::other("refused");
+        let cases = [
+            (ProbeError::from(Trouble::new("NotFound", "no such process")), "no such process"),
+            (ProbeError::Command("not yet\n".into()), "not yet\n"),
+            (unproven::TlsError::Handshake(refused()).into(), "tls: refused"),
+            (refused().into(), "refused"),
+            (ProbeError::Code(503), "HTTP probe failed with statuscode: 503"),
+            (ProbeError::Late(Duration::from_millis(1500)), "no answer within 1.5s"),
+        ];
+        for (error, words) in cases {
+            assert_eq!(error.to_string(), words);
+        }
+    }
 }

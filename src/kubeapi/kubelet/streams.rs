@@ -20,7 +20,7 @@ use super::state::Phase;
 use crate::http::Asked;
 use crate::meta;
 use crate::status::{Result, Status};
-use d2k_engine::{Engine, Exec, Exit, Result as EngineResult, Session};
+use d2k_engine::{Engine, Exec, Exit, Result as EngineResult, Session, Trouble};
 
 /// Protocols of exec and attach, the best first.
 const COMMAND: &[&str] =
@@ -32,6 +32,19 @@ const COMMAND_SPDY: &[&str] =
 const OPENING: Duration = Duration::from_secs(30);
 /// How long a command with a terminal waits for the size of the client's.
 const SIZE: Duration = Duration::from_millis(200);
+
+/// Why a client gets no streams, in the words of the status at the end.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    /// The engine has not begun it.
+    #[error("{}", .0.message)]
+    Engine(#[from] Trouble),
+    /// No container runs that it could be with; in the words of the API.
+    #[error("{0}")]
+    NoContainer(String),
+}
+
+type Begun = std::result::Result<Session, SessionError>;
 
 impl<E: Engine> Kubelet<E> {
     /// Serves `pods/exec`.
@@ -57,7 +70,7 @@ impl<E: Engine> Kubelet<E> {
             let expected = expected + usize::from(exec.tty);
             return spdy::upgrade(request, COMMAND_SPDY, move |streams, protocol| async move {
                 let session = move |size| async move {
-                    engine.exec(&id, Exec { size, ..exec }).await.map_err(|t| t.message)
+                    engine.exec(&id, Exec { size, ..exec }).await.map_err(SessionError::Engine)
                 };
                 serve_spdy(streams, expected, &protocol, tty, session, true).await;
             });
@@ -67,7 +80,7 @@ impl<E: Engine> Kubelet<E> {
             let mut receiver = Incoming::new(receiver);
             let size = if tty { receiver.first_size().await } else { None };
             let session = engine.exec(&id, Exec { size, ..exec }).await;
-            serve(sender, receiver, &protocol, session.map_err(|t| t.message), true, false).await;
+            serve(sender, receiver, &protocol, session.map_err(SessionError::Engine), true, false).await;
         })
         .await
     }
@@ -82,8 +95,8 @@ impl<E: Engine> Kubelet<E> {
         let expected = ["stdin", "stdout", "stderr", "tty"].iter().filter(|name| query.is(name)).count();
         let session = async move {
             let session = match found {
-                Ok(id) => engine.attach(&id, query.is("stdin")).await.map_err(|t| t.message),
-                Err(status) => Err(status.message),
+                Ok(id) => engine.attach(&id, query.is("stdin")).await.map_err(SessionError::Engine),
+                Err(status) => Err(SessionError::NoContainer(status.message)),
             };
             session.map(|mut session| {
                 session.stdout = session.stdout.filter(|_| query.is("stdout"));
@@ -167,14 +180,14 @@ async fn serve(
     sender: sockets::Sender,
     mut receiver: Incoming,
     protocol: &str,
-    session: std::result::Result<Session, String>,
+    session: Begun,
     exec: bool,
     leaves: bool,
 ) {
     let sender = Mutex::new(sender);
     let mut session = match session {
         Ok(session) => session,
-        Err(words) => return sockets::finish(&sender, &failure(&words)).await,
+        Err(error) => return sockets::finish(&sender, &failure(&error.to_string())).await,
     };
     let v5 = protocol == "v5.channel.k8s.io";
     let (stdout, stderr, mut stdin) = (session.stdout.take(), session.stderr.take(), session.stdin.take());
@@ -244,7 +257,7 @@ async fn serve_spdy<R>(
     session: impl FnOnce(Option<(u16, u16)>) -> R,
     exec: bool,
 ) where
-    R: Future<Output = std::result::Result<Session, String>>,
+    R: Future<Output = Begun>,
 {
     let mut named = HashMap::new();
     let opened = async {
@@ -261,8 +274,8 @@ async fn serve_spdy<R>(
     };
     let mut session = match session(first.and_then(|bytes| size(&bytes))).await {
         Ok(session) => session,
-        Err(words) => {
-            error.output.send(failure(&words).to_string().as_bytes()).await;
+        Err(refused) => {
+            error.output.send(failure(&refused.to_string()).to_string().as_bytes()).await;
             return error.output.end().await;
         }
     };
@@ -348,4 +361,17 @@ fn failure(words: &str) -> Value {
         "message": format!("Internal error occurred: {}", words.trim_start_matches("Internal error occurred: ")),
         "details": {"causes": [{"message": words}]},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_without_streams_gets_the_words_alone() {
+        let error = SessionError::from(Trouble::new("NotFound", "no such container"));
+        assert_eq!(error.to_string(), "no such container");
+        let error = SessionError::NoContainer("the pod is gone".into());
+        assert_eq!(error.to_string(), "the pod is gone");
+    }
 }

@@ -7,15 +7,57 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::host_path::HostPathError;
 use super::running::{Running, Volume, Volumes};
 use super::{Kubelet, environment, files, places};
 use crate::kinds::{self, Kind};
 use crate::meta::{self, at, items, number, string};
+use crate::status::Status;
 use d2k_engine::{Below, Engine, Memory, Mount, Source, Trouble};
 
 /// Objects that files come from: field, kind, where a volume names it.
 static SOURCES: &[(&str, &Kind, &str)] =
     &[("configMap", &kinds::CONFIG_MAP, "name"), ("secret", &kinds::SECRET, "secretName")];
+
+/// A volume of a Pod was not made, in the words of the kubelet's event.
+#[derive(Debug, thiserror::Error)]
+#[error("MountVolume.SetUp failed for volume {name:?} : {reason}")]
+pub struct MountError {
+    /// The volume.
+    name: String,
+    /// Why.
+    #[source]
+    reason: VolumeError,
+}
+
+/// Why a volume was not made.
+#[derive(Debug, thiserror::Error)]
+enum VolumeError {
+    /// A path of this machine is not as the volume says.
+    #[error(transparent)]
+    HostPath(#[from] HostPathError),
+    /// Its folder or its files cannot be written.
+    #[error(transparent)]
+    Files(#[from] std::io::Error),
+    /// No such kind of volume is made here.
+    #[error("this kind of volume is not supported by this cluster")]
+    Kind,
+    /// There is no such claim, or its volume is gone; in the words of the API.
+    #[error("{0}")]
+    NoClaim(String),
+    /// The claim has no volume yet, or has lost it.
+    #[error("the claim {0} is not bound")]
+    Unbound(String),
+    /// The claim's folder cannot be given to the Pod's group.
+    #[error("{0}: {1}")]
+    Group(PathBuf, #[source] std::io::Error),
+    /// There is no such ConfigMap or Secret.
+    #[error("{kind} {name:?} not found")]
+    NoObject { kind: &'static str, name: String },
+    /// The ConfigMap or Secret has no such key.
+    #[error("references non-existent {kind} key: {key}")]
+    NoKey { kind: &'static str, key: String },
+}
 
 /// What of a Pod's volumes is memory.
 pub fn memory(pod: &Value) -> Vec<Memory> {
@@ -31,7 +73,7 @@ pub fn memory(pod: &Value) -> Vec<Memory> {
 
 impl<E: Engine> Kubelet<E> {
     /// Makes all volumes of a Pod.
-    pub(super) async fn volumes(&self, pod: &Value) -> Result<Volumes, String> {
+    pub(super) async fn volumes(&self, pod: &Value) -> Result<Volumes, MountError> {
         let mut all = Volumes::new();
         for volume in items(pod, &["spec", "volumes"]) {
             let name = string(volume, &["name"]);
@@ -39,27 +81,27 @@ impl<E: Engine> Kubelet<E> {
                 Some(source) => self.host_path(source).await,
                 None => self.volume(pod, volume, name),
             };
-            let made =
-                made.map_err(|words| format!("MountVolume.SetUp failed for volume {name:?} : {words}"))?;
+            let made = made.map_err(|reason| MountError { name: name.to_owned(), reason })?;
             all.insert(name.to_owned(), made);
         }
         Ok(all)
     }
 
-    async fn host_path(&self, source: &Value) -> Result<Volume, String> {
+    async fn host_path(&self, source: &Value) -> Result<Volume, VolumeError> {
         let path = PathBuf::from(string(source, &["path"]));
-        self.paths.check(&path, string(source, &["type"])).await.map(|()| Volume::Host(path))
+        self.paths.check(&path, string(source, &["type"])).await?;
+        Ok(Volume::Host(path))
     }
 
-    fn volume(&self, pod: &Value, volume: &Value, name: &str) -> Result<Volume, String> {
+    fn volume(&self, pod: &Value, volume: &Value, name: &str) -> Result<Volume, VolumeError> {
         let folder = self.options.folder.join(meta::uid(pod)).join("volumes").join(name);
         let group = number(pod, &["spec", "securityContext", "fsGroup"]).and_then(|g| u32::try_from(g).ok());
         if let Some(empty) = volume.get("emptyDir") {
             if string(empty, &["medium"]) == "Memory" {
                 return Ok(Volume::Memory(name.to_owned()));
             }
-            std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
-            own(&folder, 0o777, group).map_err(|e| e.to_string())?;
+            std::fs::create_dir_all(&folder)?;
+            own(&folder, 0o777, group)?;
             return Ok(Volume::Path(folder));
         }
         if let Some(claim) = volume.get("persistentVolumeClaim") {
@@ -69,7 +111,7 @@ impl<E: Engine> Kubelet<E> {
         let default =
             [("configMap", "ConfigMap"), ("secret", "Secret"), ("downwardAPI", ""), ("projected", "")];
         let Some((field, _)) = default.iter().find(|(field, _)| volume.get(*field).is_some()) else {
-            return Err("this kind of volume is not supported by this cluster".into());
+            return Err(VolumeError::Kind);
         };
         let source = at(volume, &[field]);
         let mode = number(source, &["defaultMode"]).unwrap_or(0o644);
@@ -80,30 +122,31 @@ impl<E: Engine> Kubelet<E> {
         } else {
             self.entries(pod, volume, mode, &mut entries)?;
         }
-        project(&folder, &entries, group).map_err(|e| e.to_string())?;
+        project(&folder, &entries, group)?;
         Ok(Volume::Files(folder))
     }
 
-    fn claim(&self, pod: &Value, name: &str, group: Option<u32>) -> Result<Volume, String> {
+    fn claim(&self, pod: &Value, name: &str, group: Option<u32>) -> Result<Volume, VolumeError> {
+        let wrong = |status: Status| VolumeError::NoClaim(status.message);
         let claim = self.api.get(&kinds::PERSISTENT_VOLUME_CLAIM, meta::namespace(pod), name);
-        let claim = claim.map_err(|status| status.message)?;
+        let claim = claim.map_err(wrong)?;
         let volume = string(&claim, &["spec", "volumeName"]);
         if string(&claim, &["status", "phase"]) != "Bound" {
-            return Err(format!("the claim {name} is not bound"));
+            return Err(VolumeError::Unbound(name.to_owned()));
         }
-        let volume = self.api.get(&kinds::PERSISTENT_VOLUME, "", volume).map_err(|status| status.message)?;
+        let volume = self.api.get(&kinds::PERSISTENT_VOLUME, "", volume).map_err(wrong)?;
         let kept = string(&volume, &["spec", "csi", "volumeHandle"]);
         if !kept.is_empty() {
             return Ok(Volume::Kept(kept.to_owned()));
         }
         let path = PathBuf::from(string(&volume, &["spec", "hostPath", "path"]));
         if let Some(group) = group {
-            own(&path, 0o777, Some(group)).map_err(|e| format!("{}: {e}", path.display()))?;
+            own(&path, 0o777, Some(group)).map_err(|error| VolumeError::Group(path.clone(), error))?;
         }
         Ok(Volume::Path(path))
     }
 
-    fn entries(&self, pod: &Value, part: &Value, mode: i64, all: &mut Vec<Entry>) -> Result<(), String> {
+    fn entries(&self, pod: &Value, part: &Value, mode: i64, all: &mut Vec<Entry>) -> Result<(), VolumeError> {
         for (field, of, named) in SOURCES {
             let Some(source) = part.get(*field) else { continue };
             let name = match string(source, &[named]) {
@@ -115,14 +158,9 @@ impl<E: Engine> Kubelet<E> {
                 if optional {
                     continue;
                 }
-                return Err(format!("{} {name:?} not found", of.singular));
+                return Err(VolumeError::NoObject { kind: of.singular, name: name.to_owned() });
             };
-            select(source, data, mode, optional, all).map_err(|key| {
-                format!(
-                    "references non-existent {} key: {key}",
-                    if of.name == kinds::SECRET.name { "secret" } else { "config" }
-                )
-            })?;
+            select(of, source, data, mode, optional, all)?;
         }
         if let Some(source) = part.get("serviceAccountToken") {
             let bytes = self.options.token.clone().into_bytes();
@@ -272,12 +310,13 @@ struct Entry {
 }
 
 fn select(
+    of: &Kind,
     source: &Value,
     data: Vec<(String, Vec<u8>)>,
     mode: i64,
     optional: bool,
     all: &mut Vec<Entry>,
-) -> Result<(), String> {
+) -> Result<(), VolumeError> {
     let wanted = items(source, &["items"]);
     if wanted.is_empty() {
         all.extend(data.into_iter().map(|(path, bytes)| Entry { path, bytes, mode }));
@@ -292,7 +331,10 @@ fn select(
                 mode: number(item, &["mode"]).unwrap_or(mode),
             }),
             None if optional => {}
-            None => return Err(key.to_owned()),
+            None => {
+                let kind = if of.name == kinds::SECRET.name { "secret" } else { "config" };
+                return Err(VolumeError::NoKey { kind, key: key.to_owned() });
+            }
         }
     }
     Ok(())
@@ -363,4 +405,28 @@ fn own(path: &Path, mode: u32, group: Option<u32>) -> std::io::Result<()> {
     }
     let mode = if group.is_some() && !path.is_dir() { mode | 0o040 } else { mode };
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode | setgid))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_names_the_volume_and_says_what_it_lacks() {
+        let mut all = Vec::new();
+        let source = json!({"items": [{"key": "k", "path": "p"}]});
+        let mut lacks = |of| {
+            let reason = select(of, &source, Vec::new(), 0o644, false, &mut all).unwrap_err();
+            MountError { name: "v".into(), reason }.to_string()
+        };
+        let words = "MountVolume.SetUp failed for volume \"v\" : references non-existent";
+        assert_eq!(lacks(&kinds::CONFIG_MAP), format!("{words} config key: k"));
+        assert_eq!(lacks(&kinds::SECRET), format!("{words} secret key: k"));
+        let none = VolumeError::NoObject { kind: kinds::CONFIG_MAP.singular, name: "c".into() };
+        assert_eq!(none.to_string(), "configmap \"c\" not found");
+        let group = VolumeError::Group("/data".into(), std::io::Error::other("refused"));
+        assert_eq!(group.to_string(), "/data: refused");
+    }
 }

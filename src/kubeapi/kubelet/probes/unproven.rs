@@ -5,28 +5,42 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
 use d2k_engine::Stream;
 
+/// Why there is no TLS with a container.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The cryptography of this program has no version of TLS.
+    #[error(transparent)]
+    Versions(Error),
+    /// The name that is sent is no name.
+    #[error(transparent)]
+    Name(InvalidDnsNameError),
+    /// The handshake has failed.
+    #[error("tls: {0}")]
+    Handshake(#[source] std::io::Error),
+}
+
 /// Begins TLS with whoever answers.
 ///
 /// # Errors
-/// The words of the handshake's failure.
-pub async fn connect<S: Stream>(stream: S) -> Result<impl Stream, String> {
+/// The step that has failed.
+pub async fn connect<S: Stream>(stream: S) -> Result<impl Stream, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let verifier = Arc::new(Anyone(provider.clone()));
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
+        .map_err(TlsError::Versions)?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
-    let name = ServerName::try_from("localhost").map_err(|error| error.to_string())?;
+    let name = ServerName::try_from("localhost").map_err(TlsError::Name)?;
     let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-    connected.map_err(|error| format!("tls: {error}"))
+    connected.map_err(TlsError::Handshake)
 }
 
 #[derive(Debug)]
