@@ -10,6 +10,8 @@
     reason = "a test ends where something is not as it should be"
 )]
 
+#[path = "k2d/both_programs.rs"]
+mod both_programs;
 #[path = "k2d/both_ways.rs"]
 mod both_ways;
 #[path = "k2d/device.rs"]

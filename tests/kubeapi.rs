@@ -1,7 +1,7 @@
 //! The API server of `src/kubeapi` against a real one: the same requests to both, and the same answers.
 //! `D2K_TEST_KUBECONFIG` names the kubeconfig of a real cluster; without it there is nothing to compare with,
-//! and all is skipped. `D2K_TEST_EMBEDDED_KUBECONFIG` may name that of an embedded one that runs already;
-//! otherwise one is started.
+//! and all is skipped. `D2K_TEST_EMBEDDED_KUBECONFIG` may name that of an embedded one that runs already, or of a k2d whose Node
+//! has the name `d2k`; otherwise an embedded one is started.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -14,7 +14,7 @@ mod store;
 pub mod suite;
 mod world;
 
-pub use base::busybox;
+pub use base::{busybox, push as push_base_images};
 pub use cluster::{admin_kubeconfig, can_embed, embedded_kubeconfig, is_embedded};
 pub use daemon::{Daemon, command};
 pub use fixture::{UDP_ECHO, fetch, free_port, free_udp_port, static_program};

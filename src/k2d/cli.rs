@@ -20,6 +20,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve the Kubernetes API.
     Serve(Settings),
+    /// Print the kubeconfig of the k2d of this machine.
+    Kubeconfig(KubeconfigSettings),
     /// Serve names and Services to Pods (k2d starts this itself).
     #[command(hide = true)]
     Net(NetSettings),
@@ -74,6 +76,17 @@ pub struct Settings {
     /// Log format.
     #[arg(long, env = "K2D_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+/// The settings of `k2d kubeconfig`.
+#[derive(Debug, Clone, Args)]
+pub struct KubeconfigSettings {
+    /// Folder for all that is kept.
+    #[arg(long, env = "K2D_DATA_PATH", value_name = "FOLDER", default_value = "/var/lib/k2d")]
+    pub data_path: PathBuf,
+    /// Address of the API for a client elsewhere, such as https://192.0.2.7:6443; the one in the file if none is given.
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
 }
 
 /// The settings of `k2d net`.

@@ -6,6 +6,7 @@ pub mod engine;
 mod foreign;
 mod former;
 pub mod inside;
+pub mod kubeconfig;
 pub mod net;
 mod recover;
 pub mod serve;

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use k2d::cli::{Cli, Command};
-use k2d::{inside, net, serve};
+use k2d::{inside, kubeconfig, net, serve};
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Serve(settings) => serve::run(settings),
+        Command::Kubeconfig(settings) => kubeconfig::print(&settings),
         Command::Net(settings) => net::run(settings),
         Command::Pause => inside::pause(),
         Command::Open { folder } => inside::open(&folder),

@@ -77,9 +77,6 @@ pub enum StartError {
     /// The system does not say where the API server listens.
     #[error(transparent)]
     Address(std::io::Error),
-    /// A certificate or a key cannot be read, or the kubeconfig has no text; in the words of the credentials.
-    #[error("{0}")]
-    Text(String),
     /// The kubeconfig cannot be written.
     #[error("{0}: {1}")]
     Kubeconfig(PathBuf, #[source] std::io::Error),
@@ -110,7 +107,7 @@ pub async fn start<E: Engine>(
     let kubeconfig = folder("kubeconfig");
     let namespace = options.namespaces.first().map_or("default", String::as_str);
     let reached = SocketAddr::new(options.address, address.port());
-    let text = credentials.kubeconfig(&options.name, reached, namespace).map_err(StartError::Text)?;
+    let text = credentials.kubeconfig(&options.name, reached, namespace)?;
     write_private(&kubeconfig, &text).map_err(|error| StartError::Kubeconfig(kubeconfig.clone(), error))?;
     let of_kubelet = kubelet::Options {
         node: options.name.clone(),
@@ -122,7 +119,7 @@ pub async fn start<E: Engine>(
         token: credentials.token.clone(),
     };
     let kubelet = Kubelet::new(api.clone(), engine, of_kubelet, stopping.clone());
-    let authority = credentials.authority().map_err(StartError::Text)?;
+    let authority = credentials.authority()?;
     begin(&api, &options, address, &authority);
     prepare(&api);
     kubelet.register();

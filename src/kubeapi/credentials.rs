@@ -27,6 +27,10 @@ const NAMES: &[&str] = &[
 ];
 /// Files that are made together.
 const FILES: &[&str] = &["ca.crt", "server.crt", "server.key", "admin.crt", "admin.key", "token"];
+/// The key of the authority; clusters of older versions have none.
+const AUTHORITY_KEY: &str = "ca.key";
+/// The addresses that the server's certificate is for, one in a line.
+const ADDRESSES: &str = "server.addresses";
 
 /// Why the credentials in a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,12 @@ pub enum CredentialsError {
     /// A file holds no certificate or no key.
     #[error("the credentials in {0}: {1}")]
     Pem(PathBuf, #[source] pem::Error),
+    /// A file of the kubeconfig cannot be read.
+    #[error("{0}: {1}")]
+    Read(PathBuf, #[source] std::io::Error),
+    /// The kubeconfig has no text.
+    #[error(transparent)]
+    Text(#[from] serde_yaml_ng::Error),
     /// TLS does not take a certificate or a key.
     #[error("the credentials in {0}: {1}")]
     Tls(PathBuf, #[source] rustls::Error),
@@ -56,8 +66,9 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Reads them, or makes them if one is missing; `addresses` are those of the server. A token that is given takes the
-    /// place of the one that was made.
+    /// Reads them, or makes them if one is missing; `addresses` are those of the server. If they are others than before, the
+    /// server gets a new certificate of the same authority, so that clients go on with what they have. A token that is given takes
+    /// the place of the one that was made.
     ///
     /// # Errors
     /// One line that names the file.
@@ -66,6 +77,8 @@ impl Credentials {
         if FILES.iter().any(|file| !folder.join(file).exists()) {
             std::fs::create_dir_all(folder).map_err(wrong)?;
             make(folder, addresses).map_err(|error| CredentialsError::Make(folder.to_owned(), error))?;
+        } else if std::fs::read_to_string(folder.join(ADDRESSES)).ok() != Some(lines(addresses)) {
+            renew(folder, addresses).map_err(|error| CredentialsError::Make(folder.to_owned(), error))?;
         }
         let token = match token {
             Some(token) => token.to_owned(),
@@ -78,9 +91,9 @@ impl Credentials {
     ///
     /// # Errors
     /// One line that names the file.
-    pub fn authority(&self) -> Result<String, String> {
+    pub fn authority(&self) -> Result<String, CredentialsError> {
         let path = self.folder.join("ca.crt");
-        std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))
+        std::fs::read_to_string(&path).map_err(|error| CredentialsError::Read(path, error))
     }
 
     /// What the server shows, and asks of clients that show something.
@@ -115,11 +128,17 @@ impl Credentials {
     ///
     /// # Errors
     /// One line that names the file.
-    pub fn kubeconfig(&self, name: &str, server: SocketAddr, namespace: &str) -> Result<String, String> {
+    pub fn kubeconfig(
+        &self,
+        name: &str,
+        server: SocketAddr,
+        namespace: &str,
+    ) -> Result<String, CredentialsError> {
         let read = |name: &str| {
             let path = self.folder.join(name);
-            let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-            Ok::<_, String>(base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes))
+            let bytes = std::fs::read(&path).map_err(|error| CredentialsError::Read(path, error))?;
+            let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
+            Ok::<_, CredentialsError>(text)
         };
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": name, "preferences": {},
@@ -131,7 +150,7 @@ impl Credentials {
             }}],
             "contexts": [{"name": name, "context": {"cluster": name, "user": name, "namespace": namespace}}],
         });
-        serde_yaml_ng::to_string(&config).map_err(|e| e.to_string())
+        Ok(serde_yaml_ng::to_string(&config)?)
     }
 }
 
@@ -147,20 +166,15 @@ pub fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-fn make(folder: &Path, addresses: &[IpAddr]) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    params.distinguished_name = name("d2k", None);
-    let key = KeyPair::generate()?;
-    let authority = params.self_signed(&key)?.pem();
+type Made = Result<(), Box<dyn Error + Send + Sync>>;
+
+fn make(folder: &Path, addresses: &[IpAddr]) -> Made {
+    let (params, key) = (authority()?, KeyPair::generate()?);
+    let certificate = params.self_signed(&key)?.pem();
+    write_private(&folder.join("ca.crt"), &certificate)?;
+    write_private(&folder.join(AUTHORITY_KEY), &key.serialize_pem())?;
     let issuer = Issuer::new(params, key);
-    write_private(&folder.join("ca.crt"), &authority)?;
-    let mut server = CertificateParams::new(NAMES.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())?;
-    server.subject_alt_names.extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
-    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    server.distinguished_name = name("kube-apiserver", None);
-    sign(folder, "server", server, &issuer)?;
+    make_server(folder, addresses, &issuer)?;
     let mut admin = CertificateParams::new(Vec::new())?;
     admin.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     admin.distinguished_name = name("kubernetes-admin", Some("system:masters"));
@@ -168,6 +182,47 @@ fn make(folder: &Path, addresses: &[IpAddr]) -> Result<(), Box<dyn Error + Send 
     let token = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
     write_private(&folder.join("token"), &token)?;
     Ok(())
+}
+
+/// Gives the server a certificate for other addresses.
+fn renew(folder: &Path, addresses: &[IpAddr]) -> Made {
+    let key = match std::fs::read_to_string(folder.join(AUTHORITY_KEY)) {
+        Ok(key) => KeyPair::from_pem(&key)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let folder = folder.display();
+            tracing::warn!(%folder, "the key of the authority is not here: the server keeps its certificate, whatever its address is now");
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    make_server(folder, addresses, &Issuer::new(authority()?, key))
+}
+
+fn authority() -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params.distinguished_name = name("d2k", None);
+    Ok(params)
+}
+
+/// Makes certificate and key of the server. What they are for is written last, so that a crash has them made again.
+fn make_server(folder: &Path, addresses: &[IpAddr], issuer: &Issuer<'_, KeyPair>) -> Made {
+    let known = folder.join(ADDRESSES);
+    write_private(&known, "")?;
+    let mut server = CertificateParams::new(NAMES.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())?;
+    server.subject_alt_names.extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
+    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    server.distinguished_name = name("kube-apiserver", None);
+    sign(folder, "server", server, issuer)?;
+    write_private(&known, &lines(addresses))?;
+    Ok(())
+}
+
+/// The text of the file of addresses.
+fn lines(addresses: &[IpAddr]) -> String {
+    let all: std::collections::BTreeSet<&IpAddr> = addresses.iter().collect();
+    all.into_iter().map(|address| format!("{address}\n")).collect()
 }
 
 fn name(common: &str, organisation: Option<&str>) -> DistinguishedName {
@@ -179,12 +234,7 @@ fn name(common: &str, organisation: Option<&str>) -> DistinguishedName {
     name
 }
 
-fn sign(
-    folder: &Path,
-    file: &str,
-    params: CertificateParams,
-    issuer: &Issuer<'_, KeyPair>,
-) -> Result<(), Box<dyn Error + Send + Sync>> {
+fn sign(folder: &Path, file: &str, params: CertificateParams, issuer: &Issuer<'_, KeyPair>) -> Made {
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, issuer)?;
     write_private(&folder.join(format!("{file}.crt")), &certificate.pem())?;
@@ -195,6 +245,48 @@ fn sign(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_with_another_address_has_a_new_certificate_of_the_same_authority() {
+        let folder = std::env::temp_dir().join(format!("d2k-credentials-renewed-{}", std::process::id()));
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+        let open = |addresses: &[&str]| {
+            let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            Credentials::open(&folder, &addresses, None).unwrap()
+        };
+        open(&["192.0.2.1"]);
+        let files = ["ca.crt", "admin.crt", "token", "server.crt"].map(read);
+        open(&["192.0.2.1"]);
+        assert_eq!(["ca.crt", "admin.crt", "token", "server.crt"].map(read), files);
+        let credentials = open(&["192.0.2.2"]);
+        assert_eq!(["ca.crt", "admin.crt", "token"].map(read), files[..3]);
+        assert_ne!(read("server.crt"), files[3]);
+        let authority = CertificateDer::from_pem_slice(files[0].as_bytes()).unwrap();
+        let server = CertificateDer::from_pem_slice(read("server.crt").as_bytes()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(authority).unwrap();
+        let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(
+            Arc::new(roots),
+            Arc::new(rustls::crypto::ring::default_provider()),
+        );
+        let checks = |address: &str| {
+            rustls::client::danger::ServerCertVerifier::verify_server_cert(
+                &*verifier.clone().build().unwrap(),
+                &server,
+                &[],
+                &rustls::pki_types::ServerName::try_from(address.to_owned()).unwrap(),
+                &[],
+                rustls::pki_types::UnixTime::now(),
+            )
+            .is_ok()
+        };
+        assert!(checks("192.0.2.2") && !checks("192.0.2.1"));
+        credentials.server().unwrap();
+        // A folder of an older version has no key of the authority.
+        std::fs::remove_file(folder.join(AUTHORITY_KEY)).unwrap();
+        open(&["192.0.2.3"]).server().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn words_name_the_folder_and_say_what_is_wrong() {

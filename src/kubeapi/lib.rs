@@ -35,6 +35,8 @@ mod validate;
 pub mod verbs;
 mod watch;
 
+pub use meta::new_uid;
+
 /// Kubernetes' word for this machine's architecture.
 pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {

@@ -74,6 +74,14 @@ fn workloads_are_there_again_after_the_data_folder_is_lost() {
     device.kubectl("-n far rollout status deployment/web --timeout=30s").success();
     assert_eq!((device.containers(), uid(&device)), (before, known));
     assert!(device.log().contains("apply Services"), "{}", device.log());
+    // What is applied now is served: the process for names has the new folder.
+    device.kubectl("-n far expose deployment web --port=80").success();
+    let name = format!("-n far run look --image={IMAGE} -- sleep 600");
+    device.kubectl(&name).success();
+    device.kubectl("-n far wait --for=condition=Ready --timeout=30s pod/look").success();
+    let look = "-n far exec look -- nslookup web.far.svc.cluster.local";
+    soon("the name is known", || device.kubectl(look).status == 0);
+    device.kubectl("-n far delete pod look --now").success();
     device.kubectl("-n far scale deployment/web --replicas=0").success();
     soon("they are gone", || device.containers().is_empty());
 }

@@ -64,7 +64,7 @@ fn plain(text: &str) -> String {
             (r"(resource version: )\d+( \(\d+\))?", "$1<version>"),
             (r"(ResourceVersion in \w+( meta)?: )\d+", "$1<version>"),
             (r"(ResourceVersion in (the precondition|record) \()\d+", "$1<version>"),
-            (r"containerd://[0-9a-f]{64}|d2k://[0-9a-z-]+", "<container>"),
+            (r"(containerd|docker)://[0-9a-f]{64}|d2k://[0-9a-z-]+", "<container>"),
             (r"\bd2k(-node)?\b", "<node>"),
             (r"^\d+(ms|s|m|h|d)(\d+(s|m))?( ago)?$", "<age>"),
             (r" {2,}", "  "),
