@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use futures::future::BoxFuture;
@@ -444,6 +444,11 @@ pub trait Engine: Send + Sync + 'static {
     /// process is never away.
     fn is_back(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
+    }
+    /// Sees to it that a path of the machine is what the `type` of a `hostPath` volume says, and makes what is missing where the
+    /// type says so. None if this process sees the machine's files itself.
+    fn check_host_path<'a>(&'a self, _path: &'a Path, _kind: &'a str) -> Option<BoxFuture<'a, Result<()>>> {
+        None
     }
     /// The log of a container, of an engine that keeps logs; otherwise it is in [`Start::log`].
     fn log(&self, _id: &str, _query: LogQuery) -> Option<LogStream> {

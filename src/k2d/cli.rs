@@ -34,6 +34,15 @@ pub enum Command {
         /// The port.
         port: u16,
     },
+    /// Check a path of the machine for a volume (k2d starts this itself).
+    #[command(hide = true)]
+    Check {
+        /// The type of the volume.
+        #[arg(long = "type")]
+        kind: String,
+        /// The path.
+        path: PathBuf,
+    },
     /// Make a folder that anybody may write into (k2d starts this itself).
     #[command(hide = true)]
     Open {

@@ -9,6 +9,7 @@ mod json;
 pub mod labels;
 mod net_container;
 pub mod network;
+mod one_shot;
 mod own_image;
 mod paths;
 mod relay;
@@ -19,6 +20,7 @@ mod volumes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::Arc;
 
 use d2k_engine::{
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use client::Client;
 use json::{count, text};
 use network::{Network, Plan};
+pub use one_shot::MACHINE;
 use paths::Paths;
 use runs::Runs;
 
@@ -140,7 +143,7 @@ impl Docker {
     }
 
     /// Whether the engine can mount what this process keeps there: if k2d runs in a container, only what is mounted there.
-    pub fn reaches(&self, path: &std::path::Path) -> bool {
+    pub fn reaches(&self, path: &Path) -> bool {
         self.inner.paths.is_outside(path)
     }
 
@@ -316,6 +319,11 @@ impl Engine for Docker {
 
     fn is_back(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.inner.runs.connected())
+    }
+
+    fn check_host_path<'a>(&'a self, path: &'a Path, kind: &'a str) -> Option<BoxFuture<'a, Result<()>>> {
+        self.inner.paths.container()?;
+        Some(Box::pin(self.check_on_machine(path, kind)))
     }
 
     fn log(&self, id: &str, query: LogQuery) -> Option<LogStream> {

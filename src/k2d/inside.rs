@@ -6,10 +6,13 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use d2k_kubeapi::kubelet::host_path;
 use rustix::process::{WaitOptions, wait};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::engine::MACHINE;
 
 /// Waits until it is told to end.
 ///
@@ -66,6 +69,17 @@ pub fn open(folder: &Path) -> Result<(), String> {
     let made = std::fs::create_dir_all(folder);
     let made = made.and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)));
     made.map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+/// Sees to it that a path of the machine is what the type of a volume says, from a container that has the machine's root folder.
+///
+/// # Errors
+/// What is there instead, in Kubernetes' words.
+pub fn check(kind: &str, path: &Path) -> Result<(), String> {
+    // Links are then those of the machine.
+    let entered = rustix::process::chroot(MACHINE).and_then(|()| rustix::process::chdir("/"));
+    entered.map_err(|error| format!("{MACHINE}: {error}"))?;
+    host_path::check(path, kind).map_err(|error| error.to_string())
 }
 
 async fn until(mut terminate: Signal, mut interrupt: Signal, mut child: Signal) {

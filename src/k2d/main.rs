@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Command::Kubeconfig(settings) => kubeconfig::print(&settings),
         Command::Net(settings) => net::run(settings),
         Command::Pause => inside::pause(),
+        Command::Check { kind, path } => inside::check(&kind, &path),
         Command::Open { folder } => inside::open(&folder),
         Command::Relay { port } => inside::relay(port),
     };

@@ -7,7 +7,7 @@ mod environment;
 mod files;
 mod follow;
 mod forward;
-mod host_path;
+pub mod host_path;
 mod leaving;
 mod log_reader;
 mod log_tail;

@@ -27,6 +27,28 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+const SHARED: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: shared}
+spec:
+  containers:
+  - name: m
+    image: IMAGE
+    command: [sleep, '600']
+    volumeMounts: [{name: there, mountPath: /there}, {name: made, mountPath: /made}]
+  volumes:
+  - {name: there, hostPath: {path: PLACE, type: Directory}}
+  - {name: made, hostPath: {path: PLACE/deep/er, type: DirectoryOrCreate}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: wrong}
+spec:
+  containers: [{name: m, image: IMAGE, command: [sleep, '600']}]
+  volumes: [{name: v, hostPath: {path: PLACE, type: File}}]
+";
+
 /// Puts the image of the program under test on the engine, as `deploy/image` makes it; its name.
 fn load_image(device: &Device) -> String {
     let archive = device.data.with_extension("image");
@@ -65,6 +87,18 @@ fn a_container_of_the_engine_serves_it_and_its_apps_outlive_it() {
     device.until_ready("p");
     // Its files are the machine's: the engine has found them.
     assert_eq!(device.kubectl("exec p -- cat /c/key").success(), "value");
+    // Folders of the machine are the machine's, and not those of k2d's container.
+    let shared = std::env::temp_dir().join(format!("k2d-shared-{}", std::process::id()));
+    std::fs::create_dir_all(&shared).unwrap();
+    let place = shared.display().to_string();
+    device.apply(&SHARED.replace("IMAGE", IMAGE).replace("PLACE", &place)).success();
+    device.until_ready("shared");
+    device.kubectl("exec shared -- touch /there/file /made/file").success();
+    assert!(shared.join("file").exists() && shared.join("deep/er/file").exists());
+    let words = format!("hostPath type check failed: {place} is not a file, it's a Directory");
+    soon("the Pod says what is wrong", || device.kubectl("describe pod wrong").stdout.contains(&words));
+    device.kubectl("delete pod shared wrong --now").success();
+    std::fs::remove_dir_all(shared).unwrap();
     let before = device.containers();
     device.docker("rm -f k2d-itself").success();
     assert_eq!(device.containers(), before);

@@ -2,6 +2,7 @@
 //! this repository are tested with it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::http::get;
 use super::process::Output;
@@ -45,9 +46,13 @@ spec:
       while [ ! -e /stop ]; do
         answer=$(wget -q -O - http://web 2>&1)
         if [ \"$answer\" = Welcome ]; then echo good; else echo bad: $answer; fi >>/answers
+        sleep 0.02
       done
       touch /stopped; exec sleep 10000
 ";
+
+/// Between two requests of a client: other tests want the processors, too.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Answers to requests from the machine.
 #[derive(Default)]
@@ -62,6 +67,7 @@ impl Answers {
         while !self.stop.load(Ordering::Relaxed) {
             let count = if answers(port) { &self.good } else { &self.bad };
             count.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(PAUSE);
         }
     }
 }

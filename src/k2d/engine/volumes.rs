@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Docker;
 use super::client::Error;
 use super::json::{at, encode, text};
-use super::labels::{CLAIM, ITSELF, NAMESPACE, ROLE, label};
+use super::labels::{CLAIM, NAMESPACE, label};
 
 /// The driver in a PersistentVolume.
 const DRIVER: &str = "k2d.io";
@@ -85,25 +85,15 @@ impl Docker {
     /// Makes a folder of a volume one that anybody may write into, as the usual local provisioners do.
     async fn open_to_all(&self, name: &str, part: &Path) -> Result<()> {
         let place = Path::new(PLACE).join(part);
-        let body = json!({
-            "Image": self.own_image().await?, "Entrypoint": ["/k2d", "open", place], "Labels": {(ROLE): ITSELF},
-            "HostConfig": {
-                "NetworkMode": "none",
-                "Mounts": [{"Type": "volume", "Source": name, "Target": PLACE, "VolumeOptions": {"NoCopy": true}}],
-            },
-        });
-        let made = self.inner.client.post("/containers/create", Some(&body)).await;
-        let id = text(&made.map_err(|error| failed(name, &error))?, &["Id"]).to_owned();
-        self.inner.runs.follow(&id, None);
-        let ended = async {
-            self.start_container(&id).await?;
-            self.inner.runs.wait(&id).await
-        };
-        let ended = ended.await;
-        self.remove_container(&id).await?;
-        match ended? {
-            exit if exit.code == 0 => Ok(()),
-            exit => Err(failed(name, &format!("it cannot be prepared: exit code {}", exit.code))),
+        let mounts =
+            json!([{"Type": "volume", "Source": name, "Target": PLACE, "VolumeOptions": {"NoCopy": true}}]);
+        let ended = self.run_once(&["open", &place.to_string_lossy()], mounts).await;
+        match ended.map_err(|trouble| failed(name, &trouble.message))? {
+            ended if ended.code == 0 => Ok(()),
+            ended => {
+                let words = format!("it cannot be prepared: exit code {}: {}", ended.code, ended.output);
+                Err(failed(name, &words))
+            }
         }
     }
 }

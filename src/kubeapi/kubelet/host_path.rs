@@ -32,13 +32,27 @@ pub enum HostPathError {
     Kind(String),
     /// Something else is there.
     #[error("hostPath type check failed: {path} is not a {expected}, it's a {found}")]
-    Other { path: PathBuf, expected: &'static str, found: &'static str },
+    Other {
+        /// The path.
+        path: PathBuf,
+        /// What the type says.
+        expected: &'static str,
+        /// What is there.
+        found: &'static str,
+    },
     /// Nothing is there, and the type makes nothing.
     #[error("hostPath {0} doesn't exist")]
     Missing(PathBuf),
     /// The system does not say what is there.
     #[error("hostPath type check failed, {path} is not a {expected}, unable to determine its type: {source}")]
-    Unknown { path: PathBuf, expected: &'static str, source: Error },
+    Unknown {
+        /// The path.
+        path: PathBuf,
+        /// What the type says.
+        expected: &'static str,
+        /// Why.
+        source: Error,
+    },
     /// The system gives no thread for the look.
     #[error(transparent)]
     Thread(Error),
@@ -102,7 +116,11 @@ impl Checks {
     }
 }
 
-fn check(path: &Path, kind: &str) -> Result<()> {
+/// The same without a limit of time.
+///
+/// # Errors
+/// What is there instead.
+pub fn check(path: &Path, kind: &str) -> Result<()> {
     let failed = |error| HostPathError::Path(path.to_owned(), error);
     let found = path.metadata().map(|found| found.file_type());
     let missing = found.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound);

@@ -36,6 +36,9 @@ enum VolumeError {
     /// A path of this machine is not as the volume says.
     #[error(transparent)]
     HostPath(#[from] HostPathError),
+    /// The same, as an engine elsewhere says it.
+    #[error("{}", .0.message)]
+    Engine(#[from] Trouble),
     /// Its folder or its files cannot be written.
     #[error(transparent)]
     Files(#[from] std::io::Error),
@@ -89,7 +92,11 @@ impl<E: Engine> Kubelet<E> {
 
     async fn host_path(&self, source: &Value) -> Result<Volume, VolumeError> {
         let path = PathBuf::from(string(source, &["path"]));
-        self.paths.check(&path, string(source, &["type"])).await?;
+        let kind = string(source, &["type"]);
+        match self.engine.check_host_path(&path, kind) {
+            Some(checked) => checked.await?,
+            None => self.paths.check(&path, kind).await?,
+        }
         Ok(Volume::Host(path))
     }
 
