@@ -1,11 +1,12 @@
 //! `k2d serve`: finds the engine, starts the cluster over it, and ends in order.
 
+use std::fs::{DirBuilder, File, TryLockError};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use d2k_kubeapi::cluster::{self, Options};
+use d2k_kubeapi::cluster::{self, Options, StartError};
 use d2k_kubeapi::verbs;
 use ipnet::Ipv4Net;
 use tokio::signal::unix::{SignalKind, signal};
@@ -53,6 +54,8 @@ async fn serve(settings: Settings) -> Result<(), String> {
     let stopping = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| format!("no signals: {error}"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| format!("no signals: {error}"))?;
+    // Held as long as this process lives.
+    let _lock = take_folder(&settings.data_path)?;
     let started = start(&settings, &stopping);
     let kubeconfig = tokio::select! {
         started = started => started?,
@@ -71,7 +74,6 @@ async fn serve(settings: Settings) -> Result<(), String> {
 
 async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std::path::PathBuf, String> {
     let data = &settings.data_path;
-    private(data).map_err(|error| format!("K2D_DATA_PATH (--data-path) is {}: {error}", data.display()))?;
     let plan = plan(settings.pod_cidr)?;
     let host = engine_host(settings.engine.as_deref());
     let client = Client::new(&host).map_err(|error| format!("K2D_ENGINE (--engine): {error}"))?;
@@ -114,9 +116,11 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
         foreign.purge(api);
         recover(api, &engine);
     };
-    let cluster = cluster::start(Arc::new(engine.clone()), options, prepare, stopping.clone())
-        .await
-        .map_err(|error| error.to_string())?;
+    let started = cluster::start(Arc::new(engine.clone()), options, prepare, stopping.clone()).await;
+    let cluster = started.map_err(|error| match error {
+        StartError::Listen(..) => format!("{error}: choose another address or port, K2D_LISTEN and K2D_PORT"),
+        error => error.to_string(),
+    })?;
     services::start(cluster.api.clone(), table, stopping.clone()).await?;
     tokio::spawn(foreign.follow(cluster.api, stopping.clone()));
     Ok(cluster.kubeconfig)
@@ -135,9 +139,23 @@ fn plan(asked: Option<Ipv4Net>) -> Result<Plan, String> {
     })
 }
 
-/// A folder that only its owner enters.
-fn private(folder: &Path) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+/// Makes the folder one that only its owner enters, and locks it: two processes would spoil the journal for each other. The kernel
+/// gives it back when the process ends, however that is.
+fn take_folder(folder: &Path) -> Result<File, String> {
+    let wrong = |words: &dyn std::fmt::Display| {
+        format!("K2D_DATA_PATH (--data-path) is {}: {words}", folder.display())
+    };
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    let opened =
+        made.and_then(|()| File::options().create(true).append(true).mode(0o600).open(folder.join("lock")));
+    let file = opened.map_err(|error| wrong(&error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(wrong(&"another k2d uses it: end that one, or choose another folder"))
+        }
+        Err(TryLockError::Error(error)) => Err(wrong(&error)),
+    }
 }
 
 /// Where the engine is: as Docker's own client finds it.

@@ -127,6 +127,23 @@ fn the_unit_starts_the_program_with_its_settings() {
 }
 
 #[d2k_suite::test]
+fn a_second_k2d_on_the_same_folder_is_refused_and_the_first_goes_on() {
+    let Some(device) = Device::start() else { return };
+    let mut second = Command::new(device.program());
+    second
+        .args(["serve", "--port", "0", "--data-path"])
+        .arg(&device.data)
+        .args(["--engine", device.engine()]);
+    let ended = run(second, "a second k2d", b"", DEADLINE);
+    ended.failure(1, &["K2D_DATA_PATH", "another k2d uses it"]);
+    device.kubectl("get nodes").success();
+    let mut printed = Command::new(device.program());
+    printed.args(["kubeconfig", "--server", "https://edge.example:6443", "--data-path"]).arg(&device.data);
+    let printed = run(printed, "k2d kubeconfig", b"", DEADLINE).success();
+    assert!(printed.contains("server: https://edge.example:6443\n"), "{printed}");
+}
+
+#[d2k_suite::test]
 fn compose_starts_it() {
     let Some(mut device) = Device::start() else { return };
     device.kill();
