@@ -7,7 +7,7 @@ use std::future::Future;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, stream};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -93,8 +93,17 @@ pub(super) fn chunks(
     task: AbortOnDropHandle<()>,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
     stream::unfold((receiver, task), move |(mut receiver, task)| async move {
-        let chunk = receiver.recv().await?;
-        Some((Ok(encode(chunk, framed)), (receiver, task)))
+        let mut waiting = Vec::new();
+        // A log comes line by line: what waits goes out as one piece.
+        receiver.recv_many(&mut waiting, WAITING).await;
+        let mut encoded = waiting.into_iter().map(|chunk| encode(chunk, framed));
+        let first = encoded.next()?;
+        if encoded.len() == 0 {
+            return Some((Ok(first), (receiver, task)));
+        }
+        let mut all = BytesMut::from(first);
+        encoded.for_each(|bytes| all.extend_from_slice(&bytes));
+        Some((Ok(all.freeze()), (receiver, task)))
     })
 }
 
