@@ -34,6 +34,7 @@ cases![
     cron_jobs,
     daemon_sets,
     deletes,
+    leases,
     patches,
     pods,
     reads,

@@ -43,6 +43,11 @@ pub fn fill(kind: &Kind, object: &mut Value) {
 
 /// Takes out what only a feature knows that this version of Kubernetes has switched off.
 pub fn disable(kind: &Kind, object: &mut Value) {
+    if kind.name == "Lease"
+        && let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
+    {
+        spec.retain(|field, _| !matches!(field.as_str(), "strategy" | "preferredHolder"));
+    }
     let spec = match kind.name {
         "Pod" => object.get_mut("spec"),
         "CronJob" => object.pointer_mut("/spec/jobTemplate/spec/template/spec"),

@@ -134,6 +134,9 @@ pub static CRON_JOB: Kind = workload(kind("batch", "CronJob", "cronjobs", "cronj
 /// The kind `Job`.
 pub static JOB: Kind = workload(kind("batch", "Job", "jobs", "job", &[]), false);
 
+/// The kind `Lease`.
+pub static LEASE: Kind = kind("coordination.k8s.io", "Lease", "leases", "lease", &[]);
+
 /// The kind `EndpointSlice`.
 pub static ENDPOINT_SLICE: Kind = Kind {
     generation: true,
@@ -166,6 +169,7 @@ pub static KINDS: &[&Kind] = &[
     &STATEFUL_SET,
     &CRON_JOB,
     &JOB,
+    &LEASE,
     &ENDPOINT_SLICE,
     &STORAGE_CLASS,
 ];

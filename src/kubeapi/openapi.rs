@@ -22,6 +22,7 @@ static DOCUMENTS: &[(&str, &[u8])] = &[
     ("api/v1", include_bytes!("openapi/api.v1.json.gz")),
     ("apis/apps/v1", include_bytes!("openapi/apis.apps.v1.json.gz")),
     ("apis/batch/v1", include_bytes!("openapi/apis.batch.v1.json.gz")),
+    ("apis/coordination.k8s.io/v1", include_bytes!("openapi/apis.coordination.k8s.io.v1.json.gz")),
     ("apis/discovery.k8s.io/v1", include_bytes!("openapi/apis.discovery.k8s.io.v1.json.gz")),
     ("apis/storage.k8s.io/v1", include_bytes!("openapi/apis.storage.k8s.io.v1.json.gz")),
 ];

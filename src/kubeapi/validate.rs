@@ -35,6 +35,7 @@ pub fn check(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
         "Job" => workload::job(object, old, &mut causes),
         "Service" => service::check(object, old, &mut causes),
         "PersistentVolumeClaim" => claim(object, old, &mut causes),
+        "Lease" => lease(object, &mut causes),
         "ConfigMap" | "Secret" => data(kind, object, old, &mut causes),
         _ => {}
     }
@@ -181,6 +182,14 @@ fn claim(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
             break;
         }
     }
+}
+
+fn lease(object: &Value, causes: &mut Vec<Cause>) {
+    let spec = meta::at(object, &["spec"]);
+    if let Some(seconds) = meta::number(spec, &["leaseDurationSeconds"]).filter(|seconds| *seconds <= 0) {
+        causes.push(Cause::invalid("spec.leaseDurationSeconds", &seconds.into(), "must be greater than 0"));
+    }
+    values::natural(spec, "leaseTransitions", "spec", causes);
 }
 
 fn revision(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {

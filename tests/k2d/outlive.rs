@@ -56,6 +56,28 @@ fn what_happens_while_k2d_is_away_is_known_when_it_is_back() {
     device.kubectl("get pod gone").failure(1, &["not found"]);
 }
 
+const OWNERS: &str = "
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: store, namespace: far}
+spec:
+  serviceName: store
+  replicas: 2
+  selector: {matchLabels: {app: store}}
+  template:
+    metadata: {labels: {app: store}}
+    spec: {terminationGracePeriodSeconds: 0, containers: [{name: main, image: IMAGE, command: [sleep, '600']}]}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: agent, namespace: far}
+spec:
+  selector: {matchLabels: {app: agent}}
+  template:
+    metadata: {labels: {app: agent}}
+    spec: {terminationGracePeriodSeconds: 0, containers: [{name: main, image: IMAGE, command: [sleep, '600']}]}
+";
+
 #[d2k_suite::test]
 fn workloads_are_there_again_after_the_data_folder_is_lost() {
     let Some(mut device) = Device::start() else { return };
@@ -64,6 +86,10 @@ fn workloads_are_there_again_after_the_data_folder_is_lost() {
     let create = ["-n", "far", "create", "deployment", "web", &image, "--replicas=2", "--", "sh", "-c", LOOP];
     device.kubectl_with(&create, "").success();
     device.kubectl("-n far rollout status deployment/web --timeout=30s").success();
+    device.apply(&OWNERS.replace("IMAGE", IMAGE)).success();
+    for owner in ["statefulset/store", "daemonset/agent"] {
+        device.kubectl(&format!("-n far rollout status {owner} --timeout=30s")).success();
+    }
     let before = device.containers();
     let uid =
         |device: &Device| device.kubectl("-n far get deployment web -o jsonpath={.metadata.uid}").success();
@@ -72,7 +98,11 @@ fn workloads_are_there_again_after_the_data_folder_is_lost() {
     std::fs::remove_dir_all(&device.data).unwrap();
     device.begin();
     device.kubectl("-n far rollout status deployment/web --timeout=30s").success();
+    for owner in ["statefulset/store", "daemonset/agent"] {
+        device.kubectl(&format!("-n far rollout status {owner} --timeout=30s")).success();
+    }
     assert_eq!((device.containers(), uid(&device)), (before, known));
+    device.kubectl("-n far delete statefulset/store daemonset/agent").success();
     assert!(device.log().contains("apply Services"), "{}", device.log());
     // What is applied now is served: the process for names has the new folder.
     device.kubectl("-n far expose deployment web --port=80").success();

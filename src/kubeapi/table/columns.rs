@@ -42,6 +42,7 @@ fn names(kind: &str) -> &'static str {
             "Name|Schedule|Timezone|?Suspend|#Active|Last Schedule|Age|*Containers|*Images|*Selector"
         }
         "Job" => "Name|Status|Completions|Duration|Age|*Containers|*Images|*Selector",
+        "Lease" => "Name|Holder|Age",
         "StorageClass" => "Name|Provisioner|ReclaimPolicy|VolumeBindingMode|AllowVolumeExpansion|Age",
         _ => "Name|Age",
     }
@@ -133,6 +134,7 @@ pub(super) fn cells(kind: &Kind, object: &Value) -> Vec<Value> {
         "ControllerRevision" => {
             vec![name, controller(object).into(), count(object, &["revision"]).into(), age]
         }
+        "Lease" => vec![name, string(spec, &["holderIdentity"]).into(), age],
         "StorageClass" => storage_class(object, name, age),
         _ => vec![name, age],
     }

@@ -10,7 +10,7 @@ pub mod types;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::{apps, batch, core, discovery, storage};
+use k8s_openapi::api::{apps, batch, coordination, core, discovery, storage};
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -117,6 +117,7 @@ fn add(generator: &mut SchemaGenerator, kind: &Kind) -> Result<String, UntypedKi
         "StatefulSet" => one::<apps::v1::StatefulSet>(generator),
         "CronJob" => one::<batch::v1::CronJob>(generator),
         "Job" => one::<batch::v1::Job>(generator),
+        "Lease" => one::<coordination::v1::Lease>(generator),
         "EndpointSlice" => one::<discovery::v1::EndpointSlice>(generator),
         "StorageClass" => one::<storage::v1::StorageClass>(generator),
         other => return Err(UntypedKind { kind: other }),
