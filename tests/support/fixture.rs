@@ -1,8 +1,10 @@
 //! Small things that tests need of this machine: free ports, and programs that no image holds.
 
 use std::net::{TcpListener, UdpSocket};
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Answers every datagram with `pong: ` and what was in it.
 pub const UDP_ECHO: &str = r#"
@@ -17,14 +19,27 @@ fn main() {
 }
 "#;
 
-/// A TCP port on which nothing listens now.
+/// Ports that tests listen on: below those that the kernel gives to connections, and those of NodePort Services.
+const PORTS: Range<u16> = 20_000..30_000;
+
+/// A TCP port on which nothing listens now. Each is given once, so that two tests do not get the same one before either listens.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    next_port(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
 }
 
-/// A UDP port on which nothing listens now.
+/// A UDP port on which nothing listens now, in the same way.
 pub fn free_udp_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    next_port(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
+}
+
+fn next_port(is_free: impl Fn(u16) -> bool) -> u16 {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    // Other test processes begin elsewhere.
+    let begin = std::process::id().wrapping_mul(2_654_435_761) % count;
+    let next = || (begin + GIVEN.fetch_add(1, Ordering::Relaxed)) % count;
+    let mut ports = std::iter::repeat_with(|| PORTS.start + u16::try_from(next()).unwrap());
+    ports.by_ref().take(count as usize).find(|port| is_free(*port)).expect("all ports are taken")
 }
 
 /// Compiles a program that needs nothing of the image it runs in.
