@@ -203,8 +203,9 @@ impl Api {
             meta::map(spec).remove("clusterIP");
             meta::map(spec).remove("clusterIPs");
         } else {
-            if address != "None" && others.iter().any(|o| meta::string(o, &["spec", "clusterIP"]) == address)
-            {
+            // One that it has may not be changed, which is told first: by validation.
+            let is_new = kept.is_empty() && address != "None";
+            if is_new && others.iter().any(|o| meta::string(o, &["spec", "clusterIP"]) == address) {
                 let words = format!("failed to allocate IP {address}: provided IP is already allocated");
                 return Err(Status::invalid(
                     kind,
@@ -215,7 +216,7 @@ impl Api {
             let first = u32::from(self.settings.services);
             let mask = u32::MAX << (32 - u32::from(self.settings.services_prefix));
             let inside = |address: Ipv4Addr| u32::from(address) & mask == first;
-            if address != "None" && !address.parse().is_ok_and(inside) {
+            if is_new && !address.parse().is_ok_and(inside) {
                 let words = format!(
                     "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. \
                      The range of valid IPs is {}/{}",
