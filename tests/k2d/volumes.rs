@@ -45,6 +45,18 @@ fn a_claim_is_a_volume_that_goes_with_it() {
 }
 
 #[d2k_suite::test]
+fn a_claim_that_is_deleted_with_its_namespace_leaves_no_volume() {
+    let Some(device) = Device::start() else { return };
+    device.kubectl("create namespace short").success();
+    let pod = POD.replace("IMAGE", IMAGE);
+    device.kubectl_with(&["-n", "short", "apply", "-f", "-"], &pod).success();
+    device.kubectl("-n short wait --for=condition=Ready --timeout=30s pod/keeper").success();
+    device.kubectl("delete namespace short").success();
+    let volumes = || device.docker("volume ls -q --filter label=k2d.io/claim").success();
+    soon("the volume is gone", || volumes().is_empty());
+}
+
+#[d2k_suite::test]
 fn a_part_of_a_claim_is_mounted_or_the_pod_says_why_not() {
     let Some(device) = Device::start() else { return };
     device.apply(&format!("{POD}{PART}").replace("IMAGE", IMAGE)).success();

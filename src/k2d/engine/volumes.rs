@@ -1,11 +1,13 @@
 //! The volumes of claims: volumes of the engine, with the claim in their labels, so that people find them with `docker volume`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use d2k_engine::{Result, Trouble};
 use d2k_kubeapi::controllers::storage::Storage;
 use http::StatusCode;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::Docker;
 use super::client::Error;
@@ -16,6 +18,10 @@ use super::labels::{CLAIM, NAMESPACE, label};
 const DRIVER: &str = "k2d.io";
 /// Where a volume is prepared.
 const PLACE: &str = "/volume";
+/// For so long the containers of a Pod that has ended may still have a volume.
+const IN_USE: Duration = Duration::from_secs(60);
+/// Pause between two attempts to remove one.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Version 1.N of the API from which on a part of a volume can be mounted.
 const PARTS: u32 = 45;
 
@@ -38,16 +44,15 @@ impl Storage for Docker {
     fn remove(&self, volume: &Value) {
         let (this, name) = (self.clone(), text(volume, &["spec", "csi", "volumeHandle"]).to_owned());
         tokio::spawn(async move {
-            let path = format!("/volumes/{}", encode(&name));
-            let removed = match this.inner.client.get(&path).await {
-                Ok(found) if is_ours(&found) => this.inner.client.delete(&path).await,
-                // It was never mounted, or is somebody else's.
-                Ok(_) => Ok(()),
-                Err(error) if error.is(StatusCode::NOT_FOUND) => Ok(()),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = removed {
-                tracing::warn!(name, %error, "a volume was not removed");
+            let last = Instant::now() + IN_USE;
+            loop {
+                match this.remove_volume(&name).await {
+                    Ok(()) => return,
+                    Err(error) if error.is(StatusCode::CONFLICT) && Instant::now() < last => {
+                        sleep(AGAIN).await
+                    }
+                    Err(error) => return tracing::warn!(name, %error, "a volume was not removed"),
+                }
             }
         });
     }
@@ -72,6 +77,17 @@ impl Docker {
             Err(error) => return Err(failed(name, &error)),
         }
         self.open_to_all(name, part).await
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<(), Error> {
+        let path = format!("/volumes/{}", encode(name));
+        match self.inner.client.get(&path).await {
+            Ok(found) if is_ours(&found) => self.inner.client.delete(&path).await,
+            // It was never mounted, or is somebody else's.
+            Ok(_) => Ok(()),
+            Err(error) if error.is(StatusCode::NOT_FOUND) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn make_volume(&self, name: &str) -> Result<()> {
