@@ -17,7 +17,7 @@ mod world;
 pub use base::{busybox, push as push_base_images};
 pub use cluster::{admin_kubeconfig, can_embed, embedded_kubeconfig, is_embedded};
 pub use daemon::{Daemon, command};
-pub use fixture::{UDP_ECHO, fetch, free_port, free_udp_port, static_program};
+pub use fixture::{UDP_ECHO, fetch, free_port, free_ports, free_udp_port, static_program};
 pub use http::{Connection, Reply, frames, get as http_get, parse as http_parse};
 pub use kube::manifest;
 pub use process::{Output, Running, find, run, signal_process};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Image, UDP_ECHO, World, eventually, free_port, free_udp_port, http_get, static_program,
+    Image, UDP_ECHO, World, eventually, free_port, free_ports, free_udp_port, http_get, static_program,
 };
 
 /// Waits until nginx answers on a port of this machine.
@@ -115,13 +115,8 @@ fn a_random_port_is_known_at_once_and_answers() {
 #[d2k_suite::test]
 fn a_range_of_ports_is_published_one_to_one() {
     let Some(world) = World::new() else { return };
-    let (first, last) = loop {
-        let port = free_port();
-        let free = |p: u16| std::net::TcpListener::bind(("127.0.0.1", p)).is_ok();
-        if port < u16::MAX - 2 && free(port + 1) && free(port + 2) {
-            break (port, port + 2);
-        }
-    };
+    let first = free_ports(3);
+    let last = first + 2;
     world.docker(format!("run -d --name web -p {first}-{last}:80-82 nginx")).success();
     let ports = world.inspect("web")["NetworkSettings"]["Ports"].clone();
     for (at, container) in ["80/tcp", "81/tcp", "82/tcp"].into_iter().enumerate() {
@@ -134,7 +129,7 @@ fn a_range_of_ports_is_published_one_to_one() {
 #[d2k_suite::test]
 fn one_port_of_a_range_is_taken_for_one_container_port() {
     let Some(world) = World::new() else { return };
-    let first = free_port().min(u16::MAX - 10);
+    let first = free_ports(11);
     let body = json!({
         "Image": "nginx",
         "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": format!("{first}-{}", first + 9)}]}},

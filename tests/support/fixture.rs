@@ -24,22 +24,33 @@ const PORTS: Range<u16> = 20_000..30_000;
 
 /// A TCP port on which nothing listens now. Each is given once, so that two tests do not get the same one before either listens.
 pub fn free_port() -> u16 {
-    next_port(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+    free_ports(1)
 }
 
-/// A UDP port on which nothing listens now, in the same way.
+/// The first of so many TCP ports in a row, in the same way.
+pub fn free_ports(count: u16) -> u16 {
+    next_ports(count, |port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+}
+
+/// A UDP port in the same way.
 pub fn free_udp_port() -> u16 {
-    next_port(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
+    next_ports(1, |port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
 }
 
-fn next_port(is_free: impl Fn(u16) -> bool) -> u16 {
+fn next_ports(count: u16, is_free: impl Fn(u16) -> bool) -> u16 {
     static GIVEN: AtomicU32 = AtomicU32::new(0);
-    let count = u32::from(PORTS.end - PORTS.start);
+    let all = u32::from(PORTS.end - PORTS.start);
     // Other test processes begin elsewhere.
-    let begin = std::process::id().wrapping_mul(2_654_435_761) % count;
-    let next = || (begin + GIVEN.fetch_add(1, Ordering::Relaxed)) % count;
-    let mut ports = std::iter::repeat_with(|| PORTS.start + u16::try_from(next()).unwrap());
-    ports.by_ref().take(count as usize).find(|port| is_free(*port)).expect("all ports are taken")
+    let begin = std::process::id().wrapping_mul(2_654_435_761) % all;
+    for _ in 0..all {
+        let place = (begin + GIVEN.fetch_add(count.into(), Ordering::Relaxed)) % all;
+        let first = PORTS.start + u16::try_from(place).unwrap();
+        let mut row = first..first + count;
+        if row.end <= PORTS.end && row.all(&is_free) {
+            return first;
+        }
+    }
+    panic!("all ports are taken");
 }
 
 /// Compiles a program that needs nothing of the image it runs in.
