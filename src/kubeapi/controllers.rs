@@ -70,7 +70,7 @@ pub fn start(context: &Context, stopping: &CancellationToken) {
     run(cron_jobs::CronJobs, context, stopping);
     run(jobs::Jobs, context, stopping);
     run(endpoints::Endpoints, context, stopping);
-    run(claims::Claims, context, stopping);
+    run(claims::Claims::default(), context, stopping);
     run(namespaces::Namespaces, context, stopping);
     run(scheduler::Scheduler, context, stopping);
     run(garbage::Garbage, context, stopping);

@@ -45,6 +45,25 @@ fn a_claim_is_a_volume_that_goes_with_it() {
 }
 
 #[d2k_suite::test]
+fn a_claim_that_is_made_again_has_an_empty_volume() {
+    let Some(device) = Device::start() else { return };
+    let pod = POD.replace("IMAGE", IMAGE);
+    device.apply(&pod).success();
+    device.until_ready("keeper");
+    device.kubectl("exec keeper -- touch /data/old").success();
+    // At once: the container may still be there when the claim is not.
+    device.kubectl("delete pod keeper --grace-period=0 --force").success();
+    device.kubectl("delete pvc data").success();
+    device.apply(&pod).success();
+    device.until_ready("keeper");
+    assert_eq!(device.kubectl("exec keeper -- ls /data").success(), "");
+    device.kubectl("delete pod keeper --grace-period=1").success();
+    device.kubectl("delete pvc data").success();
+    let volumes = || device.docker("volume ls -q --filter label=k2d.io/claim").success();
+    soon("the volume is gone", || volumes().is_empty());
+}
+
+#[d2k_suite::test]
 fn a_claim_that_is_deleted_with_its_namespace_leaves_no_volume() {
     let Some(device) = Device::start() else { return };
     device.kubectl("create namespace short").success();

@@ -1,13 +1,12 @@
 //! The volumes of claims: volumes of the engine, with the claim in their labels, so that people find them with `docker volume`.
 
 use std::path::Path;
-use std::time::Duration;
 
 use d2k_engine::{Result, Trouble};
 use d2k_kubeapi::controllers::storage::Storage;
+use futures::future::BoxFuture;
 use http::StatusCode;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
 use super::Docker;
 use super::client::Error;
@@ -18,10 +17,6 @@ use super::labels::{CLAIM, NAMESPACE, label};
 const DRIVER: &str = "k2d.io";
 /// Where a volume is prepared.
 const PLACE: &str = "/volume";
-/// For so long the containers of a Pod that has ended may still have a volume.
-const IN_USE: Duration = Duration::from_secs(60);
-/// Pause between two attempts to remove one.
-const AGAIN: Duration = Duration::from_millis(500);
 /// Version 1.N of the API from which on a part of a volume can be mounted.
 const PARTS: u32 = 45;
 
@@ -41,20 +36,9 @@ impl Storage for Docker {
         Ok(json!({"csi": {"driver": DRIVER, "volumeHandle": handle}}))
     }
 
-    fn remove(&self, volume: &Value) {
+    fn remove(&self, volume: &Value) -> BoxFuture<'static, std::io::Result<()>> {
         let (this, name) = (self.clone(), text(volume, &["spec", "csi", "volumeHandle"]).to_owned());
-        tokio::spawn(async move {
-            let last = Instant::now() + IN_USE;
-            loop {
-                match this.remove_volume(&name).await {
-                    Ok(()) => return,
-                    Err(error) if error.is(StatusCode::CONFLICT) && Instant::now() < last => {
-                        sleep(AGAIN).await
-                    }
-                    Err(error) => return tracing::warn!(name, %error, "a volume was not removed"),
-                }
-            }
-        });
+        Box::pin(async move { this.remove_volume(&name).await.map_err(std::io::Error::other) })
     }
 }
 

@@ -1,7 +1,10 @@
-//! Claims: each gets a volume of its own, a folder of this machine, which goes with the claim. A claim
-//! that a Pod uses stays until the Pod is gone.
+//! Claims: each gets a volume of its own, which goes with the claim. A claim that a Pod uses stays until the Pod is gone.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use serde_json::{Value, json};
 
@@ -11,17 +14,32 @@ use crate::conditions;
 use crate::events::{self, About};
 use crate::kinds::{self, Kind};
 use crate::meta;
-use crate::verbs::{DeleteOptions, PROTECTION, Target};
+use crate::verbs::{Api, DeleteOptions, PROTECTION, Target};
+
+/// When a volume that could not be removed is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// The controller.
-pub struct Claims;
+#[derive(Default)]
+pub struct Claims {
+    /// Names of the PersistentVolumes that are being removed.
+    removing: Arc<Mutex<BTreeSet<String>>>,
+}
 
 impl Controller for Claims {
-    const KINDS: &'static [&'static Kind] = &[&kinds::PERSISTENT_VOLUME_CLAIM, &kinds::POD];
+    const KINDS: &'static [&'static Kind] =
+        &[&kinds::PERSISTENT_VOLUME_CLAIM, &kinds::PERSISTENT_VOLUME, &kinds::POD];
 
     fn key(&self, _: &Context, kind: &Kind, change: &Change) -> Vec<Key> {
         if kind.name == "PersistentVolumeClaim" {
             return vec![key_of(&change.object)];
+        }
+        if kind.name == "PersistentVolume" {
+            let claim = meta::at(&change.object, &["spec", "claimRef"]);
+            return vec![(
+                meta::string(claim, &["namespace"]).to_owned(),
+                meta::string(claim, &["name"]).to_owned(),
+            )];
         }
         if change.action != Action::Deleted && !conditions::is_over(&change.object) {
             return Vec::new();
@@ -32,10 +50,9 @@ impl Controller for Claims {
 
     fn reconcile(&self, context: &Context, key: &Key) -> Option<Duration> {
         let of = &kinds::PERSISTENT_VOLUME_CLAIM;
-        let Ok(claim) = context.api.get(of, &key.0, &key.1) else {
-            reclaim(context);
-            return None;
-        };
+        let claim = context.api.get(of, &key.0, &key.1).ok();
+        let released = self.reclaim(context, key, claim.as_deref());
+        let Some(claim) = claim else { return released };
         let target = Target::own(of, &key.0, &key.1);
         let protected = meta::list(&claim, "finalizers").contains(&PROTECTION);
         if meta::deleting(&claim) {
@@ -54,7 +71,8 @@ impl Controller for Claims {
         if meta::string(&claim, &["status", "phase"]) == "Bound" {
             return None;
         }
-        bind(context, &claim)
+        // The volume of the claim that had this name before may have the name of the new one.
+        released.or_else(|| bind(context, &claim))
     }
 }
 
@@ -133,22 +151,47 @@ fn bind(context: &Context, claim: &Value) -> Option<Duration> {
     None
 }
 
-/// Removes volumes whose claim is gone, with what is in them.
-fn reclaim(context: &Context) {
-    let of = &kinds::PERSISTENT_VOLUME;
-    for volume in context.api.list(of, "").items {
-        let claim = meta::at(&volume, &["spec", "claimRef"]);
-        let now = context.api.get(
-            &kinds::PERSISTENT_VOLUME_CLAIM,
-            meta::string(claim, &["namespace"]),
-            meta::string(claim, &["name"]),
-        );
-        let gone = now.map_or(true, |now| meta::uid(&now) != meta::string(claim, &["uid"]));
-        let ours = meta::string(&volume, &["metadata", "annotations", "pv.kubernetes.io/provisioned-by"])
-            == context.storage.provisioner();
-        if gone && ours && meta::string(&volume, &["spec", "persistentVolumeReclaimPolicy"]) == "Delete" {
-            context.storage.remove(&volume);
-            let _ = context.api.delete(&Target::own(of, "", meta::name(&volume)), &DeleteOptions::default());
+impl Claims {
+    /// Removes the volumes of claims of a name that are gone, with what is in them. A PersistentVolume stays until that is done, so that
+    /// another attempt is made, by the next process if need be.
+    fn reclaim(&self, context: &Context, key: &Key, claim: Option<&Value>) -> Option<Duration> {
+        let all = context.api.list(&kinds::PERSISTENT_VOLUME, "").items.into_iter();
+        let released: Vec<_> = all.filter(|volume| is_released(context, volume, key, claim)).collect();
+        for volume in &released {
+            if self.removing.lock().insert(meta::name(volume).to_owned()) {
+                let removal = context.storage.remove(volume);
+                let (api, removing, volume) = (context.api.clone(), self.removing.clone(), volume.clone());
+                tokio::spawn(async move {
+                    match removal.await {
+                        Ok(()) => forget(&api, &volume),
+                        Err(error) => events::record(
+                            &api,
+                            &About::new(&volume, "persistentvolume-controller"),
+                            "Warning",
+                            "VolumeFailedDelete",
+                            &error.to_string(),
+                        ),
+                    }
+                    removing.lock().remove(meta::name(&volume));
+                });
+            }
         }
+        (!released.is_empty()).then_some(AGAIN)
     }
+}
+
+/// Whether a volume is one of ours for a claim of this name other than the one that there is.
+fn is_released(context: &Context, volume: &Value, key: &Key, claim: Option<&Value>) -> bool {
+    let of = meta::at(volume, &["spec", "claimRef"]);
+    let provisioner = meta::string(volume, &["metadata", "annotations", "pv.kubernetes.io/provisioned-by"]);
+    meta::string(of, &["namespace"]) == key.0
+        && meta::string(of, &["name"]) == key.1
+        && claim.is_none_or(|claim| meta::uid(claim) != meta::string(of, &["uid"]))
+        && provisioner == context.storage.provisioner()
+        && meta::string(volume, &["spec", "persistentVolumeReclaimPolicy"]) == "Delete"
+}
+
+fn forget(api: &Api, volume: &Value) {
+    let target = Target::own(&kinds::PERSISTENT_VOLUME, "", meta::name(volume));
+    let _ = api.delete(&target, &DeleteOptions::default());
 }

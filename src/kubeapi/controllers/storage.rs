@@ -1,9 +1,10 @@
 //! Where the volumes of claims are: folders of this machine, or what an engine keeps.
 
-use std::io::Result;
+use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use crate::meta;
@@ -17,8 +18,8 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// Those of the file system.
     fn provision(&self, name: &str, claim: &Value) -> Result<Value>;
-    /// Removes a PersistentVolume with all that is in it, in its own time.
-    fn remove(&self, volume: &Value);
+    /// Removes a PersistentVolume with all that is in it. One that is not there is no error.
+    fn remove(&self, volume: &Value) -> BoxFuture<'static, Result<()>>;
 }
 
 /// Folders below this one.
@@ -32,17 +33,19 @@ impl Storage for Folders {
     fn provision(&self, name: &str, _claim: &Value) -> Result<Value> {
         let folder = self.0.join(name);
         make_folder(&folder)
-            .map_err(|error| std::io::Error::new(error.kind(), format!("{}: {error}", folder.display())))?;
+            .map_err(|error| Error::new(error.kind(), format!("{}: {error}", folder.display())))?;
         Ok(json!({"hostPath": {"path": folder, "type": "Directory"}}))
     }
 
-    fn remove(&self, volume: &Value) {
+    fn remove(&self, volume: &Value) -> BoxFuture<'static, Result<()>> {
         let folder = self.0.join(meta::name(volume));
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = std::fs::remove_dir_all(&folder) {
-                tracing::warn!(folder = %folder.display(), %error, "a volume was not removed");
+        let remove = move || match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::new(error.kind(), format!("{}: {error}", folder.display())))
             }
-        });
+            _ => Ok(()),
+        };
+        Box::pin(async { tokio::task::spawn_blocking(remove).await? })
     }
 }
 
