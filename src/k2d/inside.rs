@@ -1,4 +1,5 @@
-//! What k2d does inside of containers of its own. `k2d open` prepares a folder of a volume. `k2d relay` connects its input and
+//! What k2d does inside of containers of its own. `k2d open` prepares a folder of a volume. `k2d check` looks at a path of the
+//! machine for a volume. `k2d relay` connects its input and
 //! output to a port of the network that it is in. `k2d pause` is the first process of the container that holds the network of a
 //! Pod: it waits, and takes the ends of processes that nobody else takes, since the Pod's containers may share its processes.
 

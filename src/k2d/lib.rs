@@ -4,10 +4,10 @@
 pub mod cli;
 pub mod engine;
 mod foreign;
-mod former;
 pub mod inside;
 pub mod kubeconfig;
 pub mod net;
 mod recover;
 pub mod serve;
 mod services;
+mod unread_settings;

@@ -17,7 +17,7 @@ use crate::engine::Docker;
 use crate::engine::client::Client;
 use crate::engine::network::Plan;
 use crate::recover::recover;
-use crate::{foreign, former, services};
+use crate::{foreign, services, unread_settings};
 
 /// Where an engine listens that says nothing else, in the order in which they are tried.
 const SOCKETS: &[&str] = &["/var/run/docker.sock", "/run/podman/podman.sock"];
@@ -30,7 +30,7 @@ const BLOCKING_THREADS: usize = 4;
 /// One line that names the setting or the step, and what to do.
 pub fn run(settings: Settings) -> Result<(), String> {
     log(&settings);
-    former::warn_of_unread();
+    unread_settings::warn();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)

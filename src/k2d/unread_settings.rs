@@ -8,7 +8,7 @@ use clap::CommandFactory;
 use crate::cli::Cli;
 
 /// Settings of Portainer's k2d that have no meaning here, and why.
-const FORMER: &[(&str, &str)] = &[
+const PORTAINER: &[(&str, &str)] = &[
     ("K2D_DOCKER_CLIENT_TIMEOUT", "each call of the engine has a limit of its own"),
     (
         "K2D_OPERATION_BATCH_MAX_SIZE",
@@ -23,7 +23,7 @@ const FORMER: &[(&str, &str)] = &[
 ];
 
 /// Logs a warning for each variable of the environment that is meant for k2d and is not read.
-pub fn warn_of_unread() {
+pub fn warn() {
     let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for (name, why) in unread(set) {
         tracing::warn!("{name} is not read: {why}");
@@ -33,9 +33,9 @@ pub fn warn_of_unread() {
 fn unread(set: impl Iterator<Item = String>) -> Vec<(String, &'static str)> {
     let known = known();
     let why = |name: &str| {
-        let former = FORMER.iter().find(|(former, _)| *former == name).map(|(_, why)| *why);
+        let portainer = PORTAINER.iter().find(|(known, _)| *known == name).map(|(_, why)| *why);
         let unknown = name.starts_with("K2D_") && !known.contains(name);
-        former.or_else(|| unknown.then_some("there is no such setting, k2d serve --help has all"))
+        portainer.or_else(|| unknown.then_some("there is no such setting, k2d serve --help has all"))
     };
     let mut all: Vec<_> = set.filter_map(|name| why(&name).map(|why| (name, why))).collect();
     all.sort();
