@@ -25,6 +25,7 @@ use d2k_engine_local::runtime::{self, Helper};
 use d2k_engine_local::{Local, outward};
 use d2k_kubeapi::cluster;
 use d2k_kubeapi::controllers::storage::Folders;
+use d2k_kubeapi::store::Limits;
 use d2k_kubeapi::verbs::{self, Api};
 use d2k_network::sockets::Sockets;
 use d2k_network::{self as network, Network, Range};
@@ -173,6 +174,7 @@ pub async fn start(
         services: verbs::Settings::default(),
         anonymous: true,
         token: None,
+        limits: Limits::default(),
         namespaces: vec![namespace.to_owned()],
     };
     let started = cluster::start(Arc::new(engine.clone()), options, |_| {}, stopping.clone())

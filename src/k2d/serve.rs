@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use d2k_kubeapi::cluster::{self, Options, StartError};
+use d2k_kubeapi::store::Limits;
 use d2k_kubeapi::verbs;
 use ipnet::Ipv4Net;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,7 +22,10 @@ use crate::{foreign, services, unread_settings};
 
 /// Where an engine listens that says nothing else, in the order in which they are tried.
 const SOCKETS: &[&str] = &["/var/run/docker.sock", "/run/podman/podman.sock"];
-/// Threads for work that blocks: files of volumes.
+/// What a device keeps: little, and on its disk before it is answered, since its power may go at any time.
+const LIMITS: Limits =
+    Limits { journal: 1 << 20, changes: 64 << 10, events: 200, connections: 200, sync: true };
+/// Threads for work that blocks: files of volumes and of the journal.
 const BLOCKING_THREADS: usize = 4;
 
 /// Serves until it is told to end.
@@ -105,6 +109,7 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
         },
         anonymous: false,
         token: settings.secret.clone(),
+        limits: LIMITS,
         namespaces: Vec::new(),
     };
     let foreign = foreign::Foreign::new(engine.clone(), node);

@@ -17,7 +17,7 @@ use super::journal::{Journal, JournalError};
 use super::kinds::{self, Kind};
 use super::kubelet::{self, Kubelet};
 use super::server;
-use super::store::Store;
+use super::store::{Limits, Store};
 use super::verbs::{Api, DeleteOptions, Settings, Target};
 use d2k_engine::Engine;
 
@@ -48,6 +48,8 @@ pub struct Options {
     pub anonymous: bool,
     /// The token of the only user; a random one if none is given.
     pub token: Option<String>,
+    /// How much is kept, and how safely.
+    pub limits: Limits,
     /// Namespaces that are there from the beginning, besides Kubernetes' own. The first is the kubeconfig's.
     pub namespaces: Vec<String>,
 }
@@ -96,8 +98,8 @@ pub async fn start<E: Engine>(
     stopping: CancellationToken,
 ) -> Result<Cluster, StartError> {
     let folder = |name: &str| options.data.join(name);
-    let journal = Journal::open(&folder("journal"))?;
-    let api = Arc::new(Api::new(Store::new(Some(journal)), options.services.clone()));
+    let journal = Journal::open(&folder("journal"), options.limits.journal)?;
+    let api = Arc::new(Api::new(Store::new(Some(journal), options.limits), options.services.clone()));
     let listener =
         TcpListener::bind(options.listen).await.map_err(|error| StartError::Listen(options.listen, error))?;
     let address = listener.local_addr().map_err(StartError::Address)?;

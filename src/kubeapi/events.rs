@@ -16,9 +16,7 @@ use super::verbs::{Api, DeleteOptions, Target};
 
 /// How long an Event is kept, seconds, as Kubernetes does.
 const KEPT: i64 = 3600;
-/// How many Events are kept, the newest ones: they are in memory.
-const MOST: usize = 1000;
-/// How often the others are looked for.
+/// Pause between two looks for old ones, while new ones come.
 const LOOK: Duration = Duration::from_secs(10);
 /// How many different Events are known to be there; with more, some are told once more.
 const REMEMBERED: usize = 10_000;
@@ -98,42 +96,62 @@ fn remember(key: String, name: &str) {
     known.insert(key, name.to_owned());
 }
 
-/// Removes old Events.
+/// Removes old Events. Nothing is done while none comes and none is due.
 pub async fn expire(api: Arc<Api>, stopping: CancellationToken) {
+    let mut bell = api.store.bell(&[&kinds::EVENT]);
     loop {
+        bell.hush();
+        let now = Timestamp::now().as_second();
+        let next = remove_old(&api, now - KEPT, api.store.limits().events);
+        let due = async {
+            match next.map(|last| u64::try_from(last + KEPT + 1 - now).unwrap_or(0)) {
+                Some(left) => tokio::time::sleep(Duration::from_secs(left)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => {}
+            there = bell.rings() => if !there { return },
+            () = stopping.cancelled() => return,
+        }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
             () = stopping.cancelled() => return,
         }
-        remove_old(&api, Timestamp::now().as_second() - KEPT, MOST);
     }
 }
 
-/// Removes Events that were told last before a time, and those that are more than so many.
-fn remove_old(api: &Api, oldest: i64, most: usize) {
+/// Removes Events that were told last before a time, and those that are more than so many. The answer is the time of the oldest
+/// one that is left.
+fn remove_old(api: &Api, oldest: i64, most: usize) -> Option<i64> {
     let of = &kinds::EVENT;
     let mut all = api.list(of, "").items;
     all.sort_by_key(|event| meta::text(event, "resourceVersion").parse::<u64>().unwrap_or(0));
     let many = all.len().saturating_sub(most);
+    let mut left = None;
     for (at, event) in all.iter().enumerate() {
         let last: Option<Timestamp> = meta::string(event, &["lastTimestamp"]).parse().ok();
         let last = last.or_else(|| meta::text(event, "creationTimestamp").parse().ok());
-        if at < many || last.is_some_and(|time| time.as_second() < oldest) {
+        let last = last.map(Timestamp::as_second);
+        if at < many || last.is_some_and(|last| last < oldest) {
             let target = Target::own(of, meta::namespace(event), meta::name(event));
             let _ = api.delete(&target, &DeleteOptions::default());
+        } else {
+            left = [left, last].into_iter().flatten().min();
         }
     }
+    left
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
+    use crate::store::{Limits, Store};
     use crate::verbs::Settings;
 
     #[test]
     fn the_newest_events_are_kept_and_repeated_ones_are_new() {
-        let api = Api::new(Store::new(None), Settings::default());
+        let api = Api::new(Store::new(None, Limits::default()), Settings::default());
         let namespace = json!({"metadata": {"name": "default"}});
         api.create(&Target::own(&kinds::NAMESPACE, "", ""), namespace).unwrap();
         let told = |number: u8| {
@@ -142,12 +160,13 @@ mod tests {
         };
         (0..5).for_each(told);
         told(1);
-        remove_old(&api, 0, 3);
+        let now = Timestamp::now().as_second();
+        assert!(remove_old(&api, 0, 3).is_some_and(|oldest| (now - 60..=now).contains(&oldest)));
         let left = api.list(&kinds::EVENT, "").items;
         let mut words: Vec<&str> = left.iter().map(|event| meta::string(event, &["message"])).collect();
         words.sort_unstable();
         assert_eq!(words, ["words 1", "words 3", "words 4"]);
-        remove_old(&api, i64::MAX, 3);
+        assert_eq!(remove_old(&api, i64::MAX, 3), None);
         assert!(api.list(&kinds::EVENT, "").items.is_empty());
     }
 }

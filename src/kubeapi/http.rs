@@ -134,7 +134,9 @@ impl Front {
         let answer = match *request.method() {
             Method::GET => self.read(kind, &path, &query, &form).await,
             Method::POST | Method::PUT | Method::PATCH | Method::DELETE => {
-                self.write(kind, &path, request, &form).await
+                let answer = self.write(kind, &path, request, &form).await?;
+                self.api.store.sync().await?;
+                Ok(answer)
             }
             _ => Err(Status::no_method()),
         };

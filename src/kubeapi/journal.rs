@@ -1,4 +1,4 @@
-//! The journal: every write as one line of JSON, appended before it is answered. A line that was cut
+//! The journal: every write of a durable kind as one line of JSON, appended before it is answered. A line that was cut
 //! off by a crash is the last one and is dropped; other damage is passed over and the file kept. A long
 //! journal is replaced by what is alive, and so is one that could not be written for a while. It holds
 //! every Secret, so that only its owner may read it and what is kept of it.
@@ -14,9 +14,6 @@ use serde_json::{Value, json};
 
 use super::meta;
 use super::packed::Wire;
-
-/// From this size on, a journal is shortened when most of it is history.
-const LONG: u64 = 32 * 1024 * 1024;
 
 /// Pause between attempts to write what is missing, since each writes everything.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -37,6 +34,8 @@ pub struct Journal {
     path: PathBuf,
     file: File,
     length: u64,
+    /// From this length on, in bytes, it is shortened when most of it is history.
+    long: u64,
     /// Length after the last compaction.
     kept: u64,
     /// Since when writes are missing in it; the time of the last attempt to write them.
@@ -46,11 +45,12 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens a journal, with the objects that it holds and their newest version.
+    /// Opens a journal, with the objects that it holds and their newest version. From a length of `long` bytes on it is shortened
+    /// when most of it is history.
     ///
     /// # Errors
     /// One line on what cannot be read or written.
-    pub fn open(path: &Path) -> Result<(Self, Vec<Value>, u64), JournalError> {
+    pub fn open(path: &Path, long: u64) -> Result<(Self, Vec<Value>, u64), JournalError> {
         let wrong = |error| JournalError::Open(path.to_owned(), error);
         let found = if path.exists() { read(path).map_err(wrong)? } else { Found::default() };
         if !found.damaged.is_empty() {
@@ -59,8 +59,8 @@ impl Journal {
         let (objects, version) = (found.objects, found.version);
         let length = rewrite(path, objects.iter(), version).map_err(wrong)?;
         let file = OpenOptions::new().append(true).open(path).map_err(wrong)?;
-        let journal =
-            Self { path: path.to_owned(), file, length, kept: length, failed: None, why: String::new() };
+        let (path, why) = (path.to_owned(), String::new());
+        let journal = Self { path, file, length, long, kept: length, failed: None, why };
         Ok((journal, objects, version))
     }
 
@@ -104,8 +104,20 @@ impl Journal {
 
     /// Whether it is to be written anew: most of it is history, or something is missing.
     pub fn is_due(&self) -> bool {
-        let long = self.length > LONG && self.length > self.kept * 4;
+        let long = self.length > self.long && self.length > self.kept * 4;
         self.failed.map_or(long, |last| last.elapsed() >= AGAIN)
+    }
+
+    /// Another handle of its file, by which to wait until what was appended is on the disk.
+    ///
+    /// # Errors
+    /// Why there is none, or why what was appended before is not in the file.
+    pub fn file(&self) -> Result<File, JournalError> {
+        let wrong = |why| JournalError::Append(self.path.clone(), why);
+        if self.failed.is_some() {
+            return Err(wrong(self.why.clone()));
+        }
+        self.file.try_clone().map_err(|error| wrong(error.to_string()))
     }
 
     /// Replaces it by the objects that are alive.
@@ -156,7 +168,7 @@ fn read(path: &Path) -> std::io::Result<Found> {
         if reader.read_until(b'\n', &mut line)? == 0 {
             break;
         }
-        let Ok(entry) = serde_json::from_slice::<Value>(&line) else {
+        let Ok(mut entry) = serde_json::from_slice::<Value>(&line) else {
             // Without its end it was cut off, before anybody was told that it is there.
             if line.ends_with(b"\n") {
                 found.damaged.push(number);
@@ -165,8 +177,8 @@ fn read(path: &Path) -> std::io::Result<Found> {
         };
         let version = entry.get("version").and_then(Value::as_u64).unwrap_or(0);
         found.version = version.max(found.version);
-        if let Some(object) = entry.get("object") {
-            objects.insert(key(object), object.clone());
+        if let Some(object) = entry.get_mut("object").map(Value::take) {
+            objects.insert(key(&object), object);
         } else if let Some(gone) = entry.get("removed") {
             let part = |at: usize| gone.get(at).and_then(Value::as_str).unwrap_or_default().to_owned();
             objects.remove(&[part(0), part(1), part(2), part(3)]);
@@ -234,7 +246,7 @@ fn write_to<'a>(
 impl Journal {
     /// A journal whose disk is full.
     pub(super) fn full(path: &Path) -> Self {
-        let (mut journal, ..) = Self::open(path).unwrap();
+        let (mut journal, ..) = Self::open(path, 1 << 20).unwrap();
         journal.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
         journal
     }
@@ -243,6 +255,8 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LONG: u64 = 1 << 20;
 
     fn append(journal: &mut Journal, removed: bool, object: &Value, version: u64) {
         journal.append(removed, object, &object.to_string(), version);
@@ -257,7 +271,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("d2k-journal-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("journal");
-        let (mut journal, objects, version) = Journal::open(&path).unwrap();
+        let (mut journal, objects, version) = Journal::open(&path, LONG).unwrap();
         assert_eq!((objects.len(), version), (0, 0));
         append(&mut journal, false, &object("a", "1"), 1);
         append(&mut journal, false, &object("b", "1"), 2);
@@ -265,7 +279,7 @@ mod tests {
         append(&mut journal, true, &object("b", "1"), 4);
         drop(journal);
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"version\":5,\"obj").unwrap();
-        let (_, objects, version) = Journal::open(&path).unwrap();
+        let (_, objects, version) = Journal::open(&path, LONG).unwrap();
         assert_eq!((objects, version), (vec![object("a", "2")], 4));
         std::fs::remove_dir_all(&folder).unwrap();
     }
@@ -274,7 +288,7 @@ mod tests {
     fn one_that_cannot_be_opened_is_named() {
         let folder = std::env::temp_dir().join(format!("d2k-journal-folder-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let error = Journal::open(&folder).err().unwrap();
+        let error = Journal::open(&folder, LONG).err().unwrap();
         let words = format!("the journal {}: Is a directory (os error 21)", folder.display());
         assert_eq!(error.to_string(), words);
         std::fs::remove_dir_all(&folder).unwrap();
@@ -285,7 +299,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("d2k-journal-damaged-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("journal");
-        let (mut journal, _, _) = Journal::open(&path).unwrap();
+        let (mut journal, _, _) = Journal::open(&path, LONG).unwrap();
         for (version, name) in [(1, "a"), (2, "b"), (3, "c")] {
             append(&mut journal, false, &object(name, "1"), version);
         }
@@ -294,7 +308,7 @@ mod tests {
         let damaged = whole.replace("\"name\":\"b\"", "\"name\":\0\0\0");
         assert_ne!(whole, damaged);
         std::fs::write(&path, &damaged).unwrap();
-        let (_, objects, version) = Journal::open(&path).unwrap();
+        let (_, objects, version) = Journal::open(&path, LONG).unwrap();
         assert_eq!((objects, version), (vec![object("a", "1"), object("c", "1")], 3));
         let mut files = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
         let named = |file: &PathBuf| {
@@ -310,7 +324,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("d2k-journal-full-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("journal");
-        let (mut journal, _, _) = Journal::open(&path).unwrap();
+        let (mut journal, _, _) = Journal::open(&path, LONG).unwrap();
         append(&mut journal, false, &object("a", "1"), 1);
         let good = std::mem::replace(&mut journal.file, File::open("/dev/full").unwrap());
         drop(good);
@@ -321,7 +335,7 @@ mod tests {
         journal.compact(vec![Arc::new(object("a", "1")), Arc::new(object("b", "1"))], 2);
         assert!(!journal.is_due());
         append(&mut journal, false, &object("c", "1"), 3);
-        let (_, objects, version) = Journal::open(&path).unwrap();
+        let (_, objects, version) = Journal::open(&path, LONG).unwrap();
         assert_eq!((objects.len(), version), (3, 3));
         std::fs::remove_dir_all(&folder).unwrap();
     }
@@ -337,7 +351,7 @@ mod tests {
             let mode = std::fs::Permissions::from_mode(0o644);
             std::fs::set_permissions(folder.join(name), mode).unwrap();
         }
-        let (mut journal, _, _) = Journal::open(&path).unwrap();
+        let (mut journal, _, _) = Journal::open(&path, LONG).unwrap();
         append(&mut journal, false, &object("a", "1"), 1);
         journal.compact(vec![Arc::new(object("a", "1"))], 1);
         let files: Vec<_> = std::fs::read_dir(&folder).unwrap().flatten().collect();

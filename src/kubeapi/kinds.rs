@@ -26,6 +26,8 @@ pub struct Kind {
     pub generation: bool,
     /// Whether `kubectl get all` shows it.
     pub all: bool,
+    /// Whether its objects outlive the process.
+    pub durable: bool,
 }
 
 const fn kind(
@@ -47,6 +49,7 @@ const fn kind(
         scale: false,
         generation: false,
         all: false,
+        durable: true,
     }
 }
 
@@ -107,7 +110,7 @@ pub static SECRET: Kind = kind("", "Secret", "secrets", "secret", &[]);
 pub static SERVICE_ACCOUNT: Kind = kind("", "ServiceAccount", "serviceaccounts", "serviceaccount", &["sa"]);
 
 /// The kind `Event`.
-pub static EVENT: Kind = kind("", "Event", "events", "event", &["ev"]);
+pub static EVENT: Kind = Kind { durable: false, ..kind("", "Event", "events", "event", &["ev"]) };
 
 /// The kind `ControllerRevision`.
 pub static CONTROLLER_REVISION: Kind =
@@ -135,7 +138,10 @@ pub static CRON_JOB: Kind = workload(kind("batch", "CronJob", "cronjobs", "cronj
 pub static JOB: Kind = workload(kind("batch", "Job", "jobs", "job", &[]), false);
 
 /// The kind `Lease`.
-pub static LEASE: Kind = kind("coordination.k8s.io", "Lease", "leases", "lease", &[]);
+///
+/// Whoever leads by one writes it every two seconds, and makes it anew where it is gone.
+pub static LEASE: Kind =
+    Kind { durable: false, ..kind("coordination.k8s.io", "Lease", "leases", "lease", &[]) };
 
 /// The kind `EndpointSlice`.
 pub static ENDPOINT_SLICE: Kind = Kind {

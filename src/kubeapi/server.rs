@@ -5,18 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::http::{Certified, Front};
 
-/// How long a handshake, and the head of a request, may take.
+/// How long a handshake may take, and the head of a request of a client without a certificate: nobody knows yet who that is.
 const HEAD: Duration = Duration::from_secs(30);
+/// How long the next request of a client with a certificate may take.
+const NEXT_HEAD: Duration = Duration::from_secs(300);
+/// Length of the head of a request, in bytes: a URI, which holds the command of an exec, may have half of it.
+const LONGEST_HEAD: usize = 128 << 10;
 /// Pause after a failed accept (no file descriptors left).
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -28,7 +34,18 @@ pub async fn serve(
     stopping: CancellationToken,
 ) {
     let acceptor = TlsAcceptor::from(tls);
+    let places = Arc::new(Semaphore::new(front.api.store.limits().connections));
     loop {
+        // Whoever comes when there are too many waits in the kernel's queue.
+        if places.available_permits() == 0 {
+            tracing::warn!(
+                "the API server has as many connections as it takes: new ones wait until one ends"
+            );
+        }
+        let place = tokio::select! {
+            place = places.clone().acquire_owned() => place.ok(),
+            () = stopping.cancelled() => return,
+        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stopping.cancelled() => return,
@@ -39,6 +56,7 @@ pub async fn serve(
         };
         let (acceptor, front, stopping) = (acceptor.clone(), front.clone(), stopping.clone());
         tokio::spawn(async move {
+            let _place = place;
             tokio::select! {
                 () = connection(stream, acceptor, front) => {}
                 () = stopping.cancelled() => {}
@@ -56,12 +74,18 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, front: Arc<Front>)
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(certified);
-            Ok::<_, Infallible>(front.answer(request).await)
+            let mut response = front.answer(request).await;
+            if response.status() == StatusCode::UNAUTHORIZED {
+                // A place is for those who are known.
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
         }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(300))
+        .header_read_timeout(if certified.0 { NEXT_HEAD } else { HEAD })
+        .max_buf_size(LONGEST_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
         .await;

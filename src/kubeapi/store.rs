@@ -15,8 +15,27 @@ use super::meta;
 use super::packed::{self, Wire};
 use super::status::{Result, Status};
 
-/// Length of the changes of one kind that a watch may come back for, in bytes of their objects' text.
-const LOG_BYTES: usize = 512 << 10;
+/// How much is kept, and how safely.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Length from which on the journal is shortened when most of it is history, in bytes.
+    pub journal: u64,
+    /// Length of the changes of one kind that a watch may come back for, in bytes of their objects' text.
+    pub changes: usize,
+    /// Number of Events, the newest ones.
+    pub events: usize,
+    /// Number of connections to the API server at once.
+    pub connections: usize,
+    /// Whether a client's write is answered only when it is on the disk, so that it outlives the machine's power and not only the
+    /// process.
+    pub sync: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { journal: 32 << 20, changes: 512 << 10, events: 1000, connections: 2000, sync: false }
+    }
+}
 
 /// What a write makes of an object.
 #[derive(Debug)]
@@ -34,6 +53,9 @@ pub enum Write {
 /// All objects.
 pub struct Store {
     inner: Mutex<Inner>,
+    limits: Limits,
+    /// The version up to which all is on the disk; who waits for more holds it.
+    synced: tokio::sync::Mutex<u64>,
     /// The newest version of each kind.
     newest: HashMap<&'static str, watch::Sender<u64>>,
 }
@@ -62,8 +84,9 @@ struct Inner {
     journal: Option<Journal>,
 }
 
-#[derive(Default)]
 struct Objects {
+    /// Whether they are in the journal.
+    durable: bool,
     all: BTreeMap<(String, String), Arc<Value>>,
     changes: Changes,
 }
@@ -92,7 +115,8 @@ impl Inner {
         if let Some(journal) = &mut self.journal
             && journal.is_due()
         {
-            let all = self.kinds.values().flat_map(|objects| objects.all.values().cloned());
+            let all = self.kinds.values().filter(|objects| objects.durable);
+            let all = all.flat_map(|objects| objects.all.values().cloned());
             journal.compact(all.collect(), self.version);
         }
     }
@@ -100,9 +124,14 @@ impl Inner {
 
 impl Store {
     /// A store of what a journal holds; without one, in memory only.
-    pub fn new(journal: Option<(Journal, Vec<Value>, u64)>) -> Self {
+    pub fn new(journal: Option<(Journal, Vec<Value>, u64)>, limits: Limits) -> Self {
+        let none = |kind: &Kind| Objects {
+            durable: kind.durable,
+            all: BTreeMap::default(),
+            changes: Changes::default(),
+        };
         let mut kinds: HashMap<&'static str, Objects> =
-            KINDS.iter().map(|k| (k.plural, Objects::default())).collect();
+            KINDS.iter().map(|kind| (kind.plural, none(kind))).collect();
         let (journal, objects, version) = match journal {
             Some((journal, objects, version)) => (Some(journal), objects, version),
             None => (None, Vec::new(), 0),
@@ -122,7 +151,40 @@ impl Store {
             objects.changes = Changes::after(version.saturating_sub(1));
         }
         let newest = KINDS.iter().map(|kind| (kind.plural, watch::Sender::new(version))).collect();
-        Self { inner: Mutex::new(Inner { version, kinds, journal }), newest }
+        let inner = Mutex::new(Inner { version, kinds, journal });
+        Self { inner, limits, synced: tokio::sync::Mutex::new(0), newest }
+    }
+
+    /// How much is kept.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Waits until all that was written is on the disk, if the limits ask for it. Those who wait at the same time share one sync.
+    ///
+    /// # Errors
+    /// 500, why it is not there.
+    pub async fn sync(&self) -> Result<()> {
+        if !self.limits.sync {
+            return Ok(());
+        }
+        let wanted = self.version();
+        let mut synced = self.synced.lock().await;
+        if *synced >= wanted {
+            return Ok(());
+        }
+        let plain = |error: &dyn std::fmt::Display| Status::plain(error.to_string());
+        let (file, version) = {
+            let inner = self.lock();
+            let file = inner.journal.as_ref().map(Journal::file).transpose();
+            (file.map_err(|error| plain(&error))?, inner.version)
+        };
+        if let Some(file) = file {
+            let done = tokio::task::spawn_blocking(move || file.sync_data()).await;
+            done.map_err(|error| plain(&error))?.map_err(|error| plain(&error))?;
+        }
+        *synced = version;
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -190,7 +252,7 @@ impl Store {
         meta::set(&mut object, "resourceVersion", version.to_string());
         packed::pack(&mut object);
         let text = Wire::whole(&object).text();
-        if is_asked_for {
+        if is_asked_for && kind.durable {
             inner.must_write(&text, version)?;
         }
         inner.version = version;
@@ -200,11 +262,11 @@ impl Store {
             Action::Deleted => objects.all.remove(&key),
             _ => objects.all.insert(key, object.clone()),
         };
-        if let (false, Some(journal)) = (is_asked_for, &mut inner.journal) {
+        if let (true, false, Some(journal)) = (kind.durable, is_asked_for, &mut inner.journal) {
             journal.append(action == Action::Deleted, &object, &text, version);
         }
         let change = Change { version, action, object: object.clone(), previous };
-        objects.changes.note(change, text, LOG_BYTES);
+        objects.changes.note(change, text, self.limits.changes);
         inner.tidy_journal();
         drop(guard);
         if let Some(newest) = self.newest.get(kind.plural) {
@@ -236,7 +298,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("d2k-store-full-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let journal = Journal::full(&folder.join("journal"));
-        let store = Store::new(Some((journal, Vec::new(), 7)));
+        let store = Store::new(Some((journal, Vec::new(), 7)), Limits::default());
         let kind = &kinds::CONFIG_MAP;
         let object =
             |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
@@ -251,8 +313,50 @@ mod tests {
         // There is space again: everything is written anew, and then this, too.
         std::thread::sleep(std::time::Duration::from_secs(2));
         store.write(kind, "", "asked", |_| Ok(Write::Make(object("asked")))).unwrap();
-        let (_, objects, version) = Journal::open(&folder.join("journal")).unwrap();
+        let (_, objects, version) = Journal::open(&folder.join("journal"), 1 << 20).unwrap();
         assert_eq!((objects.len(), version), (2, 9));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_write_that_cannot_be_synced_is_not_answered_as_done() {
+        let folder = std::env::temp_dir().join(format!("d2k-store-sync-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("journal");
+        let limits = Limits { sync: true, ..Limits::default() };
+        let store = Store::new(Some(Journal::open(&path, 1 << 20).unwrap()), limits);
+        let kind = &kinds::CONFIG_MAP;
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+        store.write(kind, "", "a", |_| Ok(Write::Make(object.clone()))).unwrap();
+        store.sync().await.unwrap();
+        assert_eq!(*store.synced.lock().await, store.version());
+        // A disk that takes nothing any more: the cluster's own writes go on, and are not on it.
+        let full = Store::new(Some((Journal::full(&path), Vec::new(), 1)), limits);
+        full.write(kind, "", "a", |_| Ok(Write::Put(object))).unwrap();
+        let words = "cannot be written: No space left on device (os error 28)";
+        assert_eq!(
+            full.sync().await.unwrap_err(),
+            Status::plain(format!("the journal {} {words}", path.display()))
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn events_and_leases_are_not_in_the_journal_and_all_else_is() {
+        let folder = std::env::temp_dir().join(format!("d2k-store-durable-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("journal");
+        let store = Store::new(Some(Journal::open(&path, 1 << 20).unwrap()), Limits::default());
+        for kind in KINDS {
+            let object =
+                json!({"apiVersion": kind.api_version(), "kind": kind.name, "metadata": {"name": "a"}});
+            store.write(kind, "", "a", |_| Ok(Write::Make(object))).unwrap();
+        }
+        let (_, objects, _) = Journal::open(&path, 1 << 20).unwrap();
+        let there: Vec<&str> = objects.iter().map(|object| meta::string(object, &["kind"])).collect();
+        let missing: Vec<&str> =
+            KINDS.iter().map(|kind| kind.name).filter(|name| !there.contains(name)).collect();
+        assert_eq!(missing, ["Event", "Lease"]);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

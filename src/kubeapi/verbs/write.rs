@@ -15,6 +15,11 @@ use crate::{admission, defaults, meta, packed, schema, validate};
 const OWN: &[&str] =
     &["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
 
+/// A write, which a client's request does not get around the journal.
+fn wanted(target: &Target, object: Value) -> Write {
+    if target.manager.name == CONTROLLERS { Write::Put(object) } else { Write::Make(object) }
+}
+
 impl Api {
     /// Creates an object.
     ///
@@ -43,8 +48,7 @@ impl Api {
         }
         let object = self.store.write(target.kind, &target.namespace, &name, |there| match there {
             Some(_) => Err(Status::exists(target.kind, &name)),
-            None if target.manager.name == CONTROLLERS => Ok(Write::Put(object)),
-            None => Ok(Write::Make(object)),
+            None => Ok(wanted(target, object)),
         })?;
         Ok(Written { object, created: true, warnings })
     }
@@ -242,7 +246,7 @@ impl Api {
                 seen = Some(Arc::new(object));
                 return Ok(Write::Keep);
             }
-            Ok(if is_over(kind, &object) { Write::Remove(object) } else { Write::Put(object) })
+            Ok(if is_over(kind, &object) { Write::Remove(object) } else { wanted(target, object) })
         })?;
         Ok(Written { object: seen.unwrap_or(result), created: false, warnings: Vec::new() })
     }
@@ -262,7 +266,7 @@ impl Api {
             None => Err(Status::not_found(kind, name)),
             Some(now) if !Arc::ptr_eq(now, &old) => Err(Status::modified(kind, name)),
             Some(_) if is_over(kind, &object) => Ok(Write::Remove(object)),
-            Some(_) => Ok(Write::Put(object)),
+            Some(_) => Ok(wanted(target, object)),
         })?;
         Ok(Written { object, created: false, warnings: Vec::new() })
     }
