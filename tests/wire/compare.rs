@@ -1,7 +1,7 @@
 //! Where two answers differ, and which differences must be.
 
-use std::collections::BTreeSet;
-use std::sync::OnceLock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, OnceLock};
 
 use regex::Regex;
 use serde::Deserialize;
@@ -140,9 +140,18 @@ fn forgiven(entries: &[(usize, &Allowed)], difference: &Difference, used: &mut U
     false
 }
 
+/// The expression that a pattern stands for. There are a few hundred, each asked for thousands of times: compiled again each time, they
+/// took most of the time of this suite.
 fn pattern_of(pattern: &str) -> Regex {
+    static KNOWN: Mutex<BTreeMap<String, Regex>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap();
+    if let Some(expression) = known.get(pattern) {
+        return expression.clone();
+    }
     let text = regex::escape(pattern).replace(r"/\*\*", "(/.*)?").replace(r"\*", "[^/]*");
-    Regex::new(&format!("^{text}$")).unwrap()
+    let expression = Regex::new(&format!("^{text}$")).unwrap();
+    known.insert(pattern.to_owned(), expression.clone());
+    expression
 }
 
 fn differences(pointer: &str, theirs: &Value, ours: &Value, all: &mut Vec<Difference>) {
