@@ -176,7 +176,7 @@ impl Daemon {
             reading.await
         });
         let _ = wait.await;
-        self.spool.0.lock().insert(uid.to_owned(), capture);
+        self.captures.0.lock().insert(uid.to_owned(), capture);
     }
 
     /// Keeps the log of a Pod whose container has ended.
@@ -194,7 +194,7 @@ impl Daemon {
         // run, and the other way round it would be neither.
         let mut now = read(self.cluster.clone(), pod.to_owned(), query).await;
         let log = read(self.cluster.clone(), pod.to_owned(), previous).await;
-        if let Some(mut capture) = self.spool.take(uid)
+        if let Some(mut capture) = self.captures.take(uid)
             && (now.is_empty() || capture.is_finished())
         {
             let captured = tokio::time::timeout(PATIENCE, &mut capture).await;

@@ -21,6 +21,7 @@ pub mod history;
 pub mod images;
 pub mod input;
 pub mod keeper;
+pub mod kept_logs;
 pub mod lifecycle;
 pub mod links;
 pub mod listen;
@@ -45,7 +46,6 @@ pub mod reservations;
 pub mod run_binding;
 pub mod runs;
 pub mod shape;
-pub mod spool;
 pub mod staging;
 pub mod start;
 pub mod stats;
@@ -109,7 +109,7 @@ pub struct Daemon {
     pub(crate) locks: locks::Locks,
     pub(crate) outside: callers::Outside,
     pub(crate) attached: pipe::Attached,
-    pub(crate) spool: spool::Captures,
+    pub(crate) captures: kept_logs::Captures,
     pub(crate) publisher: publish::Publisher,
     pub(crate) network_lock: tokio::sync::Mutex<()>,
     pub(crate) networks_written: networks::Written,
@@ -145,7 +145,7 @@ impl Daemon {
             locks: locks::Locks::default(),
             outside: callers::Outside::default(),
             attached: pipe::Attached::default(),
-            spool: spool::Captures::default(),
+            captures: kept_logs::Captures::default(),
             publisher: publish::Publisher::default(),
             network_lock: tokio::sync::Mutex::default(),
             networks_written: networks::Written::default(),

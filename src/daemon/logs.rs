@@ -10,9 +10,9 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 
 use super::Daemon;
+use super::kept_logs::is_busy;
 use super::pipe::Chunk;
 use super::remove::followers;
-use super::spool::is_busy;
 use d2k_cluster::LogQuery;
 use d2k_common::fault::{Kind as FaultKind, Result};
 use d2k_translate::container::{Container, Kind};

@@ -42,7 +42,7 @@ pub fn counting_engine() -> &'static Engine {
     &COUNTING
 }
 
-/// The hooks that there are, in the order in which a create asks them.
+/// The hooks that there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -79,6 +79,11 @@ impl Hook {
             Self::Events => "events",
             Self::Manifest => "manifest",
         }
+    }
+
+    /// The names of all, for messages.
+    pub fn names() -> String {
+        Self::ALL.map(Self::name).join(", ")
     }
 
     /// The hook of a name.
@@ -183,8 +188,8 @@ pub enum LinkError {
     About(#[source] wasmtime::Error),
     /// There is nothing to ask it; it has these exports.
     #[error(
-        "it exports no hook of d2k:policy@1.0.0 in the form of wit/ (naming, ports, volumes, workload, images, events, \
-         manifest); it exports {}",
+        "it exports no hook of d2k:policy@1.0.0 in the form of wit/ ({}); it exports {}",
+        Hook::names(),
         if .0.is_empty() { "nothing".to_owned() } else { .0.join(", ") }
     )]
     NoHook(Vec<String>),

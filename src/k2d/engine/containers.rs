@@ -151,7 +151,7 @@ impl Docker {
         let mut host = json!({
             "Mounts": mounts?, "Privileged": security.privileged, "CapAdd": security.add, "CapDrop": security.drop,
             "ReadonlyRootfs": security.read_only_root, "SecurityOpt": options, "GroupAdd": groups,
-            "RestartPolicy": {"Name": policy(start.restart)},
+            "RestartPolicy": {"Name": restart_policy(start.restart)},
         });
         limit(&mut host, start.limits);
         Ok(host)
@@ -195,7 +195,7 @@ pub fn memory_name(uid: &str, name: &str) -> String {
 }
 
 /// The restart policy by which apps outlive k2d.
-fn policy(restart: Restart) -> &'static str {
+fn restart_policy(restart: Restart) -> &'static str {
     match restart {
         Restart::Never => "no",
         Restart::OnFailure => "on-failure",

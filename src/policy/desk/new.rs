@@ -128,9 +128,7 @@ pub fn new(name: &str, hook: &str, d2k: &Path) -> Result<bool, String> {
         return Err(format!("{name:?} is no name of a policy: lower-case letters, digits and dashes"));
     }
     let Some(hook) = Hook::named(hook) else {
-        return Err(format!(
-            "no hook {hook:?}: naming, ports, volumes, workload, events, images or manifest"
-        ));
+        return Err(format!("no hook {hook:?}: there are {}", Hook::names()));
     };
     let d2k = fs::canonicalize(d2k).map_err(|e| format!("{}: {e}", d2k.display()))?;
     if !d2k.join("wit/types.wit").is_file() || !d2k.join("plugins/guest").is_dir() {
