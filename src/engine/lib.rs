@@ -226,6 +226,9 @@ pub struct Mount {
     pub below: Below,
     /// Whether what the machine mounts below the source later shows up inside (`HostToContainer`).
     pub follows: bool,
+    /// Whether the source is a device of the machine, as the volume says (`CharDevice`, `BlockDevice`). An engine may then let the
+    /// container use it in spite of the rules that keep containers from devices.
+    pub device: bool,
 }
 
 impl Mount {
@@ -238,6 +241,7 @@ impl Mount {
             read_only: false,
             below: Below::default(),
             follows: false,
+            device: false,
         }
     }
 }

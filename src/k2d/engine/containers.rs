@@ -151,7 +151,7 @@ impl Docker {
         let mut host = json!({
             "Mounts": mounts?, "Privileged": security.privileged, "CapAdd": security.add, "CapDrop": security.drop,
             "ReadonlyRootfs": security.read_only_root, "SecurityOpt": options, "GroupAdd": groups,
-            "RestartPolicy": {"Name": policy(start.restart)},
+            "RestartPolicy": {"Name": policy(start.restart)}, "Devices": devices(&start.mounts),
         });
         limit(&mut host, start.limits);
         Ok(host)
@@ -192,6 +192,17 @@ impl Docker {
 /// The name of a volume in memory.
 pub fn memory_name(uid: &str, name: &str) -> String {
     format!("k2d-{uid}-{name}")
+}
+
+/// The devices of the machine that a container may use. Each is mounted as well: the engine leaves a file of the image that is at the
+/// path, where a mount hides it, and a pseudo-terminal works only by the machine's own node.
+fn devices(mounts: &[Mount]) -> Vec<Value> {
+    let device = |mount: &Mount| {
+        let Source::Host(path) = &mount.source else { return None };
+        let access = if mount.read_only { "rm" } else { "rwm" };
+        Some(json!({"PathOnHost": path, "PathInContainer": mount.target, "CgroupPermissions": access}))
+    };
+    mounts.iter().filter(|mount| mount.device).filter_map(device).collect()
 }
 
 /// The restart policy by which apps outlive k2d.
@@ -270,6 +281,21 @@ mod tests {
         for bad in ["", "0", "0:5", "web"] {
             assert_eq!(check(bad).unwrap_err().reason, "CreateContainerConfigError", "{bad:?}");
         }
+    }
+
+    #[test]
+    fn only_a_volume_of_a_device_lets_a_container_use_it() {
+        let mount = |target: &str, device, read_only| Mount {
+            device,
+            read_only,
+            ..Mount::new(target, Source::Host("/dev/ttyUSB0".into()))
+        };
+        let mounts = [mount("/a", false, false), mount("/b", true, false), mount("/c", true, true)];
+        let wanted = json!([
+            {"PathOnHost": "/dev/ttyUSB0", "PathInContainer": "/b", "CgroupPermissions": "rwm"},
+            {"PathOnHost": "/dev/ttyUSB0", "PathInContainer": "/c", "CgroupPermissions": "rm"},
+        ]);
+        assert_eq!(Value::Array(devices(&mounts)), wanted);
     }
 
     #[test]
