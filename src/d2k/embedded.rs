@@ -167,6 +167,7 @@ pub async fn start(
         address: Ipv4Addr::LOCALHOST.into(),
         listen: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
         addresses: vec![GATEWAY.into()],
+        names: Vec::new(),
         inside: INSIDE,
         gateway: GATEWAY.into(),
         dns: GATEWAY.into(),

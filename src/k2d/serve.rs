@@ -94,6 +94,7 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
         address,
         listen: SocketAddr::new(settings.listen, settings.port),
         addresses: vec![plan.gateway().into(), Ipv4Addr::LOCALHOST.into()],
+        names: settings.names.clone(),
         inside: SocketAddr::new(plan.kubernetes().into(), 443),
         gateway: plan.gateway().into(),
         dns: plan.dns().into(),

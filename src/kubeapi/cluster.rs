@@ -34,6 +34,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Addresses besides, under which Pods reach it.
     pub addresses: Vec<IpAddr>,
+    /// Names and addresses besides, under which other clients reach it.
+    pub names: Vec<String>,
     /// Where Pods reach the API server.
     pub inside: SocketAddr,
     /// Address of this process in the network of the Pods; the API server's port is open there.
@@ -101,8 +103,9 @@ pub async fn start<E: Engine>(
     let listener =
         TcpListener::bind(options.listen).await.map_err(|error| StartError::Listen(options.listen, error))?;
     let address = listener.local_addr().map_err(StartError::Address)?;
-    let mut names = options.addresses.clone();
-    names.extend([address.ip(), options.inside.ip(), options.address]);
+    let own = [address.ip(), options.inside.ip(), options.address];
+    let addresses = options.addresses.iter().chain(&own).map(IpAddr::to_string);
+    let names: Vec<String> = addresses.chain(options.names.iter().cloned()).collect();
     let credentials = Credentials::open(&folder("pki"), &names, options.token.as_deref())?;
     let kubeconfig = folder("kubeconfig");
     let namespace = options.namespaces.first().map_or("default", String::as_str);
