@@ -22,6 +22,8 @@ pub enum Command {
     Serve(Settings),
     /// Print the kubeconfig of the k2d of this machine.
     Kubeconfig(KubeconfigSettings),
+    /// Tell whether the k2d of this machine is well, in one line and by the exit code.
+    Health(HealthSettings),
     /// Serve names and Services to Pods (k2d starts this itself).
     #[command(hide = true)]
     Net(NetSettings),
@@ -103,6 +105,14 @@ pub struct KubeconfigSettings {
     /// The names that k2d serve was given.
     #[arg(long, env = "K2D_NAMES", value_name = "NAMES", value_delimiter = ',', value_parser = server_name)]
     pub names: Vec<String>,
+}
+
+/// The settings of `k2d health`.
+#[derive(Debug, Clone, Args)]
+pub struct HealthSettings {
+    /// Folder for all that is kept.
+    #[arg(long, env = "K2D_DATA_PATH", value_name = "FOLDER", default_value = "/var/lib/k2d")]
+    pub data_path: PathBuf,
 }
 
 /// The settings of `k2d net`.

@@ -158,6 +158,14 @@ impl Docker {
         self.inner.foreign.lock().contains_key(uid)
     }
 
+    /// Whether the engine answers.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ping(&self) -> std::result::Result<(), client::Error> {
+        self.inner.client.get("/version").await.map(drop)
+    }
+
     /// What happens to any container.
     pub fn news(&self) -> tokio::sync::broadcast::Receiver<News> {
         self.inner.runs.news()

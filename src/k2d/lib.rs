@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod engine;
 mod foreign;
+pub mod health;
 pub mod inside;
 pub mod kubeconfig;
 pub mod net;

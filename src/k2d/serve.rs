@@ -17,7 +17,7 @@ use crate::engine::Docker;
 use crate::engine::client::Client;
 use crate::engine::network::Plan;
 use crate::recover::recover;
-use crate::{foreign, services, unread_settings};
+use crate::{foreign, health, services, unread_settings};
 
 /// Where an engine listens that says nothing else, in the order in which they are tried.
 const SOCKETS: &[&str] = &["/var/run/docker.sock", "/run/podman/podman.sock"];
@@ -74,6 +74,9 @@ async fn serve(settings: Settings) -> Result<(), String> {
 
 async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std::path::PathBuf, String> {
     let data = &settings.data_path;
+    let listen = SocketAddr::new(settings.listen, settings.port);
+    // Before anything is done on the engine, which may be another k2d's.
+    std::net::TcpListener::bind(listen).map_err(|error| words(&StartError::Listen(listen, error)))?;
     let plan = plan(settings.pod_cidr)?;
     let host = engine_host(settings.engine.as_deref());
     let client = Client::new(&host).map_err(|error| format!("K2D_ENGINE (--engine): {error}"))?;
@@ -92,7 +95,7 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
         data: data.clone(),
         name: node.clone(),
         address,
-        listen: SocketAddr::new(settings.listen, settings.port),
+        listen,
         addresses: vec![plan.gateway().into(), Ipv4Addr::LOCALHOST.into()],
         names: settings.names.clone(),
         inside: SocketAddr::new(plan.kubernetes().into(), 443),
@@ -118,13 +121,21 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
         recover(api, &engine);
     };
     let started = cluster::start(Arc::new(engine.clone()), options, prepare, stopping.clone()).await;
-    let cluster = started.map_err(|error| match error {
-        StartError::Listen(..) => format!("{error}: choose another address or port, K2D_LISTEN and K2D_PORT"),
-        error => error.to_string(),
-    })?;
+    let cluster = started.map_err(|error| words(&error))?;
     services::start(cluster.api.clone(), table, stopping.clone()).await?;
     tokio::spawn(foreign.follow(cluster.api, stopping.clone()));
+    if let Err(error) = health::serve(data, cluster.address, engine, stopping.clone()) {
+        tracing::warn!(folder = %data.display(), %error, "`k2d health` has no answer here");
+    }
     Ok(cluster.kubeconfig)
+}
+
+/// Why the cluster was not started, and what to do about a port that is taken.
+fn words(error: &StartError) -> String {
+    match error {
+        StartError::Listen(..) => format!("{error}: choose another address or port, K2D_LISTEN and K2D_PORT"),
+        error => error.to_string(),
+    }
 }
 
 /// The range that was asked for, else one that is free.
