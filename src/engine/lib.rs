@@ -27,6 +27,9 @@ pub struct Trouble {
     pub message: String,
 }
 
+/// The reason of a [`Trouble`] that says nothing about the container: the engine could not be asked.
+pub const AWAY: &str = "EngineAway";
+
 impl Trouble {
     /// A trouble with its reason.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
