@@ -176,7 +176,7 @@ pub async fn start(
         token: None,
         namespaces: vec![namespace.to_owned()],
     };
-    let started = cluster::start(Arc::new(engine.clone()), options, |_| {}, stopping.clone())
+    let started = cluster::start(Arc::new(engine.clone()), options, |_, _| {}, stopping.clone())
         .await
         .map_err(|error| error.to_string())?;
     let loopback =

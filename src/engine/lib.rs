@@ -173,7 +173,11 @@ pub struct Found {
     pub image: String,
     /// When its newest run began.
     pub started: SystemTime,
-    /// How often the engine has restarted it.
+    /// Whether that run goes on.
+    pub running: bool,
+    /// When the last run has ended that has.
+    pub ended: Option<SystemTime>,
+    /// How often the engine has restarted it because it had ended.
     pub restarts: i64,
 }
 

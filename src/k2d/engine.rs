@@ -70,6 +70,19 @@ struct Inner {
     own_image: tokio::sync::OnceCell<String>,
 }
 
+/// A Pod that the engine has containers of.
+#[derive(Debug)]
+pub struct KnownPod {
+    /// Its UID.
+    pub uid: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The Pod, and the objects that own it, as k2d has noted them; none if they were too long for that.
+    pub manifests: Vec<Value>,
+}
+
 /// A sandbox that is there.
 #[derive(Debug, Clone)]
 struct Placed {
@@ -147,10 +160,16 @@ impl Docker {
         self.inner.paths.is_outside(path)
     }
 
-    /// The Pods that were here when this process began, each with the objects that own it, as k2d has noted them.
-    pub fn manifests(&self) -> Vec<Vec<Value>> {
+    /// The Pods of k2d's own that the engine has.
+    pub fn pods(&self) -> Vec<KnownPod> {
         let sandboxes = self.inner.sandboxes.lock();
-        sandboxes.values().filter_map(|placed| labels::unpack(placed.manifests.as_deref()?)).collect()
+        let known = |(uid, placed): (&String, &Placed)| KnownPod {
+            uid: uid.clone(),
+            namespace: placed.namespace.clone(),
+            name: placed.name.clone(),
+            manifests: placed.manifests.as_deref().and_then(labels::unpack).unwrap_or_default(),
+        };
+        sandboxes.iter().filter(|(uid, _)| !self.has_adopted(uid)).map(known).collect()
     }
 
     /// Whether a Pod with this UID shows a container that k2d has not made, and that is there.

@@ -16,7 +16,7 @@ use crate::cli::{LogFormat, Settings};
 use crate::engine::Docker;
 use crate::engine::client::Client;
 use crate::engine::network::Plan;
-use crate::recover::recover;
+use crate::recover::{self, recover};
 use crate::{foreign, health, services, unread_settings};
 
 /// Where an engine listens that says nothing else, in the order in which they are tried.
@@ -116,9 +116,10 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
     let table = data.join("net");
     std::fs::create_dir_all(&table).map_err(|error| format!("{}: {error}", table.display()))?;
     engine.ensure_net(&table).await.map_err(|trouble| trouble.message)?;
-    let prepare = |api: &Arc<verbs::Api>| {
+    let prepare = |api: &Arc<verbs::Api>, removed| {
         foreign.purge(api);
-        recover(api, &engine);
+        let gone = recover(api, &engine, &removed);
+        tokio::spawn(recover::remove(engine.clone(), gone, data.join("pods")));
     };
     let started = cluster::start(Arc::new(engine.clone()), options, prepare, stopping.clone()).await;
     let cluster = started.map_err(|error| words(&error))?;

@@ -54,13 +54,26 @@ impl Docker {
             match self.inner.client.post(&path, Some(body)).await {
                 Ok(made) => return Ok(text(&made, &["Id"]).to_owned()),
                 Err(error) if error.is(StatusCode::CONFLICT) => {
-                    let suffix = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
-                    wanted = format!("{name}-{:06x}", suffix & 0xFF_FFFF);
+                    if !self.remove_leftover(&wanted, body).await {
+                        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+                        wanted = format!("{name}-{:06x}", now.as_nanos() & 0xFF_FFFF);
+                    }
                 }
                 Err(error) => return Err(Trouble::new("CreateContainerError", error.to_string())),
             }
         }
         Err(Trouble::new("CreateContainerError", format!("the names {name} and {wanted} are taken")))
+    }
+
+    /// Removes the container of this name if it is what this body is to make, and nobody knows of it: this process, or the one before,
+    /// has never got the answer to its creation. Whether it was removed.
+    async fn remove_leftover(&self, name: &str, body: &Value) -> bool {
+        let Ok(Some(found)) = self.container(&encode(name)).await else { return false };
+        let (id, same) = (text(&found, &["Id"]), |label: &str| {
+            text(&found, &["Config", "Labels", label]) == text(body, &["Labels", label])
+        });
+        let is_ours = [labels::UID, CONTAINER, labels::ROLE].into_iter().all(same);
+        is_ours && !self.inner.runs.follows(id) && self.remove_container(id).await.is_ok()
     }
 
     /// Starts a container that was made.

@@ -147,6 +147,11 @@ impl Runs {
         }
     }
 
+    /// Whether a container is followed.
+    pub fn follows(&self, id: &str) -> bool {
+        self.lives.lock().contains_key(id)
+    }
+
     /// Follows a container no more.
     pub fn forget(&self, id: &str) {
         self.lives.lock().remove(id);
