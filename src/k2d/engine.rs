@@ -185,6 +185,19 @@ impl Docker {
         self.inner.client.get("/version").await.map(drop)
     }
 
+    /// All images, as the engine lists them.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn images(&self) -> std::result::Result<Value, client::Error> {
+        self.inner.client.get("/images/json").await
+    }
+
+    /// Tells that images may have changed.
+    pub fn images_changed(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.inner.runs.images()
+    }
+
     /// What happens to any container.
     pub fn news(&self) -> tokio::sync::broadcast::Receiver<News> {
         self.inner.runs.news()

@@ -8,6 +8,7 @@ pub mod health;
 pub mod inside;
 pub mod kubeconfig;
 pub mod net;
+mod node_images;
 mod recover;
 pub mod serve;
 mod services;

@@ -17,7 +17,7 @@ use crate::engine::Docker;
 use crate::engine::client::Client;
 use crate::engine::network::Plan;
 use crate::recover::{self, recover};
-use crate::{foreign, health, services, unread_settings};
+use crate::{foreign, health, node_images, services, unread_settings};
 
 /// Where an engine listens that says nothing else, in the order in which they are tried.
 const SOCKETS: &[&str] = &["/var/run/docker.sock", "/run/podman/podman.sock"];
@@ -111,7 +111,7 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
         token: settings.secret.clone(),
         namespaces: Vec::new(),
     };
-    let foreign = foreign::Foreign::new(engine.clone(), node);
+    let foreign = foreign::Foreign::new(engine.clone(), node.clone());
     foreign.adopt().await.map_err(|error| error.to_string())?;
     let table = data.join("net");
     std::fs::create_dir_all(&table).map_err(|error| format!("{}: {error}", table.display()))?;
@@ -124,6 +124,7 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
     let started = cluster::start(Arc::new(engine.clone()), options, prepare, stopping.clone()).await;
     let cluster = started.map_err(|error| words(&error))?;
     services::start(cluster.api.clone(), table, stopping.clone()).await?;
+    tokio::spawn(node_images::follow(cluster.api.clone(), engine.clone(), node, stopping.clone()));
     tokio::spawn(foreign.follow(cluster.api, stopping.clone()));
     if let Err(error) = health::serve(data, cluster.address, engine, stopping.clone()) {
         tracing::warn!(folder = %data.display(), %error, "`k2d health` has no answer here");

@@ -1,5 +1,5 @@
-//! How containers begin and end, from the engine's one stream of events. Nothing is polled: after the stream was cut off,
-//! what is there is listed once and compared with what was known.
+//! How containers begin and end, and that images come and go, from the engine's one stream of events. Nothing is polled: after the
+//! stream was cut off, what is there is listed once and compared with what was known.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -114,14 +114,21 @@ pub struct Runs {
     news: broadcast::Sender<News>,
     /// How often the stream of events was begun.
     connections: watch::Sender<u64>,
+    /// How often images may have changed.
+    images: watch::Sender<u64>,
 }
 
 impl Runs {
     /// None known yet.
     pub fn new() -> Arc<Self> {
         let news = broadcast::Sender::new(NEWS);
-        let connections = watch::Sender::new(0);
-        Arc::new(Self { lives: Mutex::default(), execs: Mutex::default(), news, connections })
+        let (connections, images) = (watch::Sender::new(0), watch::Sender::new(0));
+        Arc::new(Self { lives: Mutex::default(), execs: Mutex::default(), news, connections, images })
+    }
+
+    /// Tells that images may have changed.
+    pub fn images(&self) -> watch::Receiver<u64> {
+        self.images.subscribe()
     }
 
     /// Waits until the engine is connected anew.
@@ -226,7 +233,7 @@ impl Runs {
     }
 
     async fn read(&self, client: &Client, pause: &mut Duration) -> Result<(), Error> {
-        let filter = json::encode("{\"type\":[\"container\"]}");
+        let filter = json::encode("{\"type\":[\"container\",\"image\"]}");
         let path = format!("/events?filters={filter}");
         // Before the list, so that nothing that happens between is missed.
         let events = client.stream(Method::GET, &path, &[]);
@@ -234,6 +241,7 @@ impl Runs {
         caught_up?;
         let mut events = values(events?);
         self.connections.send_modify(|count| *count += 1);
+        self.images.send_modify(|count| *count += 1);
         self.tell("", "");
         *pause = PAUSES.0;
         while let Some(event) = events.next().await {
@@ -258,6 +266,9 @@ impl Runs {
     }
 
     fn see(&self, event: &Value) {
+        if text(event, &["Type"]) == "image" {
+            return self.images.send_modify(|count| *count += 1);
+        }
         let (id, action) = (text(event, &["Actor", "ID"]), text(event, &["Action"]));
         let attribute = |name: &str| text(event, &["Actor", "Attributes", name]);
         let nanos = json::number(event, &["timeNano"]).and_then(|nanos| u64::try_from(nanos).ok());
