@@ -26,7 +26,7 @@ pub fn recover(api: &Api, engine: &Docker, removed: &BTreeSet<(String, String)>)
             Ok(known) if string(&known, &["metadata", "uid"]) == uid => {}
             // There cannot be another one of this name before it was removed.
             Ok(_) => gone.push(uid),
-            Err(_) if removed.contains(&(namespace.clone(), name)) => gone.push(uid),
+            Err(_) if removed.contains(&(namespace.clone(), name.clone())) => gone.push(uid),
             Err(_) if manifests.is_empty() => {}
             Err(_) => {
                 make_namespace(api, &namespace);
