@@ -41,7 +41,7 @@ struct Random(u64);
 
 impl Random {
     fn new() -> Self {
-        let seed = SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into();
+        let seed: u64 = SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into();
         println!("seed {seed}");
         Self(seed | 1)
     }
