@@ -13,6 +13,7 @@ mod one_shot;
 mod own_image;
 mod paths;
 mod relay;
+mod revive;
 mod runs;
 mod sandboxes;
 mod streams;
@@ -30,7 +31,7 @@ use d2k_engine::{
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use client::Client;
@@ -59,6 +60,8 @@ struct Inner {
     runs: Arc<Runs>,
     /// By the UIDs of their Pods.
     sandboxes: Mutex<HashMap<String, Placed>>,
+    /// Held to make something of the Pod of a UID, and alone to remove it.
+    making: Mutex<HashMap<String, Arc<RwLock<()>>>>,
     /// Containers that were there when this process began, by UID of the Pod and name.
     found: Mutex<HashMap<(String, String), Found>>,
     /// Containers that k2d has not made, by the UIDs of the Pods that show them.
@@ -139,6 +142,7 @@ impl Docker {
             paths,
             runs,
             sandboxes: Mutex::default(),
+            making: Mutex::default(),
             found: Mutex::default(),
             foreign: Mutex::default(),
             names: Mutex::default(),
@@ -209,7 +213,7 @@ impl Docker {
     /// Those of the engine.
     pub async fn containers(&self) -> std::result::Result<Vec<Value>, client::Error> {
         let mut all = Vec::new();
-        for id in sandboxes::ids(&self.inner.client.get("/containers/json?all=true").await?) {
+        for id in json::ids(&self.inner.client.get("/containers/json?all=true").await?) {
             all.extend(self.container(&id).await?);
         }
         Ok(all)
@@ -288,7 +292,8 @@ impl Engine for Docker {
     }
 
     fn create_sandbox(&self, sandbox: Sandbox) -> BoxFuture<'_, Result<IpAddr>> {
-        Box::pin(self.place(sandbox))
+        let (this, uid) = (self.clone(), sandbox.uid.clone());
+        Box::pin(self.make(uid, async move { this.place(sandbox).await }))
     }
 
     fn remove_sandbox<'a>(&'a self, uid: &'a str) -> BoxFuture<'a, Result<()>> {
@@ -296,7 +301,8 @@ impl Engine for Docker {
     }
 
     fn create(&self, start: Start) -> BoxFuture<'_, Result<String>> {
-        Box::pin(self.create_container(start))
+        let (this, uid) = (self.clone(), start.pod.clone());
+        Box::pin(self.make(uid, async move { this.create_container(start).await }))
     }
 
     fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, Error, values};
 use super::json::{self, text};
+use super::revive::revive;
 
 /// First pause before the engine is asked again after it has gone away, and the longest one.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -240,6 +241,9 @@ impl Runs {
         let (events, caught_up) = tokio::join!(events, self.catch_up(client));
         caught_up?;
         let mut events = values(events?);
+        if *self.connections.borrow() > 0 {
+            revive(client).await?;
+        }
         self.connections.send_modify(|count| *count += 1);
         self.images.send_modify(|count| *count += 1);
         self.tell("", "");

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::client::Error;
 use super::containers::{endpoint, memory_name, with_role};
-use super::json::{self, encode, text};
+use super::json::{self, encode, ids, items, text};
 use super::labels::{self, CONTAINER, HOLDER, ITSELF, MANIFESTS, NAMESPACE, POD, ROLE, UID, label};
 use super::net_container::NAME as NET;
+use super::revive::revive;
 use super::{Docker, Placed, network};
 
 fn failed(error: &Error) -> Trouble {
@@ -21,6 +22,22 @@ impl Docker {
     pub(super) fn placed(&self, uid: &str) -> Result<Placed> {
         let placed = self.inner.sandboxes.lock().get(uid).cloned();
         placed.ok_or_else(|| Trouble::new("NotFound", format!("the Pod {uid} has no sandbox")))
+    }
+
+    /// Makes something of a Pod, to the end also if nobody waits for it any more: who removes the Pod waits for it, and then knows of all
+    /// that there is to remove.
+    pub(super) async fn make<T: Send + 'static>(
+        &self,
+        uid: String,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let lock = self.inner.making.lock().entry(uid).or_default().clone();
+        let held = lock.read_owned().await;
+        let made = tokio::spawn(async move {
+            let _held = held;
+            work.await
+        });
+        made.await.unwrap_or_else(|error| Err(Trouble::new("CreateContainerError", error.to_string())))
     }
 
     /// Makes a sandbox, or takes the one that is there; its address.
@@ -99,6 +116,8 @@ impl Docker {
     /// Removes all that the engine has of a Pod.
     pub(super) async fn remove_pod(&self, uid: &str) -> Result<()> {
         let wrong = |error: Error| Trouble::new("KillPodSandboxError", error.to_string());
+        let lock = self.inner.making.lock().entry(uid.to_owned()).or_default().clone();
+        let _alone = lock.write().await;
         let path = format!("/containers/json?all=true&filters={}", labels::filter(&format!("{UID}={uid}")));
         let listed = self.inner.client.get(&path).await.map_err(wrong)?;
         let foreign = self.inner.foreign.lock().remove(uid);
@@ -113,12 +132,14 @@ impl Docker {
             self.inner.client.delete(&format!("/volumes/{name}")).await.map_err(wrong)?;
         }
         self.inner.sandboxes.lock().remove(uid);
+        self.inner.making.lock().remove(uid);
         self.inner.network.take_back(uid);
         Ok(())
     }
 
     /// Takes over what a k2d before this one has made, and removes what is of no use to this one.
     pub(super) async fn survey(&self) -> std::result::Result<(), Error> {
+        revive(&self.inner.client).await?;
         let of = |label: &str| format!("/containers/json?all=true&filters={}", labels::filter(label));
         let mut useless = Vec::new();
         for one in items(&self.inner.client.get(&of(&format!("{ROLE}={ITSELF}"))).await?) {
@@ -216,15 +237,6 @@ impl Docker {
             _ => all.insert(key, found).map(|older| older.id),
         }
     }
-}
-
-/// The IDs of a list of containers.
-pub fn ids(listed: &Value) -> Vec<String> {
-    items(listed).map(|one| text(one, &["Id"]).to_owned()).collect()
-}
-
-fn items(listed: &Value) -> impl Iterator<Item = &Value> {
-    listed.as_array().into_iter().flatten()
 }
 
 /// The kernel parameters that a container was made with.

@@ -6,6 +6,9 @@ use serde_json::Value;
 use crate::meta::{self, at, items, string};
 use d2k_engine::Found;
 
+/// Seconds by which the clocks of the engine and of this process may differ.
+const CLOCKS: i64 = 3600;
+
 /// What a container does.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
@@ -109,8 +112,12 @@ impl State {
     pub fn is_behind(&self, found: &Found) -> bool {
         match self.phase {
             _ if self.id != found.id => true,
-            // Times in a status are whole seconds.
-            Phase::Running { started } => found.running && last_end(found).as_second() > started.as_second(),
+            Phase::Running { started } => {
+                let begun = Timestamp::try_from(found.started).map_or(0, Timestamp::as_second);
+                // Times in a status are whole seconds. A board without a battery for its clock begins at 1970 again.
+                let has_ended = last_end(found).as_second() > started.as_second();
+                found.running && (has_ended || begun < started.as_second() - CLOCKS)
+            }
             _ => found.running,
         }
     }
@@ -236,6 +243,9 @@ mod tests {
         assert!(state.is_behind(&found("a", true, Some(25))));
         assert_eq!(state.miss_end(&found("a", true, Some(25))), at(25));
         assert!(matches!(&state.phase, Phase::Terminated(end) if end.finished == at(25) && end.code == 255));
+        // The clock has begun anew with the machine.
+        let late = State { phase: Phase::Running { started: at(1_000_000) }, ..running.clone() };
+        assert!(late.is_behind(&found("a", true, Some(25))));
         // Between two runs when it was last seen, or another container.
         let waiting = State { phase: Phase::waiting("CrashLoopBackOff", ""), ..running.clone() };
         assert!(waiting.is_behind(&found("a", true, None)) && !waiting.is_behind(&found("a", false, None)));
