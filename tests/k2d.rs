@@ -14,16 +14,32 @@
 mod both_programs;
 #[path = "k2d/both_ways.rs"]
 mod both_ways;
+#[path = "k2d/crash.rs"]
+mod crash;
 #[path = "k2d/device.rs"]
 mod device;
+#[path = "k2d/devices.rs"]
+mod devices;
+#[path = "k2d/engine_restart.rs"]
+mod engine_restart;
+#[path = "k2d/entry.rs"]
+mod entry;
+#[path = "k2d/faults.rs"]
+mod faults;
 #[path = "k2d/helm.rs"]
 mod helm;
 #[path = "k2d/install.rs"]
 mod install;
+#[path = "k2d/order.rs"]
+mod order;
 #[path = "k2d/outlive.rs"]
 mod outlive;
+#[path = "k2d/own_engine.rs"]
+mod own_engine;
 #[path = "k2d/pods.rs"]
 mod pods;
+#[path = "k2d/proxy.rs"]
+mod proxy;
 #[path = "k2d/rolling.rs"]
 mod rolling;
 #[path = "k2d/services.rs"]

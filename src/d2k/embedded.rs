@@ -168,6 +168,7 @@ pub async fn start(
         address: Ipv4Addr::LOCALHOST.into(),
         listen: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
         addresses: vec![GATEWAY.into()],
+        names: Vec::new(),
         inside: INSIDE,
         gateway: GATEWAY.into(),
         dns: GATEWAY.into(),
@@ -177,7 +178,7 @@ pub async fn start(
         limits: Limits::default(),
         namespaces: vec![namespace.to_owned()],
     };
-    let started = cluster::start(Arc::new(engine.clone()), options, |_| {}, stopping.clone())
+    let started = cluster::start(Arc::new(engine.clone()), options, |_, _| {}, stopping.clone())
         .await
         .map_err(|error| error.to_string())?;
     let loopback =

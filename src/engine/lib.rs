@@ -27,6 +27,9 @@ pub struct Trouble {
     pub message: String,
 }
 
+/// The reason of a [`Trouble`] that says nothing about the container: the engine could not be asked.
+pub const AWAY: &str = "EngineAway";
+
 impl Trouble {
     /// A trouble with its reason.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
@@ -170,7 +173,11 @@ pub struct Found {
     pub image: String,
     /// When its newest run began.
     pub started: SystemTime,
-    /// How often the engine has restarted it.
+    /// Whether that run goes on.
+    pub running: bool,
+    /// When the last run has ended that has.
+    pub ended: Option<SystemTime>,
+    /// How often the engine has restarted it because it had ended.
     pub restarts: i64,
 }
 
@@ -226,6 +233,9 @@ pub struct Mount {
     pub below: Below,
     /// Whether what the machine mounts below the source later shows up inside (`HostToContainer`).
     pub follows: bool,
+    /// Whether the source is a device of the machine, as the volume says (`CharDevice`, `BlockDevice`). An engine may then let the
+    /// container use it in spite of the rules that keep containers from devices.
+    pub device: bool,
 }
 
 impl Mount {
@@ -238,6 +248,7 @@ impl Mount {
             read_only: false,
             below: Below::default(),
             follows: false,
+            device: false,
         }
     }
 }

@@ -22,6 +22,8 @@ pub enum Command {
     Serve(Settings),
     /// Print the kubeconfig of the k2d of this machine.
     Kubeconfig(KubeconfigSettings),
+    /// Tell whether the k2d of this machine is well, in one line and by the exit code.
+    Health(HealthSettings),
     /// Serve names and Services to Pods (k2d starts this itself).
     #[command(hide = true)]
     Net(NetSettings),
@@ -60,6 +62,9 @@ pub struct Settings {
     /// Address that clients and Pods use for this machine; the one that leads outside if none is given.
     #[arg(long, env = "K2D_ADVERTISE_ADDR", value_name = "IP")]
     pub advertise_addr: Option<IpAddr>,
+    /// Names and addresses besides, for which the certificate of the API is good: edge.example.com,192.0.2.7.
+    #[arg(long, env = "K2D_NAMES", value_name = "NAMES", value_delimiter = ',', value_parser = server_name)]
+    pub names: Vec<String>,
     /// Address that the Kubernetes API listens on.
     #[arg(long, env = "K2D_LISTEN", value_name = "IP", default_value = "0.0.0.0")]
     pub listen: IpAddr,
@@ -93,9 +98,21 @@ pub struct KubeconfigSettings {
     /// Folder for all that is kept.
     #[arg(long, env = "K2D_DATA_PATH", value_name = "FOLDER", default_value = "/var/lib/k2d")]
     pub data_path: PathBuf,
-    /// Address of the API for a client elsewhere, such as https://192.0.2.7:6443; the one in the file if none is given.
+    /// Address of the API for a client elsewhere, such as https://192.0.2.7:6443; the first of the names if none is given, else the
+    /// one in the file.
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
+    /// The names that k2d serve was given.
+    #[arg(long, env = "K2D_NAMES", value_name = "NAMES", value_delimiter = ',', value_parser = server_name)]
+    pub names: Vec<String>,
+}
+
+/// The settings of `k2d health`.
+#[derive(Debug, Clone, Args)]
+pub struct HealthSettings {
+    /// Folder for all that is kept.
+    #[arg(long, env = "K2D_DATA_PATH", value_name = "FOLDER", default_value = "/var/lib/k2d")]
+    pub data_path: PathBuf,
 }
 
 /// The settings of `k2d net`.
@@ -115,4 +132,40 @@ pub struct NetSettings {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+/// A DNS name, whose first label may be `*`, or an IP address.
+fn server_name(text: &str) -> Result<String, String> {
+    let name = text.trim().to_lowercase();
+    let is_label = |label: &str| {
+        let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        inner && (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let is_dns = name.len() <= 253 && name.strip_prefix("*.").unwrap_or(&name).split('.').all(is_label);
+    if is_dns || name.parse::<IpAddr>().is_ok() {
+        return Ok(name);
+    }
+    Err("give a DNS name such as edge.example.com, or an IP address, without a scheme and without a port"
+        .to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> Option<Vec<String>> {
+        match Cli::try_parse_from(["k2d", "serve", "--names", text]).ok()?.command {
+            Command::Serve(settings) => Some(settings.names),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn names_are_of_dns_or_addresses() {
+        let wanted = ["edge.example.com", "*.example.com", "192.0.2.7", "2001:db8::7"];
+        assert_eq!(names("Edge.example.com, *.example.com,192.0.2.7,2001:db8::7").unwrap(), wanted);
+        for bad in ["", "a,,b", "https://edge", "edge:6443", "a b", "-a", "a..b", "*", "a.*", "[::1]"] {
+            assert_eq!(names(bad), None, "{bad:?}");
+        }
+    }
 }

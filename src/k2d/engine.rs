@@ -13,6 +13,7 @@ mod one_shot;
 mod own_image;
 mod paths;
 mod relay;
+mod revive;
 mod runs;
 mod sandboxes;
 mod streams;
@@ -30,7 +31,7 @@ use d2k_engine::{
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use client::Client;
@@ -59,6 +60,8 @@ struct Inner {
     runs: Arc<Runs>,
     /// By the UIDs of their Pods.
     sandboxes: Mutex<HashMap<String, Placed>>,
+    /// Held to make something of the Pod of a UID, and alone to remove it.
+    making: Mutex<HashMap<String, Arc<RwLock<()>>>>,
     /// Containers that were there when this process began, by UID of the Pod and name.
     found: Mutex<HashMap<(String, String), Found>>,
     /// Containers that k2d has not made, by the UIDs of the Pods that show them.
@@ -68,6 +71,19 @@ struct Inner {
     /// One pull at a time.
     pulls: Semaphore,
     own_image: tokio::sync::OnceCell<String>,
+}
+
+/// A Pod that the engine has containers of.
+#[derive(Debug)]
+pub struct KnownPod {
+    /// Its UID.
+    pub uid: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The Pod, and the objects that own it, as k2d has noted them; none if they were too long for that.
+    pub manifests: Vec<Value>,
 }
 
 /// A sandbox that is there.
@@ -126,6 +142,7 @@ impl Docker {
             paths,
             runs,
             sandboxes: Mutex::default(),
+            making: Mutex::default(),
             found: Mutex::default(),
             foreign: Mutex::default(),
             names: Mutex::default(),
@@ -147,15 +164,42 @@ impl Docker {
         self.inner.paths.is_outside(path)
     }
 
-    /// The Pods that were here when this process began, each with the objects that own it, as k2d has noted them.
-    pub fn manifests(&self) -> Vec<Vec<Value>> {
+    /// The Pods of k2d's own that the engine has.
+    pub fn pods(&self) -> Vec<KnownPod> {
         let sandboxes = self.inner.sandboxes.lock();
-        sandboxes.values().filter_map(|placed| labels::unpack(placed.manifests.as_deref()?)).collect()
+        let known = |(uid, placed): (&String, &Placed)| KnownPod {
+            uid: uid.clone(),
+            namespace: placed.namespace.clone(),
+            name: placed.name.clone(),
+            manifests: placed.manifests.as_deref().and_then(labels::unpack).unwrap_or_default(),
+        };
+        sandboxes.iter().filter(|(uid, _)| !self.has_adopted(uid)).map(known).collect()
     }
 
     /// Whether a Pod with this UID shows a container that k2d has not made, and that is there.
     pub fn has_adopted(&self, uid: &str) -> bool {
         self.inner.foreign.lock().contains_key(uid)
+    }
+
+    /// Whether the engine answers.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ping(&self) -> std::result::Result<(), client::Error> {
+        self.inner.client.get("/version").await.map(drop)
+    }
+
+    /// All images, as the engine lists them.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn images(&self) -> std::result::Result<Value, client::Error> {
+        self.inner.client.get("/images/json").await
+    }
+
+    /// Tells that images may have changed.
+    pub fn images_changed(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.inner.runs.images()
     }
 
     /// What happens to any container.
@@ -169,7 +213,7 @@ impl Docker {
     /// Those of the engine.
     pub async fn containers(&self) -> std::result::Result<Vec<Value>, client::Error> {
         let mut all = Vec::new();
-        for id in sandboxes::ids(&self.inner.client.get("/containers/json?all=true").await?) {
+        for id in json::ids(&self.inner.client.get("/containers/json?all=true").await?) {
             all.extend(self.container(&id).await?);
         }
         Ok(all)
@@ -248,7 +292,8 @@ impl Engine for Docker {
     }
 
     fn create_sandbox(&self, sandbox: Sandbox) -> BoxFuture<'_, Result<IpAddr>> {
-        Box::pin(self.place(sandbox))
+        let (this, uid) = (self.clone(), sandbox.uid.clone());
+        Box::pin(self.make(uid, async move { this.place(sandbox).await }))
     }
 
     fn remove_sandbox<'a>(&'a self, uid: &'a str) -> BoxFuture<'a, Result<()>> {
@@ -256,7 +301,8 @@ impl Engine for Docker {
     }
 
     fn create(&self, start: Start) -> BoxFuture<'_, Result<String>> {
-        Box::pin(self.create_container(start))
+        let (this, uid) = (self.clone(), start.pod.clone());
+        Box::pin(self.make(uid, async move { this.create_container(start).await }))
     }
 
     fn start<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {

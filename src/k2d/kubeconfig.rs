@@ -1,6 +1,7 @@
 //! `k2d kubeconfig`: the file that k2d has made at its first start, for a client on this machine or elsewhere.
 
 use std::io::Write;
+use std::net::Ipv6Addr;
 use std::path::Path;
 
 use crate::cli::KubeconfigSettings;
@@ -17,7 +18,7 @@ pub fn print(settings: &KubeconfigSettings) -> Result<(), String> {
             return Err(format!("--server is {server}: give an address such as https://192.0.2.7:6443"));
         }
         Some(server) => with_server(&text, server),
-        None => text,
+        None => with_name(&text, &settings.names),
     };
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("standard output: {error}"))
 }
@@ -37,6 +38,19 @@ fn with_server(text: &str, server: &str) -> String {
     text.lines().map(line).collect()
 }
 
+/// The same kubeconfig for the first of these names that a client can ask for, at the same port.
+fn with_name(text: &str, names: &[String]) -> String {
+    let server = text.lines().find_map(|line| line.trim().strip_prefix("server: "));
+    let port = server.and_then(|server| server.rsplit(':').next()).unwrap_or_default();
+    match names.iter().find(|name| !name.starts_with('*')) {
+        Some(name) if name.parse::<Ipv6Addr>().is_ok() => {
+            with_server(text, &format!("https://[{name}]:{port}"))
+        }
+        Some(name) => with_server(text, &format!("https://{name}:{port}")),
+        None => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +60,11 @@ mod tests {
         let text = "clusters:\n- cluster:\n    server: https://127.0.0.1:6443\n  name: edge\n";
         let wanted = "clusters:\n- cluster:\n    server: https://edge.example:6443\n  name: edge\n";
         assert_eq!(with_server(text, "https://edge.example:6443"), wanted);
+        let named = |names: &[&str]| {
+            with_name(text, &names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(named(&["*.example", "edge.example", "192.0.2.7"]), wanted);
+        assert_eq!(named(&["2001:db8::7"]), wanted.replace("edge.example", "[2001:db8::7]"));
+        assert_eq!((named(&[]), named(&["*.example"])), (text.to_owned(), text.to_owned()));
     }
 }

@@ -4,9 +4,11 @@
 pub mod cli;
 pub mod engine;
 mod foreign;
+pub mod health;
 pub mod inside;
 pub mod kubeconfig;
 pub mod net;
+mod node_images;
 mod recover;
 pub mod serve;
 mod services;

@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use k2d::cli::{Cli, Command};
-use k2d::{inside, kubeconfig, net, serve};
+use k2d::{health, inside, kubeconfig, net, serve};
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Serve(settings) => serve::run(settings),
         Command::Kubeconfig(settings) => kubeconfig::print(&settings),
+        Command::Health(settings) => health::ask(&settings),
         Command::Net(settings) => net::run(settings),
         Command::Pause => inside::pause(),
         Command::Check { kind, path } => inside::check(&kind, &path),

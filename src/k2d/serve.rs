@@ -17,8 +17,8 @@ use crate::cli::{LogFormat, Settings};
 use crate::engine::Docker;
 use crate::engine::client::Client;
 use crate::engine::network::Plan;
-use crate::recover::recover;
-use crate::{foreign, services, unread_settings};
+use crate::recover::{self, recover};
+use crate::{foreign, health, node_images, services, unread_settings};
 
 /// Where an engine listens that says nothing else, in the order in which they are tried.
 const SOCKETS: &[&str] = &["/var/run/docker.sock", "/run/podman/podman.sock"];
@@ -78,6 +78,9 @@ async fn serve(settings: Settings) -> Result<(), String> {
 
 async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std::path::PathBuf, String> {
     let data = &settings.data_path;
+    let listen = SocketAddr::new(settings.listen, settings.port);
+    // Before anything is done on the engine, which may be another k2d's.
+    std::net::TcpListener::bind(listen).map_err(|error| words(&StartError::Listen(listen, error)))?;
     let plan = plan(settings.pod_cidr)?;
     let host = engine_host(settings.engine.as_deref());
     let client = Client::new(&host).map_err(|error| format!("K2D_ENGINE (--engine): {error}"))?;
@@ -96,8 +99,9 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
         data: data.clone(),
         name: node.clone(),
         address,
-        listen: SocketAddr::new(settings.listen, settings.port),
+        listen,
         addresses: vec![plan.gateway().into(), Ipv4Addr::LOCALHOST.into()],
+        names: settings.names.clone(),
         inside: SocketAddr::new(plan.kubernetes().into(), 443),
         gateway: plan.gateway().into(),
         dns: plan.dns().into(),
@@ -112,23 +116,33 @@ async fn start(settings: &Settings, stopping: &CancellationToken) -> Result<std:
         limits: LIMITS,
         namespaces: Vec::new(),
     };
-    let foreign = foreign::Foreign::new(engine.clone(), node);
+    let foreign = foreign::Foreign::new(engine.clone(), node.clone());
     foreign.adopt().await.map_err(|error| error.to_string())?;
     let table = data.join("net");
     std::fs::create_dir_all(&table).map_err(|error| format!("{}: {error}", table.display()))?;
     engine.ensure_net(&table).await.map_err(|trouble| trouble.message)?;
-    let prepare = |api: &Arc<verbs::Api>| {
+    let prepare = |api: &Arc<verbs::Api>, removed| {
         foreign.purge(api);
-        recover(api, &engine);
+        let gone = recover(api, &engine, &removed);
+        tokio::spawn(recover::remove(engine.clone(), gone, data.join("pods")));
     };
     let started = cluster::start(Arc::new(engine.clone()), options, prepare, stopping.clone()).await;
-    let cluster = started.map_err(|error| match error {
+    let cluster = started.map_err(|error| words(&error))?;
+    services::start(cluster.api.clone(), table, stopping.clone()).await?;
+    tokio::spawn(node_images::follow(cluster.api.clone(), engine.clone(), node, stopping.clone()));
+    tokio::spawn(foreign.follow(cluster.api, stopping.clone()));
+    if let Err(error) = health::serve(data, cluster.address, engine, stopping.clone()) {
+        tracing::warn!(folder = %data.display(), %error, "`k2d health` has no answer here");
+    }
+    Ok(cluster.kubeconfig)
+}
+
+/// Why the cluster was not started, and what to do about a port that is taken.
+fn words(error: &StartError) -> String {
+    match error {
         StartError::Listen(..) => format!("{error}: choose another address or port, K2D_LISTEN and K2D_PORT"),
         error => error.to_string(),
-    })?;
-    services::start(cluster.api.clone(), table, stopping.clone()).await?;
-    tokio::spawn(foreign.follow(cluster.api, stopping.clone()));
-    Ok(cluster.kubeconfig)
+    }
 }
 
 /// The range that was asked for, else one that is free.

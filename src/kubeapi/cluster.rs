@@ -1,6 +1,7 @@
 //! A whole cluster on one machine: the API server, its controllers and a kubelet over an engine, with
 //! what every cluster has from the beginning.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Addresses besides, under which Pods reach it.
     pub addresses: Vec<IpAddr>,
+    /// Names and addresses besides, under which other clients reach it.
+    pub names: Vec<String>,
     /// Where Pods reach the API server.
     pub inside: SocketAddr,
     /// Address of this process in the network of the Pods; the API server's port is open there.
@@ -87,24 +90,27 @@ pub enum StartError {
 /// Domain of the cluster.
 pub const DOMAIN: &str = "cluster.local";
 
-/// Starts a cluster; it ends when `stopping` is cancelled. `prepare` sees the objects before any Pod is run.
+/// Starts a cluster; it ends when `stopping` is cancelled. `prepare` sees the objects before any Pod is run, and namespaces and names of
+/// Pods that were removed during the run before.
 ///
 /// # Errors
 /// One line on what could not be started.
 pub async fn start<E: Engine>(
     engine: Arc<E>,
     options: Options,
-    prepare: impl FnOnce(&Arc<Api>),
+    prepare: impl FnOnce(&Arc<Api>, BTreeSet<(String, String)>),
     stopping: CancellationToken,
 ) -> Result<Cluster, StartError> {
     let folder = |name: &str| options.data.join(name);
-    let journal = Journal::open(&folder("journal"), options.limits.journal)?;
+    let mut journal = Journal::open(&folder("journal"), options.limits.journal)?;
+    let removed = journal.0.take_removed_pods();
     let api = Arc::new(Api::new(Store::new(Some(journal), options.limits), options.services.clone()));
     let listener =
         TcpListener::bind(options.listen).await.map_err(|error| StartError::Listen(options.listen, error))?;
     let address = listener.local_addr().map_err(StartError::Address)?;
-    let mut names = options.addresses.clone();
-    names.extend([address.ip(), options.inside.ip(), options.address]);
+    let own = [address.ip(), options.inside.ip(), options.address];
+    let addresses = options.addresses.iter().chain(&own).map(IpAddr::to_string);
+    let names: Vec<String> = addresses.chain(options.names.iter().cloned()).collect();
     let credentials = Credentials::open(&folder("pki"), &names, options.token.as_deref())?;
     let kubeconfig = folder("kubeconfig");
     let namespace = options.namespaces.first().map_or("default", String::as_str);
@@ -123,7 +129,7 @@ pub async fn start<E: Engine>(
     let kubelet = Kubelet::new(api.clone(), engine, of_kubelet, stopping.clone());
     let authority = credentials.authority()?;
     begin(&api, &options, address, &authority);
-    prepare(&api);
+    prepare(&api, removed);
     kubelet.register();
     let context = Context {
         api: api.clone(),

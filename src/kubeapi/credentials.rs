@@ -2,14 +2,14 @@
 //! only user, and a token for clients without certificates. Made at the first start, kept after.
 
 use std::error::Error;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -29,7 +29,7 @@ const NAMES: &[&str] = &[
 const FILES: &[&str] = &["ca.crt", "server.crt", "server.key", "admin.crt", "admin.key", "token"];
 /// The key of the authority; clusters of older versions have none.
 const AUTHORITY_KEY: &str = "ca.key";
-/// The addresses that the server's certificate is for, one in a line.
+/// The addresses and names that the server's certificate is for, one in a line.
 const ADDRESSES: &str = "server.addresses";
 
 /// Why the credentials in a folder cannot be used.
@@ -66,19 +66,19 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Reads them, or makes them if one is missing; `addresses` are those of the server. If they are others than before, the
-    /// server gets a new certificate of the same authority, so that clients go on with what they have. A token that is given takes
+    /// Reads them, or makes them if one is missing; `names` are the server's addresses and DNS names. If they are others than before,
+    /// the server gets a new certificate of the same authority, so that clients go on with what they have. A token that is given takes
     /// the place of the one that was made.
     ///
     /// # Errors
     /// One line that names the file.
-    pub fn open(folder: &Path, addresses: &[IpAddr], token: Option<&str>) -> Result<Self, CredentialsError> {
+    pub fn open(folder: &Path, names: &[String], token: Option<&str>) -> Result<Self, CredentialsError> {
         let wrong = |error| CredentialsError::File(folder.to_owned(), error);
         if FILES.iter().any(|file| !folder.join(file).exists()) {
             std::fs::create_dir_all(folder).map_err(wrong)?;
-            make(folder, addresses).map_err(|error| CredentialsError::Make(folder.to_owned(), error))?;
-        } else if std::fs::read_to_string(folder.join(ADDRESSES)).ok() != Some(lines(addresses)) {
-            renew(folder, addresses).map_err(|error| CredentialsError::Make(folder.to_owned(), error))?;
+            make(folder, names).map_err(|error| CredentialsError::Make(folder.to_owned(), error))?;
+        } else if std::fs::read_to_string(folder.join(ADDRESSES)).ok() != Some(lines(names)) {
+            renew(folder, names).map_err(|error| CredentialsError::Make(folder.to_owned(), error))?;
         }
         let token = match token {
             Some(token) => token.to_owned(),
@@ -168,14 +168,14 @@ pub fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 
 type Made = Result<(), Box<dyn Error + Send + Sync>>;
 
-fn make(folder: &Path, addresses: &[IpAddr]) -> Made {
+fn make(folder: &Path, names: &[String]) -> Made {
     let (params, key) = (authority()?, KeyPair::generate()?);
     let certificate = params.self_signed(&key)?.pem();
     write_private(&folder.join("ca.crt"), &certificate)?;
     write_private(&folder.join(AUTHORITY_KEY), &key.serialize_pem())?;
     let issuer = Issuer::new(params, key);
-    make_server(folder, addresses, &issuer)?;
-    let mut admin = CertificateParams::new(Vec::new())?;
+    make_server(folder, names, &issuer)?;
+    let mut admin = lasting(Vec::new())?;
     admin.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     admin.distinguished_name = name("kubernetes-admin", Some("system:masters"));
     sign(folder, "admin", admin, &issuer)?;
@@ -184,8 +184,8 @@ fn make(folder: &Path, addresses: &[IpAddr]) -> Made {
     Ok(())
 }
 
-/// Gives the server a certificate for other addresses.
-fn renew(folder: &Path, addresses: &[IpAddr]) -> Made {
+/// Gives the server a certificate for other names.
+fn renew(folder: &Path, names: &[String]) -> Made {
     let key = match std::fs::read_to_string(folder.join(AUTHORITY_KEY)) {
         Ok(key) => KeyPair::from_pem(&key)?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -195,11 +195,19 @@ fn renew(folder: &Path, addresses: &[IpAddr]) -> Made {
         }
         Err(error) => return Err(error.into()),
     };
-    make_server(folder, addresses, &Issuer::new(authority()?, key))
+    make_server(folder, names, &Issuer::new(authority()?, key))
+}
+
+/// What all certificates have in common: they are good for longer than any device, and also on a board without a battery for its clock,
+/// which begins at 1970.
+fn lasting(names: Vec<String>) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(names)?;
+    params.not_before = date_time_ymd(1970, 1, 1);
+    Ok(params)
 }
 
 fn authority() -> Result<CertificateParams, rcgen::Error> {
-    let mut params = CertificateParams::new(Vec::new())?;
+    let mut params = lasting(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     params.distinguished_name = name("d2k", None);
@@ -207,22 +215,21 @@ fn authority() -> Result<CertificateParams, rcgen::Error> {
 }
 
 /// Makes certificate and key of the server. What they are for is written last, so that a crash has them made again.
-fn make_server(folder: &Path, addresses: &[IpAddr], issuer: &Issuer<'_, KeyPair>) -> Made {
+fn make_server(folder: &Path, names: &[String], issuer: &Issuer<'_, KeyPair>) -> Made {
     let known = folder.join(ADDRESSES);
     write_private(&known, "")?;
-    let mut server = CertificateParams::new(NAMES.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())?;
-    server.subject_alt_names.extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
+    let mut server = lasting(NAMES.iter().map(|name| (*name).to_owned()).chain(names.to_vec()).collect())?;
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     server.distinguished_name = name("kube-apiserver", None);
     sign(folder, "server", server, issuer)?;
-    write_private(&known, &lines(addresses))?;
+    write_private(&known, &lines(names))?;
     Ok(())
 }
 
 /// The text of the file of addresses.
-fn lines(addresses: &[IpAddr]) -> String {
-    let all: std::collections::BTreeSet<&IpAddr> = addresses.iter().collect();
-    all.into_iter().map(|address| format!("{address}\n")).collect()
+fn lines(names: &[String]) -> String {
+    let all: std::collections::BTreeSet<&String> = names.iter().collect();
+    all.into_iter().map(|name| format!("{name}\n")).collect()
 }
 
 fn name(common: &str, organisation: Option<&str>) -> DistinguishedName {
@@ -244,21 +251,33 @@ fn sign(folder: &Path, file: &str, params: CertificateParams, issuer: &Issuer<'_
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use rustls::pki_types::UnixTime;
+
     use super::*;
+
+    /// What a board without a battery for its clock believes when it starts, and the year 2100; in seconds.
+    const AT_FIRST: u64 = 0;
+    const LATE: u64 = 4_102_444_800;
+
+    fn at(second: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(second))
+    }
 
     #[test]
     fn a_server_with_another_address_has_a_new_certificate_of_the_same_authority() {
         let folder = std::env::temp_dir().join(format!("d2k-credentials-renewed-{}", std::process::id()));
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
-        let open = |addresses: &[&str]| {
-            let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
-            Credentials::open(&folder, &addresses, None).unwrap()
+        let open = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            Credentials::open(&folder, &names, None).unwrap()
         };
         open(&["192.0.2.1"]);
         let files = ["ca.crt", "admin.crt", "token", "server.crt"].map(read);
         open(&["192.0.2.1"]);
         assert_eq!(["ca.crt", "admin.crt", "token", "server.crt"].map(read), files);
-        let credentials = open(&["192.0.2.2"]);
+        let credentials = open(&["192.0.2.2", "edge.example.com"]);
         assert_eq!(["ca.crt", "admin.crt", "token"].map(read), files[..3]);
         assert_ne!(read("server.crt"), files[3]);
         let authority = CertificateDer::from_pem_slice(files[0].as_bytes()).unwrap();
@@ -269,22 +288,43 @@ mod tests {
             Arc::new(roots),
             Arc::new(rustls::crypto::ring::default_provider()),
         );
-        let checks = |address: &str| {
+        let checks_at = |time, name: &str| {
             rustls::client::danger::ServerCertVerifier::verify_server_cert(
                 &*verifier.clone().build().unwrap(),
                 &server,
                 &[],
-                &rustls::pki_types::ServerName::try_from(address.to_owned()).unwrap(),
+                &rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap(),
                 &[],
-                rustls::pki_types::UnixTime::now(),
+                time,
             )
             .is_ok()
         };
-        assert!(checks("192.0.2.2") && !checks("192.0.2.1"));
+        let checks = |name: &str| checks_at(UnixTime::now(), name);
+        assert!(checks("192.0.2.2") && checks("edge.example.com") && checks("localhost"));
+        assert!(!checks("192.0.2.1") && !checks("other.example.com"));
+        assert!([AT_FIRST, LATE].into_iter().all(|time| checks_at(at(time), "192.0.2.2")));
         credentials.server().unwrap();
         // A folder of an older version has no key of the authority.
         std::fs::remove_file(folder.join(AUTHORITY_KEY)).unwrap();
         open(&["192.0.2.3"]).server().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_client_gets_in_whatever_the_clock_says() {
+        let folder = std::env::temp_dir().join(format!("d2k-credentials-clock-{}", std::process::id()));
+        Credentials::open(&folder, &[], None).unwrap();
+        let read =
+            |name: &str| CertificateDer::from_pem_slice(&std::fs::read(folder.join(name)).unwrap()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(read("ca.crt")).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let admin = read("admin.crt");
+        for time in [AT_FIRST, LATE] {
+            verifier.verify_client_cert(&admin, &[], at(time)).unwrap();
+        }
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -3,6 +3,7 @@
 //! journal is replaced by what is alive, and so is one that could not be written for a while. It holds
 //! every Secret, so that only its owner may read it and what is kept of it.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -42,6 +43,8 @@ pub struct Journal {
     failed: Option<Instant>,
     /// Why they could not be written.
     why: String,
+    /// Namespaces and names of Pods whose removal is the last that it said of them when it was opened.
+    removed_pods: BTreeSet<(String, String)>,
 }
 
 impl Journal {
@@ -59,9 +62,15 @@ impl Journal {
         let (objects, version) = (found.objects, found.version);
         let length = rewrite(path, objects.iter(), version).map_err(wrong)?;
         let file = OpenOptions::new().append(true).open(path).map_err(wrong)?;
-        let (path, why) = (path.to_owned(), String::new());
-        let journal = Self { path, file, length, long, kept: length, failed: None, why };
+        let (path, why, removed_pods) = (path.to_owned(), String::new(), found.removed_pods);
+        let journal = Self { path, file, length, long, kept: length, failed: None, why, removed_pods };
         Ok((journal, objects, version))
+    }
+
+    /// Namespaces and names of Pods that were removed since it was opened last, and are not there. An object that is neither there nor
+    /// among them may have been lost with the end of the journal.
+    pub fn take_removed_pods(&mut self) -> BTreeSet<(String, String)> {
+        std::mem::take(&mut self.removed_pods)
     }
 
     /// Appends one write, of an object and its text. A disk that is full is logged once; the objects stay in memory.
@@ -154,6 +163,7 @@ fn put(text: &str, version: u64) -> String {
 struct Found {
     objects: Vec<Value>,
     version: u64,
+    removed_pods: BTreeSet<(String, String)>,
     /// Numbers of lines that say nothing.
     damaged: Vec<usize>,
 }
@@ -178,9 +188,16 @@ fn read(path: &Path) -> std::io::Result<Found> {
         let version = entry.get("version").and_then(Value::as_u64).unwrap_or(0);
         found.version = version.max(found.version);
         if let Some(object) = entry.get_mut("object").map(Value::take) {
-            objects.insert(key(&object), object);
+            let [api, kind, namespace, name] = key(&object);
+            if kind == "Pod" {
+                found.removed_pods.remove(&(namespace.clone(), name.clone()));
+            }
+            objects.insert([api, kind, namespace, name], object);
         } else if let Some(gone) = entry.get("removed") {
             let part = |at: usize| gone.get(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+            if part(1) == "Pod" {
+                found.removed_pods.insert((part(2), part(3)));
+            }
             objects.remove(&[part(0), part(1), part(2), part(3)]);
         }
     }
@@ -281,6 +298,34 @@ mod tests {
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"version\":5,\"obj").unwrap();
         let (_, objects, version) = Journal::open(&path, LONG).unwrap();
         assert_eq!((objects, version), (vec![object("a", "2")], 4));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_pod_that_was_removed_is_known_until_the_next_start() {
+        let folder = std::env::temp_dir().join(format!("d2k-journal-removed-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("journal");
+        let pod = |name: &str| {
+            let metadata = json!({"namespace": "n", "name": name});
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})
+        };
+        let (mut journal, ..) = Journal::open(&path, LONG).unwrap();
+        for (version, (name, removed)) in
+            [("gone", false), ("back", false), ("gone", true), ("back", true), ("back", false)]
+                .iter()
+                .enumerate()
+        {
+            append(&mut journal, *removed, &pod(name), version as u64 + 1);
+        }
+        // Another kind of the same name.
+        append(&mut journal, false, &object("gone", "1"), 6);
+        drop(journal);
+        let removed = |journal: &mut Journal| journal.take_removed_pods().into_iter().collect::<Vec<_>>();
+        let (mut journal, ..) = Journal::open(&path, LONG).unwrap();
+        assert_eq!(removed(&mut journal), [("n".to_owned(), "gone".to_owned())]);
+        let (mut journal, ..) = Journal::open(&path, LONG).unwrap();
+        assert_eq!(removed(&mut journal), []);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

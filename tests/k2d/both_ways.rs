@@ -26,6 +26,20 @@ fn a_container_that_was_run_by_hand_is_a_pod() {
 }
 
 #[d2k_suite::test]
+fn the_images_of_the_engine_are_those_of_the_node() {
+    let Some(device) = Device::start() else { return };
+    let has = |name: &str| device.field("node/edge", ".status.images[*].names").contains(name);
+    soon("the image is told", || has(IMAGE));
+    let sizes = device.field("node/edge", ".status.images[*].sizeBytes");
+    let sizes: Vec<u64> = sizes.split(' ').map(|size| size.parse().unwrap()).collect();
+    assert!(sizes.is_sorted_by(|one, other| one >= other) && sizes.iter().all(|size| *size > 0), "{sizes:?}");
+    device.docker(&format!("tag {IMAGE} k2d-test:another")).success();
+    soon("another name is told", || has("k2d-test:another"));
+    device.docker("rmi k2d-test:another").success();
+    soon("it is gone", || !has("k2d-test:another"));
+}
+
+#[d2k_suite::test]
 fn what_docker_does_to_a_container_of_a_pod_is_seen() {
     let Some(device) = Device::start() else { return };
     let image = format!("--image={IMAGE}");

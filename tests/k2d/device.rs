@@ -37,6 +37,11 @@ impl Device {
             suite::note_skip("D2K_TEST_ENGINE names no engine");
             return None;
         };
+        Some(Self::on(engine))
+    }
+
+    /// Starts a k2d over the engine of this address.
+    pub fn on(engine: String) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let data = std::env::temp_dir().join(format!("k2d-test-{}-{}", std::process::id(), free_port()));
         let program = program().to_owned();
@@ -44,7 +49,7 @@ impl Device {
         device.clean();
         device.make_image();
         device.begin();
-        Some(device)
+        device
     }
 
     /// The program under test.
@@ -59,10 +64,21 @@ impl Device {
 
     /// Starts k2d, and waits until it serves.
     pub fn begin(&mut self) {
+        self.begin_through(&self.engine.clone());
+    }
+
+    /// Starts k2d, which reaches the engine at this address, and waits until it serves.
+    pub fn begin_through(&mut self, engine: &str) {
+        let command = self.serve(engine);
+        self.begin_with(command);
+    }
+
+    /// The command that serves, with the engine at this address.
+    pub fn serve(&self, engine: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.args(["serve", "--advertise-addr", "127.0.0.1", "--node", "edge", "--data-path"]);
-        command.arg(&self.data).args(["--port", &self.port.to_string(), "--engine", &self.engine]);
-        self.begin_with(command);
+        command.arg(&self.data).args(["--port", &self.port.to_string(), "--engine", engine]);
+        command
     }
 
     /// Starts k2d with a command, and waits until it serves.
@@ -80,6 +96,18 @@ impl Device {
             process.kill().unwrap();
             process.wait().unwrap();
         }
+    }
+
+    /// The process of k2d.
+    pub fn process(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
+    /// Asks k2d whether it is well.
+    pub fn health(&self) -> Output {
+        let mut command = Command::new(&self.program);
+        command.args(["health", "--data-path"]).arg(&self.data);
+        run(command, "k2d health", b"", DEADLINE)
     }
 
     /// The log of k2d.
@@ -123,6 +151,11 @@ impl Device {
             .lines();
         all.sort();
         all
+    }
+
+    /// The containers that begin with this name.
+    pub fn containers_of(&self, name: &str) -> Vec<String> {
+        self.containers().into_iter().filter(|one| one.starts_with(name)).collect()
     }
 
     /// Waits until a Pod is ready.

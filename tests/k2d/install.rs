@@ -83,6 +83,9 @@ fn a_container_of_the_engine_serves_it_and_its_apps_outlive_it() {
     device.kill();
     let image = load_image(&device);
     start_container(&device, &image);
+    let health = device.docker("inspect -f {{.Config.Healthcheck.Test}} k2d-itself").success();
+    assert_eq!(health, "[CMD /k2d health]");
+    soon("it is well", || device.docker("exec k2d-itself /k2d health").stdout.contains("the engine answers"));
     device.apply(&POD.replace("IMAGE", IMAGE)).success();
     device.until_ready("p");
     // Its files are the machine's: the engine has found them.

@@ -155,7 +155,14 @@ spec:
 fn failures_are_told_in_kubernetes_words() {
     let Some(device) = Device::start() else { return };
     device.kubectl("run missing --image=localhost:1/none:1").success();
-    soon("the pull fails", || device.kubectl("get pod missing").stdout.contains("ImagePullBackOff"));
+    let waiting = || device.field("pod/missing", ".status.containerStatuses[0].state.waiting");
+    let quoted = "connection refused";
+    soon("the pull fails", || waiting().contains("\"ErrImagePull\"") && waiting().contains(quoted));
+    soon("it is tried again later", || {
+        waiting().contains("\"ImagePullBackOff\"")
+            && waiting().contains("Back-off pulling image \\\"localhost:1/none:1")
+    });
+    assert!(waiting().contains(quoted), "{}", waiting());
     device
         .kubectl_with(&["run", "wrong", &format!("--image={IMAGE}"), "--", "no-such-program"], "")
         .success();

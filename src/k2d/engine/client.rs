@@ -74,6 +74,11 @@ impl Error {
     pub fn is(&self, status: StatusCode) -> bool {
         matches!(self, Self::Refused { status: refused, .. } if *refused == status)
     }
+
+    /// Whether there was no answer.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Late(_) | Self::Broken { .. })
+    }
 }
 
 /// What a request answers.

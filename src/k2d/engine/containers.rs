@@ -54,13 +54,26 @@ impl Docker {
             match self.inner.client.post(&path, Some(body)).await {
                 Ok(made) => return Ok(text(&made, &["Id"]).to_owned()),
                 Err(error) if error.is(StatusCode::CONFLICT) => {
-                    let suffix = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
-                    wanted = format!("{name}-{:06x}", suffix & 0xFF_FFFF);
+                    if !self.remove_leftover(&wanted, body).await {
+                        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+                        wanted = format!("{name}-{:06x}", now.as_nanos() & 0xFF_FFFF);
+                    }
                 }
                 Err(error) => return Err(Trouble::new("CreateContainerError", error.to_string())),
             }
         }
         Err(Trouble::new("CreateContainerError", format!("the names {name} and {wanted} are taken")))
+    }
+
+    /// Removes the container of this name if it is what this body is to make, and nobody knows of it: this process, or the one before,
+    /// has never got the answer to its creation. Whether it was removed.
+    async fn remove_leftover(&self, name: &str, body: &Value) -> bool {
+        let Ok(Some(found)) = self.container(&encode(name)).await else { return false };
+        let (id, same) = (text(&found, &["Id"]), |label: &str| {
+            text(&found, &["Config", "Labels", label]) == text(body, &["Labels", label])
+        });
+        let is_ours = [labels::UID, CONTAINER, labels::ROLE].into_iter().all(same);
+        is_ours && !self.inner.runs.follows(id) && self.remove_container(id).await.is_ok()
     }
 
     /// Starts a container that was made.
@@ -151,7 +164,7 @@ impl Docker {
         let mut host = json!({
             "Mounts": mounts?, "Privileged": security.privileged, "CapAdd": security.add, "CapDrop": security.drop,
             "ReadonlyRootfs": security.read_only_root, "SecurityOpt": options, "GroupAdd": groups,
-            "RestartPolicy": {"Name": restart_policy(start.restart)},
+            "RestartPolicy": {"Name": restart_policy(start.restart)}, "Devices": devices(&start.mounts),
         });
         limit(&mut host, start.limits);
         Ok(host)
@@ -192,6 +205,17 @@ impl Docker {
 /// The name of a volume in memory.
 pub fn memory_name(uid: &str, name: &str) -> String {
     format!("k2d-{uid}-{name}")
+}
+
+/// The devices of the machine that a container may use. Each is mounted as well: the engine leaves a file of the image that is at the
+/// path, where a mount hides it, and a pseudo-terminal works only by the machine's own node.
+fn devices(mounts: &[Mount]) -> Vec<Value> {
+    let device = |mount: &Mount| {
+        let Source::Host(path) = &mount.source else { return None };
+        let access = if mount.read_only { "rm" } else { "rwm" };
+        Some(json!({"PathOnHost": path, "PathInContainer": mount.target, "CgroupPermissions": access}))
+    };
+    mounts.iter().filter(|mount| mount.device).filter_map(device).collect()
 }
 
 /// The restart policy by which apps outlive k2d.
@@ -270,6 +294,21 @@ mod tests {
         for bad in ["", "0", "0:5", "web"] {
             assert_eq!(check(bad).unwrap_err().reason, "CreateContainerConfigError", "{bad:?}");
         }
+    }
+
+    #[test]
+    fn only_a_volume_of_a_device_lets_a_container_use_it() {
+        let mount = |target: &str, device, read_only| Mount {
+            device,
+            read_only,
+            ..Mount::new(target, Source::Host("/dev/ttyUSB0".into()))
+        };
+        let mounts = [mount("/a", false, false), mount("/b", true, false), mount("/c", true, true)];
+        let wanted = json!([
+            {"PathOnHost": "/dev/ttyUSB0", "PathInContainer": "/b", "CgroupPermissions": "rwm"},
+            {"PathOnHost": "/dev/ttyUSB0", "PathInContainer": "/c", "CgroupPermissions": "rm"},
+        ]);
+        assert_eq!(Value::Array(devices(&mounts)), wanted);
     }
 
     #[test]

@@ -36,6 +36,16 @@ pub fn texts(value: &Value, path: &[&str]) -> Vec<String> {
     list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
+/// The values of a list.
+pub fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+/// The IDs of a list of containers.
+pub fn ids(list: &Value) -> Vec<String> {
+    items(list).map(|one| text(one, &["Id"]).to_owned()).collect()
+}
+
 /// A time; none for the year 1, which stands for none.
 pub fn time(text: &str) -> Option<SystemTime> {
     let time: jiff::Timestamp = text.parse().ok()?;

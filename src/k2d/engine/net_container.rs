@@ -12,8 +12,8 @@ use super::json::{self, text};
 use super::labels::{ITSELF, ROLE};
 use super::{Docker, network};
 
-/// Its name, and its role among k2d's own.
-const NAME: &str = "k2d-net";
+/// Its name.
+pub(super) const NAME: &str = "k2d-net";
 /// Where it has the folder of the table.
 const FOLDER: &str = "/table";
 /// The file in the folder that tells it from one that was there before, and the label that has the same text. A container keeps the

@@ -9,9 +9,8 @@ use tokio::net::TcpStream;
 
 use super::Docker;
 use super::client::Error;
-use super::json::text;
+use super::json::{ids, text};
 use super::labels::{ITSELF, ROLE, UID, filter};
-use super::sandboxes::ids;
 use super::streams::streams;
 
 fn failed(port: u16, why: &dyn std::fmt::Display) -> Trouble {

@@ -1,5 +1,5 @@
-//! How containers begin and end, from the engine's one stream of events. Nothing is polled: after the stream was cut off,
-//! what is there is listed once and compared with what was known.
+//! How containers begin and end, and that images come and go, from the engine's one stream of events. Nothing is polled: after the
+//! stream was cut off, what is there is listed once and compared with what was known.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, Error, values};
 use super::json::{self, text};
+use super::revive::revive;
 
 /// First pause before the engine is asked again after it has gone away, and the longest one.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -114,14 +115,21 @@ pub struct Runs {
     news: broadcast::Sender<News>,
     /// How often the stream of events was begun.
     connections: watch::Sender<u64>,
+    /// How often images may have changed.
+    images: watch::Sender<u64>,
 }
 
 impl Runs {
     /// None known yet.
     pub fn new() -> Arc<Self> {
         let news = broadcast::Sender::new(NEWS);
-        let connections = watch::Sender::new(0);
-        Arc::new(Self { lives: Mutex::default(), execs: Mutex::default(), news, connections })
+        let (connections, images) = (watch::Sender::new(0), watch::Sender::new(0));
+        Arc::new(Self { lives: Mutex::default(), execs: Mutex::default(), news, connections, images })
+    }
+
+    /// Tells that images may have changed.
+    pub fn images(&self) -> watch::Receiver<u64> {
+        self.images.subscribe()
     }
 
     /// Waits until the engine is connected anew.
@@ -145,6 +153,11 @@ impl Runs {
                 life.told(life.runs.max(1));
             });
         }
+    }
+
+    /// Whether a container is followed.
+    pub fn follows(&self, id: &str) -> bool {
+        self.lives.lock().contains_key(id)
     }
 
     /// Follows a container no more.
@@ -221,14 +234,18 @@ impl Runs {
     }
 
     async fn read(&self, client: &Client, pause: &mut Duration) -> Result<(), Error> {
-        let filter = json::encode("{\"type\":[\"container\"]}");
+        let filter = json::encode("{\"type\":[\"container\",\"image\"]}");
         let path = format!("/events?filters={filter}");
         // Before the list, so that nothing that happens between is missed.
         let events = client.stream(Method::GET, &path, &[]);
         let (events, caught_up) = tokio::join!(events, self.catch_up(client));
         caught_up?;
         let mut events = values(events?);
+        if *self.connections.borrow() > 0 {
+            revive(client).await?;
+        }
         self.connections.send_modify(|count| *count += 1);
+        self.images.send_modify(|count| *count += 1);
         self.tell("", "");
         *pause = PAUSES.0;
         while let Some(event) = events.next().await {
@@ -253,6 +270,9 @@ impl Runs {
     }
 
     fn see(&self, event: &Value) {
+        if text(event, &["Type"]) == "image" {
+            return self.images.send_modify(|count| *count += 1);
+        }
         let (id, action) = (text(event, &["Actor", "ID"]), text(event, &["Action"]));
         let attribute = |name: &str| text(event, &["Actor", "Attributes", name]);
         let nanos = json::number(event, &["timeNano"]).and_then(|nanos| u64::try_from(nanos).ok());

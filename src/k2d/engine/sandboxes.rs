@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use super::client::Error;
 use super::containers::{endpoint, memory_name, with_role};
-use super::json::{self, encode, text};
-use super::labels::{self, CONTAINER, HOLDER, MANIFESTS, NAMESPACE, POD, ROLE, UID, label};
+use super::json::{self, encode, ids, items, text};
+use super::labels::{self, CONTAINER, HOLDER, ITSELF, MANIFESTS, NAMESPACE, POD, ROLE, UID, label};
+use super::net_container::NAME as NET;
+use super::revive::revive;
 use super::{Docker, Placed, network};
 
 fn failed(error: &Error) -> Trouble {
@@ -20,6 +22,22 @@ impl Docker {
     pub(super) fn placed(&self, uid: &str) -> Result<Placed> {
         let placed = self.inner.sandboxes.lock().get(uid).cloned();
         placed.ok_or_else(|| Trouble::new("NotFound", format!("the Pod {uid} has no sandbox")))
+    }
+
+    /// Makes something of a Pod, to the end also if nobody waits for it any more: who removes the Pod waits for it, and then knows of all
+    /// that there is to remove.
+    pub(super) async fn make<T: Send + 'static>(
+        &self,
+        uid: String,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let lock = self.inner.making.lock().entry(uid).or_default().clone();
+        let held = lock.read_owned().await;
+        let made = tokio::spawn(async move {
+            let _held = held;
+            work.await
+        });
+        made.await.unwrap_or_else(|error| Err(Trouble::new("CreateContainerError", error.to_string())))
     }
 
     /// Makes a sandbox, or takes the one that is there; its address.
@@ -98,6 +116,8 @@ impl Docker {
     /// Removes all that the engine has of a Pod.
     pub(super) async fn remove_pod(&self, uid: &str) -> Result<()> {
         let wrong = |error: Error| Trouble::new("KillPodSandboxError", error.to_string());
+        let lock = self.inner.making.lock().entry(uid.to_owned()).or_default().clone();
+        let _alone = lock.write().await;
         let path = format!("/containers/json?all=true&filters={}", labels::filter(&format!("{UID}={uid}")));
         let listed = self.inner.client.get(&path).await.map_err(wrong)?;
         let foreign = self.inner.foreign.lock().remove(uid);
@@ -112,27 +132,52 @@ impl Docker {
             self.inner.client.delete(&format!("/volumes/{name}")).await.map_err(wrong)?;
         }
         self.inner.sandboxes.lock().remove(uid);
+        self.inner.making.lock().remove(uid);
         self.inner.network.take_back(uid);
         Ok(())
     }
 
-    /// Takes over what a k2d before this one has made.
+    /// Takes over what a k2d before this one has made, and removes what is of no use to this one.
     pub(super) async fn survey(&self) -> std::result::Result<(), Error> {
-        let path = format!("/containers/json?all=true&filters={}", labels::filter(UID));
-        for id in ids(&self.inner.client.get(&path).await?) {
+        revive(&self.inner.client).await?;
+        let of = |label: &str| format!("/containers/json?all=true&filters={}", labels::filter(label));
+        let mut useless = Vec::new();
+        for one in items(&self.inner.client.get(&of(&format!("{ROLE}={ITSELF}"))).await?) {
+            let is_net = json::texts(one, &["Names"]).iter().any(|name| name.trim_start_matches('/') == NET);
+            if !is_net && !self.is_itself(text(one, &["Id"])) {
+                // It did one thing for a process that is gone.
+                useless.push(text(one, &["Id"]).to_owned());
+            }
+        }
+        for id in ids(&self.inner.client.get(&of(UID)).await?) {
             match self.inner.client.get(&format!("/containers/{id}/json")).await {
-                Ok(inspected) => self.take_over(&inspected),
+                Ok(inspected) => useless.extend(self.take_over(&inspected)),
                 // It has gone meanwhile.
                 Err(error) if error.is(http::StatusCode::NOT_FOUND) => {}
                 Err(error) => return Err(error),
             }
         }
+        for id in useless {
+            if let Err(trouble) = self.remove_container(&id).await {
+                tracing::warn!(
+                    id,
+                    error = trouble.message,
+                    "a container that was left behind cannot be removed"
+                );
+            }
+        }
         Ok(())
     }
 
-    fn take_over(&self, inspected: &Value) {
+    /// Takes over a container; the ID of one that is of no use.
+    fn take_over(&self, inspected: &Value) -> Option<String> {
         let labels = json::at(inspected, &["Config", "Labels"]);
         let (uid, id) = (label(labels, UID).to_owned(), text(inspected, &["Id"]));
+        let is_holder = label(labels, ROLE) == HOLDER;
+        if is_holder && json::time(text(inspected, &["State", "StartedAt"])).is_none() {
+            // It was made and never started: the Pod's containers are not there either.
+            return Some(id.to_owned());
+        }
         let mode = text(inspected, &["HostConfig", "NetworkMode"]);
         let joined = ["NetworkSettings", "Networks", network::NAME, "IPAMConfig", "IPv4Address"];
         let address: Option<Ipv4Addr> = text(inspected, &joined).parse().ok();
@@ -153,45 +198,49 @@ impl Docker {
             placed.manifests = Some(manifests.to_owned());
         }
         placed.host_network |= mode == "host";
+        placed.sysctls.extend(sysctls(inspected));
         if let Some(address) = address {
             placed.address = address;
             self.inner.network.note(address, &uid);
         }
-        if label(labels, ROLE) == HOLDER {
+        if is_holder {
             placed.holder = Some(id.to_owned());
-            return;
+            return None;
         }
         if text(inspected, &["HostConfig", "PidMode"]).starts_with("container:") {
             placed.share_processes = true;
         }
         drop(sandboxes);
-        self.found_container(&uid, label(labels, CONTAINER), inspected);
+        self.found_container(&uid, label(labels, CONTAINER), inspected)
     }
 
-    /// Notes a container that the kubelet is to take over.
-    pub(super) fn found_container(&self, uid: &str, name: &str, inspected: &Value) {
+    /// Notes a container that the kubelet is to take over; the ID of one in whose place it is.
+    pub(super) fn found_container(&self, uid: &str, name: &str, inspected: &Value) -> Option<String> {
         let id = text(inspected, &["Id"]).to_owned();
-        let Some(started) = json::time(text(inspected, &["State", "StartedAt"])) else {
-            // It was made and never started.
-            return;
-        };
+        // One that was made and never started gives way to the next attempt, see `create_named`.
+        let started = json::time(text(inspected, &["State", "StartedAt"]))?;
         self.inner.runs.follow(&id, Some(inspected));
         let found = Found {
             id,
             image: text(inspected, &["Image"]).to_owned(),
             started,
+            running: json::flag(inspected, &["State", "Running"])
+                && !json::flag(inspected, &["State", "Restarting"]),
+            ended: json::time(text(inspected, &["State", "FinishedAt"])),
             restarts: json::number(inspected, &["RestartCount"]).unwrap_or(0),
         };
         let key = (uid.to_owned(), name.to_owned());
         let mut all = self.inner.found.lock();
-        // Of two the younger one is what the kubelet means.
-        if all.get(&key).is_none_or(|other| other.started < found.started) {
-            all.insert(key, found);
+        // Of two the younger one is what the kubelet means: it makes the next one before it removes the one before.
+        match all.get(&key) {
+            Some(other) if other.started >= found.started => Some(found.id),
+            _ => all.insert(key, found).map(|older| older.id),
         }
     }
 }
 
-/// The IDs of a list of containers.
-pub fn ids(listed: &Value) -> Vec<String> {
-    listed.as_array().into_iter().flatten().map(|one| text(one, &["Id"]).to_owned()).collect()
+/// The kernel parameters that a container was made with.
+fn sysctls(inspected: &Value) -> impl Iterator<Item = (String, String)> {
+    let all = json::at(inspected, &["HostConfig", "Sysctls"]).as_object().into_iter().flatten();
+    all.map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
 }

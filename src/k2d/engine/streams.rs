@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use d2k_engine::{Exec, Exit, LogLine, LogQuery, LogStream, Result, Session, Trouble, Usage};
+use d2k_engine::{AWAY, Exec, Exit, LogLine, LogQuery, LogStream, Result, Session, Trouble, Usage};
 use futures::StreamExt;
 use http::Method;
 use serde_json::{Value, json};
@@ -22,7 +22,8 @@ const NOT_STARTED: &[u8] = b"OCI runtime exec failed: ";
 const END: Duration = Duration::from_secs(10);
 
 fn trouble(error: &Error) -> Trouble {
-    Trouble::new("RunContainerError", error.to_string())
+    let reason = if error.is_away() { AWAY } else { "RunContainerError" };
+    Trouble::new(reason, error.to_string())
 }
 
 /// A connection as the streams of a process.
@@ -121,11 +122,12 @@ impl Docker {
         let ended = async move {
             let failure = streams.ended.await.ok().flatten();
             let code = match tokio::time::timeout(END, told).await {
-                Ok(Ok(code)) => code,
+                Ok(Ok(code)) => Ok(code),
                 // The events were cut off.
                 _ => this.exec_code(&number).await,
             };
             this.inner.runs.forget_exec(&number);
+            let code = code?;
             match failure.filter(|_| matches!(code, 126 | 127)) {
                 Some(words) => Err(Trouble::new("RunContainerError", words)),
                 None => Ok(Exit { code, oom_killed: false, at: SystemTime::now() }),
@@ -140,9 +142,10 @@ impl Docker {
         })
     }
 
-    async fn exec_code(&self, exec: &str) -> i32 {
-        let inspected = self.inner.client.get(&format!("/exec/{exec}/json")).await.unwrap_or_default();
-        json::number(&inspected, &["ExitCode"]).and_then(|code| i32::try_from(code).ok()).unwrap_or(-1)
+    async fn exec_code(&self, exec: &str) -> Result<i32> {
+        let inspected = self.inner.client.get(&format!("/exec/{exec}/json")).await;
+        let inspected = inspected.map_err(|error| trouble(&error))?;
+        Ok(json::number(&inspected, &["ExitCode"]).and_then(|code| i32::try_from(code).ok()).unwrap_or(-1))
     }
 
     fn resizer(&self, path: String) -> Box<dyn Fn(u16, u16) + Send + Sync> {

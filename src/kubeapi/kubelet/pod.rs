@@ -20,6 +20,8 @@ use d2k_engine::{Engine, Sandbox};
 
 /// Pause before something is tried again that a Pod cannot begin without.
 const AGAIN: Duration = Duration::from_secs(2);
+/// Longest pause before an engine that could not remove a Pod is asked again.
+const LONGEST: Duration = Duration::from_secs(60);
 /// How long a container beside the main ones may take to end after them.
 const SIDE: Duration = Duration::from_secs(30);
 /// Why the life of a Pod is at its end.
@@ -223,10 +225,17 @@ impl<E: Engine> Kubelet<E> {
         join_all(then.map(|name| self.stop_container(running, pod, name))).await;
     }
 
-    /// Removes what a Pod had on this machine.
+    /// Removes what a Pod had on this machine. An engine that cannot is asked again: nobody else ever would, and the Pod's containers
+    /// would run on.
     async fn clean_up(&self, pod: &Value) {
-        if let Err(trouble) = self.engine.remove_sandbox(meta::uid(pod)).await {
-            tracing::warn!(pod = meta::name(pod), %trouble, "a sandbox was not removed");
+        let mut pause = AGAIN;
+        while let Err(trouble) = self.engine.remove_sandbox(meta::uid(pod)).await {
+            let words = format!("error killing pod: {}", trouble.message);
+            events::record(&self.api, &About::new(pod, "kubelet"), "Warning", "FailedKillPod", &words);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST),
+                () = self.engine.is_back() => {}
+            }
         }
         self.remove_volumes(meta::uid(pod)).await;
     }

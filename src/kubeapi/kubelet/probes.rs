@@ -12,7 +12,7 @@ use super::Kubelet;
 use super::running::Running;
 use crate::events::{self, About};
 use crate::meta::{self, at, items, number, string};
-use d2k_engine::{Engine, Exec, Stream, Trouble};
+use d2k_engine::{AWAY, Engine, Exec, Stream, Trouble};
 
 /// Longest time for a hook.
 const HOOK: Duration = Duration::from_secs(3600);
@@ -43,6 +43,13 @@ enum ProbeError {
     /// It has taken longer than it may.
     #[error("no answer within {0:?}")]
     Late(Duration),
+}
+
+impl ProbeError {
+    /// Whether it says nothing about the container, so that it does not count: the engine, which runs the command, is away.
+    fn is_unknown(&self) -> bool {
+        matches!(self, Self::Engine(trouble) if trouble.reason == AWAY)
+    }
 }
 
 impl<E: Engine> Kubelet<E> {
@@ -126,6 +133,7 @@ impl<E: Engine> Kubelet<E> {
                     running.set(name, done);
                     return true;
                 }
+                Err(error) if error.is_unknown() => {}
                 Err(error) => {
                     failed += 1;
                     let about = About::new(pod, "kubelet").container(name);
@@ -165,6 +173,7 @@ impl<E: Engine> Kubelet<E> {
                         running.set(name, |state| state.ready = true);
                     }
                 }
+                Err(error) if error.is_unknown() => {}
                 Err(error) => {
                     (good, bad) = (0, bad + 1);
                     let about = About::new(pod, "kubelet").container(name);
@@ -322,6 +331,8 @@ mod tests {
         ];
         for (error, words) in cases {
             assert_eq!(error.to_string(), words);
+            assert!(!error.is_unknown());
         }
+        assert!(ProbeError::from(Trouble::new(AWAY, "connection refused")).is_unknown());
     }
 }

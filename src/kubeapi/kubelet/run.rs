@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Kubelet;
 use super::running::{Running, Volumes};
-use super::state::{End, Phase};
+use super::state::{End, Phase, State};
 use crate::events::{self, About};
 use crate::meta::{self, string};
 use d2k_engine::{Engine, Exit, Next, Restart, Start, Trouble};
@@ -66,19 +66,20 @@ impl<E: Engine> Kubelet<E> {
     fn adopt(&self, running: &Running, pod: &Value, container: &Value) -> Option<Run> {
         let name = string(container, &["name"]);
         let found = self.engine.found(meta::uid(pod), name)?;
-        let state = running.state(name);
-        let is_known = state.id == found.id;
-        if !running.adopts(name) || (!is_known && !state.id.is_empty()) {
+        let mut state = running.state(name);
+        if !running.adopts(name) {
             return None;
         }
         let begin = Timestamp::try_from(found.started).unwrap_or_else(|_| Timestamp::now());
         let (log, message) = (PathBuf::new(), self.message_file(pod, name, 0));
-        let log_since = state.log_since;
+        let is_behind = state.is_behind(&found);
+        let log_since = if is_behind { state.miss_end(&found).min(begin) } else { state.log_since };
+        let restarts = if is_behind { state.next_run() } else { state.restarts };
+        let restarts = restarts.max(found.restarts);
         let run = Run { id: found.id, image: found.image, begin, log_since, log, message, killed: false };
-        if is_known {
-            running.set(name, |state| state.restarts = state.restarts.max(found.restarts));
-        } else {
-            enter(running, container, found.restarts, &run);
+        running.set(name, |known| *known = State { restarts, ..state });
+        if is_behind {
+            enter(running, container, restarts, &run);
         }
         Some(run)
     }

@@ -24,6 +24,8 @@ pub enum Volume {
     Path(PathBuf),
     /// A path of the machine that the Pod names.
     Host(PathBuf),
+    /// A device of the machine that the Pod names as such.
+    Device(PathBuf),
     /// Files that come from objects, which containers only read.
     Files(PathBuf),
     /// Memory that the sandbox has under this name.

@@ -6,6 +6,9 @@ use serde_json::Value;
 use crate::meta::{self, at, items, string};
 use d2k_engine::Found;
 
+/// Seconds by which the clocks of the engine and of this process may differ.
+const CLOCKS: i64 = 3600;
+
 /// What a container does.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
@@ -105,6 +108,31 @@ impl State {
         }
     }
 
+    /// Whether a container that the engine has is in another run than the one that is known here.
+    pub fn is_behind(&self, found: &Found) -> bool {
+        match self.phase {
+            _ if self.id != found.id => true,
+            Phase::Running { started } => {
+                let begun = Timestamp::try_from(found.started).map_or(0, Timestamp::as_second);
+                // Times in a status are whole seconds. A board without a battery for its clock begins at 1970 again.
+                let has_ended = last_end(found).as_second() > started.as_second();
+                found.running && (has_ended || begun < started.as_second() - CLOCKS)
+            }
+            _ => found.running,
+        }
+    }
+
+    /// Notes that the run that is known has ended before the one that the engine has; when.
+    pub fn miss_end(&mut self, found: &Found) -> Timestamp {
+        if let Phase::Running { started } = self.phase {
+            self.phase = Phase::Terminated(unseen(started, last_end(found), self.id.clone(), self.log_since));
+        }
+        match &self.phase {
+            Phase::Terminated(end) => end.finished,
+            _ => self.log_since,
+        }
+    }
+
     /// What a status says of a container. One that ran before this process began has ended, unless the engine still has it.
     pub fn recall(status: &Value, found: Option<&Found>) -> Self {
         let end = |state: &Value| {
@@ -127,15 +155,9 @@ impl State {
             (Some(end), _) => Phase::Terminated(end),
             (None, Some(started)) if survives => Phase::Running { started },
             // It ended with the process that ran it.
-            (None, Some(started)) => Phase::Terminated(End {
-                code: 255,
-                reason: "Unknown".into(),
-                message: String::new(),
-                started,
-                finished: Timestamp::now(),
-                id: id.clone(),
-                log_since: started,
-            }),
+            (None, Some(started)) => {
+                Phase::Terminated(unseen(started, Timestamp::now(), id.clone(), started))
+            }
             (None, None) => Phase::waiting("ContainerCreating", ""),
         };
         Self {
@@ -150,6 +172,17 @@ impl State {
             again: false,
         }
     }
+}
+
+/// The end of a run that nobody has seen.
+fn unseen(started: Timestamp, finished: Timestamp, id: String, log_since: Timestamp) -> End {
+    let (reason, message) = ("Unknown".to_owned(), String::new());
+    End { code: 255, reason, message, started, finished, id, log_since }
+}
+
+/// When the last run of a container has ended that has; 1970 if there was none.
+fn last_end(found: &Found) -> Timestamp {
+    found.ended.and_then(|at| Timestamp::try_from(at).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// An ID without the name of its engine.
@@ -185,6 +218,38 @@ mod tests {
         state.begin(state.next_run(), "b".into(), "image");
         state.enter(Phase::Running { started: Timestamp::UNIX_EPOCH });
         assert_eq!((state.restarts, &state.last), (1, &Some(end(3))));
+    }
+
+    #[test]
+    fn a_run_that_nobody_has_seen_begin_is_known_by_the_end_before_it() {
+        let second = |second: u64| std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(second);
+        let found = |id: &str, running, ended: Option<u64>| Found {
+            id: id.to_owned(),
+            image: String::new(),
+            started: second(30),
+            running,
+            ended: ended.map(second),
+            restarts: 0,
+        };
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let running = State { phase: Phase::Running { started: at(10) }, id: "a".into(), ..State::default() };
+        // The same run, the first of its container or one after an end.
+        for ended in [None, Some(9), Some(10)] {
+            assert!(!running.is_behind(&found("a", true, ended)), "{ended:?}");
+        }
+        // It has ended, and nothing runs: its end is told.
+        assert!(!running.is_behind(&found("a", false, Some(25))));
+        let mut state = running.clone();
+        assert!(state.is_behind(&found("a", true, Some(25))));
+        assert_eq!(state.miss_end(&found("a", true, Some(25))), at(25));
+        assert!(matches!(&state.phase, Phase::Terminated(end) if end.finished == at(25) && end.code == 255));
+        // The clock has begun anew with the machine.
+        let late = State { phase: Phase::Running { started: at(1_000_000) }, ..running.clone() };
+        assert!(late.is_behind(&found("a", true, Some(25))));
+        // Between two runs when it was last seen, or another container.
+        let waiting = State { phase: Phase::waiting("CrashLoopBackOff", ""), ..running.clone() };
+        assert!(waiting.is_behind(&found("a", true, None)) && !waiting.is_behind(&found("a", false, None)));
+        assert!(running.is_behind(&found("b", true, None)));
     }
 
     #[test]

@@ -97,7 +97,10 @@ impl<E: Engine> Kubelet<E> {
             Some(checked) => checked.await?,
             None => self.paths.check(&path, kind).await?,
         }
-        Ok(Volume::Host(path))
+        Ok(match kind {
+            "CharDevice" | "BlockDevice" => Volume::Device(path),
+            _ => Volume::Host(path),
+        })
     }
 
     fn volume(&self, pod: &Value, volume: &Value, name: &str) -> Result<Volume, VolumeError> {
@@ -295,7 +298,7 @@ fn mount(asked: &Value, volume: &Volume, env: &environment::Variables) -> Result
         Volume::Memory(name) => Source::Memory(name.clone()),
         Volume::Kept(name) => Source::Volume(name.clone()),
         Volume::Path(path) | Volume::Files(path) => Source::Managed(path.clone()),
-        Volume::Host(path) => Source::Host(path.clone()),
+        Volume::Host(path) | Volume::Device(path) => Source::Host(path.clone()),
     };
     let read_only = matches!(volume, Volume::Files(_)) || at(asked, &["readOnly"]).as_bool() == Some(true);
     let below = match string(asked, &["recursiveReadOnly"]) {
@@ -306,7 +309,8 @@ fn mount(asked: &Value, volume: &Volume, env: &environment::Variables) -> Result
         _ => Below::AsTheyAre,
     };
     let sub = if sub.is_empty() { sub.into() } else { inner(&sub)? };
-    Ok(Mount { target: string(asked, &["mountPath"]).into(), source, sub, read_only, below, follows })
+    let device = matches!(volume, Volume::Device(_));
+    Ok(Mount { target: string(asked, &["mountPath"]).into(), source, sub, read_only, below, follows, device })
 }
 
 /// A file of a volume.

@@ -1,0 +1,83 @@
+//! An engine of a test's own, which may be killed: a `dockerd` of the machine with a folder, a port and a runtime of its own, and without a
+//! bridge and rules of the firewall, so that no other engine notices.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::support::{eventually, find, free_port, http_get, signal_process, suite};
+
+/// An engine. It and all that it has go with this.
+pub struct OwnEngine {
+    folder: PathBuf,
+    port: u16,
+    process: Option<Child>,
+}
+
+impl OwnEngine {
+    /// Starts one; nothing where the machine has no `dockerd`.
+    pub fn start() -> Option<Self> {
+        for program in ["dockerd", "containerd", "runc"] {
+            if find(program).is_none() {
+                suite::note_skip(&format!("no {program} on the PATH"));
+                return None;
+            }
+        }
+        let port = free_port();
+        let folder = std::env::temp_dir().join(format!("k2d-engine-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let settings = serde_json::json!({
+            "data-root": folder.join("data"), "exec-root": folder.join("exec"), "pidfile": folder.join("pid"),
+            "hosts": [format!("tcp://127.0.0.1:{port}")], "bridge": "none", "iptables": false, "ip6tables": false,
+            "userland-proxy": false, "seccomp-profile": "unconfined", "live-restore": false,
+        });
+        std::fs::write(folder.join("daemon.json"), settings.to_string()).unwrap();
+        let mut engine = Self { folder, port, process: None };
+        engine.begin();
+        Some(engine)
+    }
+
+    /// Its address.
+    pub fn address(&self) -> String {
+        format!("tcp://127.0.0.1:{}", self.port)
+    }
+
+    /// Starts it, and waits until it answers.
+    pub fn begin(&mut self) {
+        let log = File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
+        let mut command = Command::new("dockerd");
+        command.arg("--config-file").arg(self.folder.join("daemon.json"));
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.process = Some(command.spawn().unwrap());
+        let answers =
+            || http_get(("127.0.0.1", self.port), "/_ping").is_some_and(|reply| reply.status == 200);
+        eventually("the engine answers", answers);
+    }
+
+    /// Ends it by a signal, and waits for its end.
+    pub fn end(&mut self, signal: &str) {
+        if let Some(mut process) = self.process.take() {
+            signal_process(process.id(), signal);
+            process.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for OwnEngine {
+    fn drop(&mut self) {
+        self.end("TERM");
+        if std::thread::panicking() {
+            eprintln!(
+                "--- log of the engine\n{}",
+                std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+            );
+        }
+        // Mounts that it leaves.
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mut places: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(4)).collect();
+        places.retain(|place| std::path::Path::new(place).starts_with(&self.folder));
+        places.reverse();
+        let _ = Command::new("umount").arg("-l").args(places).stderr(Stdio::null()).status();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
