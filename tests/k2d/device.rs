@@ -213,10 +213,10 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        self.kill();
         if std::thread::panicking() {
-            eprintln!("--- log of k2d\n{}", self.log());
+            eprintln!("--- Pods\n{}--- log of k2d\n{}", self.kubectl("describe pods -A").both(), self.log());
         }
+        self.kill();
         self.clean();
         // Mounts of containers that are just going may hold a folder for a moment.
         let _ = std::fs::remove_dir_all(&self.data);

@@ -49,7 +49,7 @@ fn a_port_that_is_taken_is_named_and_who_has_it_goes_on() {
     let before = net();
     let ended = serve_elsewhere(&device, device.port, device.engine());
     let port = format!("0.0.0.0:{}", device.port);
-    ended.failure(1, &["cannot listen on", &port, "Address already in use", "K2D_PORT"]);
+    ended.failure(1, &["cannot listen on", &port, "os error 98", "K2D_PORT"]);
     assert_eq!(net(), before, "the container of the network is that of the first k2d");
     device.kubectl("get nodes").success();
 }

@@ -107,6 +107,8 @@ impl<E: Engine> Kubelet<E> {
     async fn end_by_probe(&self, running: &Running, pod: &Value, name: &str, probe: &Value, words: &str) {
         let about = About::new(pod, "kubelet").container(name);
         events::record(&self.api, &about, "Normal", "Killing", words);
+        // Before its end, which may be seen before the engine has answered.
+        running.set(name, |state| state.killed = true);
         let grace = number(probe, &["terminationGracePeriodSeconds"]);
         let grace = grace.or_else(|| number(pod, &["spec", "terminationGracePeriodSeconds"])).unwrap_or(30);
         self.end_within(running, pod, name, Duration::from_secs(u64::try_from(grace).unwrap_or(30))).await;

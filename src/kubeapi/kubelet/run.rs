@@ -33,8 +33,6 @@ struct Run {
     log: PathBuf,
     /// File of the termination message.
     message: PathBuf,
-    /// The kubelet has ended it, because of a probe.
-    killed: bool,
 }
 
 impl<E: Engine> Kubelet<E> {
@@ -76,7 +74,7 @@ impl<E: Engine> Kubelet<E> {
         let log_since = if is_behind { state.miss_end(&found).min(begin) } else { state.log_since };
         let restarts = if is_behind { state.next_run() } else { state.restarts };
         let restarts = restarts.max(found.restarts);
-        let run = Run { id: found.id, image: found.image, begin, log_since, log, message, killed: false };
+        let run = Run { id: found.id, image: found.image, begin, log_since, log, message };
         running.set(name, |known| *known = State { restarts, ..state });
         if is_behind {
             enter(running, container, restarts, &run);
@@ -123,7 +121,7 @@ impl<E: Engine> Kubelet<E> {
         }
         tracing::debug!(pod = meta::name(pod), container = name, id, "a container runs");
         events::record(&self.api, &about, "Normal", "Started", &format!("Started container {name}"));
-        let run = Run { id, image: image.id, begin, log_since: begin, log, message, killed: false };
+        let run = Run { id, image: image.id, begin, log_since: begin, log, message };
         enter(running, container, restarts, &run);
         super::logs::forget_before(&run.log, restarts - 1);
         if !old.is_empty() {
@@ -140,13 +138,9 @@ impl<E: Engine> Kubelet<E> {
         container: &Value,
         run: &mut Run,
     ) -> Result<(), Trouble> {
-        run.killed = false;
         let exit = tokio::select! {
             exit = self.engine.wait(&run.id) => exit?,
-            () = self.probe(running, pod, container, &run.id) => {
-                run.killed = true;
-                self.engine.wait(&run.id).await?
-            }
+            () = self.probe(running, pod, container, &run.id) => self.engine.wait(&run.id).await?,
         };
         let mut end = end_of(exit, run);
         // A line of the next run may be older than its start, and not older than this end.
@@ -182,7 +176,7 @@ impl<E: Engine> Kubelet<E> {
         if state.again || !again || running.ending.is_cancelled() || running.over.is_cancelled() {
             return Ok(false);
         }
-        if run.killed {
+        if state.killed {
             // For the engine it was stopped by a person.
             run.begin = Timestamp::now();
             self.engine.start(&run.id).await?;

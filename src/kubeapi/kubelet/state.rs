@@ -77,6 +77,8 @@ pub struct State {
     pub log_since: Timestamp,
     /// It is started once more whatever its policy says, since its definition has changed.
     pub again: bool,
+    /// The kubelet ends this run because of a probe: to an engine that restarts containers by itself, a person has stopped it.
+    pub killed: bool,
 }
 
 impl State {
@@ -98,7 +100,7 @@ impl State {
         self.restarts = run;
         self.id = id;
         image_id.clone_into(&mut self.image_id);
-        self.again = false;
+        (self.again, self.killed) = (false, false);
     }
 
     /// Does something else from now on; how the run before has ended is kept.
@@ -170,6 +172,7 @@ impl State {
             ready: survives && at(status, &["ready"]).as_bool() == Some(true),
             started: survives && at(status, &["started"]).as_bool() == Some(true),
             again: false,
+            killed: false,
         }
     }
 }
