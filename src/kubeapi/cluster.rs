@@ -13,6 +13,7 @@ use super::controllers::storage::Storage;
 use super::controllers::{self, Context};
 use super::credentials::{Credentials, CredentialsError, write_private};
 use super::http::Front;
+use super::identities::Identities;
 use super::journal::{Journal, JournalError};
 use super::kinds::{self, Kind};
 use super::kubelet::{self, Kubelet};
@@ -46,7 +47,7 @@ pub struct Options {
     pub services: Settings,
     /// Whether `/healthz` and `/version` answer anybody.
     pub anonymous: bool,
-    /// The token of the only user; a random one if none is given.
+    /// The token of the administrator; a random one if none is given.
     pub token: Option<String>,
     /// Namespaces that are there from the beginning, besides Kubernetes' own. The first is the kubeconfig's.
     pub namespaces: Vec<String>,
@@ -116,9 +117,10 @@ pub async fn start<E: Engine>(
         dns: options.dns,
         domain: DOMAIN.to_owned(),
         variables: variables(options.inside),
-        token: credentials.token.clone(),
     };
-    let kubelet = Kubelet::new(api.clone(), engine, of_kubelet, stopping.clone());
+    let key = credentials.accounts_key()?;
+    let identities = Arc::new(Identities::new(api.clone(), key, credentials.token.clone()));
+    let kubelet = Kubelet::new(api.clone(), engine, of_kubelet, identities.clone(), stopping.clone());
     let authority = credentials.authority()?;
     begin(&api, &options, address, &authority);
     prepare(&api);
@@ -131,12 +133,7 @@ pub async fn start<E: Engine>(
         authority,
     };
     controllers::start(&context, &stopping);
-    let front = Front {
-        api: api.clone(),
-        node: kubelet.clone(),
-        token: credentials.token.clone(),
-        anonymous: options.anonymous,
-    };
+    let front = Front { api: api.clone(), node: kubelet.clone(), identities, anonymous: options.anonymous };
     tokio::spawn(server::serve(listener, credentials.server()?, Arc::new(front), stopping));
     tokio::spawn(kubelet.run());
     Ok(Cluster { api, address, kubeconfig })
