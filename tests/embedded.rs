@@ -45,6 +45,8 @@ mod rolling;
 mod soak;
 #[path = "embedded/subpath.rs"]
 mod subpath;
+#[path = "embedded/tokens.rs"]
+mod tokens;
 #[path = "embedded/traces.rs"]
 mod traces;
 

@@ -46,6 +46,8 @@ mod rolling;
 mod services;
 #[allow(dead_code, unused_imports, reason = "several suites share it, and each uses a part")]
 mod support;
+#[path = "k2d/tokens.rs"]
+mod tokens;
 #[path = "k2d/volumes.rs"]
 mod volumes;
 

@@ -42,6 +42,7 @@ cases![
     services,
     stateful_sets,
     streams,
+    tokens,
     watches,
     workloads,
     writes,

@@ -14,6 +14,7 @@ use super::controllers::storage::Storage;
 use super::controllers::{self, Context};
 use super::credentials::{Credentials, CredentialsError, write_private};
 use super::http::Front;
+use super::identities::Identities;
 use super::journal::{Journal, JournalError};
 use super::kinds::{self, Kind};
 use super::kubelet::{self, Kubelet};
@@ -49,7 +50,7 @@ pub struct Options {
     pub services: Settings,
     /// Whether `/healthz` and `/version` answer anybody.
     pub anonymous: bool,
-    /// The token of the only user; a random one if none is given.
+    /// The token of the administrator; a random one if none is given.
     pub token: Option<String>,
     /// How much is kept, and how safely.
     pub limits: Limits,
@@ -124,9 +125,10 @@ pub async fn start<E: Engine>(
         dns: options.dns,
         domain: DOMAIN.to_owned(),
         variables: variables(options.inside),
-        token: credentials.token.clone(),
     };
-    let kubelet = Kubelet::new(api.clone(), engine, of_kubelet, stopping.clone());
+    let key = credentials.accounts_key()?;
+    let identities = Arc::new(Identities::new(api.clone(), key, credentials.token.clone()));
+    let kubelet = Kubelet::new(api.clone(), engine, of_kubelet, identities.clone(), stopping.clone());
     let authority = credentials.authority()?;
     begin(&api, &options, address, &authority);
     prepare(&api, removed);
@@ -139,12 +141,7 @@ pub async fn start<E: Engine>(
         authority,
     };
     controllers::start(&context, &stopping);
-    let front = Front {
-        api: api.clone(),
-        node: kubelet.clone(),
-        token: credentials.token.clone(),
-        anonymous: options.anonymous,
-    };
+    let front = Front { api: api.clone(), node: kubelet.clone(), identities, anonymous: options.anonymous };
     tokio::spawn(server::serve(listener, credentials.server()?, Arc::new(front), stopping));
     tokio::spawn(kubelet.run());
     Ok(Cluster { api, address, kubeconfig })

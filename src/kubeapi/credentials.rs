@@ -1,5 +1,6 @@
 //! Who may use the API: an authority of the cluster's own, a certificate of the server, one of the
-//! only user, and a token for clients without certificates. Made at the first start, kept after.
+//! administrator, a token for clients without certificates, and the key that signs the tokens of ServiceAccounts. Made at the first
+//! start, kept after.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -17,6 +18,8 @@ use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use serde_json::json;
 
+use super::tokens::{Key, KeyError};
+
 /// Names under which Pods and people reach the API server.
 const NAMES: &[&str] = &[
     "localhost",
@@ -29,6 +32,8 @@ const NAMES: &[&str] = &[
 const FILES: &[&str] = &["ca.crt", "server.crt", "server.key", "admin.crt", "admin.key", "token"];
 /// The key of the authority; clusters of older versions have none.
 const AUTHORITY_KEY: &str = "ca.key";
+/// The key of the tokens of ServiceAccounts; folders of older versions have none.
+const ACCOUNTS_KEY: &str = "sa.key";
 /// The addresses and names that the server's certificate is for, one in a line.
 const ADDRESSES: &str = "server.addresses";
 
@@ -44,7 +49,10 @@ pub enum CredentialsError {
     /// A file holds no certificate or no key.
     #[error("the credentials in {0}: {1}")]
     Pem(PathBuf, #[source] pem::Error),
-    /// A file of the kubeconfig cannot be read.
+    /// The key of ServiceAccounts is none.
+    #[error("{0}: {1}")]
+    Key(PathBuf, #[source] KeyError),
+    /// A file cannot be read.
     #[error("{0}: {1}")]
     Read(PathBuf, #[source] std::io::Error),
     /// The kubeconfig has no text.
@@ -61,13 +69,14 @@ pub enum CredentialsError {
 /// Certificates, keys and the token of one cluster.
 pub struct Credentials {
     folder: PathBuf,
-    /// The token of the only user.
+    /// The token of the administrator.
     pub token: String,
 }
 
 impl Credentials {
-    /// Reads them, or makes them if one is missing; `names` are the server's addresses and DNS names. If they are others than before,
-    /// the server gets a new certificate of the same authority, so that clients go on with what they have. A token that is given takes
+    /// Reads them, or makes them if one is missing; the key of ServiceAccounts may be missing alone. `names` are the server's addresses
+    /// and DNS names. If they are others than before, the server gets a new certificate of the same authority, so that clients go on
+    /// with what they have. A token that is given takes
     /// the place of the one that was made.
     ///
     /// # Errors
@@ -80,11 +89,26 @@ impl Credentials {
         } else if std::fs::read_to_string(folder.join(ADDRESSES)).ok() != Some(lines(names)) {
             renew(folder, names).map_err(|error| CredentialsError::Make(folder.to_owned(), error))?;
         }
+        let key = folder.join(ACCOUNTS_KEY);
+        // A crash may have left it empty.
+        if !std::fs::metadata(&key).is_ok_and(|file| file.len() > 0) {
+            make_key(&key).map_err(|error| CredentialsError::Make(folder.to_owned(), error))?;
+        }
         let token = match token {
             Some(token) => token.to_owned(),
             None => std::fs::read_to_string(folder.join("token")).map_err(wrong)?,
         };
         Ok(Self { folder: folder.to_owned(), token: token.trim().to_owned() })
+    }
+
+    /// The key that signs the tokens of ServiceAccounts.
+    ///
+    /// # Errors
+    /// One line that names the file.
+    pub fn accounts_key(&self) -> Result<Key, CredentialsError> {
+        let path = self.folder.join(ACCOUNTS_KEY);
+        let text = std::fs::read(&path).map_err(|error| CredentialsError::Read(path.clone(), error))?;
+        Key::of_pem(&text).map_err(|error| CredentialsError::Key(path, error))
     }
 
     /// The certificate of the authority.
@@ -124,7 +148,7 @@ impl Credentials {
         Ok(Arc::new(config))
     }
 
-    /// A kubeconfig of the only user; `name` is that of the cluster, the user and the context.
+    /// A kubeconfig of the administrator; `name` is that of the cluster, the user and the context.
     ///
     /// # Errors
     /// One line that names the file.
@@ -181,6 +205,11 @@ fn make(folder: &Path, names: &[String]) -> Made {
     sign(folder, "admin", admin, &issuer)?;
     let token = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
     write_private(&folder.join("token"), &token)?;
+    Ok(())
+}
+
+fn make_key(path: &Path) -> Made {
+    write_private(path, &KeyPair::generate()?.serialize_pem())?;
     Ok(())
 }
 
@@ -325,6 +354,32 @@ mod tests {
         for time in [AT_FIRST, LATE] {
             verifier.verify_client_cert(&admin, &[], at(time)).unwrap();
         }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn the_key_of_accounts_is_kept_and_made_where_an_older_version_has_none() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = std::env::temp_dir().join(format!("d2k-credentials-key-{}", std::process::id()));
+        let key = folder.join(ACCOUNTS_KEY);
+        let open = || {
+            Credentials::open(&folder, &[], None).unwrap().accounts_key().unwrap();
+            std::fs::read_to_string(&key).unwrap()
+        };
+        let others = || ["ca.crt", "token"].map(|name| std::fs::read_to_string(folder.join(name)).unwrap());
+        let first = open();
+        assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(open(), first);
+        let kept = others();
+        std::fs::remove_file(&key).unwrap();
+        let second = open();
+        assert_ne!(second, first);
+        std::fs::write(&key, "").unwrap();
+        assert_ne!(open(), second);
+        assert_eq!(others(), kept);
+        std::fs::write(&key, "none").unwrap();
+        let error = Credentials::open(&folder, &[], None).unwrap().accounts_key().err().unwrap();
+        assert_eq!(error.to_string(), format!("{}: no items found", key.display()));
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

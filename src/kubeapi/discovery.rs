@@ -5,9 +5,8 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::kinds::{KINDS, Kind, METRICS};
+use super::kinds::{self, KINDS, Kind, METRICS};
 use super::reply::{Form, Reply, plain};
-use super::reviews;
 
 /// Verbs of every kind.
 const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -98,13 +97,9 @@ struct Unstored {
     verbs: &'static [&'static str],
 }
 
-const fn review(
-    group: &'static str,
-    plural: &'static str,
-    singular: &'static str,
-    kind: &'static str,
-) -> Unstored {
-    Unstored { group, version: "v1", plural, singular, kind, namespaced: false, verbs: &["create"] }
+const fn review(kind: &'static Kind) -> Unstored {
+    let Kind { group, version, plural, singular, name, namespaced, .. } = *kind;
+    Unstored { group, version, plural, singular, kind: name, namespaced, verbs: &["create"] }
 }
 
 const fn figures(plural: &'static str, kind: &'static str, namespaced: bool) -> Unstored {
@@ -120,19 +115,11 @@ const fn figures(plural: &'static str, kind: &'static str, namespaced: bool) -> 
 }
 
 static UNSTORED: &[Unstored] = &[
-    review(reviews::AUTHENTICATION, "selfsubjectreviews", "selfsubjectreview", "SelfSubjectReview"),
-    review(
-        reviews::AUTHORIZATION,
-        "selfsubjectaccessreviews",
-        "selfsubjectaccessreview",
-        "SelfSubjectAccessReview",
-    ),
-    review(
-        reviews::AUTHORIZATION,
-        "selfsubjectrulesreviews",
-        "selfsubjectrulesreview",
-        "SelfSubjectRulesReview",
-    ),
+    review(&kinds::SELF_SUBJECT_REVIEW),
+    review(&kinds::TOKEN_REVIEW),
+    review(&kinds::SELF_SUBJECT_ACCESS_REVIEW),
+    review(&kinds::SELF_SUBJECT_RULES_REVIEW),
+    review(&kinds::SUBJECT_ACCESS_REVIEW),
     figures("nodes", "NodeMetrics", false),
     figures("pods", "PodMetrics", true),
 ];
@@ -160,6 +147,10 @@ fn subresources(kind: &Kind) -> Vec<(&'static str, [&'static str; 3], &'static [
             ("portforward", ["", "v1", "PodPortForwardOptions"], stream),
             ("resize", own, write),
         ]);
+    }
+    if kind.name == "ServiceAccount" {
+        let made = &kinds::TOKEN_REQUEST;
+        all.push(("token", [made.group, made.version, made.name], &["create"]));
     }
     if kind.scale {
         all.push(("scale", ["autoscaling", "v1", "Scale"], write));

@@ -146,12 +146,12 @@ fn remove_old(api: &Api, oldest: i64, most: usize) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Limits, Store};
+    use crate::store::Store;
     use crate::verbs::Settings;
 
     #[test]
     fn the_newest_events_are_kept_and_repeated_ones_are_new() {
-        let api = Api::new(Store::new(None, Limits::default()), Settings::default());
+        let api = Api::new(Store::in_memory(), Settings::default());
         let namespace = json!({"metadata": {"name": "default"}});
         api.create(&Target::own(&kinds::NAMESPACE, "", ""), namespace).unwrap();
         let told = |number: u8| {

@@ -57,6 +57,20 @@ const fn workload(kind: Kind, scale: bool) -> Kind {
     Kind { status: true, generation: true, all: true, scale, ..kind }
 }
 
+/// The group of the questions who somebody is.
+const AUTHENTICATION: &str = "authentication.k8s.io";
+/// The group of the questions what somebody may do.
+const AUTHORIZATION: &str = "authorization.k8s.io";
+
+const fn review(
+    group: &'static str,
+    name: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+) -> Kind {
+    Kind { namespaced: false, ..kind(group, name, plural, singular, &[]) }
+}
+
 /// What the subresource `scale` of several kinds is.
 pub static SCALE: Kind = kind("autoscaling", "Scale", "scales", "scale", &[]);
 
@@ -68,6 +82,38 @@ pub static LOG_OPTIONS: Kind = kind("", "PodLogOptions", "pods", "pod", &[]);
 
 /// The subresource by which a Pod gets its Node, as errors name it.
 pub static BINDING: Kind = kind("", "Binding", "pods/binding", "binding", &[]);
+
+/// The subresource by which a ServiceAccount gets a token.
+pub static TOKEN_REQUEST: Kind =
+    kind(AUTHENTICATION, "TokenRequest", "serviceaccounts/token", "tokenrequest", &[]);
+
+/// The question who somebody is.
+pub static SELF_SUBJECT_REVIEW: Kind =
+    review(AUTHENTICATION, "SelfSubjectReview", "selfsubjectreviews", "selfsubjectreview");
+
+/// The question whose a token is.
+pub static TOKEN_REVIEW: Kind = review(AUTHENTICATION, "TokenReview", "tokenreviews", "tokenreview");
+
+/// The question whether somebody may do something.
+pub static SELF_SUBJECT_ACCESS_REVIEW: Kind =
+    review(AUTHORIZATION, "SelfSubjectAccessReview", "selfsubjectaccessreviews", "selfsubjectaccessreview");
+
+/// The question for all that somebody may do.
+pub static SELF_SUBJECT_RULES_REVIEW: Kind =
+    review(AUTHORIZATION, "SelfSubjectRulesReview", "selfsubjectrulesreviews", "selfsubjectrulesreview");
+
+/// The question whether somebody else may do something.
+pub static SUBJECT_ACCESS_REVIEW: Kind =
+    review(AUTHORIZATION, "SubjectAccessReview", "subjectaccessreviews", "subjectaccessreview");
+
+/// The questions about users, which are answered and not kept.
+pub static REVIEWS: &[&Kind] = &[
+    &SELF_SUBJECT_REVIEW,
+    &TOKEN_REVIEW,
+    &SELF_SUBJECT_ACCESS_REVIEW,
+    &SELF_SUBJECT_RULES_REVIEW,
+    &SUBJECT_ACCESS_REVIEW,
+];
 
 /// The kind `Namespace`.
 pub static NAMESPACE: Kind =
@@ -230,7 +276,7 @@ mod tests {
     use super::*;
 
     /// Statics of kinds that are no stored objects, and so are not in the table.
-    const UNSTORED: [&str; 4] = ["SCALE", "OPTIONS", "LOG_OPTIONS", "BINDING"];
+    const UNSTORED: [&str; 5] = ["SCALE", "OPTIONS", "LOG_OPTIONS", "BINDING", "TOKEN_REQUEST"];
 
     /// `REPLICA_SET` of `ReplicaSet`.
     fn constant(name: &str) -> String {
@@ -250,7 +296,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("pub static ")?.split_once(": Kind ="))
             .map(|(name, _)| name)
-            .filter(|name| !UNSTORED.contains(name))
+            .filter(|name| !UNSTORED.contains(name) && !name.ends_with("_REVIEW"))
             .collect();
         let table: Vec<String> = KINDS.iter().map(|kind| constant(kind.name)).collect();
         assert_eq!(declared, table, "each static is in the table, in the same order, under its kind's name");
@@ -262,5 +308,8 @@ mod tests {
             );
             assert!(std::ptr::eq(of(&kind.api_version(), kind.name).unwrap(), *kind), "{kind:?}");
         }
+        let reviews = include_str!("kinds.rs").lines().filter(|line| line.starts_with("pub static "));
+        let reviews = reviews.filter(|line| line.contains("_REVIEW: Kind"));
+        assert_eq!(reviews.count(), REVIEWS.len());
     }
 }

@@ -1,6 +1,7 @@
 //! The kubelet: runs the Pods of its Node through an engine, and tells in their status what it sees.
 //! Each Pod has a task of its own, which lives until the Pod is gone.
 
+mod clock;
 mod container;
 mod engine_log;
 mod environment;
@@ -17,6 +18,7 @@ mod node;
 mod places;
 mod pod;
 mod probes;
+mod renewal;
 mod report;
 mod run;
 mod running;
@@ -25,9 +27,11 @@ mod spdy;
 mod state;
 mod stopping;
 mod streams;
+mod tokens;
 mod volumes;
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::changes::Action;
 use super::http::{self, Asked};
+use super::identities::Identities;
 use super::kinds;
 use super::meta;
 use super::status::{Result, Status};
@@ -65,8 +70,6 @@ pub struct Options {
     pub domain: String,
     /// Where Pods reach the API server: variables that each container gets.
     pub variables: Vec<(String, String)>,
-    /// The token that Pods show there.
-    pub token: String,
 }
 
 /// The kubelet.
@@ -80,14 +83,24 @@ pub struct Kubelet<E: Engine> {
     stopping: CancellationToken,
     /// Looks at paths of the machine.
     paths: host_path::Checks,
+    /// Makes the tokens of Pods.
+    identities: Arc<Identities>,
+    /// Tells that the clock of the machine was set.
+    clock: watch::Sender<()>,
 }
 
 impl<E: Engine> Kubelet<E> {
     /// A kubelet; it does nothing before [`Kubelet::run`].
-    pub fn new(api: Arc<Api>, engine: Arc<E>, options: Options, stopping: CancellationToken) -> Arc<Self> {
-        let (pods, paths) = (Mutex::default(), host_path::Checks::default());
+    pub fn new(
+        api: Arc<Api>,
+        engine: Arc<E>,
+        options: Options,
+        identities: Arc<Identities>,
+        stopping: CancellationToken,
+    ) -> Arc<Self> {
+        let (pods, paths, clock) = (Mutex::default(), host_path::Checks::default(), watch::Sender::new(()));
         let runtime = engine.node().runtime.split("://").next().unwrap_or_default().to_owned();
-        Arc::new(Self { api, engine, options, runtime, pods, stopping, paths })
+        Arc::new(Self { api, engine, options, runtime, pods, stopping, paths, identities, clock })
     }
 
     /// Makes the Node known.
@@ -97,6 +110,16 @@ impl<E: Engine> Kubelet<E> {
 
     /// Runs Pods until it is stopped.
     pub async fn run(self: Arc<Self>) {
+        let clock = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                ended = clock.watch_clock() => {
+                    let Err(error) = ended;
+                    tracing::warn!(%error, "the clock is not watched: when it is set, tokens of Pods may end too early");
+                }
+                () = clock.stopping.cancelled() => {}
+            }
+        });
         let of = &kinds::POD;
         let mut bell = self.api.store.bell(&[of]);
         let mut seen = 0;
@@ -127,6 +150,15 @@ impl<E: Engine> Kubelet<E> {
                 rings = bell.rings() => if !rings { return },
                 () = self.stopping.cancelled() => return,
             }
+        }
+    }
+
+    /// Tells all Pods when the clock of the machine was set; ends only if that cannot be watched.
+    async fn watch_clock(&self) -> std::io::Result<Infallible> {
+        let changes = clock::Changes::new()?;
+        loop {
+            changes.wait().await?;
+            self.clock.send_replace(());
         }
     }
 

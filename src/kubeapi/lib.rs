@@ -2,6 +2,7 @@
 //! of objects ([`store`]) and an engine that runs Pods ([`d2k_engine`]). What it serves, it serves
 //! as Kubernetes does; what it does not serve is the 404 or 405 that Kubernetes gives.
 
+mod access;
 mod admission;
 pub mod changes;
 pub mod cluster;
@@ -13,6 +14,7 @@ mod defaults;
 mod discovery;
 mod events;
 pub mod http;
+mod identities;
 pub mod journal;
 pub mod kinds;
 pub mod kubelet;
@@ -31,6 +33,7 @@ pub mod server;
 pub mod status;
 pub mod store;
 mod table;
+mod tokens;
 mod validate;
 pub mod verbs;
 mod watch;

@@ -15,6 +15,11 @@ pub struct Path {
 impl Path {
     /// Reads a path; `None` if it cannot be one of a resource.
     pub fn parse(path: &str) -> Option<Self> {
+        Self::begin(path).and_then(|(path, more)| (!more).then_some(path))
+    }
+
+    /// The same of a path that may go on behind the subresource, as one of a proxy does; whether it does.
+    pub fn begin(path: &str) -> Option<(Self, bool)> {
         let decoded: Vec<String> = path
             .strip_prefix('/')?
             .split('/')
@@ -42,7 +47,7 @@ impl Path {
         path.name = rest.next().unwrap_or_default();
         path.subresource = rest.next().unwrap_or_default();
         let more = rest.next().is_some();
-        (!path.plural.is_empty() && !more).then_some(path)
+        (!path.plural.is_empty()).then_some((path, more))
     }
 }
 

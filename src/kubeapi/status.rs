@@ -169,6 +169,20 @@ impl Status {
             .about(kind, name)
     }
 
+    /// 403 of a user who has not the right: with what was asked for, `group` and `resource` empty where that is only a path.
+    pub fn not_allowed(group: &str, resource: &str, name: &str, words: &str) -> Self {
+        // Nothing that looks like a page, as Kubernetes has it.
+        let words = words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let resource_of = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
+        let about = match (resource_of.as_str(), name) {
+            ("", _) => String::new(),
+            (resource, "") => format!("{resource} is "),
+            (resource, name) => format!("{resource} {name:?} is "),
+        };
+        let details = json!({"name": name, "group": group, "kind": resource});
+        Self { details, ..Self::new(403, "Forbidden", format!("{about}forbidden: {words}")) }
+    }
+
     /// 405.
     pub fn no_method() -> Self {
         let words = "the server does not allow this method on the requested resource";

@@ -155,6 +155,12 @@ impl Store {
         Self { inner, limits, synced: tokio::sync::Mutex::new(0), newest }
     }
 
+    /// An empty one in memory, with the usual limits.
+    #[cfg(test)]
+    pub fn in_memory() -> Self {
+        Self::new(None, Limits::default())
+    }
+
     /// How much is kept.
     pub fn limits(&self) -> &Limits {
         &self.limits

@@ -1,5 +1,5 @@
 //! Answers in a form that can be compared: what differs from cluster to cluster by its nature (times,
-//! versions, identifiers, addresses, generated names) is replaced by what it is.
+//! versions, identifiers, addresses, tokens, generated names) is replaced by what it is.
 
 use std::sync::OnceLock;
 
@@ -54,6 +54,7 @@ fn plain(text: &str) -> String {
     let all = ALL.get_or_init(|| {
         [
             (r"(?s)-----BEGIN CERTIFICATE-----.*-----END CERTIFICATE-----\n", "<certificate>"),
+            (r"\beyJ[\w-]+\.eyJ[\w-]+\.[\w-]+", "<token>"),
             (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", "<time>"),
             (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uid>"),
             (r"\b\d{1,3}(\.\d{1,3}){3}(/\d+)?\b", "<ip>"),

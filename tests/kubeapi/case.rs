@@ -25,6 +25,8 @@ struct Step {
     body: Value,
     /// A body that is no JSON.
     text: String,
+    /// A token that is shown in place of the administrator's certificate.
+    token: String,
     /// Or a `kubectl` command, with its input and more of its environment.
     kubectl: Vec<String>,
     input: String,
@@ -116,7 +118,7 @@ async fn send(side: &Side, step: &Step) -> Raw {
     let begin = Instant::now();
     loop {
         let raw = if step.kubectl.is_empty() {
-            side.send(method, path, &step.headers, body.clone()).await
+            side.send(method, path, &step.token, &step.headers, body.clone()).await
         } else {
             side.kubectl(&step.kubectl, &step.input, &step.environment).await
         };

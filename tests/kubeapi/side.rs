@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Request;
 use http_body_util::BodyExt;
 use kube::client::Body;
+use kube::config::Kubeconfig;
 use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -22,6 +23,13 @@ pub struct Side {
     pub values: BTreeMap<String, String>,
 }
 
+/// A client of the cluster and the user of a kubeconfig.
+async fn client(kubeconfig: Kubeconfig) -> Client {
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+    config.read_timeout = None;
+    Client::try_from(config).unwrap()
+}
+
 /// An answer as it came.
 #[derive(Debug)]
 pub struct Raw {
@@ -33,18 +41,15 @@ pub struct Raw {
 impl Side {
     /// The cluster of a kubeconfig, with a new namespace.
     pub async fn open(path: &str, namespace: &str) -> Self {
-        let file = kube::config::Kubeconfig::read_from(path).unwrap();
-        let mut config = Config::from_custom_kubeconfig(file, &Default::default()).await.unwrap();
-        config.read_timeout = None;
-        let client = Client::try_from(config).unwrap();
+        let client = client(Kubeconfig::read_from(path).unwrap()).await;
         let values = BTreeMap::from([("ns".to_owned(), namespace.to_owned())]);
         let side = Self { client, kubeconfig: path.to_owned(), values };
         let made = json!({"metadata": {"name": namespace}}).to_string();
-        let made = side.send("POST", "/api/v1/namespaces", &BTreeMap::new(), made).await;
+        let made = side.send("POST", "/api/v1/namespaces", "", &BTreeMap::new(), made).await;
         assert_eq!(made.code, 201, "{}", made.text);
         for _ in 0..100 {
             let account = format!("/api/v1/namespaces/{namespace}/serviceaccounts/default");
-            if side.send("GET", &account, &BTreeMap::new(), String::new()).await.code == 200 {
+            if side.send("GET", &account, "", &BTreeMap::new(), String::new()).await.code == 200 {
                 return side;
             }
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -55,7 +60,7 @@ impl Side {
     /// Deletes the namespace, and does not wait for its end.
     pub async fn close(&self) {
         let path = format!("/api/v1/namespaces/{}", self.values["ns"]);
-        self.send("DELETE", &path, &BTreeMap::new(), String::new()).await;
+        self.send("DELETE", &path, "", &BTreeMap::new(), String::new()).await;
     }
 
     /// With `$name` replaced by what was kept.
@@ -70,11 +75,22 @@ impl Side {
         text
     }
 
-    /// Sends a request and reads the whole answer.
+    /// The kubeconfig of a user who has this token and no certificate.
+    fn kubeconfig_of(&self, token: &str) -> String {
+        let text = std::fs::read_to_string(&self.kubeconfig).unwrap();
+        let mut config: serde_yaml_ng::Value = serde_yaml_ng::from_str(&text).unwrap();
+        for user in config["users"].as_sequence_mut().unwrap() {
+            user["user"] = serde_yaml_ng::to_value(json!({"token": self.filled(token)})).unwrap();
+        }
+        serde_yaml_ng::to_string(&config).unwrap()
+    }
+
+    /// Sends a request, with a token in place of the certificate unless it is empty, and reads the whole answer.
     pub async fn send(
         &self,
         method: &str,
         path: &str,
+        token: &str,
         headers: &BTreeMap<String, String>,
         body: String,
     ) -> Raw {
@@ -86,8 +102,12 @@ impl Side {
             request = request.header(name, self.filled(value));
         }
         let request = request.body(Body::from(self.filled(&body).into_bytes())).unwrap();
+        let client = match token {
+            "" => self.client.clone(),
+            token => client(Kubeconfig::from_yaml(&self.kubeconfig_of(token)).unwrap()).await,
+        };
         let answer = async {
-            let (parts, body) = self.client.send(request).await.map_err(|e| e.to_string())?.into_parts();
+            let (parts, body) = client.send(request).await.map_err(|e| e.to_string())?.into_parts();
             let bytes = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
             let text = String::from_utf8_lossy(&bytes).into_owned();
             Ok(Raw { code: parts.status.as_u16(), headers: parts.headers, text })

@@ -16,6 +16,7 @@ const NAMED_ONLY_BY: &[(&str, &[&str])] = &[
     ("rtnetlink", &["d2k-engine-local", "k2d"]),
     ("hickory-proto", &["d2k-network"]),
     ("rcgen", &["d2k-kubeapi"]),
+    ("ring", &["d2k-kubeapi"]),
     ("reqwest", &["d2k-registry", "d2k"]),
     ("axum", &["d2k-docker", "d2k-kubeapi", "d2k"]),
     ("hyper", &["d2k-docker", "d2k-kubeapi", "k2d"]),

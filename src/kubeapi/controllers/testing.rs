@@ -11,12 +11,12 @@ use super::{Context, furnish};
 use crate::conditions::set_condition;
 use crate::kinds::{self, Kind};
 use crate::meta;
-use crate::store::{Limits, Store};
+use crate::store::Store;
 use crate::verbs::{Api, Settings, Target};
 
 /// A cluster with the namespace `default` and the Node `node`.
 pub fn context() -> Context {
-    let api = Arc::new(Api::new(Store::new(None, Limits::default()), Settings::default()));
+    let api = Arc::new(Api::new(Store::in_memory(), Settings::default()));
     let context = Context {
         api,
         storage: Arc::new(Folders(PathBuf::new())),

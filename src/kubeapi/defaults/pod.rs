@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{list, put};
 use crate::meta;
+use crate::tokens::LIFETIME;
 
 /// Fills in a Pod, or the Pod template of a workload; `restart` is the policy where none is said.
 pub fn fill(object: &mut Value, restart: &str) {
@@ -111,6 +112,11 @@ fn volume(volume: &mut Value) {
     for field in ["configMap", "secret", "downwardAPI", "projected"] {
         if let Some(source) = volume.get_mut(field) {
             put(meta::map(source), "defaultMode", || 420.into());
+        }
+    }
+    if let Some(projected) = volume.get_mut("projected") {
+        for token in list(projected, "sources").filter_map(|part| part.get_mut("serviceAccountToken")) {
+            put(meta::map(token), "expirationSeconds", || LIFETIME.into());
         }
     }
     let bare = volume.as_object().is_some_and(|map| map.len() == 1);

@@ -205,16 +205,7 @@ fn target(kind: &'static Kind, path: &Path, query: &Query, agent: &str, options:
             return Err(Status::options(options, &[cause]));
         }
     };
-    let validation = match query.get("fieldValidation") {
-        "Ignore" => Validation::Ignore,
-        "Strict" => Validation::Strict,
-        "" | "Warn" => Validation::Warn,
-        other => {
-            let cause =
-                Cause::unsupported("fieldValidation", &other.into(), &["", "Ignore", "Strict", "Warn"]);
-            return Err(Status::options(options, &[cause]));
-        }
-    };
+    let validation = validation(query, options)?;
     let subresource = if kind.has(&path.subresource) { path.subresource.clone() } else { String::new() };
     Ok(Target {
         kind,
@@ -230,6 +221,20 @@ fn target(kind: &'static Kind, path: &Path, query: &Query, agent: &str, options:
         validation,
         twice: Vec::new(),
     })
+}
+
+/// What a query wants done about unknown fields; `options` is `CreateOptions` and the like.
+pub(super) fn validation(query: &Query, options: &str) -> Result<Validation> {
+    match query.get("fieldValidation") {
+        "Ignore" => Ok(Validation::Ignore),
+        "Strict" => Ok(Validation::Strict),
+        "" | "Warn" => Ok(Validation::Warn),
+        other => {
+            let cause =
+                Cause::unsupported("fieldValidation", &other.into(), &["", "Ignore", "Strict", "Warn"]);
+            Err(Status::options(options, &[cause]))
+        }
+    }
 }
 
 /// An apply needs a name; nothing else may be forced.

@@ -99,7 +99,7 @@ impl<E: Engine> Kubelet<E> {
             if running.ip().is_empty() || sources == seen {
                 continue;
             }
-            match self.volumes(&pod).await {
+            match self.volumes(running, &pod).await {
                 Ok(_) => seen = sources,
                 // As with a kubelet, what is there stays.
                 Err(error) => {

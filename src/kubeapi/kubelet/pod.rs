@@ -54,7 +54,8 @@ impl<E: Engine> Kubelet<E> {
                 None => std::future::pending().await,
             }
         };
-        let work = async { tokio::join!(reporting, living, self.refresh_volumes(running)) };
+        let files = async { tokio::join!(self.refresh_volumes(running), self.renew_tokens(running)) };
+        let work = async { tokio::join!(reporting, living, files) };
         tokio::pin!(work);
         let cause = tokio::select! {
             gone = self.until_deleted(running, &mut pods) => Cause::Deleted(gone),
@@ -122,7 +123,7 @@ impl<E: Engine> Kubelet<E> {
     async fn live(self: &Arc<Self>, running: &Arc<Running>, pod: &Arc<Value>) {
         let about = About::new(pod, "kubelet");
         let mounts = loop {
-            match self.volumes(pod).await {
+            match self.volumes(running, pod).await {
                 Ok(mounts) => break mounts,
                 Err(error) => {
                     events::record(&self.api, &about, "Warning", "FailedMount", &error.to_string());

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::renewal::Renewal;
 use super::state::State;
 use crate::meta::{self, items, string};
 use d2k_engine::Found;
@@ -59,6 +60,8 @@ pub struct Running {
     adopted: Mutex<BTreeSet<String>>,
     /// Resources that containers were given while they ran.
     resources: Mutex<BTreeMap<String, Value>>,
+    /// When the tokens in its volumes are to be made anew, if it has some.
+    pub renewal: watch::Sender<Option<Renewal>>,
     /// Counts changes of states, for those that wait for one.
     pub changed: watch::Sender<u64>,
     /// The Pod has begun to end.
@@ -91,6 +94,7 @@ impl Running {
             ip: Mutex::default(),
             adopted: Mutex::default(),
             resources: Mutex::default(),
+            renewal: watch::Sender::new(None),
             changed: watch::Sender::new(0),
             ending: CancellationToken::new(),
             over: CancellationToken::new(),

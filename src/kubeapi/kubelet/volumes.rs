@@ -5,9 +5,11 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::host_path::HostPathError;
+use super::renewal::Renewal;
 use super::running::{Running, Volume, Volumes};
 use super::{Kubelet, environment, files, places};
 use crate::kinds::{self, Kind};
@@ -30,9 +32,16 @@ pub struct MountError {
     reason: VolumeError,
 }
 
+impl MountError {
+    /// Of a volume.
+    pub fn new(name: &str, reason: VolumeError) -> Self {
+        Self { name: name.to_owned(), reason }
+    }
+}
+
 /// Why a volume was not made.
 #[derive(Debug, thiserror::Error)]
-enum VolumeError {
+pub enum VolumeError {
     /// A path of this machine is not as the volume says.
     #[error(transparent)]
     HostPath(#[from] HostPathError),
@@ -57,6 +66,9 @@ enum VolumeError {
     /// There is no such ConfigMap or Secret.
     #[error("{kind} {name:?} not found")]
     NoObject { kind: &'static str, name: String },
+    /// There is no token for the Pod; in the words of the API.
+    #[error("failed to fetch token: {0}")]
+    Token(String),
     /// The ConfigMap or Secret has no such key.
     #[error("references non-existent {kind} key: {key}")]
     NoKey { kind: &'static str, key: String },
@@ -76,17 +88,19 @@ pub fn memory(pod: &Value) -> Vec<Memory> {
 
 impl<E: Engine> Kubelet<E> {
     /// Makes all volumes of a Pod.
-    pub(super) async fn volumes(&self, pod: &Value) -> Result<Volumes, MountError> {
+    pub(super) async fn volumes(&self, running: &Running, pod: &Value) -> Result<Volumes, MountError> {
         let mut all = Volumes::new();
+        let renewal = Renewal::of(pod, Timestamp::now().as_second());
         for volume in items(pod, &["spec", "volumes"]) {
             let name = string(volume, &["name"]);
             let made = match volume.get("hostPath") {
                 Some(source) => self.host_path(source).await,
                 None => self.volume(pod, volume, name),
             };
-            let made = made.map_err(|reason| MountError { name: name.to_owned(), reason })?;
+            let made = made.map_err(|reason| MountError::new(name, reason))?;
             all.insert(name.to_owned(), made);
         }
+        running.renewal.send_replace(renewal);
         Ok(all)
     }
 
@@ -103,7 +117,8 @@ impl<E: Engine> Kubelet<E> {
         })
     }
 
-    fn volume(&self, pod: &Value, volume: &Value, name: &str) -> Result<Volume, VolumeError> {
+    /// Makes one volume that is no path of the machine.
+    pub(super) fn volume(&self, pod: &Value, volume: &Value, name: &str) -> Result<Volume, VolumeError> {
         let folder = self.options.folder.join(meta::uid(pod)).join("volumes").join(name);
         let group = number(pod, &["spec", "securityContext", "fsGroup"]).and_then(|g| u32::try_from(g).ok());
         if let Some(empty) = volume.get("emptyDir") {
@@ -173,7 +188,7 @@ impl<E: Engine> Kubelet<E> {
             select(of, source, data, mode, optional, all)?;
         }
         if let Some(source) = part.get("serviceAccountToken") {
-            let bytes = self.options.token.clone().into_bytes();
+            let bytes = self.token(pod, source)?.into_bytes();
             all.push(Entry { path: string(source, &["path"]).to_owned(), bytes, mode });
         }
         if let Some(source) = part.get("downwardAPI") {
@@ -435,6 +450,8 @@ mod tests {
         let words = "MountVolume.SetUp failed for volume \"v\" : references non-existent";
         assert_eq!(lacks(&kinds::CONFIG_MAP), format!("{words} config key: k"));
         assert_eq!(lacks(&kinds::SECRET), format!("{words} secret key: k"));
+        let none = VolumeError::Token("serviceaccounts \"a\" not found".into());
+        assert_eq!(none.to_string(), "failed to fetch token: serviceaccounts \"a\" not found");
         let none = VolumeError::NoObject { kind: kinds::CONFIG_MAP.singular, name: "c".into() };
         assert_eq!(none.to_string(), "configmap \"c\" not found");
         let group = VolumeError::Group("/data".into(), std::io::Error::other("refused"));
