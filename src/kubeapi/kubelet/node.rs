@@ -12,6 +12,8 @@ use d2k_engine::NodeFacts;
 
 /// Pods that may run at once.
 const PODS: &str = "1000";
+/// The namespace of the Leases of Nodes (Kubernetes' `NamespaceNodeLease`).
+pub const LEASES: &str = "kube-node-lease";
 
 /// Creates or renews the Node.
 pub fn register(api: &Api, name: &str, address: IpAddr, facts: &NodeFacts) {
@@ -66,6 +68,18 @@ pub fn register(api: &Api, name: &str, address: IpAddr, facts: &NodeFacts) {
         meta::map(node).insert("status".into(), status);
     };
     let _ = api.modify(&Target::own(of, "", name).of("status"), put);
+}
+
+/// Makes the Lease that tells who is the Node, if it is not there. It has no time: nobody has to notice that the only Node is away,
+/// and a device at rest writes nothing.
+pub fn hold_lease(api: &Api, name: &str) {
+    let of = &kinds::LEASE;
+    if api.get(of, LEASES, name).is_err() {
+        let lease = json!({"metadata": {"name": name}, "spec": {"holderIdentity": name}});
+        if let Err(error) = api.create(&Target::own(of, LEASES, ""), lease) {
+            tracing::error!(error = error.message, "the Lease of the Node cannot be made");
+        }
+    }
 }
 
 /// Since when a condition has this status, as the Node says that was there before.

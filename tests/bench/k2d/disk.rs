@@ -14,6 +14,13 @@ const TRACED: usize = 10;
 const CRASHING: usize = 10;
 const FOLLOWED: Duration = Duration::from_secs(30);
 
+const CHANGED: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: disk}
+data: {round: 'ROUND'}
+";
+
 const CRASH: &str = "
 apiVersion: v1
 kind: Pod
@@ -25,9 +32,7 @@ spec:
 ";
 
 fn change(bench: &Bench, round: usize) {
-    let object =
-        format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: disk}}, data: {{round: '{round}'}}}}");
-    bench.device.apply(&object).success();
+    bench.device.apply(&CHANGED.replace("ROUND", &round.to_string())).success();
 }
 
 pub async fn applies(bench: &Bench) {
