@@ -30,6 +30,8 @@ mod faults;
 mod helm;
 #[path = "k2d/install.rs"]
 mod install;
+#[path = "k2d/memory_limit.rs"]
+mod memory_limit;
 #[path = "k2d/order.rs"]
 mod order;
 #[path = "k2d/outlive.rs"]
@@ -44,6 +46,8 @@ mod proxy;
 mod rolling;
 #[path = "k2d/services.rs"]
 mod services;
+#[path = "k2d/small.rs"]
+mod small;
 #[allow(dead_code, unused_imports, reason = "several suites share it, and each uses a part")]
 mod support;
 #[path = "k2d/tokens.rs"]

@@ -188,7 +188,8 @@ impl Engine for Local {
                 "x86_64" => "amd64",
                 "aarch64" => "arm64",
                 other => other,
-            },
+            }
+            .to_owned(),
         }
     }
 

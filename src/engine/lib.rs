@@ -391,7 +391,7 @@ pub struct NodeFacts {
     /// What the kernel calls its present run.
     pub boot_id: String,
     /// Kubernetes' word for the architecture, `amd64`.
-    pub architecture: &'static str,
+    pub architecture: String,
 }
 
 /// What runs containers. Every call has a deadline of the engine's own; none blocks a thread of tokio.

@@ -264,6 +264,7 @@ fn facts(about: &Value, info: &Value) -> NodeFacts {
     let root = text(info, &["DockerRootDir"]);
     let storage = rustix::fs::statvfs(root).or_else(|_| rustix::fs::statvfs("/"));
     let line = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let first = |one: String, other: &str| if one.is_empty() { other.to_owned() } else { one };
     NodeFacts {
         runtime: format!("{runtime}://{}", text(info, &["ServerVersion"])),
         kernel: text(info, &["KernelVersion"]).to_owned(),
@@ -271,9 +272,11 @@ fn facts(about: &Value, info: &Value) -> NodeFacts {
         cpus: count(info, &["NCPU"]),
         memory: count(info, &["MemTotal"]),
         storage: storage.map_or(0, |about| about.f_blocks * about.f_frsize),
-        machine_id: line("/etc/machine-id"),
+        // The image of k2d has no such file; the engine's own ID is as lasting.
+        machine_id: first(line("/etc/machine-id"), text(info, &["ID"])),
         boot_id: line("/proc/sys/kernel/random/boot_id"),
-        architecture: d2k_kubeapi::architecture(),
+        // The engine's word is Go's and Kubernetes'. This program may be of another one, as on a 64-bit kernel that runs 32-bit programs.
+        architecture: first(text(about, &["Arch"]).to_owned(), d2k_kubeapi::architecture()),
     }
 }
 

@@ -158,7 +158,7 @@ fn variables(inside: SocketAddr) -> Vec<(String, String)> {
 
 /// What every cluster has.
 fn begin(api: &Api, options: &Options, address: SocketAddr, authority: &str) {
-    let own = ["default", "kube-system", "kube-public"].map(str::to_owned);
+    let own = ["default", "kube-system", "kube-public", kubelet::LEASES].map(str::to_owned);
     for name in own.into_iter().chain(options.namespaces.clone()) {
         ensure(api, &kinds::NAMESPACE, "", json!({"metadata": {"name": name}}));
         controllers::furnish(api, &name, authority);

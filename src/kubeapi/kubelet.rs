@@ -53,6 +53,7 @@ use super::meta;
 use super::status::{Result, Status};
 use super::verbs::Api;
 use d2k_engine::Engine;
+pub use node::LEASES;
 use running::Running;
 
 /// What the kubelet is told.
@@ -106,6 +107,7 @@ impl<E: Engine> Kubelet<E> {
     /// Makes the Node known.
     pub fn register(&self) {
         node::register(&self.api, &self.options.node, self.options.address, &self.engine.node());
+        node::hold_lease(&self.api, &self.options.node);
     }
 
     /// Runs Pods until it is stopped.

@@ -42,13 +42,18 @@ impl Device {
 
     /// Starts a k2d over the engine of this address.
     pub fn on(engine: String) -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut device = Self::prepare(engine, program().to_owned());
+        device.begin();
+        device
+    }
+
+    /// An engine with the image of the tests and without traces of another k2d, on which this program can be started.
+    pub fn prepare(engine: String, program: PathBuf) -> Self {
+        let turn = turn();
         let data = std::env::temp_dir().join(format!("k2d-test-{}-{}", std::process::id(), free_port()));
-        let program = program().to_owned();
-        let mut device = Self { engine, program, data, port: free_port(), process: None, _turn: turn };
+        let device = Self { engine, program, data, port: free_port(), process: None, _turn: turn };
         device.clean();
         device.make_image();
-        device.begin();
         device
     }
 
@@ -82,12 +87,17 @@ impl Device {
     }
 
     /// Starts k2d with a command, and waits until it serves.
-    pub fn begin_with(&mut self, mut command: Command) {
+    pub fn begin_with(&mut self, command: Command) {
+        self.spawn(command);
+        eventually("k2d serves", || self.kubectl("get --raw /healthz").stdout == "ok");
+    }
+
+    /// Starts k2d with a command.
+    pub fn spawn(&mut self, mut command: Command) {
         let log =
             std::fs::File::options().create(true).append(true).open(self.data.with_extension("log")).unwrap();
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.process = Some(process);
-        eventually("k2d serves", || self.kubectl("get --raw /healthz").stdout == "ok");
     }
 
     /// Ends k2d at once, as a crash does.
@@ -172,23 +182,9 @@ impl Device {
         if self.docker(&format!("image inspect {IMAGE}")).status == 0 {
             return;
         }
-        let root = self.data.with_extension("root");
-        let bin = root.join("bin");
-        std::fs::create_dir_all(&bin).unwrap();
-        std::fs::create_dir_all(root.join("tmp")).unwrap();
-        std::fs::create_dir_all(root.join("www")).unwrap();
-        std::fs::write(root.join("www/index.html"), "a page\n").unwrap();
-        std::fs::copy(busybox().unwrap(), bin.join("busybox")).unwrap();
-        for applet in APPLETS {
-            std::os::unix::fs::symlink("busybox", bin.join(applet)).unwrap();
-        }
         let archive = self.data.with_extension("tar");
-        let tar =
-            Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").status().unwrap();
-        assert!(tar.success());
-        let path = archive.to_str().unwrap();
-        self.docker_with(&["import", "-c", "ENV PATH=/bin", "-c", "CMD [\"sh\"]", path, IMAGE]).success();
-        std::fs::remove_dir_all(root).unwrap();
+        write_archive(&archive);
+        self.docker_with(&import(archive.to_str().unwrap())).success();
         std::fs::remove_file(archive).unwrap();
     }
 
@@ -224,8 +220,35 @@ impl Drop for Device {
     }
 }
 
+/// Waits until no other test has a k2d on this machine.
+pub fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes the file system of [`IMAGE`].
+pub fn write_archive(archive: &Path) {
+    let root = archive.with_extension("root");
+    let bin = root.join("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    std::fs::create_dir_all(root.join("tmp")).unwrap();
+    std::fs::create_dir_all(root.join("www")).unwrap();
+    std::fs::write(root.join("www/index.html"), "a page\n").unwrap();
+    std::fs::copy(busybox().unwrap(), bin.join("busybox")).unwrap();
+    for applet in APPLETS {
+        std::os::unix::fs::symlink("busybox", bin.join(applet)).unwrap();
+    }
+    let tar = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(archive).arg(".").status().unwrap();
+    assert!(tar.success());
+    std::fs::remove_dir_all(root).unwrap();
+}
+
+/// The arguments of `docker` that make [`IMAGE`] of its file system.
+pub fn import(archive: &str) -> [&str; 7] {
+    ["import", "-c", "ENV PATH=/bin", "-c", "CMD [\"sh\"]", archive, IMAGE]
+}
+
 /// The program: `D2K_TEST_K2D`, else built here. It must be a static one, since it is an image of its own.
-fn program() -> &'static Path {
+pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         if let Some(given) = std::env::var_os("D2K_TEST_K2D") {

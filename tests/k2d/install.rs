@@ -52,12 +52,17 @@ spec:
 /// Puts the image of the program under test on the engine, as `deploy/image` makes it; its name.
 fn load_image(device: &Device) -> String {
     let archive = device.data.with_extension("image");
-    let mut command = Command::new(repository().join("deploy/image"));
-    command.args(["--k2d", "--program"]).arg(device.program()).arg("--output").arg(&archive);
-    run(command, "deploy/image", b"", DEADLINE).success();
+    pack(device.program(), &archive);
     let loaded = device.docker(&format!("load -i {}", archive.display())).success();
     std::fs::remove_file(archive).unwrap();
     loaded.rsplit(' ').next().unwrap().trim().to_owned()
+}
+
+/// Makes the image of a program, as `deploy/image` does.
+pub fn pack(program: &Path, archive: &Path) {
+    let mut command = Command::new(repository().join("deploy/image"));
+    command.args(["--k2d", "--program"]).arg(program).arg("--output").arg(archive);
+    run(command, "deploy/image", b"", DEADLINE).success();
 }
 
 /// A k2d in a container of the engine that it serves, with the data folder and the port of the device.
