@@ -19,7 +19,7 @@ use super::kubelet::{self, Kubelet};
 use super::server;
 use super::store::Store;
 use super::verbs::{Api, DeleteOptions, Settings, Target};
-use d2k_engine::Engine;
+use d2k_engine::{Engine, Feature};
 
 /// What a cluster is told.
 #[derive(Clone)]
@@ -97,7 +97,9 @@ pub async fn start<E: Engine>(
 ) -> Result<Cluster, StartError> {
     let folder = |name: &str| options.data.join(name);
     let journal = Journal::open(&folder("journal"))?;
-    let api = Arc::new(Api::new(Store::new(Some(journal)), options.services.clone()));
+    let lacks = Feature::ALL.into_iter().filter(|feature| !engine.has(*feature)).collect();
+    let api = Api::new(Store::new(Some(journal)), options.services.clone()).without(lacks);
+    let api = Arc::new(api);
     let listener =
         TcpListener::bind(options.listen).await.map_err(|error| StartError::Listen(options.listen, error))?;
     let address = listener.local_addr().map_err(StartError::Address)?;

@@ -1,9 +1,13 @@
 //! The HTTP face: paths and queries become verbs, answers take the form that the client accepts.
 
+#[cfg(test)]
+mod bad_input;
 mod body;
 mod json;
 mod query;
 mod reads;
+#[cfg(test)]
+pub mod testing;
 mod writes;
 
 use std::sync::Arc;

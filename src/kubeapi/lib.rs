@@ -33,6 +33,7 @@ pub mod store;
 mod table;
 mod validate;
 pub mod verbs;
+pub mod warnings;
 mod watch;
 
 pub use meta::new_uid;
