@@ -25,6 +25,8 @@ mod spdy;
 mod state;
 mod stopping;
 mod streams;
+#[cfg(test)]
+pub mod testing;
 mod volumes;
 
 use std::collections::{BTreeMap, HashMap};
