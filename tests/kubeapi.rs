@@ -42,6 +42,7 @@ cases![
     services,
     stateful_sets,
     streams,
+    warnings,
     watches,
     workloads,
     writes,
