@@ -43,6 +43,7 @@ cases![
     stateful_sets,
     streams,
     tokens,
+    warnings,
     watches,
     workloads,
     writes,

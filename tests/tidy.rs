@@ -225,6 +225,16 @@ fn the_documents_list_all_settings() {
     compare_part("settings.md", "settings", &wanted);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn the_documents_list_the_fields_that_have_no_effect() {
+    use d2k_kubeapi::warnings::unsupported::markdown;
+
+    let name = "fields without effect";
+    compare_part("embedded.md", name, &markdown(Some(d2k_engine_local::FEATURES)));
+    compare_part("k2d.md", name, &markdown(None));
+}
+
 #[test]
 fn the_readme_is_short() {
     let readme =

@@ -12,8 +12,8 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use d2k_engine::{
-    Engine, Exec, Exit, Image, Limits, Login, NodeFacts, Pull, Result, Sandbox, Session, Source, Start,
-    Stream, Trouble, Usage,
+    Engine, Exec, Exit, Feature, Image, Limits, Login, NodeFacts, Pull, Result, Sandbox, Session, Source,
+    Start, Stream, Trouble, Usage,
 };
 use d2k_registry::Registry;
 
@@ -27,6 +27,9 @@ pub mod runtime;
 const CONTAINERS: &str = "containers";
 /// Below the data folder: what is being deleted.
 const DISCARDED: &str = "discarded";
+
+/// The features that it has on every machine; it has no others.
+pub const FEATURES: &[Feature] = &[Feature::MemoryLimit, Feature::CpuLimit];
 
 /// Why the engine could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +194,10 @@ impl Engine for Local {
             }
             .to_owned(),
         }
+    }
+
+    fn has(&self, feature: Feature) -> bool {
+        FEATURES.contains(&feature)
     }
 
     fn image<'a>(

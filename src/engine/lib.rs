@@ -394,10 +394,30 @@ pub struct NodeFacts {
     pub architecture: String,
 }
 
+/// What some engines do of what a Pod may ask for, and others do not: clients are warned where it is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feature {
+    /// Containers have a seccomp profile of the engine's.
+    Seccomp,
+    /// Containers have an AppArmor profile of the engine's.
+    AppArmor,
+    /// Limits of memory are kept.
+    MemoryLimit,
+    /// Limits of processor time are kept.
+    CpuLimit,
+}
+
+impl Feature {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Seccomp, Self::AppArmor, Self::MemoryLimit, Self::CpuLimit];
+}
+
 /// What runs containers. Every call has a deadline of the engine's own; none blocks a thread of tokio.
 pub trait Engine: Send + Sync + 'static {
     /// Facts about the machine.
     fn node(&self) -> NodeFacts;
+    /// Whether it has a feature.
+    fn has(&self, feature: Feature) -> bool;
     /// Sees to it that an image is here.
     fn image<'a>(
         &'a self,

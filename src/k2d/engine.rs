@@ -25,8 +25,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use d2k_engine::{
-    Engine, Exec, Exit, Found, Image, Limits, LogQuery, LogStream, Login, Next, NodeFacts, Pull, Result,
-    Sandbox, Session, Start, Stream, Usage,
+    Engine, Exec, Exit, Feature, Found, Image, Limits, LogQuery, LogStream, Login, Next, NodeFacts, Pull,
+    Result, Sandbox, Session, Start, Stream, Usage,
 };
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -53,6 +53,7 @@ pub struct Docker {
 struct Inner {
     client: Arc<Client>,
     facts: NodeFacts,
+    features: Vec<Feature>,
     /// The Node's address.
     host: IpAddr,
     network: Network,
@@ -129,7 +130,8 @@ impl Docker {
         stopping: CancellationToken,
     ) -> std::result::Result<Self, client::Error> {
         let about = client.negotiate().await?;
-        let facts = facts(&about, &client.get("/info").await?);
+        let info = client.get("/info").await?;
+        let (facts, features) = (facts(&about, &info), features(&info));
         let paths = Paths::find(&client).await?;
         let network = Network::open(&client, plan).await?;
         let (client, runs) = (Arc::new(client), Runs::new());
@@ -137,6 +139,7 @@ impl Docker {
         let inner = Inner {
             client,
             facts,
+            features,
             host,
             network,
             paths,
@@ -280,9 +283,32 @@ fn facts(about: &Value, info: &Value) -> NodeFacts {
     }
 }
 
+/// The features that the engine says of itself. Limits that it says nothing of are taken to be kept.
+fn features(info: &Value) -> Vec<Feature> {
+    let secures = |name: &str| {
+        let options = texts(info, &["SecurityOptions"]);
+        options
+            .iter()
+            .filter_map(|option| option.split(',').next())
+            .any(|first| first == format!("name={name}"))
+    };
+    let limits = |field: &str| at(info, &[field]).as_bool() != Some(false);
+    let has = |feature: &Feature| match feature {
+        Feature::Seccomp => secures("seccomp"),
+        Feature::AppArmor => secures("apparmor"),
+        Feature::MemoryLimit => limits("MemoryLimit"),
+        Feature::CpuLimit => limits("CpuCfsQuota"),
+    };
+    Feature::ALL.into_iter().filter(has).collect()
+}
+
 impl Engine for Docker {
     fn node(&self) -> NodeFacts {
         self.inner.facts.clone()
+    }
+
+    fn has(&self, feature: Feature) -> bool {
+        self.inner.features.contains(&feature)
     }
 
     fn image<'a>(
@@ -377,5 +403,22 @@ impl Engine for Docker {
 
     fn log(&self, id: &str, query: LogQuery) -> Option<LogStream> {
         Some(self.log_of(id, query))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_engine_says_which_features_it_has() {
+        let info = json!({
+            "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+            "MemoryLimit": false, "CpuCfsQuota": true,
+        });
+        assert_eq!(features(&info), [Feature::Seccomp, Feature::CpuLimit]);
+        assert_eq!(features(&json!({})), [Feature::MemoryLimit, Feature::CpuLimit]);
     }
 }

@@ -21,7 +21,7 @@ use super::kubelet::{self, Kubelet};
 use super::server;
 use super::store::{Limits, Store};
 use super::verbs::{Api, DeleteOptions, Settings, Target};
-use d2k_engine::Engine;
+use d2k_engine::{Engine, Feature};
 
 /// What a cluster is told.
 #[derive(Clone)]
@@ -105,7 +105,9 @@ pub async fn start<E: Engine>(
     let folder = |name: &str| options.data.join(name);
     let mut journal = Journal::open(&folder("journal"), options.limits.journal)?;
     let removed = journal.0.take_removed_pods();
-    let api = Arc::new(Api::new(Store::new(Some(journal), options.limits), options.services.clone()));
+    let lacks = Feature::ALL.into_iter().filter(|feature| !engine.has(*feature)).collect();
+    let store = Store::new(Some(journal), options.limits);
+    let api = Arc::new(Api::new(store, options.services.clone()).without(lacks));
     let listener =
         TcpListener::bind(options.listen).await.map_err(|error| StartError::Listen(options.listen, error))?;
     let address = listener.local_addr().map_err(StartError::Address)?;

@@ -17,7 +17,9 @@ mod scheduler;
 mod stateful_sets;
 pub mod storage;
 #[cfg(test)]
-mod testing;
+pub mod testing;
+#[cfg(test)]
+mod too_many;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -108,8 +110,10 @@ async fn work<C: Controller>(controller: C, context: Context) {
         due.extend(timers.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()));
         for key in due {
             timers.remove(&key);
-            if let Some(again) = controller.reconcile(&context, &key) {
-                timers.insert(key, Instant::now() + again);
+            // A time that no clock reaches never comes.
+            let again = controller.reconcile(&context, &key);
+            if let Some(at) = again.and_then(|again| Instant::now().checked_add(again)) {
+                timers.insert(key, at);
             }
         }
         let next = timers.values().min().copied();

@@ -53,7 +53,14 @@ pub fn disable(kind: &Kind, object: &mut Value) {
         "CronJob" => object.pointer_mut("/spec/jobTemplate/spec/template/spec"),
         _ => object.pointer_mut("/spec/template/spec"),
     };
-    let Some(spec) = spec else { return };
+    let Some(spec) = spec.filter(|spec| spec.is_object()) else { return };
+    meta::map(spec).remove("hostnameOverride");
+    for source in list(spec, "volumes").flat_map(|volume| {
+        volume.pointer_mut("/projected/sources").and_then(Value::as_array_mut).into_iter().flatten()
+    }) {
+        meta::map(source)
+            .retain(|field, _| !matches!(field.as_str(), "clusterTrustBundle" | "podCertificate"));
+    }
     for field in ["containers", "initContainers"] {
         for container in list(spec, field) {
             // Rules of restarts of single containers are one; sidecars restart always.
@@ -62,6 +69,9 @@ pub fn disable(kind: &Kind, object: &mut Value) {
             map.remove("restartPolicyRules");
             if !always {
                 map.remove("restartPolicy");
+            }
+            for from in list(container, "env").filter_map(|variable| variable.get_mut("valueFrom")) {
+                meta::map(from).remove("fileKeyRef");
             }
         }
     }

@@ -1,10 +1,14 @@
 //! The HTTP face: paths and queries become verbs, answers take the form that the client accepts.
 
 mod attributes;
+#[cfg(test)]
+mod bad_input;
 mod body;
 mod json;
 mod query;
 mod reads;
+#[cfg(test)]
+pub mod testing;
 mod unstored;
 mod writes;
 

@@ -226,6 +226,9 @@ pub static KINDS: &[&Kind] = &[
     &STORAGE_CLASS,
 ];
 
+/// Pods that a Node takes, if it does not say otherwise.
+pub const PODS: usize = 1000;
+
 /// The group of figures, which are no stored objects.
 pub const METRICS: &str = "metrics.k8s.io";
 

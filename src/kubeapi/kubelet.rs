@@ -27,6 +27,8 @@ mod spdy;
 mod state;
 mod stopping;
 mod streams;
+#[cfg(test)]
+pub mod testing;
 mod tokens;
 mod volumes;
 

@@ -36,6 +36,7 @@ mod table;
 mod tokens;
 mod validate;
 pub mod verbs;
+pub mod warnings;
 mod watch;
 
 pub use meta::new_uid;

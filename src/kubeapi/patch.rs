@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use super::status::{Result, Status};
 
+/// Steps of a JSON patch at most.
+const STEPS: usize = 10_000;
+
 /// How a patch is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -51,6 +54,12 @@ pub fn patched(format: Format, kind: &str, object: &Value, patch: &Value) -> Res
             if !patch.is_array() {
                 let words = "json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp";
                 return Err(not_read(words.into()));
+            }
+            let steps = patch.as_array().map_or(0, Vec::len);
+            if steps > STEPS {
+                return Err(Status::too_large(format!(
+                    "The allowed maximum operations in a JSON patch is {STEPS}, got {steps}"
+                )));
             }
             json::patch(&mut changed, patch).ok_or_else(Status::unfit)?;
         }

@@ -13,6 +13,7 @@ use super::meta;
 use super::packed::{Wire, metadata_only};
 use super::status::{Result, Status};
 use super::table::{self, Include};
+use super::warnings;
 
 /// What an object is sent as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -202,9 +203,10 @@ impl Reply {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-        for warning in self.warnings {
+        for warning in warnings::bounded(&self.warnings) {
             let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
-            if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            // As Kubernetes: text that is no ASCII is sent as it is, and one with control characters is not sent.
+            if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
                 headers.append(header::WARNING, value);
             }
         }

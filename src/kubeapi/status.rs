@@ -132,6 +132,11 @@ impl Status {
         Self { details: json!({"causes": causes}), ..Self::new(422, "Invalid", message) }
     }
 
+    /// 413 with the words alone.
+    pub fn too_large(message: String) -> Self {
+        Self::new(413, "RequestEntityTooLarge", message)
+    }
+
     /// 415 of a patch of another format.
     pub fn no_such_patch() -> Self {
         let message = "415: Unsupported Media Type".into();

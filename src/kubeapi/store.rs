@@ -225,6 +225,13 @@ impl Store {
         List { items, version: inner.version }
     }
 
+    /// How many objects of a kind fit.
+    pub fn count(&self, kind: &Kind, fits: impl Fn(&Value) -> bool) -> usize {
+        let inner = self.lock();
+        let all = inner.kinds.get(kind.plural).into_iter().flat_map(|objects| objects.all.values());
+        all.filter(|object| fits(object)).count()
+    }
+
     /// One step: what `change` makes of the object. The answer is the object after it (the last
     /// state of one that is gone), and whether it has changed.
     ///

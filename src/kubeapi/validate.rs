@@ -19,6 +19,9 @@ use super::label_syntax::{VALUE, bad_key, is_value};
 use super::meta;
 use super::status::Cause;
 
+/// Length of all annotations of an object, in bytes.
+const ANNOTATIONS: usize = 256 << 10;
+
 /// Everything that is wrong with an object; `old` is what it replaces.
 pub fn check(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut causes = metadata(kind, object);
@@ -89,6 +92,13 @@ fn metadata(kind: &Kind, object: &Value) -> Vec<Cause> {
         if let Some(words) = bad_key(&key.0.to_lowercase()) {
             causes.push(Cause::invalid("metadata.annotations", &key.0.as_str().into(), &words));
         }
+    }
+    let annotations = meta::at(object, &["metadata", "annotations"]).as_object();
+    let lengths =
+        annotations.into_iter().flatten().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len));
+    if lengths.sum::<usize>() > ANNOTATIONS {
+        let message = format!("Too long: may not be more than {ANNOTATIONS} bytes");
+        causes.push(Cause { field: "metadata.annotations".into(), reason: "FieldValueTooLong", message });
     }
     owners(object, &mut causes);
     for (at, finalizer) in meta::items(object, &["metadata", "finalizers"]).iter().enumerate() {
@@ -170,6 +180,12 @@ fn claim(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         Some(_) => {}
     }
     let bound = old.is_some_and(|old| meta::string(old, &["status", "phase"]) == "Bound");
+    let bytes = |size: &Value| size.as_str().and_then(d2k_quantity::thousandths).unwrap_or(0);
+    let before = old.map_or(&Value::Null, |old| meta::at(old, &["status", "capacity", "storage"]));
+    if bound && bytes(size) < bytes(before) {
+        let words = "field can not be less than status.capacity";
+        causes.push(Cause::forbidden("spec.resources.requests.storage", words));
+    }
     let size: &[&str] = if bound { &[] } else { &["resources"] };
     for field in ["accessModes", "storageClassName", "selector", "volumeMode"].iter().chain(size) {
         let before = old.map(|old| meta::at(old, &["spec", field]));

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use d2k_engine::Feature;
 use serde_json::Value;
 
 pub use delete::{DeleteOptions, Deleted, Propagation};
@@ -45,7 +46,12 @@ pub struct Api {
     /// Where they live.
     pub store: Store,
     settings: Settings,
+    /// What the engine that runs the Pods does not do.
+    lacks: Vec<Feature>,
 }
+
+/// Addresses at the beginning of the range of Services that are given to nobody.
+const OWN_ADDRESSES: u32 = 16;
 
 /// The parts of the cluster itself, as a manager of fields.
 const CONTROLLERS: &str = "d2k-controllers";
@@ -105,10 +111,23 @@ pub struct Written {
     pub warnings: Vec<String>,
 }
 
+impl Written {
+    /// With warnings of a step before.
+    fn after(mut self, mut warnings: Vec<String>) -> Self {
+        warnings.append(&mut self.warnings);
+        Self { warnings, ..self }
+    }
+}
+
 impl Api {
     /// An API over a store.
     pub fn new(store: Store, settings: Settings) -> Self {
-        Self { store, settings }
+        Self { store, settings, lacks: Vec::new() }
+    }
+
+    /// The same over an engine without these features: clients are warned where they use them.
+    pub fn without(self, lacks: Vec<Feature>) -> Self {
+        Self { lacks, ..self }
     }
 
     /// One object.
@@ -196,7 +215,7 @@ impl Api {
         let kept = old.map(|old| meta::string(old, &["spec", "clusterIP"])).unwrap_or_default();
         let address = match meta::string(spec, &["clusterIP"]) {
             "" if !kept.is_empty() => kept.to_owned(),
-            "" => self.free_address(&others),
+            "" => self.free_address(&others)?,
             given => given.to_owned(),
         };
         if typed == "ExternalName" {
@@ -231,16 +250,16 @@ impl Api {
         allocate_ports(target, &name, spec, &others, old)
     }
 
-    fn free_address(&self, others: &[&Arc<Value>]) -> String {
+    fn free_address(&self, others: &[&Arc<Value>]) -> Result<String> {
         let first = u32::from(self.settings.services);
-        let size = 1_u32 << (32 - u32::from(self.settings.services_prefix));
-        loop {
-            // The first ones are the API server's and DNS's own.
-            let address = Ipv4Addr::from(first + rand::random_range(16..size - 2)).to_string();
-            if others.iter().all(|o| meta::string(o, &["spec", "clusterIP"]) != address) {
-                return address;
-            }
-        }
+        // The first ones are the API server's and DNS's own.
+        let size = (1_u32 << (32 - u32::from(self.settings.services_prefix))) - 2 - OWN_ADDRESSES;
+        let taken: BTreeSet<&str> = others.iter().map(|o| meta::string(o, &["spec", "clusterIP"])).collect();
+        let start = rand::random_range(0..size);
+        (0..size)
+            .map(|step| Ipv4Addr::from(first + OWN_ADDRESSES + (start + step) % size).to_string())
+            .find(|address| !taken.contains(address.as_str()))
+            .ok_or_else(|| Status::internal("failed to allocate a serviceIP: range is full"))
     }
 }
 
@@ -310,7 +329,7 @@ fn allocate_ports(
                 ));
             }
             Some(number) => number,
-            None => free_port(&taken),
+            None => free_port(&taken)?,
         };
         taken.insert(number);
         meta::map(port).insert("nodePort".into(), number.into());
@@ -318,9 +337,12 @@ fn allocate_ports(
     Ok(())
 }
 
-fn free_port(taken: &BTreeSet<i64>) -> i64 {
+fn free_port(taken: &BTreeSet<i64>) -> Result<i64> {
     let start: i64 = rand::random_range(0..2768);
-    (0..2768).map(|step| 30000 + (start + step) % 2768).find(|port| !taken.contains(port)).unwrap_or(30000)
+    (0..2768)
+        .map(|step| 30000 + (start + step) % 2768)
+        .find(|port| !taken.contains(port))
+        .ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))
 }
 
 impl Api {
@@ -344,5 +366,41 @@ impl Api {
         let status = Target::own(target.kind, meta::namespace(&bound), meta::name(&bound)).of("status");
         self.modify(&status, super::conditions::scheduled)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_given_until_none_is_left() {
+        let services =
+            Settings { services: Ipv4Addr::new(10, 0, 0, 0), services_prefix: 27, ..Settings::default() };
+        let api = Api::new(Store::in_memory(), services);
+        api.create(&Target::own(&kinds::NAMESPACE, "", ""), json!({"metadata": {"name": "default"}}))
+            .unwrap();
+        let make = |number: u32| {
+            let service =
+                json!({"metadata": {"name": format!("s{number}")}, "spec": {"ports": [{"port": 80}]}});
+            api.create(&Target::own(&kinds::SERVICE, "default", ""), service)
+        };
+        let addresses: BTreeSet<String> = (0..14)
+            .map(|number| meta::string(&make(number).unwrap().object, &["spec", "clusterIP"]).to_owned())
+            .collect();
+        assert_eq!(addresses.len(), 14);
+        assert!(addresses.contains("10.0.0.16") && addresses.contains("10.0.0.29"), "{addresses:?}");
+        let full = make(14).unwrap_err();
+        assert_eq!(full.message, "Internal error occurred: failed to allocate a serviceIP: range is full");
+    }
+
+    #[test]
+    fn a_name_that_is_made_is_a_label() {
+        let api = Api::new(Store::in_memory(), Settings::default());
+        let namespace = json!({"metadata": {"generateName": "a".repeat(63)}});
+        let made = api.create(&Target::own(&kinds::NAMESPACE, "", ""), namespace).unwrap();
+        assert_eq!(meta::name(&made.object).len(), 63);
     }
 }

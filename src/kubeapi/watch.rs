@@ -29,6 +29,8 @@ const BOOKMARKS: Duration = Duration::from_secs(60);
 const LAST: Duration = Duration::from_secs(2);
 /// The longest watch that asked for no time: 30 minutes and up to as much again.
 const LONGEST: u64 = 1800;
+/// A watch that asked for more time ends after a year.
+const ENDLESS: u64 = 365 * 86_400;
 
 struct Watch {
     api: Arc<Api>,
@@ -87,7 +89,7 @@ fn events(mut watch: Watch, wanted: Wanted) -> impl Stream<Item = std::result::R
         } else if from.is_none() {
             version = watch.api.store.version();
         }
-        let end = Instant::now() + Duration::from_secs(timeout);
+        let end = Instant::now() + Duration::from_secs(timeout.min(ENDLESS));
         let mut next = next_bookmark(end);
         loop {
             bell.hush();

@@ -321,3 +321,35 @@ fn it_tells_what_there_is() {
     own.kubectl("create quota small --hard=pods=3").failure(1, &["could not find the requested resource"]);
     own.kubectl("get nonsense").failure(1, &["the server doesn't have a resource type \"nonsense\""]);
 }
+
+#[d2k_suite::test]
+fn a_field_that_has_no_effect_is_told_and_the_rest_is_done() {
+    let Some(own) = Own::start() else { return };
+    let file = own.folder().path().join("quiet.yaml");
+    let manifest = WEB.replace("replicas: 2", "replicas: 0").replace(
+        "terminationGracePeriodSeconds: 1",
+        "hostPID: true\n      securityContext: {seccompProfile: {type: RuntimeDefault}}",
+    );
+    std::fs::write(&file, manifest).unwrap();
+    let words = [
+        "Warning: spec.template.spec.hostPID: this cluster gives each Pod namespaces of its own",
+        "Warning: spec.template.spec.securityContext.seccompProfile.type: this cluster runs containers without a seccomp profile",
+    ];
+    for (options, told) in [
+        ("--dry-run=server", true),
+        ("", true),
+        // Nothing changes, so that Kubernetes does not look at it, and neither does this one.
+        ("", false),
+        ("--server-side --force-conflicts", false),
+        ("--server-side --force-conflicts --dry-run=server", false),
+    ] {
+        let output = own.kubectl(format!("apply {options} -f {}", file.display()));
+        assert_eq!(output.status, 0, "{output}");
+        for words in words {
+            assert_eq!(output.stderr.contains(words), told, "{options}: {output}");
+        }
+    }
+    own.kubectl("delete deployment web").success();
+    let output = own.kubectl(format!("apply --server-side -f {}", file.display()));
+    assert!(output.status == 0 && words.iter().all(|words| output.stderr.contains(words)), "{output}");
+}

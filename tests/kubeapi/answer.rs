@@ -10,8 +10,11 @@ use super::side::Raw;
 
 /// What of an answer is compared.
 pub fn of(raw: &Raw, watch: bool, managers: bool, ignored: &[String]) -> Value {
-    let warnings: Vec<Value> =
-        raw.headers.get_all("warning").iter().map(|w| plain(w.to_str().unwrap()).into()).collect();
+    let warnings =
+        raw.headers.get_all("warning").iter().map(|w| String::from_utf8_lossy(w.as_bytes()).into_owned());
+    // Those about fields on which nothing acts: a real cluster has none.
+    let common = warnings.filter(|text| !text.contains("this cluster"));
+    let warnings: Vec<Value> = common.map(|text| plain(&text).into()).collect();
     let media = raw.headers.get("content-type").map_or("", |m| m.to_str().unwrap());
     let media: String = media.split(';').next().unwrap().to_owned();
     let body = normal("", &raw.value(watch), managers);

@@ -69,11 +69,28 @@ impl Controller for Claims {
             return None;
         }
         if meta::string(&claim, &["status", "phase"]) == "Bound" {
+            grow(context, &claim);
             return None;
         }
         // The volume of the claim that had this name before may have the name of the new one.
         released.or_else(|| bind(context, &claim))
     }
+}
+
+/// Lets a volume have the size that its claim asks for now: none of them has a limit.
+fn grow(context: &Context, claim: &Value) {
+    let size = meta::at(claim, &["spec", "resources", "requests", "storage"]);
+    let bytes = |size: &Value| size.as_str().and_then(d2k_quantity::thousandths).unwrap_or(0);
+    if bytes(size) <= bytes(meta::at(claim, &["status", "capacity", "storage"])) {
+        return;
+    }
+    let put = |part: &mut Value| {
+        drop(meta::map(meta::child(part, "capacity")).insert("storage".into(), size.clone()))
+    };
+    let volume = Target::own(&kinds::PERSISTENT_VOLUME, "", meta::string(claim, &["spec", "volumeName"]));
+    let _ = context.api.modify(&volume, |volume| put(meta::child(volume, "spec")));
+    let target = Target::own(&kinds::PERSISTENT_VOLUME_CLAIM, meta::namespace(claim), meta::name(claim));
+    let _ = context.api.modify(&target.of("status"), |claim| put(meta::child(claim, "status")));
 }
 
 /// The claims that a Pod mounts.
@@ -104,6 +121,7 @@ fn bind(context: &Context, claim: &Value) -> Option<Duration> {
         events::record(&context.api, &about, "Warning", "ProvisioningFailed", &words);
         return None;
     }
+    let policy = known.as_ref().map_or("", |class| meta::string(class, &["reclaimPolicy"])).to_owned();
     let name = format!("pvc-{}", meta::uid(claim));
     let source = match context.storage.provision(&name, claim) {
         Ok(source) => source,
@@ -119,7 +137,7 @@ fn bind(context: &Context, claim: &Value) -> Option<Duration> {
         "metadata": {"name": name, "annotations": {"pv.kubernetes.io/provisioned-by": provisioner}},
         "spec": {
             "capacity": {"storage": size}, "accessModes": modes, "storageClassName": class,
-            "persistentVolumeReclaimPolicy": "Delete",
+            "persistentVolumeReclaimPolicy": policy,
             "claimRef": {
                 "kind": "PersistentVolumeClaim", "apiVersion": "v1", "namespace": meta::namespace(claim),
                 "name": meta::name(claim), "uid": meta::uid(claim),
@@ -152,11 +170,14 @@ fn bind(context: &Context, claim: &Value) -> Option<Duration> {
 }
 
 impl Claims {
-    /// Removes the volumes of claims of a name that are gone, with what is in them. A PersistentVolume stays until that is done, so that
-    /// another attempt is made, by the next process if need be.
+    /// Removes the volumes of claims of a name that are gone, with what is in them, but for those that are to be kept. A
+    /// PersistentVolume stays until that is done, so that another attempt is made, by the next process if need be.
     fn reclaim(&self, context: &Context, key: &Key, claim: Option<&Value>) -> Option<Duration> {
         let all = context.api.list(&kinds::PERSISTENT_VOLUME, "").items.into_iter();
-        let released: Vec<_> = all.filter(|volume| is_released(context, volume, key, claim)).collect();
+        let (released, kept): (Vec<_>, Vec<_>) = all
+            .filter(|volume| is_released(context, volume, key, claim))
+            .partition(|volume| meta::string(volume, &["spec", "persistentVolumeReclaimPolicy"]) == "Delete");
+        kept.iter().for_each(|volume| release(&context.api, volume));
         for volume in &released {
             if self.removing.lock().insert(meta::name(volume).to_owned()) {
                 let removal = context.storage.remove(volume);
@@ -188,10 +209,97 @@ fn is_released(context: &Context, volume: &Value, key: &Key, claim: Option<&Valu
         && meta::string(of, &["name"]) == key.1
         && claim.is_none_or(|claim| meta::uid(claim) != meta::string(of, &["uid"]))
         && provisioner == context.storage.provisioner()
-        && meta::string(volume, &["spec", "persistentVolumeReclaimPolicy"]) == "Delete"
+}
+
+/// Says of a volume that is kept that its claim has gone.
+fn release(api: &Api, volume: &Value) {
+    if meta::string(volume, &["status", "phase"]) != "Bound" {
+        return;
+    }
+    let target = Target::own(&kinds::PERSISTENT_VOLUME, "", meta::name(volume)).of("status");
+    let _ = api.modify(&target, |volume| {
+        let status = meta::map(meta::child(volume, "status"));
+        status.insert("phase".into(), "Released".into());
+        status.insert("lastPhaseTransitionTime".into(), meta::now().into());
+    });
 }
 
 fn forget(api: &Api, volume: &Value) {
     let target = Target::own(&kinds::PERSISTENT_VOLUME, "", meta::name(volume));
     let _ = api.delete(&target, &DeleteOptions::default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::storage::Folders;
+    use crate::controllers::testing::{context, make};
+
+    /// Makes a claim of a class with a policy, and deletes it; what is left of its volume.
+    async fn left(policy: &str) -> Option<String> {
+        let folder = std::env::temp_dir().join(format!("d2k-claims-{policy}-{}", std::process::id()));
+        let mut context = context();
+        context.storage = Arc::new(Folders(folder.clone()));
+        let class = json!({
+            "metadata": {"name": "c"}, "provisioner": context.storage.provisioner(), "reclaimPolicy": policy,
+        });
+        context.api.create(&Target::own(&kinds::STORAGE_CLASS, "", ""), class).unwrap();
+        let claim = json!({"metadata": {"name": "v"}, "spec": {
+            "storageClassName": "c", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}},
+        }});
+        make(&context, &kinds::PERSISTENT_VOLUME_CLAIM, claim);
+        let (claims, key) = (Claims::default(), ("default".to_owned(), "v".to_owned()));
+        claims.reconcile(&context, &key);
+        let target = Target::own(&kinds::PERSISTENT_VOLUME_CLAIM, "default", "v");
+        context.api.delete(&target, &DeleteOptions::default()).unwrap();
+        let left = || context.api.list(&kinds::PERSISTENT_VOLUME, "").items.first().cloned();
+        for _ in 0..100 {
+            claims.reconcile(&context, &key);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if left().is_none_or(|volume| meta::string(&volume, &["status", "phase"]) == "Released") {
+                break;
+            }
+        }
+        let kept = std::fs::read_dir(&folder).is_ok_and(|mut volumes| volumes.next().is_some());
+        let _ = std::fs::remove_dir_all(&folder);
+        let volume = left();
+        assert_eq!(kept, volume.is_some(), "the folder is there with its object");
+        volume.map(|volume| meta::string(&volume, &["status", "phase"]).to_owned())
+    }
+
+    #[test]
+    fn a_volume_grows_with_its_claim() {
+        let folder = std::env::temp_dir().join(format!("d2k-claims-grow-{}", std::process::id()));
+        let mut context = context();
+        context.storage = Arc::new(Folders(folder.clone()));
+        let provisioner = context.storage.provisioner();
+        let class = json!({"metadata": {"name": "c"}, "provisioner": provisioner});
+        context.api.create(&Target::own(&kinds::STORAGE_CLASS, "", ""), class).unwrap();
+        let claim = json!({"metadata": {"name": "v"}, "spec": {
+            "storageClassName": "c", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}},
+        }});
+        make(&context, &kinds::PERSISTENT_VOLUME_CLAIM, claim);
+        let (claims, key) = (Claims::default(), ("default".to_owned(), "v".to_owned()));
+        claims.reconcile(&context, &key);
+        let target = Target::own(&kinds::PERSISTENT_VOLUME_CLAIM, "default", "v");
+        let resize = |size: &str| {
+            context
+                .api
+                .modify(&target, |claim| claim["spec"]["resources"]["requests"]["storage"] = size.into())
+        };
+        resize("3Mi").unwrap();
+        claims.reconcile(&context, &key);
+        let claim = context.api.get(&kinds::PERSISTENT_VOLUME_CLAIM, "default", "v").unwrap();
+        let volume = context.api.list(&kinds::PERSISTENT_VOLUME, "").items[0].clone();
+        let sizes = [&claim["status"], &volume["spec"]].map(|part| part["capacity"]["storage"].clone());
+        assert_eq!(sizes, [json!("3Mi"), json!("3Mi")]);
+        assert!(resize("2Mi").unwrap_err().message.contains("field can not be less than status.capacity"));
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+
+    #[tokio::test]
+    async fn a_volume_goes_with_its_claim_or_stays_as_its_class_says() {
+        assert_eq!(left("Delete").await, None);
+        assert_eq!(left("Retain").await.as_deref(), Some("Released"));
+    }
 }

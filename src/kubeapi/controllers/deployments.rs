@@ -64,6 +64,7 @@ impl Controller for Deployments {
         let new = if paused { new } else { rollout::roll(context, &deployment, new, &old, make) };
         if let Some(new) = &new {
             number(context, &deployment, new, &old);
+            follow(context, &deployment, new);
         }
         forget(context, &deployment, &old);
         write_status(context, key)
@@ -110,7 +111,9 @@ fn make(context: &Context, deployment: &Value, replicas: i64) -> Option<Arc<Valu
             "name": name, "labels": meta::at(&template, &["metadata", "labels"]), "annotations": annotations,
             "ownerReferences": [owners::reference(&kinds::DEPLOYMENT, deployment)],
         },
-        "spec": {"replicas": replicas, "selector": selector, "template": template},
+        "spec": {
+            "replicas": replicas, "minReadySeconds": least_ready(deployment), "selector": selector, "template": template,
+        },
     });
     match context.api.create(&Target::own(of, meta::namespace(deployment), ""), set) {
         Ok(made) => Some(made.object),
@@ -126,7 +129,7 @@ fn make(context: &Context, deployment: &Value, replicas: i64) -> Option<Arc<Valu
                     Target::own(&kinds::DEPLOYMENT, meta::namespace(deployment), meta::name(deployment));
                 let _ = context.api.modify(&target.of("status"), |deployment| {
                     meta::map(meta::child(deployment, "status"))
-                        .insert("collisionCount".into(), (collisions + 1).into());
+                        .insert("collisionCount".into(), collisions.saturating_add(1).into());
                 });
             }
             None
@@ -146,7 +149,7 @@ fn number(context: &Context, deployment: &Value, new: &Value, old: &[Arc<Value>]
     let revision =
         |set: &Value| meta::string(set, &["metadata", "annotations", REVISION]).parse::<i64>().unwrap_or(0);
     let highest = old.iter().map(|set| revision(set)).max().unwrap_or(0);
-    let wanted = if revision(new) > highest { revision(new) } else { highest + 1 };
+    let wanted = if revision(new) > highest { revision(new) } else { highest.saturating_add(1) };
     let write = |kind, object: &Value| {
         if revision(object) == wanted {
             return;
@@ -159,6 +162,22 @@ fn number(context: &Context, deployment: &Value, new: &Value, old: &[Arc<Value>]
     };
     write(&kinds::REPLICA_SET, new);
     write(&kinds::DEPLOYMENT, deployment);
+}
+
+/// How long a Pod must have been ready to count, seconds.
+fn least_ready(deployment: &Value) -> i64 {
+    meta::number(deployment, &["spec", "minReadySeconds"]).unwrap_or(0)
+}
+
+/// The newest revision counts its Pods as the Deployment does.
+fn follow(context: &Context, deployment: &Value, new: &Value) {
+    if least_ready(new) == least_ready(deployment) {
+        return;
+    }
+    let target = Target::own(&kinds::REPLICA_SET, meta::namespace(new), meta::name(new));
+    let _ = context.api.modify(&target, |set| {
+        meta::map(meta::child(set, "spec")).insert("minReadySeconds".into(), least_ready(deployment).into());
+    });
 }
 
 /// Old revisions beyond the limit go.

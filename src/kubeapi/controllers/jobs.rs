@@ -18,6 +18,7 @@ use crate::events::{self, About};
 use crate::kinds::{self, Kind};
 use crate::meta;
 use crate::verbs::{DeleteOptions, Propagation, Target};
+use indexes::Indexes;
 
 /// Keeps a Pod until it is counted.
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";
@@ -25,6 +26,10 @@ const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 const BACKOFF: i64 = 10;
 /// Longest pause, seconds.
 const LONGEST: i64 = 600;
+/// When a Pod that could not be made is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Who looks after a Job that names nobody else in `managedBy`.
+const OWN: &str = "kubernetes.io/job-controller";
 
 /// The controller.
 pub struct Jobs;
@@ -45,6 +50,9 @@ impl Controller for Jobs {
             free_orphans(context, key);
             return None;
         };
+        if !matches!(meta::string(&job, &["spec", "managedBy"]), "" | OWN) {
+            return None;
+        }
         let pods = owners::children(context, &kinds::POD, of, &job);
         let counted = count(context, &job, &pods);
         if meta::deleting(&job) {
@@ -108,17 +116,16 @@ impl Jobs {
             match backoff(job, pods) {
                 Some(wait) if missing > 0 => again = Some(again.map_or(wait, |a| a.min(wait))),
                 _ => {
-                    let count = usize::try_from(missing).unwrap_or(0);
+                    let count = usize::try_from(missing).unwrap_or(0).min(replica_sets::BURST);
                     let numbers: Vec<Option<i64>> = if indexes::is_indexed(job) {
-                        indexes::missing(job, &active).into_iter().take(count).map(Some).collect()
+                        indexes::missing(job, &active).take(count).map(Some).collect()
                     } else {
                         vec![None; count]
                     };
-                    for number in numbers {
-                        match make(context, job, number) {
-                            Ok(()) => now_active += 1,
-                            Err(()) => again = Some(Duration::from_secs(5)),
-                        }
+                    let made = numbers.iter().take_while(|number| make(context, job, **number)).count();
+                    now_active += made;
+                    if made < numbers.len() {
+                        again = Some(again.map_or(AGAIN, |again| again.min(AGAIN)));
                     }
                 }
             }
@@ -147,7 +154,8 @@ fn backoff(job: &Value, pods: &[Arc<Value>]) -> Option<Duration> {
     u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_secs)
 }
 
-fn make(context: &Context, job: &Value, number: Option<i64>) -> Result<(), ()> {
+/// Makes a Pod; whether that could be done.
+fn make(context: &Context, job: &Value, number: Option<i64>) -> bool {
     let of = &kinds::JOB;
     let mut template = meta::at(job, &["spec", "template"]).clone();
     meta::set(&mut template, "finalizers", json!([TRACKING]));
@@ -161,12 +169,12 @@ fn make(context: &Context, job: &Value, number: Option<i64>) -> Result<(), ()> {
         Ok(made) => {
             let words = format!("Created pod: {}", meta::name(&made.object));
             events::record(&context.api, &about, "Normal", "SuccessfulCreate", &words);
-            Ok(())
+            true
         }
         Err(status) => {
             let words = format!("Error creating: {}", status.message);
             events::record(&context.api, &about, "Warning", "FailedCreate", &words);
-            Err(())
+            false
         }
     }
 }
@@ -225,10 +233,10 @@ fn count(context: &Context, job: &Value, pods: &[Arc<Value>]) -> bool {
         let status = meta::map(meta::child(job, "status"));
         if indexed {
             let text = status.get("completedIndexes").and_then(Value::as_str).unwrap_or_default();
-            let mut all = indexes::parse(text);
-            all.extend(&done);
-            status.insert("completedIndexes".into(), indexes::format(&all).into());
-            status.insert("succeeded".into(), all.len().into());
+            let mut all = Indexes::parse(text);
+            done.iter().for_each(|number| all.add(*number));
+            status.insert("completedIndexes".into(), all.to_string().into());
+            status.insert("succeeded".into(), all.count().into());
         }
         for (field, uids) in lists.iter().filter(|(field, _)| !indexed || *field != "succeeded") {
             let before = status.get(*field).and_then(Value::as_i64).unwrap_or(0);
@@ -300,4 +308,22 @@ fn write_status(
             set_condition(job, "Suspended", false, "JobResumed", "Job resumed");
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::testing::{context, make as create, names};
+
+    #[test]
+    fn a_job_that_somebody_else_looks_after_is_left_alone() {
+        for (manager, pods) in [("example.com/queue", 0), (OWN, 1)] {
+            let context = context();
+            let pod = json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]});
+            let spec = json!({"managedBy": manager, "template": {"spec": pod}});
+            create(&context, &kinds::JOB, json!({"metadata": {"name": "j"}, "spec": spec}));
+            Jobs.reconcile(&context, &("default".to_owned(), "j".to_owned()));
+            assert_eq!(names(&context, &kinds::POD).len(), pods, "{manager}");
+        }
+    }
 }

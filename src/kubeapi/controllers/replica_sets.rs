@@ -15,6 +15,11 @@ use crate::meta;
 use crate::status::{Result, Status};
 use crate::verbs::{DeleteOptions, Target};
 
+/// Pods that one look makes at most: the next one goes on, and others have their turn between. Kubernetes calls it a burst.
+pub const BURST: usize = 100;
+/// When a Pod that could not be made is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// The controller.
 pub struct ReplicaSets;
 
@@ -38,15 +43,15 @@ impl Controller for ReplicaSets {
         let mut failure = None;
         if !meta::deleting(&set) {
             if active.len() < wanted {
-                failure = (active.len()..wanted).find_map(|_| make(context, &set).err());
+                failure = (active.len()..wanted).take(BURST).find_map(|_| make(context, &set).err());
             } else {
                 for pod in surplus(active.clone(), wanted) {
                     end(context, &set, &pod);
                 }
             }
         }
-        write_status(context, &set, failure.as_ref());
-        failure.map(|_| Duration::from_secs(5))
+        let again = write_status(context, &set, failure.as_ref());
+        if failure.is_some() { Some(again.map_or(AGAIN, |again| again.min(AGAIN))) } else { again }
     }
 }
 
@@ -99,11 +104,15 @@ fn end(context: &Context, set: &Value, pod: &Value) {
     }
 }
 
-fn write_status(context: &Context, set: &Value, failure: Option<&Status>) {
+/// Writes the status; when a Pod that is ready will be available.
+fn write_status(context: &Context, set: &Value, failure: Option<&Status>) -> Option<Duration> {
     let of = &kinds::REPLICA_SET;
     let pods = owners::children(context, &kinds::POD, of, set);
     let active: Vec<&Arc<Value>> = pods.iter().filter(|pod| is_active(pod)).collect();
     let ready = active.iter().filter(|pod| conditions::is_ready(pod)).count();
+    let least = meta::number(set, &["spec", "minReadySeconds"]).unwrap_or(0);
+    let waits: Vec<Duration> = active.iter().filter_map(|pod| conditions::available_in(pod, least)).collect();
+    let available = waits.iter().filter(|left| left.is_zero()).count();
     let target = Target::own(of, meta::namespace(set), meta::name(set)).of("status");
     let done = context.api.modify(&target, |set| {
         let observed = meta::number(set, &["metadata", "generation"]).unwrap_or(0);
@@ -111,7 +120,7 @@ fn write_status(context: &Context, set: &Value, failure: Option<&Status>) {
         status.insert("replicas".into(), active.len().into());
         status.insert("fullyLabeledReplicas".into(), active.len().into());
         status.insert("readyReplicas".into(), ready.into());
-        status.insert("availableReplicas".into(), ready.into());
+        status.insert("availableReplicas".into(), available.into());
         status.insert("observedGeneration".into(), observed.into());
         for field in ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"] {
             if status.get(field).and_then(Value::as_u64) == Some(0) {
@@ -140,5 +149,36 @@ fn write_status(context: &Context, set: &Value, failure: Option<&Status>) {
             error = status.message,
             "the status of a ReplicaSet was not written"
         );
+    }
+    waits.into_iter().filter(|left| !left.is_zero()).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::testing::{be_ready, context, make as create, names};
+
+    #[test]
+    fn a_pod_that_is_ready_counts_when_it_has_been_so_long_enough() {
+        for (least, available) in [(0, json!(1)), (600, Value::Null)] {
+            let context = context();
+            let set = json!({"metadata": {"name": "web"}, "spec": {
+                "replicas": 1, "minReadySeconds": least, "selector": {"matchLabels": {"a": "b"}},
+                "template": {
+                    "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]},
+                },
+            }});
+            create(&context, &kinds::REPLICA_SET, set);
+            let key = ("default".to_owned(), "web".to_owned());
+            ReplicaSets.reconcile(&context, &key);
+            be_ready(&context, &names(&context, &kinds::POD)[0]);
+            let again = ReplicaSets.reconcile(&context, &key);
+            assert_eq!(again.is_some_and(|again| again > Duration::from_secs(590)), least > 0, "{again:?}");
+            let set = context.api.get(&kinds::REPLICA_SET, "default", "web").unwrap();
+            assert_eq!(
+                (&set["status"]["readyReplicas"], &set["status"]["availableReplicas"]),
+                (&json!(1), &available)
+            );
+        }
     }
 }

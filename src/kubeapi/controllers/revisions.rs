@@ -40,7 +40,7 @@ pub fn newest(
     let wanted = meta::at(owner, &["spec", "template"]);
     let highest = all.last().map_or(0, |one| number(one));
     let Some(same) = all.iter().rev().find(|one| template(one) == *wanted) else {
-        return make(context, kind, owner, label, highest + 1);
+        return make(context, kind, owner, label, highest.saturating_add(1));
     };
     if number(same) == highest {
         return Some(same.clone());
@@ -48,7 +48,7 @@ pub fn newest(
     // One that has come back is the newest again.
     let target = Target::own(&kinds::CONTROLLER_REVISION, meta::namespace(same), meta::name(same));
     let moved = context.api.modify(&target, |revision| {
-        meta::map(revision).insert("revision".into(), (highest + 1).into());
+        meta::map(revision).insert("revision".into(), highest.saturating_add(1).into());
     });
     moved.ok().flatten()
 }
@@ -93,7 +93,7 @@ fn make(
                 let _ = context.api.modify(&target, |owner| {
                     let collisions = meta::number(owner, &["status", "collisionCount"]).unwrap_or(0);
                     meta::map(meta::child(owner, "status"))
-                        .insert("collisionCount".into(), (collisions + 1).into());
+                        .insert("collisionCount".into(), collisions.saturating_add(1).into());
                 });
             }
             tracing::debug!(

@@ -30,11 +30,12 @@ pub fn roll(
     let surge = share(deployment, "maxSurge", wanted, true);
     let total: i64 =
         old.iter().map(|set| replicas(set)).sum::<i64>() + new.as_ref().map_or(0, |n| replicas(n));
-    let room = (wanted + surge.max(i64::from(unavailable(deployment, wanted) == 0)) - total).max(0);
+    let least = surge.max(i64::from(unavailable(deployment, wanted) == 0));
+    let room = wanted.saturating_add(least).saturating_sub(total).max(0);
     let new = match new {
         Some(new) => {
             let now = replicas(&new);
-            let target = if now > wanted { wanted } else { (now + room).min(wanted) };
+            let target = if now > wanted { wanted } else { now.saturating_add(room).min(wanted) };
             scale(context, deployment, &new, target)
         }
         None => {
@@ -117,7 +118,8 @@ fn scale(context: &Context, deployment: &Value, set: &Arc<Value>, wanted: i64) -
 pub fn note(deployment: &Value, annotations: &mut serde_json::Map<String, Value>) {
     let wanted = meta::number(deployment, &["spec", "replicas"]).unwrap_or(1);
     let rolling = meta::string(deployment, &["spec", "strategy", "type"]) != "Recreate";
-    let most = wanted + if rolling { share(deployment, "maxSurge", wanted, true) } else { 0 };
+    let surge = if rolling { share(deployment, "maxSurge", wanted, true) } else { 0 };
+    let most = wanted.saturating_add(surge);
     let mut put = |name: &str, count: i64| {
         annotations.insert(format!("deployment.kubernetes.io/{name}-replicas"), count.to_string().into())
     };
@@ -155,5 +157,6 @@ fn share(deployment: &Value, field: &str, wanted: i64, up: bool) -> i64 {
         return number;
     }
     let percent: i64 = value.as_str().and_then(|text| text.strip_suffix('%')?.parse().ok()).unwrap_or(25);
-    if up { (wanted * percent + 99) / 100 } else { wanted * percent / 100 }
+    let hundredths = wanted.saturating_mul(percent);
+    if up { hundredths.saturating_add(99) / 100 } else { hundredths / 100 }
 }

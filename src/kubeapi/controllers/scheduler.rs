@@ -1,5 +1,6 @@
 //! The scheduler: there is one Node, and a Pod goes there if it may.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -46,6 +47,9 @@ impl Controller for Scheduler {
             let words = format!(
                 "0/1 nodes are available: {words}. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
             );
+            if is_told(&pod, &words) {
+                return None;
+            }
             let target = Target::own(of, &key.0, &key.1).of("status");
             let _ = context
                 .api
@@ -59,6 +63,14 @@ impl Controller for Scheduler {
         }
         None
     }
+}
+
+/// Whether a Pod says already why it waits: many may wait, and are looked at whenever one ends.
+fn is_told(pod: &Value, words: &str) -> bool {
+    let conditions = meta::items(pod, &["status", "conditions"]);
+    conditions
+        .iter()
+        .any(|c| meta::string(c, &["type"]) == "PodScheduled" && meta::string(c, &["message"]) == words)
 }
 
 /// Why a Pod cannot go to the Node.
@@ -78,12 +90,26 @@ fn unfit(context: &Context, pod: &Value, node: &Value) -> Option<String> {
     let running =
         others.iter().filter(|o| meta::string(o, &["spec", "nodeName"]) == context.node && !is_over(o));
     let running: Vec<_> = running.collect();
-    ["cpu", "memory"].into_iter().find_map(|resource| {
-        let free = thousandths(meta::string(node, &["status", "allocatable", resource]))?
-            - running.iter().map(|other| requested(other, resource)).sum::<i128>();
+    let has = |resource: &str| thousandths(meta::string(node, &["status", "allocatable", resource]));
+    let count = i128::try_from(running.len()).unwrap_or(i128::MAX);
+    if has("pods").is_some_and(|pods| pods <= count.saturating_mul(1000)) {
+        return Some("1 Too many pods".into());
+    }
+    resources(pod).into_iter().find_map(|resource| {
+        let own = matches!(resource, "cpu" | "memory" | "ephemeral-storage");
+        // A Node that does not say how much it has of them has enough; of others, such as devices, it has none.
+        let all = has(resource).or_else(|| (!own).then_some(0))?;
+        let used = running.iter().map(|other| requested(other, resource)).fold(0, i128::saturating_add);
         let asked = requested(pod, resource);
-        (asked > 0 && asked > free).then(|| format!("1 Insufficient {resource}"))
+        (asked > 0 && asked > all.saturating_sub(used)).then(|| format!("1 Insufficient {resource}"))
     })
+}
+
+/// The names of the resources that a Pod requests.
+fn resources(pod: &Value) -> BTreeSet<&str> {
+    let containers = meta::items(pod, &["spec", "containers"]).iter();
+    let lists = containers.filter_map(|c| meta::at(c, &["resources", "requests"]).as_object());
+    lists.flat_map(|requests| requests.keys().map(String::as_str)).collect()
 }
 
 /// Whether a Pod's selector and affinity take the Node.
@@ -132,7 +158,8 @@ pub fn untolerated<'a>(pod: &Value, node: &'a Value, effects: &[&str]) -> Option
 
 fn requested(pod: &Value, resource: &str) -> i128 {
     let containers = meta::items(pod, &["spec", "containers"]).iter();
-    containers.filter_map(|c| thousandths(meta::string(c, &["resources", "requests", resource]))).sum()
+    let asked = containers.filter_map(|c| thousandths(meta::string(c, &["resources", "requests", resource])));
+    asked.fold(0, i128::saturating_add)
 }
 
 #[cfg(test)]
@@ -155,6 +182,26 @@ mod tests {
         assert!(!is_selected(&pod("matchExpressions", "slow"), &node));
         assert!(is_selected(&pod("matchFields", "n"), &node));
         assert!(!is_selected(&pod("matchFields", "m"), &node));
+    }
+
+    #[test]
+    fn a_pod_waits_for_what_the_node_does_not_have() {
+        let context = crate::controllers::testing::context();
+        let node = json!({"status": {"allocatable": {"cpu": "2", "ephemeral-storage": "1Gi", "pods": "1"}}});
+        let lacks = |requests: Value| {
+            let pod = json!({"spec": {"containers": [{"resources": {"requests": requests}}]}});
+            unfit(&context, &pod, &node)
+        };
+        for (requests, words) in [
+            (json!({"cpu": "2", "memory": "1Gi", "ephemeral-storage": "1Gi"}), None),
+            (json!({"cpu": "2001m"}), Some("1 Insufficient cpu")),
+            (json!({"ephemeral-storage": "2Gi"}), Some("1 Insufficient ephemeral-storage")),
+            (json!({"nvidia.com/gpu": "1"}), Some("1 Insufficient nvidia.com/gpu")),
+            (json!({"nvidia.com/gpu": "0"}), None),
+            (json!({"cpu": "100000000000000000000000000000000000"}), Some("1 Insufficient cpu")),
+        ] {
+            assert_eq!(lacks(requests.clone()).as_deref(), words, "{requests}");
+        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub fn count(kind: &Kind, object: &mut Value, old: Option<&Value>) {
     let template = |object: &Value| meta::at(object, &["spec", "template"]).clone();
     let count = match old {
         None => number(object),
-        Some(old) => number(old) + i64::from(template(old) != template(object)),
+        Some(old) => number(old).saturating_add(i64::from(template(old) != template(object))),
     };
     let annotations = meta::child(meta::child(object, "metadata"), "annotations");
     meta::map(annotations).insert(GENERATION.into(), count.to_string().into());

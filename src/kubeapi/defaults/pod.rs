@@ -66,6 +66,11 @@ fn container(container: &mut Value, host_network: bool) {
             self::probe(probe);
         }
     }
+    for hook in ["/lifecycle/postStart", "/lifecycle/preStop"] {
+        if let Some(hook) = container.pointer_mut(hook) {
+            handler(hook);
+        }
+    }
     for variable in list(container, "env") {
         if let Some(reference) = variable.pointer_mut("/valueFrom/fieldRef") {
             put(meta::map(reference), "apiVersion", || "v1".into());
@@ -95,11 +100,16 @@ fn requests(resources: &mut Value) {
     }
 }
 
-fn probe(probe: &mut Value) {
-    if let Some(get) = probe.get_mut("httpGet") {
+/// What a probe or a hook asks.
+fn handler(handler: &mut Value) {
+    if let Some(get) = handler.get_mut("httpGet") {
         put(meta::map(get), "path", || "/".into());
         put(meta::map(get), "scheme", || "HTTP".into());
     }
+}
+
+fn probe(probe: &mut Value) {
+    handler(probe);
     let map = meta::map(probe);
     for (field, value) in
         [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
@@ -148,6 +158,18 @@ fn quality_of_service(pod: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hook_asks_as_a_probe_does() {
+        let get = json!({"httpGet": {"port": 80}});
+        let mut pod =
+            json!({"spec": {"containers": [{"lifecycle": {"preStop": get}, "livenessProbe": get}]}});
+        fill(&mut pod, "");
+        let filled = json!({"port": 80, "path": "/", "scheme": "HTTP"});
+        let container = &pod["spec"]["containers"][0];
+        assert_eq!(container["lifecycle"]["preStop"]["httpGet"], filled);
+        assert_eq!(container["livenessProbe"]["httpGet"], filled);
+    }
 
     #[test]
     fn the_tag_latest_is_always_pulled() {

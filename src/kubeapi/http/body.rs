@@ -29,12 +29,9 @@ pub fn media(headers: &HeaderMap) -> &str {
 }
 
 async fn bytes(body: Body) -> Result<axum::body::Bytes> {
-    axum::body::to_bytes(body, LIMIT).await.map_err(|e| Status {
-        code: 413,
-        reason: "RequestEntityTooLarge",
-        message: format!("Request entity too large: limit is {LIMIT}: {e}"),
-        details: Value::Null,
-    })
+    axum::body::to_bytes(body, LIMIT)
+        .await
+        .map_err(|e| Status::too_large(format!("Request entity too large: limit is {LIMIT}: {e}")))
 }
 
 /// An object of a kind.

@@ -6,12 +6,12 @@ use axum::http::{Method, Response};
 use serde_json::{Value, json};
 
 use super::{Front, Path, Query, body};
-use crate::kinds::Kind;
+use crate::kinds::{self, Kind};
 use crate::meta;
 use crate::patch::Format;
 use crate::patch::manager::Manager;
 use crate::reply::{Form, Reply};
-use crate::schema::Validation;
+use crate::schema::{self, Validation};
 use crate::selectors::Selector;
 use crate::status::{Cause, Result, Status};
 use crate::verbs::{DeleteOptions, Deleted, Propagation, Target, Written, scale_of};
@@ -150,6 +150,10 @@ impl Front {
 
     fn bind(&self, target: &Target, body: &Value, form: &Form) -> Result<Response<Body>> {
         let node = meta::string(body, &["target", "name"]).to_owned();
+        if node.is_empty() {
+            let cause = Cause::required("target.name", "");
+            return Err(Status::invalid(&kinds::BINDING, &target.name, &[cause]));
+        }
         let own = Target { subresource: String::new(), ..target.clone() };
         self.api.change_node(&own, &node)?;
         let done =
@@ -158,7 +162,8 @@ impl Front {
     }
 
     fn finalize(&self, target: &Target, body: &Value) -> Result<Written> {
-        let finalizers = meta::at(body, &["spec", "finalizers"]).clone();
+        let (body, _) = schema::conform(target.kind, body.clone())?;
+        let finalizers = meta::at(&body, &["spec", "finalizers"]).clone();
         let own = Target { subresource: String::new(), ..target.clone() };
         let object = self.api.modify(&own, |object| {
             meta::map(meta::child(object, "spec")).insert("finalizers".into(), finalizers);

@@ -289,7 +289,7 @@ pub(super) fn limits(container: &Value) -> Limits {
         memory: d2k_quantity::units(&amount("limits", "memory")),
         cpu_milli: cpu("limits"),
         cpu_shares: cpu("requests")
-            .and_then(|milli| u64::try_from(milli * 1024 / 1000).ok())
+            .and_then(|milli| u64::try_from(milli.saturating_mul(1024) / 1000).ok())
             .map(|s| s.clamp(2, 262_144)),
         pids: Some(PIDS),
     }

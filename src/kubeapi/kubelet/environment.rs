@@ -251,7 +251,7 @@ pub(super) fn resource(pod: &Value, container: &Value, reference: &Value, node: 
         _ => 0,
     });
     let divisor = d2k_quantity::thousandths(divisor).filter(|d| *d > 0).unwrap_or(1000);
-    ((value + divisor - 1) / divisor).to_string()
+    (value.saturating_add(divisor - 1) / divisor).to_string()
 }
 
 /// Now, for names of folders that are exchanged.

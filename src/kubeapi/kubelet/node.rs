@@ -5,13 +5,11 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 
 use crate::discovery;
-use crate::kinds;
+use crate::kinds::{self, PODS};
 use crate::meta;
 use crate::verbs::{Api, Target};
 use d2k_engine::NodeFacts;
 
-/// Pods that may run at once.
-const PODS: &str = "1000";
 /// The namespace of the Leases of Nodes (Kubernetes' `NamespaceNodeLease`).
 pub const LEASES: &str = "kube-node-lease";
 
@@ -24,7 +22,7 @@ pub fn register(api: &Api, name: &str, address: IpAddr, facts: &NodeFacts) {
         "node-role.kubernetes.io/control-plane": "",
     });
     let resources = json!({
-        "cpu": facts.cpus.to_string(), "memory": format!("{}Ki", facts.memory / 1024), "pods": PODS,
+        "cpu": facts.cpus.to_string(), "memory": format!("{}Ki", facts.memory / 1024), "pods": PODS.to_string(),
         "ephemeral-storage": format!("{}Ki", facts.storage / 1024),
     });
     let version = discovery::version();

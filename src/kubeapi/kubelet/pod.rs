@@ -202,7 +202,7 @@ impl<E: Engine> Kubelet<E> {
         loop {
             tokio::select! {
                 _ = &mut stopped => return,
-                () = tokio::time::sleep_until(begin + limit) => break,
+                () = tokio::time::sleep(limit.saturating_sub(begin.elapsed())) => break,
                 changed = pods.changed() => match (changed.is_ok(), &*pods.borrow_and_update()) {
                     (true, Some(pod)) => limit = limit.min(grace(pod)),
                     _ => break,
@@ -271,7 +271,7 @@ fn grace(pod: &Value) -> Duration {
 fn left(pod: &Value) -> Option<Duration> {
     let limit = meta::number(pod, &["spec", "activeDeadlineSeconds"])?;
     let begun = string(pod, &["status", "startTime"]).parse().unwrap_or_else(|_| Timestamp::now());
-    let left = begun.as_second() + limit - Timestamp::now().as_second();
+    let left = begun.as_second().saturating_add(limit) - Timestamp::now().as_second();
     Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
 }
 

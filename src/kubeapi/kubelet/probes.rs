@@ -271,7 +271,8 @@ impl<E: Engine> Kubelet<E> {
 
     /// Runs the hook before a container is stopped.
     pub(super) async fn before_stop(&self, running: &Running, pod: &Value, name: &str, id: &str) {
-        let container = items(pod, &["spec", "containers"]).iter().find(|c| string(c, &["name"]) == name);
+        let all = ["containers", "initContainers"].map(|field| items(pod, &["spec", field])).concat();
+        let container = all.iter().find(|c| string(c, &["name"]) == name);
         let Some(hook) = container.and_then(|c| c.pointer("/lifecycle/preStop")) else { return };
         let container = container.unwrap_or(&Value::Null);
         if let Err(error) = self.ask(running, pod, container, id, hook, HOOK).await {

@@ -76,6 +76,34 @@ fn external(spec: &Value, causes: &mut Vec<Cause>) {
     }
 }
 
+/// There is IPv4 only. Kubernetes says so when it gives out addresses, which one without a selector does not need.
+fn families(spec: &Value, causes: &mut Vec<Cause>) {
+    let free = meta::string(spec, &["clusterIP"]) == "None"
+        && meta::at(spec, &["selector"]).as_object().is_none_or(serde_json::Map::is_empty);
+    for (at, family) in meta::items(spec, &["ipFamilies"]).iter().enumerate() {
+        let here = format!("spec.ipFamilies[{at}]");
+        match family.as_str() {
+            Some("IPv4") => {}
+            Some("IPv6") if free => {}
+            Some("IPv6") => causes.push(Cause::invalid(here, family, "not configured on this cluster")),
+            _ => causes.push(Cause::unsupported(here, family, &["IPv4", "IPv6"])),
+        }
+    }
+    let policy = meta::at(spec, &["ipFamilyPolicy"]);
+    match policy.as_str() {
+        None | Some("SingleStack" | "PreferDualStack") => {}
+        Some("RequireDualStack") if free => {}
+        Some("RequireDualStack") => {
+            let words = "this cluster is not configured for dual-stack services";
+            causes.push(Cause::invalid("spec.ipFamilyPolicy", policy, words));
+        }
+        Some(_) => {
+            let known = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+            causes.push(Cause::unsupported("spec.ipFamilyPolicy", policy, &known));
+        }
+    }
+}
+
 fn ports(list: &[Value], causes: &mut Vec<Cause>) {
     let mut taken = BTreeSet::new();
     for (at, port) in list.iter().enumerate() {
@@ -98,6 +126,7 @@ fn addresses(spec: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     if meta::string(spec, &["type"]) == "ExternalName" {
         return;
     }
+    families(spec, causes);
     for (at, address) in meta::items(spec, &["clusterIPs"]).iter().enumerate() {
         if address.as_str() != Some("None") {
             names::address(address, format!("spec.clusterIPs[{at}]"), causes);
@@ -130,5 +159,34 @@ fn twice(list: &[Value], causes: &mut Vec<Cause>) {
             let cause = Cause::duplicate(format!("spec.ports[{at}]"), &Value::Null);
             causes.push(Cause { message: format!("Duplicate value: {shown}"), ..cause });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn wrong(spec: Value) -> Vec<String> {
+        let mut causes = Vec::new();
+        families(&spec, &mut causes);
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    #[test]
+    fn addresses_are_of_ipv4() {
+        assert!(wrong(json!({"ipFamilies": ["IPv4"], "ipFamilyPolicy": "PreferDualStack"})).is_empty());
+        assert_eq!(
+            wrong(json!({"ipFamilies": ["IPv6"], "ipFamilyPolicy": "RequireDualStack"})),
+            [
+                "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster",
+                "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services",
+            ]
+        );
+        let no_selector =
+            json!({"clusterIP": "None", "ipFamilies": ["IPv6"], "ipFamilyPolicy": "RequireDualStack"});
+        assert!(wrong(no_selector).is_empty());
+        assert_eq!(wrong(json!({"ipFamilies": ["IPv5"], "ipFamilyPolicy": "Some"})).len(), 2);
     }
 }

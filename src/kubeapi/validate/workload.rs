@@ -246,7 +246,7 @@ fn completion(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
                     &["NonIndexed", "Indexed"],
                 ));
             }
-            for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
+            for field in ["backoffLimitPerIndex", "maxFailedIndexes", "successPolicy"] {
                 let value = meta::at(spec, &[field]);
                 if !value.is_null() {
                     causes.push(Cause::invalid(

@@ -118,7 +118,9 @@ fn begin(target: &Target, object: &mut Value, options: &DeleteOptions) {
             let generation = meta::number(object, &["metadata", "generation"]).unwrap_or(0);
             meta::set(object, "generation", generation + 1);
         }
-        let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(grace);
+        let at = jiff::Timestamp::now().saturating_add(jiff::SignedDuration::from_secs(grace));
+        // Only a span of days or months cannot be added.
+        let at = at.unwrap_or(jiff::Timestamp::MAX);
         meta::set(object, "deletionTimestamp", meta::seconds(at));
         if kind != "Namespace" {
             meta::set(object, "deletionGracePeriodSeconds", grace);
@@ -158,5 +160,26 @@ fn grace(pod: &Value, asked: Option<i64>) -> i64 {
     match asked.unwrap_or(own) {
         grace if grace < 0 => 1,
         grace => grace,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::testing::{context, make};
+    use crate::kinds;
+
+    #[test]
+    fn a_pod_may_have_more_time_than_there_is() {
+        let context = context();
+        let pod = json!({"metadata": {"name": "p"}, "spec": {
+            "nodeName": "node", "terminationGracePeriodSeconds": i64::MAX, "containers": [{"name": "c", "image": "i"}],
+        }});
+        make(&context, &kinds::POD, pod);
+        let target = Target::own(&kinds::POD, "default", "p");
+        context.api.delete(&target, &DeleteOptions::default()).unwrap();
+        let pod = context.api.get(&kinds::POD, "default", "p").unwrap();
+        assert_eq!(meta::number(&pod, &["metadata", "deletionGracePeriodSeconds"]), Some(i64::MAX));
+        assert!(meta::text(&pod, "deletionTimestamp").starts_with("9999-12-"), "{pod}");
     }
 }

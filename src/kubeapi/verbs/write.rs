@@ -9,11 +9,16 @@ use crate::kinds::{self, Kind};
 use crate::patch::{self, Format, apply};
 use crate::status::{Cause, Result, Status};
 use crate::store::Write;
-use crate::{admission, defaults, meta, packed, schema, validate};
+use crate::{admission, defaults, meta, packed, schema, validate, warnings};
 
 /// Metadata that only the server writes.
 const OWN: &[&str] =
     &["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
+
+/// Length of what is put behind a name that is to be made.
+const SUFFIX: usize = 5;
+/// Length that is taken of its beginning.
+const LONGEST_PREFIX: usize = 63 - SUFFIX;
 
 /// A write, which a client's request does not get around the journal.
 fn wanted(target: &Target, object: Value) -> Write {
@@ -26,17 +31,18 @@ impl Api {
     /// # Errors
     /// 409 if the name is taken, 422 if it is wrong, and so on.
     pub fn create(&self, target: &Target, object: Value) -> Result<Written> {
-        let (mut object, warnings) = read(target, object)?;
+        let (mut object, mut warnings) = read(target, object)?;
         if !meta::text(&object, "resourceVersion").is_empty() {
             return Err(Status::plain("resourceVersion should not be set on objects to be created"));
         }
         if meta::name(&object).is_empty() && !meta::text(&object, "generateName").is_empty() {
-            let name = format!("{}{}", meta::text(&object, "generateName"), meta::suffix(5));
+            let name = generated(meta::text(&object, "generateName"));
             meta::set(&mut object, "name", name);
         }
         let name = meta::name(&object).to_owned();
         self.require_namespace(target, &name)?;
         self.prepare(target, &mut object)?;
+        warnings.extend(self.warnings(target, &object, None));
         if meta::items(&object, &["metadata", "managedFields"]).is_empty() {
             apply::track(target.kind, &Value::Null, &mut object, &target.manager);
         }
@@ -97,6 +103,15 @@ impl Api {
         if service { self.allocate(target, object, None) } else { Ok(()) }
     }
 
+    /// The warnings about what a client has written; the parts of the cluster itself need none.
+    fn warnings(&self, target: &Target, object: &Value, old: Option<&Value>) -> Vec<String> {
+        let own = target.manager.name == CONTROLLERS;
+        if own || !matches!(target.subresource.as_str(), "" | "scale") {
+            return Vec::new();
+        }
+        warnings::of(target.kind, object, old, &self.lacks)
+    }
+
     /// Replaces an object.
     ///
     /// # Errors
@@ -128,7 +143,7 @@ impl Api {
             }
             Ok(object)
         })?;
-        Ok(Written { warnings, ..written })
+        Ok(written.after(warnings))
     }
 
     /// Changes an object by a patch; an apply makes it if it is not there.
@@ -162,7 +177,7 @@ impl Api {
             belongs(target, &object)?;
             Ok(object)
         })?;
-        Ok(Written { warnings, ..written })
+        Ok(written.after(warnings))
     }
 
     fn apply(&self, target: &Target, patch: &Value) -> Result<Written> {
@@ -204,7 +219,7 @@ impl Api {
             warnings = found;
             Ok(object)
         })?;
-        Ok(Written { warnings, ..written })
+        Ok(written.after(warnings))
     }
 
     /// One step: what `change` makes of the object, with what every update has in common.
@@ -232,23 +247,23 @@ impl Api {
             let old = self.get(kind, &target.namespace, name)?;
             let before = packed::unpacked(&old);
             let mut object = change(&before)?;
-            self.finish(target, &before, &mut object, track)?;
+            let warnings = self.finish(target, &before, &mut object, track)?;
             let _ = allocated.set((old, object));
-            return self.store_if_same(target, allocated);
+            return Ok(self.store_if_same(target, allocated)?.after(warnings));
         }
-        let mut seen = None;
+        let (mut seen, mut warnings) = (None, Vec::new());
         let result = self.store.write(kind, &target.namespace, name, |old| {
             let Some(old) = old else { return Err(Status::not_found(kind, name)) };
             let old = &packed::unpacked(old);
             let mut object = change(old)?;
-            self.finish(target, old, &mut object, track)?;
+            warnings = self.finish(target, old, &mut object, track)?;
             if target.dry_run {
                 seen = Some(Arc::new(object));
                 return Ok(Write::Keep);
             }
             Ok(if is_over(kind, &object) { Write::Remove(object) } else { wanted(target, object) })
         })?;
-        Ok(Written { object: seen.unwrap_or(result), created: false, warnings: Vec::new() })
+        Ok(Written { object: seen.unwrap_or(result), created: false, warnings })
     }
 
     /// Writes what was made of an object outside of the lock, if it is still the same.
@@ -271,8 +286,8 @@ impl Api {
         Ok(Written { object, created: false, warnings: Vec::new() })
     }
 
-    /// What every update has in common.
-    fn finish(&self, target: &Target, old: &Value, object: &mut Value, track: bool) -> Result<()> {
+    /// What every update has in common; the warnings about it.
+    fn finish(&self, target: &Target, old: &Value, object: &mut Value, track: bool) -> Result<Vec<String>> {
         let (kind, name) = (target.kind, target.name.as_str());
         let given = meta::text(object, "resourceVersion");
         if !given.is_empty() && given.parse::<u64>().is_err() {
@@ -290,6 +305,9 @@ impl Api {
         let mut causes = validate::metadata_changes(object, old);
         keep(target, old, object, track);
         defaults::fill(kind, object);
+        if target.subresource.is_empty() {
+            defaults::disable(kind, object);
+        }
         *object = schema::normal(kind, std::mem::take(object));
         defaults::daemon_set::count(kind, object, Some(old));
         if target.subresource.is_empty() {
@@ -307,11 +325,18 @@ impl Api {
             let generation = meta::number(old, &["metadata", "generation"]).unwrap_or(0);
             meta::set(object, "generation", generation + 1);
         }
+        let warnings = self.warnings(target, object, Some(old));
         if track {
             apply::track(kind, old, object, &target.manager);
         }
-        Ok(())
+        Ok(warnings)
     }
+}
+
+/// A name that begins as it is asked to, and is no longer than a label.
+fn generated(prefix: &str) -> String {
+    let short: String = prefix.chars().take(LONGEST_PREFIX).collect();
+    format!("{short}{}", meta::suffix(SUFFIX))
 }
 
 /// Whether an object that is being deleted has nothing left to wait for.

@@ -31,7 +31,7 @@ pub fn restarts(job: &Value, active: &[&Arc<Value>]) -> i64 {
 pub fn deadline(job: &Value) -> Option<Duration> {
     let limit = meta::number(job, &["spec", "activeDeadlineSeconds"])?;
     let start: Timestamp = meta::string(job, &["status", "startTime"]).parse().ok()?;
-    let left = start.as_second() + limit - Timestamp::now().as_second();
+    let left = start.as_second().saturating_add(limit) - Timestamp::now().as_second();
     Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
 }
 

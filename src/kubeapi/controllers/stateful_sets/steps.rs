@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{claims, members};
 use crate::conditions;
+use crate::controllers::replica_sets::BURST;
 use crate::controllers::{Context, revisions};
 use crate::events::{self, About};
 use crate::kinds;
@@ -38,8 +39,10 @@ impl Work<'_> {
     /// A Pod or a claim could not be made or ended.
     pub fn step(&self) -> Result<()> {
         let range = members::range(self.set);
+        let mut missing = 0;
         for ordinal in range.clone() {
-            if self.keep(ordinal)?.is_break() && self.is_ordered() {
+            missing += usize::from(!self.pods.contains_key(&ordinal));
+            if missing > BURST || (self.keep(ordinal)?.is_break() && self.is_ordered()) {
                 return Ok(());
             }
         }
