@@ -90,7 +90,9 @@ impl Front {
 
     async fn route(&self, request: Request) -> Result<Response<Body>> {
         let path = request.uri().path().trim_end_matches('/').to_owned();
+        // As in Kubernetes, a wrong token is refused also where none is needed.
         if self.anonymous
+            && !request.headers().contains_key(header::AUTHORIZATION)
             && let Some(open) = open(&path)
         {
             return Ok(open);
@@ -343,7 +345,7 @@ mod tests {
         assert_eq!(ask(&front, "GET /api/v1/pods", "secret").await.0, 200);
         let open = self::front(true);
         assert_eq!(ask(&open, "GET /version", "").await.0, 200);
-        assert_eq!(ask(&open, "GET /version", "wrong").await.0, 200);
+        assert_eq!(ask(&open, "GET /version", "wrong").await.0, 401);
         assert_eq!(ask(&open, "GET /api", "").await.0, 401);
     }
 

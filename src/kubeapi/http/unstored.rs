@@ -63,6 +63,7 @@ impl Front {
                 "the namespace of the provided object does not match the namespace sent on the request";
             return Err(Status::bad_request(words));
         }
+        self.api.get(&kinds::NAMESPACE, "", &path.namespace)?;
         if !named.is_empty() && named != path.name {
             let words = "must match the service account name if specified";
             let cause = Cause::invalid("metadata.name", &named.into(), words);
