@@ -194,7 +194,7 @@ impl Device {
 
     /// Removes what k2d has made on the engine.
     fn clean(&self) {
-        for name in ["k2d", "k2d-itself"] {
+        for name in ["k2d", "k2d-itself", "asker"] {
             self.docker(&format!("rm -f {name}"));
         }
         for label in ["k2d.io/uid", "k2d.io/role"] {

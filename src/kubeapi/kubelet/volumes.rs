@@ -30,6 +30,14 @@ pub struct MountError {
     reason: VolumeError,
 }
 
+impl MountError {
+    /// Whether another object would help, or a change of one.
+    pub fn lacks_object(&self) -> bool {
+        use VolumeError::{NoClaim, NoKey, NoObject, Unbound};
+        matches!(self.reason, NoClaim(_) | Unbound(_) | NoObject { .. } | NoKey { .. })
+    }
+}
+
 /// Why a volume was not made.
 #[derive(Debug, thiserror::Error)]
 enum VolumeError {
