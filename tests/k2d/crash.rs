@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::device::{Device, IMAGE, soon};
@@ -29,7 +30,7 @@ spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 
 /// Asks a Service without an end, in a container that was run by hand.
 const ASK: &str = "while :; do
-  if [ \"$(wget -q -T 5 -O- http://ADDRESS/)\" = 'a page' ]; then echo good; else echo bad; fi
+  if [ \"$(wget -q -O- http://ADDRESS/)\" = 'a page' ]; then echo good; else echo bad; fi
   sleep 0.05
 done";
 
@@ -63,6 +64,9 @@ struct Answered {
     /// Pods that were applied, whether that was answered or not.
     asked: BTreeSet<String>,
     removed: BTreeSet<String>,
+    /// All answers, and rounds in which some objects were answered and others were not.
+    count: usize,
+    cut: usize,
 }
 
 impl Answered {
@@ -115,12 +119,15 @@ fn round(device: &mut Device, round: usize, applies: usize, random: &mut Random,
         words.extend(old.iter().map(String::as_str));
         load.push(kubectl(device, &words));
     }
-    // About as long as the load takes.
-    let longest = 400 + 25 * u64::try_from(applies).unwrap();
-    std::thread::sleep(Duration::from_millis(random.below(longest)));
+    // `kubectl` reads all of the manifests before it asks for the first one, and then asks 25 to 100 times a second.
+    let applies = u64::try_from(applies).unwrap();
+    std::thread::sleep(Duration::from_millis(15 * applies + random.below(45 * applies)));
     device.kill();
     for running in load {
-        all.note(round, &running.finish().stdout);
+        let said = running.finish();
+        all.count += said.stdout.lines().count();
+        all.cut += usize::from(!said.stdout.is_empty() && said.status != 0);
+        all.note(round, &said.stdout);
     }
     std::fs::remove_file(file).unwrap();
 }
@@ -170,6 +177,13 @@ fn check(device: &Device, all: &Answered) {
     soon("all Pods run", ready);
 }
 
+/// When the Service was asked, in milliseconds, and whether it has answered well.
+fn answers(device: &Device) -> Vec<(i64, bool)> {
+    let said = device.docker("logs -t asker").success();
+    let lines = said.lines().filter_map(|line| line.split_once(' '));
+    lines.map(|(time, word)| (time.parse::<Timestamp>().unwrap().as_millisecond(), word == "good")).collect()
+}
+
 fn kill(rounds: usize, applies: usize) {
     let Some(mut device) = Device::start() else { return };
     device.apply(&APP.replace("IMAGE", IMAGE)).success();
@@ -179,7 +193,7 @@ fn kill(rounds: usize, applies: usize) {
         .docker_with(&["run", "-d", "--name", "asker", "--network", "k2d", IMAGE, "sh", "-c", &ask])
         .success();
     soon("the Service answers", || device.docker("logs asker").stdout.contains("good"));
-    let asked_before = device.docker("logs asker").stdout.lines().count();
+    let begun = answers(&device).len();
     let before = device.containers_of("web");
     let (mut random, mut all) = (Random::new(), Answered::default());
     for number in 0..rounds {
@@ -188,16 +202,20 @@ fn kill(rounds: usize, applies: usize) {
         check(&device, &all);
         assert_eq!(device.containers_of("web"), before, "round {number}");
     }
-    let said = device.docker("logs asker").success();
-    let answers: Vec<&str> = said.lines().skip(asked_before).collect();
-    let bad = answers.iter().filter(|answer| **answer != "good").count();
-    let answered = (all.configs.len(), all.pods.len(), all.removed.len());
+    let asked = answers(&device).len();
+    soon("the Service is still asked", || answers(&device).len() > asked);
+    let said = answers(&device).split_off(begun);
+    let bad = said.iter().filter(|(_, good)| !good).count();
+    let longest = said.windows(2).map(|pair| pair[1].0 - pair[0].0).max().unwrap();
     println!(
-        "{rounds} rounds, {} answers of the Service, {bad} bad; answered at last: {answered:?}",
-        answers.len()
+        "{rounds} rounds, {} answers, {} commands cut off in the middle; the Service: {} answers, {bad} bad, {longest} ms at most",
+        all.count,
+        all.cut,
+        said.len()
     );
     assert_eq!(bad, 0, "the Service has not answered");
-    assert!(answers.len() > rounds && !all.configs.is_empty(), "hardly anything was asked");
+    assert!(longest < 5_000, "the Service has answered after {longest} ms");
+    assert!(said.len() > rounds && all.count > rounds && all.cut > 0, "hardly anything was asked");
     device.docker("rm -f asker").success();
     let log = device.log();
     assert!(!log.contains("panicked"), "{log}");

@@ -188,18 +188,21 @@ impl Device {
         std::fs::remove_file(archive).unwrap();
     }
 
-    /// Removes what k2d has made on the engine.
+    /// Removes what k2d has made on the engine, which a test that has failed may have left ended.
     fn clean(&self) {
-        for name in ["k2d", "k2d-itself"] {
+        let all = |words: String| -> Vec<String> {
+            self.docker(&words).stdout.lines().map(str::to_owned).collect()
+        };
+        for name in ["k2d", "k2d-itself", "asker"] {
             self.docker(&format!("rm -f {name}"));
         }
         for label in ["k2d.io/uid", "k2d.io/role"] {
-            for id in self.docker(&format!("ps -aq --filter label={label}")).lines() {
+            for id in all(format!("ps -aq --filter label={label}")) {
                 self.docker(&format!("rm -f {id}"));
             }
         }
         for label in ["k2d.io/uid", "k2d.io/claim"] {
-            for volume in self.docker(&format!("volume ls -q --filter label={label}")).lines() {
+            for volume in all(format!("volume ls -q --filter label={label}")) {
                 self.docker(&format!("volume rm {volume}"));
             }
         }

@@ -37,7 +37,7 @@ fn a_device_of_a_volume_can_be_used_and_others_cannot() {
     };
     let read_only = pod("reads", rare, "CharDevice", "/dev/port0, readOnly: true");
     for manifest in [
-        pod("null", "/dev/null", "CharDevice", "/lost"),
+        pod("lost", "/dev/null", "CharDevice", "/lost"),
         // It hides a file of the image.
         pod("uses", rare, "CharDevice", "/www/index.html"),
         read_only,
@@ -45,12 +45,12 @@ fn a_device_of_a_volume_can_be_used_and_others_cannot() {
     ] {
         device.apply(&manifest).success();
     }
-    for name in ["null", "uses", "reads", "looks"] {
+    for name in ["lost", "uses", "reads", "looks"] {
         device.until_ready(name);
     }
     let script = |pod: &str, script: &str| device.kubectl_with(&["exec", pod, "--", "sh", "-c", script], "");
     assert_eq!(
-        script("null", "echo word >/lost; cat /lost; test -c /lost && echo device").success(),
+        script("lost", "echo word >/lost; cat /lost; test -c /lost && echo device").success(),
         "device"
     );
     script("uses", "test -c /www/index.html && : <>/www/index.html").success();

@@ -56,7 +56,7 @@ spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}
 apiVersion: v1
 kind: Secret
 metadata: {name: shop-secret}
-stringData: {key: hidden}
+data: {key: aGlkZGVu}
 ",
     ),
     (

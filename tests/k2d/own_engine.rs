@@ -1,5 +1,6 @@
 //! An engine of a test's own, which may be killed: a `dockerd` of the machine with a folder, a port and a runtime of its own, and without a
-//! bridge and rules of the firewall, so that no other engine notices.
+//! bridge and rules of the firewall, so that no other engine notices. `D2K_TEST_ENGINE_SETTINGS` is JSON with what its `daemon.json` is to
+//! have besides.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -26,11 +27,15 @@ impl OwnEngine {
         let port = free_port();
         let folder = std::env::temp_dir().join(format!("k2d-engine-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let settings = serde_json::json!({
+        let mut settings = serde_json::json!({
             "data-root": folder.join("data"), "exec-root": folder.join("exec"), "pidfile": folder.join("pid"),
             "hosts": [format!("tcp://127.0.0.1:{port}")], "bridge": "none", "iptables": false, "ip6tables": false,
-            "userland-proxy": false, "seccomp-profile": "unconfined", "live-restore": false,
+            "userland-proxy": false, "live-restore": false,
         });
+        if let Ok(more) = std::env::var("D2K_TEST_ENGINE_SETTINGS") {
+            let more: serde_json::Map<_, _> = serde_json::from_str(&more).unwrap();
+            settings.as_object_mut().unwrap().extend(more);
+        }
         std::fs::write(folder.join("daemon.json"), settings.to_string()).unwrap();
         let mut engine = Self { folder, port, process: None };
         engine.begin();
@@ -60,6 +65,12 @@ impl OwnEngine {
             signal_process(process.id(), signal);
             process.wait().unwrap();
         }
+        // It ends with the engine, whose next start waits for it in vain until somebody has taken its end.
+        let number =
+            std::fs::read_to_string(self.folder.join("exec/containerd/containerd.pid")).unwrap_or_default();
+        eventually("its containerd is gone", || {
+            number.is_empty() || !std::path::Path::new("/proc").join(number.trim()).exists()
+        });
     }
 }
 

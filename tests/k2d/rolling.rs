@@ -24,7 +24,7 @@ fn an_update_to_an_image_that_is_not_there_keeps_the_old_pod_serving() {
     device.kubectl("expose deployment web --port=80 --target-port=8080").success();
     device.kubectl(&format!("run client {image} -- sleep 600")).success();
     device.until_ready("client");
-    let page = || device.kubectl("exec client -- wget -q -T 5 -O- http://web").stdout == "a page\n";
+    let page = || device.kubectl("exec client -- wget -q -O- http://web").stdout == "a page\n";
     soon("the Service answers", page);
     let before = device.containers_of("web");
     device.kubectl("set image deployment/web *=localhost:1/none:1").success();

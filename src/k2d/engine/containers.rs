@@ -223,8 +223,9 @@ fn restart_policy(restart: Restart) -> &'static str {
     match restart {
         Restart::Never => "no",
         Restart::OnFailure => "on-failure",
-        // As `always`, but what a person has stopped stays so when the engine starts again.
-        Restart::Always => "unless-stopped",
+        // Not `unless-stopped`: an engine that was killed ends the containers that have outlived it, and then takes them for ones that a
+        // person has stopped.
+        Restart::Always => "always",
     }
 }
 

@@ -49,7 +49,7 @@ mod tests {
     fn what_was_stopped_or_has_ended_is_not_started() {
         let container = |running: bool, error: &str, policy: &str| json!({"State": {"Running": running, "Error": error}, "HostConfig": {"RestartPolicy": {"Name": policy}}});
         let error = "cannot join network of a non running container";
-        assert!(has_failed(&container(false, error, "unless-stopped")));
+        assert!(has_failed(&container(false, error, "always")));
         for other in
             [container(false, "", "always"), container(true, error, "always"), container(false, error, "no")]
         {

@@ -10,7 +10,9 @@ use super::running::Running;
 use super::running::Volumes;
 use super::state::Phase;
 use crate::events::{self, About};
+use crate::kinds;
 use crate::meta::{self, at, items, string};
+use crate::store::Bell;
 use d2k_engine::{Engine, Image, Limits, Pull, Restart, Security, Start, Trouble};
 
 /// How long an error of a pull is shown before the pause is.
@@ -72,6 +74,7 @@ impl<E: Engine> Kubelet<E> {
             if running.ending.is_cancelled() || running.over.is_cancelled() {
                 return false;
             }
+            let mut bell = self.api.store.bell(&[&kinds::CONFIG_MAP, &kinds::SECRET]);
             // What it is may have changed since its last run.
             let now = running.container(&name);
             let container = now.as_ref().unwrap_or(container);
@@ -79,7 +82,7 @@ impl<E: Engine> Kubelet<E> {
                 Ok(()) => failed = FIRST,
                 // Tried again until the Pod goes.
                 Err(trouble) => {
-                    if !self.wait_after(running, pod, container, &trouble, failed).await {
+                    if !self.wait_after(running, pod, container, &trouble, failed, &mut bell).await {
                         return false;
                     }
                     failed = (failed * 2).min(LONGEST);
@@ -112,6 +115,7 @@ impl<E: Engine> Kubelet<E> {
         container: &Value,
         trouble: &Trouble,
         pause: Duration,
+        bell: &mut Bell,
     ) -> bool {
         let (name, image) = (string(container, &["name"]), string(container, &["image"]));
         let about = About::new(pod, "kubelet").container(name);
@@ -143,8 +147,15 @@ impl<E: Engine> Kubelet<E> {
             };
             let _ = tokio::time::timeout(pause, other).await;
         };
+        // Its variables may come from an object that is there now.
+        let object = async {
+            if trouble.reason != "CreateContainerConfigError" || !bell.rings().await {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             () = waited => true,
+            () = object => true,
             () = self.engine.is_back() => true,
             () = running.ending.cancelled() => false,
         }

@@ -8,9 +8,10 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Kubelet;
-use super::running::Running;
+use super::running::{Running, Volumes};
 use super::state::{End, Phase, State};
 use crate::events::{self, About};
 use crate::kinds;
@@ -20,7 +21,7 @@ use d2k_engine::{Engine, Sandbox};
 
 /// Pause before something is tried again that a Pod cannot begin without.
 const AGAIN: Duration = Duration::from_secs(2);
-/// Longest pause before an engine that could not remove a Pod is asked again.
+/// Longest one.
 const LONGEST: Duration = Duration::from_secs(60);
 /// How long a container beside the main ones may take to end after them.
 const SIDE: Duration = Duration::from_secs(30);
@@ -122,18 +123,7 @@ impl<E: Engine> Kubelet<E> {
     /// Brings a Pod up and keeps its containers.
     async fn live(self: &Arc<Self>, running: &Arc<Running>, pod: &Arc<Value>) {
         let about = About::new(pod, "kubelet");
-        let mounts = loop {
-            match self.volumes(running, pod).await {
-                Ok(mounts) => break mounts,
-                Err(error) => {
-                    events::record(&self.api, &about, "Warning", "FailedMount", &error.to_string());
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(AGAIN) => {}
-                () = running.ending.cancelled() => return,
-            }
-        };
+        let Some(mounts) = self.mounted(running, pod, &about).await else { return };
         let ip = loop {
             match self.engine.create_sandbox(self.sandbox(pod)).await {
                 Ok(ip) => break ip,
@@ -174,6 +164,40 @@ impl<E: Engine> Kubelet<E> {
         }
     }
 
+    /// The volumes of a Pod, once all can be made: at once when an object is there that was missing, else after longer and longer pauses.
+    /// Nothing if the Pod ends before.
+    async fn mounted(&self, running: &Running, pod: &Value, about: &About) -> Option<Volumes> {
+        let mut bell = self.api.store.bell(&[
+            &kinds::CONFIG_MAP,
+            &kinds::SECRET,
+            &kinds::PERSISTENT_VOLUME,
+            &kinds::PERSISTENT_VOLUME_CLAIM,
+        ]);
+        let (mut pause, mut next) = (AGAIN, Instant::now() + AGAIN);
+        loop {
+            bell.hush();
+            let error = match self.volumes(running, pod).await {
+                Ok(mounts) => return Some(mounts),
+                Err(error) => error,
+            };
+            let object = async {
+                if !error.lacks_object() || !bell.rings().await {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = object => {}
+                () = self.engine.is_back() => {}
+                () = tokio::time::sleep_until(next) => {
+                    events::record(&self.api, about, "Warning", "FailedMount", &error.to_string());
+                    pause = (pause * 2).min(LONGEST);
+                    next = Instant::now() + pause;
+                }
+                () = running.ending.cancelled() => return None,
+            }
+        }
+    }
+
     async fn until_started(&self, running: &Running, name: &str) {
         let mut changed = running.changed.subscribe();
         while !running.state(name).started && changed.changed().await.is_ok() {}
@@ -188,7 +212,7 @@ impl<E: Engine> Kubelet<E> {
         pods: &mut watch::Receiver<Option<Arc<Value>>>,
     ) {
         let mut limit = grace_given;
-        let begin = tokio::time::Instant::now();
+        let begin = Instant::now();
         let names: Vec<String> = running.states().into_keys().collect();
         let stopped = async {
             let runs = |state: &State| matches!(state.phase, Phase::Running { .. });

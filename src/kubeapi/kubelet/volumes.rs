@@ -37,6 +37,12 @@ impl MountError {
     pub fn new(name: &str, reason: VolumeError) -> Self {
         Self { name: name.to_owned(), reason }
     }
+
+    /// Whether another object would help, or a change of one.
+    pub fn lacks_object(&self) -> bool {
+        use VolumeError::{NoClaim, NoKey, NoObject, Unbound};
+        matches!(self.reason, NoClaim(_) | Unbound(_) | NoObject { .. } | NoKey { .. })
+    }
 }
 
 /// Why a volume was not made.
