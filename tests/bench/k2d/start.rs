@@ -17,7 +17,7 @@ pub async fn start(bench: &mut Bench) {
         let client = bench.kube().await;
         pause().await;
         let begin = Instant::now();
-        let command = bench.device.serve();
+        let command = bench.device.serve(bench.device.engine());
         bench.device.spawn(command);
         let pods = first_answer(&client).await;
         taken.push(begin.elapsed().as_secs_f64() * 1e3);
