@@ -26,9 +26,9 @@ impl Bench {
     /// A k2d that has never been on this engine before; nothing without an engine.
     pub async fn start() -> Option<Self> {
         rustls::crypto::ring::default_provider().install_default().unwrap();
-        let engine = std::env::var("D2K_TEST_ENGINE").ok()?;
+        let address = std::env::var("D2K_TEST_ENGINE").ok()?;
         let (program, origin) = find();
-        let mut device = Device::prepare(engine, program.clone());
+        let mut device = Device::prepare(address, program.clone());
         for image in device.docker("images -q localhost/k2d").lines() {
             device.docker(&format!("rmi -f {image}")).success();
         }

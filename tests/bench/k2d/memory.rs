@@ -104,4 +104,6 @@ fn release(bench: &Bench, helm: &str) {
         command.env("KUBECONFIG", bench.device.data.join("kubeconfig")).args(words.split(' '));
         run(command, &format!("{helm} {words}"), b"", DEADLINE).success();
     }
+    // Helm leaves the Pods of its tests.
+    bench.device.kubectl("delete pods --field-selector=status.phase=Succeeded --now").success();
 }
