@@ -24,22 +24,24 @@ const CUT: usize = 256;
 /// The warnings about an object that a client has written; `old` is what it replaces, and `lacks` are the features that the
 /// engine does not have.
 pub fn of(kind: &Kind, object: &Value, old: Option<&Value>, lacks: &[Feature]) -> Vec<String> {
-    if !is_looked_at(kind, object, old) {
-        return Vec::new();
+    let changes = old.is_none_or(|old| changes(kind, object, old));
+    let mut all = Vec::new();
+    // Kubernetes looks at a Service at each write.
+    if changes || kind.name == "Service" {
+        all.extend(kubernetes::of(kind, object, old));
     }
-    let mut all = kubernetes::of(kind, object, old);
-    all.extend(unsupported::of(kind, object, lacks));
+    if changes {
+        all.extend(unsupported::of(kind, object, lacks));
+    }
     all
 }
 
-/// Whether a write is looked at: every new object, and of the others those whose specification has changed, as Kubernetes does.
-fn is_looked_at(kind: &Kind, object: &Value, old: Option<&Value>) -> bool {
-    let Some(old) = old else { return true };
+/// Whether an update changes what is wanted; others are not looked at, as in Kubernetes.
+fn changes(kind: &Kind, object: &Value, old: &Value) -> bool {
     let differs = |path: &[&str]| meta::at(object, path) != meta::at(old, path);
     match kind.name {
         // Controllers write the fields of theirs that change.
         "Pod" | "PersistentVolumeClaim" | "PersistentVolume" => false,
-        "Service" => true,
         "DaemonSet" => differs(&["spec", "template"]),
         "Namespace" => differs(&["metadata", "labels"]),
         _ => differs(&["spec"]),

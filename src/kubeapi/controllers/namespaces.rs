@@ -14,6 +14,8 @@ use crate::verbs::{Api, DeleteOptions, Target};
 
 /// The ConfigMap by which Pods know the API server.
 const ROOT: &str = "kube-root-ca.crt";
+/// Where it has the certificate.
+const KEY: &str = "ca.crt";
 /// What Kubernetes writes at it.
 const DESCRIPTION: &str = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters.";
 
@@ -40,6 +42,10 @@ impl Controller for Namespaces {
         }
         let namespace = meta::namespace(&change.object).to_owned();
         let own = matches!(meta::name(&change.object), "default" | ROOT);
+        let is_root = kind.name == "ConfigMap" && meta::name(&change.object) == ROOT;
+        if is_root && meta::string(&change.object, &["data", KEY]) != context.authority {
+            return vec![(String::new(), namespace)];
+        }
         let matters = change.action == crate::changes::Action::Deleted
             && context.api.get(&kinds::NAMESPACE, "", &namespace).is_ok_and(|n| own || meta::deleting(&n));
         if matters { vec![(String::new(), namespace)] } else { Vec::new() }
@@ -117,12 +123,46 @@ pub fn furnish(api: &Api, namespace: &str, authority: &str) {
     let account = json!({"metadata": {"name": "default"}});
     let root = json!({
         "metadata": {"name": ROOT, "annotations": {"kubernetes.io/description": DESCRIPTION}},
-        "data": {"ca.crt": authority},
+        "data": {KEY: authority},
     });
+    let target = Target::own(&kinds::CONFIG_MAP, namespace, ROOT);
+    let there = api.get(&kinds::CONFIG_MAP, namespace, ROOT);
+    if there.is_ok_and(|there| there.get("data") != root.get("data")) {
+        // One that is immutable stays as somebody has made it.
+        let _ = api.modify(&target, |there| {
+            drop(meta::map(there).insert("data".into(), meta::at(&root, &["data"]).clone()))
+        });
+    }
     for (kind, object) in [(&kinds::SERVICE_ACCOUNT, account), (&kinds::CONFIG_MAP, root)] {
         if api.get(kind, namespace, meta::name(&object)).is_err() {
             // Another one may have made it meanwhile.
             let _ = api.create(&Target::own(kind, namespace, ""), object);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::changes::Action;
+    use crate::controllers::testing;
+
+    #[test]
+    fn the_certificate_of_the_cluster_is_put_back() {
+        let mut context = testing::context();
+        context.authority = "certificate".to_owned();
+        furnish(&context.api, "default", &context.authority);
+        let read = || context.api.get(&kinds::CONFIG_MAP, "default", ROOT).unwrap();
+        let keys = |object| {
+            let change = Change { version: 1, action: Action::Modified, object, previous: None };
+            Namespaces.key(&context, &kinds::CONFIG_MAP, &change)
+        };
+        assert!(keys(read()).is_empty());
+        let target = Target::own(&kinds::CONFIG_MAP, "default", ROOT);
+        context.api.modify(&target, |root| root["data"] = json!({"other": "x"})).unwrap();
+        let due = keys(read());
+        assert_eq!(due, [(String::new(), "default".to_owned())]);
+        Namespaces.reconcile(&context, &due[0]);
+        assert_eq!(read()["data"], json!({KEY: "certificate"}));
     }
 }

@@ -350,6 +350,17 @@ async fn a_write_is_looked_at_when_it_changes_what_is_wanted() {
     }
 }
 
+#[test]
+fn a_service_is_looked_at_at_each_write_for_what_kubernetes_tells() {
+    let service = json!({"metadata": {"name": "s"}, "spec": {"type": "ClusterIP", "externalName": "a.b", "externalIPs": ["1.2.3.4"]}});
+    let told = |old: Option<&Value>| of(&kinds::SERVICE, &service, old, &[]);
+    let kubernetes = "spec.externalName is ignored when spec.type is not \"ExternalName\"";
+    let ours = "spec.externalIPs: this cluster takes no connections at these addresses";
+    assert_eq!(told(None), [kubernetes, ours]);
+    assert_eq!(told(Some(&json!({"spec": {}}))), [kubernetes, ours]);
+    assert_eq!(told(Some(&service)), [kubernetes]);
+}
+
 #[tokio::test]
 async fn unknown_fields_are_told_first_and_text_is_quoted() {
     let (path, mut object) = object(Part::Pod, &json!({"hostPID": true, "größe\"": 1}));
