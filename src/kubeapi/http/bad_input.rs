@@ -34,13 +34,14 @@ const CLUSTERS: u64 = 50;
 /// Pods that the Node takes.
 const PLACES: usize = 20;
 /// Beginnings of the messages with which Kubernetes itself answers 500 to a request that is wrong.
-const INTERNAL: [&str; 6] = [
+const INTERNAL: [&str; 7] = [
     "resourceVersion should not be set on objects to be created",
     "strconv.ParseUint: parsing",
     "failed to create typed patch object",
     "map: ",
     "unknown patch type: ",
     "no kind ",
+    "target.name: Required value",
 ];
 const JSON: &str = "application/json";
 const PATCHES: [&str; 4] = [

@@ -6,7 +6,7 @@ use axum::http::{Method, Response};
 use serde_json::{Value, json};
 
 use super::{Front, Path, Query, body};
-use crate::kinds::{self, Kind};
+use crate::kinds::Kind;
 use crate::meta;
 use crate::patch::Format;
 use crate::patch::manager::Manager;
@@ -151,8 +151,7 @@ impl Front {
     fn bind(&self, target: &Target, body: &Value, form: &Form) -> Result<Response<Body>> {
         let node = meta::string(body, &["target", "name"]).to_owned();
         if node.is_empty() {
-            let cause = Cause::required("target.name", "");
-            return Err(Status::invalid(&kinds::BINDING, &target.name, &[cause]));
+            return Err(Status::plain("target.name: Required value"));
         }
         let own = Target { subresource: String::new(), ..target.clone() };
         self.api.change_node(&own, &node)?;

@@ -83,12 +83,6 @@ pub fn of(pod: &Value, path: &str) -> Vec<String> {
         variables(&container, &mut all);
     }
     ports(&spec, &mut all);
-    if number(spec.value, &["terminationGracePeriodSeconds"]).is_some_and(|seconds| seconds < 0) {
-        all.push(format!(
-            "{}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1",
-            spec.path
-        ));
-    }
     let terms = [
         "affinity.podAffinity|podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[*]",
         "affinity.podAffinity|podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[*].podAffinityTerm",
@@ -377,7 +371,6 @@ mod tests {
             "spec.imagePullSecrets[0].name: invalid empty name \"\"".to_owned(),
             "metadata.annotations[seccomp.security.alpha.kubernetes.io/pod]: non-functional in v1.27+; use the \"seccompProfile\" field instead".to_owned(),
             "spec.containers[0].resources.limits[memory]: fractional byte value \"100m\" is invalid, must be an integer".to_owned(),
-            "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1".to_owned(),
             format!("spec.affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.labelSelector: {none}"),
         ];
         assert_eq!(of(&pod, ""), wanted);
