@@ -1,12 +1,15 @@
-//! An engine of a test's own, which may be killed: a `dockerd` of the machine with a folder, a port and a runtime of its own, and without a
-//! bridge and rules of the firewall, so that no other engine notices. `D2K_TEST_ENGINE_SETTINGS` is JSON with what its `daemon.json` is to
-//! have besides.
+//! An engine of a test's own, which may be killed: a `dockerd` of the machine with a folder, a port, a runtime and a bridge of its own, and
+//! without rules of the firewall, so that no other engine notices. `D2K_TEST_ENGINE_SETTINGS` is JSON with what its `daemon.json` is to have
+//! besides.
 
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::support::{eventually, find, free_port, http_get, signal_process, suite};
+
+/// The address of the bridge, of a range for documentation (RFC 5737): nothing is ever on it.
+const BRIDGE: &str = "192.0.2.1/24";
 
 /// An engine. It and all that it has go with this.
 pub struct OwnEngine {
@@ -18,7 +21,7 @@ pub struct OwnEngine {
 impl OwnEngine {
     /// Starts one; nothing where the machine has no `dockerd`.
     pub fn start() -> Option<Self> {
-        for program in ["dockerd", "containerd", "runc"] {
+        for program in ["dockerd", "containerd", "runc", "ip"] {
             if find(program).is_none() {
                 suite::note_skip(&format!("no {program} on the PATH"));
                 return None;
@@ -27,9 +30,14 @@ impl OwnEngine {
         let port = free_port();
         let folder = std::env::temp_dir().join(format!("k2d-engine-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
+        // An engine without one would remove `docker0`, which may be another engine's.
+        let bridge = bridge(port);
+        ip(&["link", "add", &bridge, "type", "bridge"]);
+        ip(&["address", "add", BRIDGE, "dev", &bridge]);
+        ip(&["link", "set", &bridge, "up"]);
         let mut settings = serde_json::json!({
             "data-root": folder.join("data"), "exec-root": folder.join("exec"), "pidfile": folder.join("pid"),
-            "hosts": [format!("tcp://127.0.0.1:{port}")], "bridge": "none", "iptables": false, "ip6tables": false,
+            "hosts": [format!("tcp://127.0.0.1:{port}")], "bridge": bridge, "iptables": false, "ip6tables": false,
             "userland-proxy": false, "live-restore": false,
         });
         if let Ok(more) = std::env::var("D2K_TEST_ENGINE_SETTINGS") {
@@ -90,5 +98,15 @@ impl Drop for OwnEngine {
         places.reverse();
         let _ = Command::new("umount").arg("-l").args(places).stderr(Stdio::null()).status();
         let _ = std::fs::remove_dir_all(&self.folder);
+        let _ = Command::new("ip").args(["link", "delete", &bridge(self.port)]).status();
     }
+}
+
+/// The name of the bridge of the engine at this port: at most 15 letters.
+fn bridge(port: u16) -> String {
+    format!("k2d-test{port}")
+}
+
+fn ip(words: &[&str]) {
+    assert!(Command::new("ip").args(words).status().unwrap().success(), "ip {words:?}");
 }
